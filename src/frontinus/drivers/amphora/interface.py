@@ -1,0 +1,100 @@
+"""The amphora driver: renders configurations, carries them to amphorae, decodes what amphorae say.
+
+Interface version 1, maturity experimental (DESIGN section 2: third-party drivers load only with the operator's word).
+A driver knows nothing of compute, network or the store. Errors a driver may raise: Retry, Incompatible, Rejected,
+BindRefused, Gone (frontinus.model.errors); anything else is a bug and is reported as one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from datetime import datetime
+from typing import ClassVar
+
+import msgspec
+
+from frontinus.model.boot import BootFiles
+from frontinus.model.capabilities import Capabilities
+from frontinus.model.heartbeat import Heartbeat
+from frontinus.model.ids import AmphoraId
+from frontinus.model.tree import Amphora, LoadBalancerTree
+
+INTERFACE_VERSION = 1
+INTERFACE_MATURITY = "experimental"
+
+
+class Refused(Exception):
+    """A datagram that is not accepted. The reason goes to the log; never a digest."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Rendered(msgspec.Struct, frozen=True, kw_only=True):
+    """What an amphora shall run. `digest` (sha256 hex) covers everything in it; same input, same digest."""
+
+    text: str
+    digest: str
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """How an amphora got to a rendered configuration: unchanged, start, runtime or reload. `took_ms` is the agent's."""
+
+    digest: str
+    action: str
+    took_ms: float = 0.0
+
+
+class AmphoraInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the agent answers for. `digest` is None where nothing was ever applied or the agent cannot tell."""
+
+    agent_version: str
+    balancer_version: str
+    extension: int | None
+    running: bool
+    digest: str | None
+
+
+class AmphoraDriver(ABC):
+    """One amphora type. Construct, use, `close`; every method may be called from many tasks at once."""
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    interface: ClassVar[int] = INTERFACE_VERSION
+    amphora_versions: ClassVar[str]
+    """Which agent versions it serves, as a PEP 440 specifier set."""
+    capabilities: ClassVar[Capabilities]
+
+    @abstractmethod
+    def render(self, tree: LoadBalancerTree, amphora: Amphora) -> Rendered:
+        """The configuration of this amphora for the wanted tree. Pure: no clock, no I/O; same input, same digest.
+
+        Raises Rejected naming the field when a tenant's string cannot be expressed."""
+
+    @abstractmethod
+    def boot_files(self, amphora_id: AmphoraId, management_address: str) -> BootFiles:
+        """Agent configuration and fresh certificate for a place about to be built or started. Safe to repeat: an
+        amphora may be started with the files of any call."""
+
+    @abstractmethod
+    async def apply(self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
+        """Bring the amphora to `rendered` by the smallest change that gets there; when it returns, that is what runs.
+
+        Idempotent. Raises BindRefused with nothing changed when the kernel gives some listeners no port; Rejected when
+        the balancer refuses the text; Retry when the agent cannot be reached; Gone never (ask compute)."""
+
+    @abstractmethod
+    async def info(self, amphora: Amphora, tree: LoadBalancerTree) -> AmphoraInfo:
+        """Ask the agent. Returns within about two seconds. Raises Retry when it does not answer."""
+
+    @abstractmethod
+    async def retire(self, amphora: Amphora, tree: LoadBalancerTree) -> None:
+        """Stop balancing on this amphora; its place is about to be destroyed. Raises Retry when it does not answer,
+        which the caller may ignore: destroying the place stops it too."""
+
+    @abstractmethod
+    def decode(self, datagram: bytes, now: datetime) -> Heartbeat:
+        """Verify, then parse. Raises Refused. Never blocks, never allocates more than a bounded amount."""
+
+    async def close(self) -> None:  # noqa: B027 - a driver without connections has nothing to close
+        """Let go of connections. The amphorae are not touched."""

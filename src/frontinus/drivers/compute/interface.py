@@ -1,0 +1,68 @@
+"""The compute driver: gives an amphora a place to be.
+
+Names are derived from our ids, so that a place is found again after a crash between making and recording it. Errors:
+Retry (with what to do), and Bug for what should not happen."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from enum import StrEnum
+from typing import ClassVar
+
+import msgspec
+
+from frontinus.model.boot import BootFiles
+from frontinus.model.ids import AmphoraId, LoadBalancerId
+
+
+class PlaceState(StrEnum):
+    ABSENT = "absent"
+    """There is nothing under this name."""
+    BUILDING = "building"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    """The place is there and what should run in it does not; `start` may bring it back."""
+    STOPPED_ON_PURPOSE = "stopped_on_purpose"
+    """Somebody stopped it: not a failure."""
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an amphora is. `balancing` is True when the balancer process is seen running in it, None when compute
+    cannot see inside."""
+
+    amphora_id: AmphoraId
+    state: PlaceState
+    compute_id: str | None = None
+    management_address: str | None = None
+    balancing: bool | None = None
+
+
+class ComputeDriver(ABC):
+    """All methods may be repeated, and may be called for many amphorae at once."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def management_address(self, amphora_id: AmphoraId) -> str | None:
+        """The address that the agent will have, if it is known before the build; boot files may need it. Pure."""
+
+    @abstractmethod
+    async def build(self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles) -> Place:
+        """Make the place and start what should run in it. If the place exists, it is brought to the same end with the
+        new boot files; what already runs in it goes on running. Returns when the start was given, not when it is up.
+        A crash in the middle leaves something that build, destroy and list_owned find."""
+
+    @abstractmethod
+    async def get(self, amphora_id: AmphoraId) -> Place:
+        """What is there now. Never raises for an unknown id: that is ABSENT. Raises Retry when compute cannot be asked."""
+
+    @abstractmethod
+    async def destroy(self, amphora_id: AmphoraId) -> None:
+        """When it returns nothing of the amphora runs any more and its place is gone. Unknown ids are done already."""
+
+    @abstractmethod
+    async def list_owned(self) -> tuple[AmphoraId, ...]:
+        """Every place under our naming, also half-made ones and stray processes. Feeds the sweeper."""
+
+    async def close(self) -> None:  # noqa: B027 - nothing to let go of by default
+        """Let go of handles. The places are not touched."""

@@ -1,0 +1,1 @@
+"""The secret drivers. The interface is interface.py; each implementation is a package or module beside it."""

@@ -1,0 +1,128 @@
+"""What a driver can do, published when a controller registers, and the one question asked of it: can you carry this?
+
+A field that a driver cannot honour is refused when it is asked for; never ignored (DESIGN section 6, rule 9)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from frontinus.model.enums import (
+    HealthMonitorType,
+    LbAlgorithm,
+    ListenerProtocol,
+    PoolProtocol,
+    SessionPersistenceType,
+    Topology,
+)
+from frontinus.model.errors import Unsupported
+from frontinus.model.tree import HealthMonitor, L7Policy, Listener, LoadBalancer, LoadBalancerTree, Member, Pool
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """Closed sets of what is honoured. `features` holds the optional attributes by name: see FEATURES."""
+
+    topologies: frozenset[Topology] = frozenset({Topology.SINGLE})
+    listener_protocols: frozenset[ListenerProtocol] = frozenset()
+    pool_protocols: frozenset[PoolProtocol] = frozenset()
+    lb_algorithms: frozenset[LbAlgorithm] = frozenset()
+    health_monitor_types: frozenset[HealthMonitorType] = frozenset()
+    session_persistence_types: frozenset[SessionPersistenceType] = frozenset()
+    features: frozenset[str] = frozenset()
+
+
+FEATURES: dict[str, str] = {
+    "l7_policies": "L7 policies and rules",
+    "insert_headers": "headers inserted by a listener",
+    "allowed_cidrs": "source restriction of a listener",
+    "additional_vips": "more than one VIP",
+    "vip_qos_policy_id": "a QoS policy on the VIP",
+    "vip_sg_ids": "security groups on the VIP",
+    "pool_tls": "TLS from amphora to member",
+    "client_authentication": "TLS client authentication of a listener",
+    "connection_limit": "connection limit of a listener",
+    "backup": "backup members",
+    "monitor_address": "another address or port for health checks",
+    "domain_name": "HTTP version and host name of health checks",
+    "timeout_tcp_inspect": "time to wait for content before a decision",
+    "hsts": "HTTP Strict Transport Security",
+}
+"""Every feature name, with what it stands for."""
+
+
+def require(tree: LoadBalancerTree, capabilities: Capabilities) -> None:
+    """Raise Unsupported naming the first field of the wanted tree that these capabilities do not cover."""
+    wanted = tree.wanted()
+    _require_load_balancer(wanted.load_balancer, capabilities)
+    for listener in wanted.listeners:
+        _require_listener(listener, capabilities)
+    for pool in wanted.pools:
+        _require_pool(pool, capabilities)
+    for member in wanted.members:
+        _require_member(member, capabilities)
+    for monitor in wanted.health_monitors:
+        _require_health_monitor(monitor, capabilities)
+    for policy in wanted.l7_policies:
+        _require_l7_policy(policy, capabilities)
+
+
+def _need(capabilities: Capabilities, feature: str, field: str) -> None:
+    if feature not in capabilities.features:
+        raise Unsupported(field, f"this provider does not offer {FEATURES[feature]}")
+
+
+def _require_load_balancer(load_balancer: LoadBalancer, capabilities: Capabilities) -> None:
+    if load_balancer.topology not in capabilities.topologies:
+        raise Unsupported("topology", f"this provider does not offer {load_balancer.topology}")
+    if load_balancer.additional_vips:
+        _need(capabilities, "additional_vips", "additional_vips")
+    if load_balancer.vip_qos_policy_id:
+        _need(capabilities, "vip_qos_policy_id", "vip_qos_policy_id")
+    if load_balancer.vip_sg_ids:
+        _need(capabilities, "vip_sg_ids", "vip_sg_ids")
+
+
+def _require_listener(listener: Listener, capabilities: Capabilities) -> None:
+    if listener.protocol not in capabilities.listener_protocols:
+        raise Unsupported("protocol", f"this provider does not offer {listener.protocol} listeners")
+    if any(value.lower() == "true" for value in listener.insert_headers.values()):
+        _need(capabilities, "insert_headers", "insert_headers")
+    if listener.allowed_cidrs:
+        _need(capabilities, "allowed_cidrs", "allowed_cidrs")
+    if listener.connection_limit not in (None, -1):
+        _need(capabilities, "connection_limit", "connection_limit")
+    if listener.timeout_tcp_inspect:
+        _need(capabilities, "timeout_tcp_inspect", "timeout_tcp_inspect")
+    if listener.client_ca_tls_container_ref:
+        _need(capabilities, "client_authentication", "client_ca_tls_container_ref")
+    if listener.hsts_max_age is not None:
+        _need(capabilities, "hsts", "hsts_max_age")
+
+
+def _require_pool(pool: Pool, capabilities: Capabilities) -> None:
+    if pool.protocol not in capabilities.pool_protocols:
+        raise Unsupported("protocol", f"this provider does not offer {pool.protocol} pools")
+    if pool.lb_algorithm not in capabilities.lb_algorithms:
+        raise Unsupported("lb_algorithm", f"this provider does not offer {pool.lb_algorithm}")
+    persistence = pool.session_persistence
+    if persistence is not None and persistence.type not in capabilities.session_persistence_types:
+        raise Unsupported("session_persistence", f"this provider does not offer {persistence.type} persistence")
+    if pool.tls_enabled:
+        _need(capabilities, "pool_tls", "tls_enabled")
+
+
+def _require_member(member: Member, capabilities: Capabilities) -> None:
+    if member.backup:
+        _need(capabilities, "backup", "backup")
+    if member.monitor_address or member.monitor_port:
+        _need(capabilities, "monitor_address", "monitor_address" if member.monitor_address else "monitor_port")
+
+
+def _require_health_monitor(monitor: HealthMonitor, capabilities: Capabilities) -> None:
+    if monitor.type not in capabilities.health_monitor_types:
+        raise Unsupported("type", f"this provider does not offer {monitor.type} health monitors")
+    if monitor.http_version is not None or monitor.domain_name is not None:
+        _need(capabilities, "domain_name", "domain_name" if monitor.domain_name else "http_version")
+
+
+def _require_l7_policy(policy: L7Policy, capabilities: Capabilities) -> None:
+    _need(capabilities, "l7_policies", "l7policy")

@@ -1,0 +1,118 @@
+"""Who is wrong, and whether to try again. HTTP codes are mapped once, in api/errors.py.
+
+    FrontinusError
+    ├── CallerError            the caller is wrong: field and reason; repeating it will not help
+    │   ├── Invalid            a value or a combination of values
+    │   ├── NotFound           the object, or one that it refers to, is not there
+    │   ├── Conflict           it clashes with something that exists
+    │   ├── Immutable          the object cannot be changed now (being deleted, or strict mode)
+    │   └── Unsupported        the driver cannot honour it
+    ├── WorldError             the world is not ready; try again
+    │   ├── Retry              after so many seconds
+    │   ├── Gone               the amphora or its place is not there any more
+    │   ├── Incompatible       the amphora is of a version that this driver does not serve
+    │   ├── BindRefused        the amphora's kernel does not give an address and port
+    │   └── LeaseLost          another controller owns the load balancer now
+    ├── Rejected               a driver found that the document cannot work; waits for the user
+    └── Bug                    we are wrong
+
+A message tells a person what to do next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class FrontinusError(Exception):
+    """Base of all errors that Frontinus raises on purpose."""
+
+
+class CallerError(FrontinusError):
+    """What was asked cannot be done as asked. `field` names the attribute, in our own words or dotted path."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+        self.field = field
+        self.reason = reason
+
+
+class Invalid(CallerError):
+    """A value, or a combination of values, that is never right."""
+
+
+class NotFound(CallerError):
+    """`field` is the kind of object, `reason` names the id."""
+
+
+class Conflict(CallerError):
+    """It clashes with an object that exists: a port, an address, a second health monitor."""
+
+
+class Immutable(CallerError):
+    """The object is being deleted, or the installation is strict and a change is under way."""
+
+
+class Unsupported(CallerError):
+    """The driver that would carry this load balancer cannot honour the field."""
+
+
+class WorldError(FrontinusError):
+    """Something outside is not ready. Trying again later can succeed."""
+
+
+class Retry(WorldError):
+    """Try again after `after` seconds. The message says what is missing and what a person could do about it."""
+
+    def __init__(self, reason: str, *, after: float, code: str = "unavailable") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.after = after
+        self.code = code
+
+
+class Gone(WorldError):
+    """The amphora, or the place it ran in, does not exist any more."""
+
+
+class Incompatible(WorldError):
+    """The agent's version is outside what the driver serves."""
+
+    def __init__(self, found: str, needed: str) -> None:
+        super().__init__(f"the amphora runs agent {found}, this driver serves {needed}; the amphora must be replaced")
+        self.found = found
+        self.needed = needed
+
+
+@dataclass(frozen=True)
+class RefusedBind:
+    """One address and port that the amphora's kernel would not give. `errno` is the symbolic name, as EADDRINUSE."""
+
+    listener_id: str
+    address: str
+    port: int
+    errno: str
+
+
+class BindRefused(WorldError):
+    """Some listeners could not bind; nothing was changed. The others can still be applied without these."""
+
+    def __init__(self, binds: tuple[RefusedBind, ...]) -> None:
+        super().__init__("; ".join(f"{b.address} port {b.port}: {b.errno}" for b in binds))
+        self.binds = binds
+
+
+class LeaseLost(WorldError):
+    """The lease ran out and another controller may own the load balancer: stop, write nothing."""
+
+
+class Rejected(FrontinusError):
+    """The document cannot work on this amphora, whatever the number of tries. Waits for the user to change it."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class Bug(FrontinusError):
+    """We are wrong. Reported as such; the operator should send the log."""
