@@ -1,0 +1,189 @@
+"""An amphora driver that speaks to the places of FakeCompute, with faults on order.
+
+Renders a text that a person can read in a failed assertion: one line per object, without anything that is a report
+(statuses, generations, times). Heartbeats are JSON behind a digest; `heartbeat` makes one. Next: fake_network.py."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from datetime import datetime
+from hashlib import sha256
+from typing import ClassVar
+
+import msgspec
+
+from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered
+from frontinus.model.boot import BootFiles
+from frontinus.model.capabilities import FEATURES, Capabilities
+from frontinus.model.enums import (
+    HealthMonitorType,
+    LbAlgorithm,
+    ListenerProtocol,
+    PoolProtocol,
+    SessionPersistenceType,
+    Topology,
+)
+from frontinus.model.errors import BindRefused, RefusedBind, Rejected, Retry
+from frontinus.model.heartbeat import Heartbeat
+from frontinus.model.ids import AmphoraId
+from frontinus.model.tree import Amphora, LoadBalancerTree, TreeObject
+from frontinus.testing.fake_compute import FakePlace
+from frontinus.testing.faults import Faults
+
+_REPORTS = frozenset(
+    {
+        "provisioning_status",
+        "operating_status",
+        "generation",
+        "applied_generation",
+        "changed_generation",
+        "delete_requested",
+        "fault",
+        "created_at",
+        "updated_at",
+        # Words for people: a balancer does not act on them.
+        "name",
+        "description",
+        "tags",
+        "project_id",
+    }
+)
+_KEY = b"the key of every fake amphora"
+_LONGEST_DATAGRAM = 65_535
+
+
+class FakeAmphoraDriver(AmphoraDriver):
+    """`places` is FakeCompute's world. Listeners whose port is in `taken_ports` are refused by its kernel, unless that
+    listener balances on the port already."""
+
+    name: ClassVar[str] = "fake"
+    version: ClassVar[str] = "1.0.0"
+    amphora_versions: ClassVar[str] = ">=0"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        topologies=frozenset(Topology),
+        listener_protocols=frozenset(ListenerProtocol),
+        pool_protocols=frozenset(PoolProtocol),
+        lb_algorithms=frozenset(LbAlgorithm),
+        health_monitor_types=frozenset(HealthMonitorType),
+        session_persistence_types=frozenset(SessionPersistenceType),
+        features=frozenset(FEATURES),
+    )
+
+    def __init__(
+        self,
+        places: Mapping[AmphoraId, FakePlace] | None = None,
+        taken_ports: set[int] | None = None,
+        faults: Faults | None = None,
+    ) -> None:
+        self.places: Mapping[AmphoraId, FakePlace] = {} if places is None else places
+        self.taken_ports: set[int] = set() if taken_ports is None else taken_ports
+        self.faults = Faults() if faults is None else faults
+
+    def render(self, tree: LoadBalancerTree, amphora: Amphora) -> Rendered:
+        wanted = tree.wanted()
+        lines = [f"amphora {amphora.role}", _line(wanted.load_balancer)]
+        lines += sorted(_line(child) for child in wanted.children())
+        text = "\n".join(lines) + "\n"
+        return Rendered(text=text, digest=sha256(text.encode()).hexdigest())
+
+    def boot_files(self, amphora_id: AmphoraId, management_address: str) -> BootFiles:
+        return BootFiles(
+            files={"agent.conf": f"id = {amphora_id}\naddress = {management_address}\nplace = {{place}}\n".encode()}
+        )
+
+    async def apply(self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
+        async with self.faults.around("apply"):
+            place = self._agent_of(amphora)
+            if rendered.digest != sha256(rendered.text.encode()).hexdigest():
+                raise Rejected("digest", "it is not the digest of the text")
+            before = place.runs
+            if before is not None and before.digest == rendered.digest:
+                action = "unchanged"
+            else:
+                self._try_binds(tree, before, rendered)
+                action = _action(before, rendered)
+                place.on_disk = rendered
+                place.balancing = True
+            place.history.append(action)
+        return Applied(digest=rendered.digest, action=action)
+
+    async def info(self, amphora: Amphora, tree: LoadBalancerTree) -> AmphoraInfo:
+        async with self.faults.around("info"):
+            place = self._agent_of(amphora)
+        return AmphoraInfo(
+            agent_version="1.0.0",
+            balancer_version="fake",
+            extension=1,
+            running=place.balancing,
+            digest=None if place.on_disk is None else place.on_disk.digest,
+        )
+
+    async def retire(self, amphora: Amphora, tree: LoadBalancerTree) -> None:
+        async with self.faults.around("retire"):
+            self._agent_of(amphora).kill_balancer()
+
+    def decode(self, datagram: bytes, now: datetime) -> Heartbeat:
+        if len(datagram) > _LONGEST_DATAGRAM:
+            raise Refused("longer than any datagram")
+        body, digest = datagram[:-32], datagram[-32:]
+        if not hmac.compare_digest(hmac.digest(_KEY, body, "sha256"), digest):
+            raise Refused("wrong digest")
+        try:
+            return msgspec.json.decode(body, type=Heartbeat)
+        except msgspec.MsgspecError as error:
+            raise Refused("not a heartbeat") from error
+
+    @staticmethod
+    def heartbeat(heartbeat: Heartbeat) -> bytes:
+        """The datagram that an amphora would send."""
+        body = msgspec.json.encode(heartbeat)
+        return body + hmac.digest(_KEY, body, "sha256")
+
+    def _agent_of(self, amphora: Amphora) -> FakePlace:
+        """The place whose agent answers at the address on record. The address matters: that is how agents are found."""
+        place = self.places.get(amphora.id)
+        if place is None or not place.agent_running or amphora.management_address != place.address:
+            where = amphora.management_address or "no address"
+            raise Retry(f"the agent of amphora {amphora.id} does not answer at {where}", after=0.0, code="agent-silent")
+        return place
+
+    def _try_binds(self, tree: LoadBalancerTree, before: Rendered | None, rendered: Rendered) -> None:
+        held = set() if before is None else _binds(before.text)
+        refused = tuple(
+            RefusedBind(listener_id=listener_id, address=tree.load_balancer.vip.address, port=port, errno="EADDRINUSE")
+            for listener_id, port in sorted(_binds(rendered.text) - held)
+            if port in self.taken_ports
+        )
+        if refused:
+            raise BindRefused(refused)
+
+
+class _Bind(msgspec.Struct, frozen=True):
+    id: str
+    protocol_port: int
+    admin_state_up: bool
+
+
+def _line(value: TreeObject) -> str:
+    facts = {k: v for k, v in msgspec.structs.asdict(value).items() if k not in _REPORTS}
+    return f"{value.kind} {msgspec.json.encode(facts, order='deterministic').decode()}"
+
+
+def _binds(text: str) -> set[tuple[str, int]]:
+    """Listener id and port of every enabled listener in a rendered text."""
+    found = set()
+    for line in text.splitlines():
+        kind, _, facts = line.partition(" ")
+        if kind == "listener":
+            bind = msgspec.json.decode(facts, type=_Bind)
+            if bind.admin_state_up:
+                found.add((bind.id, bind.protocol_port))
+    return found
+
+
+def _action(before: Rendered | None, after: Rendered) -> str:
+    if before is None:
+        return "start"
+    changed = set(before.text.splitlines()) ^ set(after.text.splitlines())
+    return "runtime" if all(line.startswith("member ") for line in changed) else "reload"

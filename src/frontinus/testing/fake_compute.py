@@ -1,0 +1,115 @@
+"""A compute driver whose places are values in a dict, with faults on order.
+
+Hand the same dict to a second FakeCompute and it is the same world after a restart; hand it to FakeAmphoraDriver and
+the amphorae in it can be spoken to. Next: fake_amphora.py."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import ClassVar
+
+from frontinus.drivers.amphora.interface import Rendered
+from frontinus.drivers.compute.interface import ComputeDriver, Place, PlaceState
+from frontinus.model.boot import BootFiles
+from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.testing.faults import Faults
+
+
+@dataclass
+class FakePlace:
+    """One place, for tests to look at and to break.
+
+    `starts` counts how often its agent was started. `on_disk` is the configuration last pushed; it balances while
+    `balancing` is True. `on_purpose` says that somebody stopped the place."""
+
+    amphora_id: AmphoraId
+    load_balancer_id: LoadBalancerId
+    address: str
+    boot: BootFiles
+    starts: int = 0
+    agent_running: bool = False
+    balancing: bool = False
+    on_purpose: bool = False
+    on_disk: Rendered | None = None
+    history: list[str] = field(default_factory=list)
+    """The action of every push that was carried out, in order."""
+
+    @property
+    def runs(self) -> Rendered | None:
+        """What carries traffic now, if anything does."""
+        return self.on_disk if self.balancing else None
+
+    def kill_agent(self) -> None:
+        self.agent_running = False
+
+    def kill_balancer(self) -> None:
+        self.balancing = False
+
+    def kill(self) -> None:
+        """Everything in it dies; what is on disk stays."""
+        self.agent_running = False
+        self.balancing = False
+
+
+class FakeCompute(ComputeDriver):
+    """`places` is the world. Delete a key and the place is gone without a trace."""
+
+    name: ClassVar[str] = "fake"
+
+    def __init__(
+        self, places: MutableMapping[AmphoraId, FakePlace] | None = None, faults: Faults | None = None
+    ) -> None:
+        self.places: MutableMapping[AmphoraId, FakePlace] = {} if places is None else places
+        self.faults = Faults() if faults is None else faults
+
+    def management_address(self, amphora_id: AmphoraId) -> str | None:
+        one, two, three = sha256(amphora_id.encode()).digest()[:3]
+        return f"127.{128 | one & 63}.{two}.{1 + three % 254}"
+
+    async def build(self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles) -> Place:
+        async with self.faults.around("build"):
+            place = self.places.get(amphora_id)
+            if place is None:
+                address = self.management_address(amphora_id) or ""
+                place = FakePlace(amphora_id, load_balancer_id, address, boot)
+                self.places[amphora_id] = place
+            place.boot = boot
+            place.on_purpose = False
+            if not place.agent_running:
+                place.starts += 1
+                place.agent_running = True
+        return self._describe(amphora_id)
+
+    async def get(self, amphora_id: AmphoraId) -> Place:
+        async with self.faults.around("get"):
+            pass
+        return self._describe(amphora_id)
+
+    async def destroy(self, amphora_id: AmphoraId) -> None:
+        async with self.faults.around("destroy"):
+            place = self.places.pop(amphora_id, None)
+            if place is not None:
+                place.kill()
+
+    async def list_owned(self) -> tuple[AmphoraId, ...]:
+        async with self.faults.around("list_owned"):
+            pass
+        return tuple(self.places)
+
+    def _describe(self, amphora_id: AmphoraId) -> Place:
+        place = self.places.get(amphora_id)
+        if place is None:
+            return Place(amphora_id=amphora_id, state=PlaceState.ABSENT)
+        if place.on_purpose:
+            state = PlaceState.STOPPED_ON_PURPOSE
+        else:
+            state = PlaceState.RUNNING if place.agent_running else PlaceState.STOPPED
+        return Place(
+            amphora_id=amphora_id,
+            state=state,
+            compute_id=f"fake-{amphora_id}",
+            management_address=place.address,
+            balancing=place.balancing,
+        )

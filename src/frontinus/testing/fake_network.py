@@ -1,0 +1,139 @@
+"""A network driver whose addresses are entries of a dict, with faults on order.
+
+Hand the same dict to a second FakeNetwork and it is the same world after a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import ClassVar
+from uuid import NAMESPACE_OID, uuid5
+
+from frontinus.drivers.network.interface import AllocatedVip, NetworkDriver, Subnet, VipRequest
+from frontinus.model.errors import Conflict, Invalid, Retry
+from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId
+from frontinus.model.tree import Vip
+from frontinus.testing.faults import Faults
+
+FAKE_SUBNET = Subnet(
+    id=SubnetId("5b0c7b5e-0000-4000-8000-000000000001"),
+    network_id=NetworkId("5b0c7b5e-0000-4000-8000-000000000002"),
+    name="fake",
+    cidr="198.51.100.0/24",
+)
+"""Documentation addresses (RFC 5737): no traffic can go there by accident."""
+
+FAKE_SUBNET_V6 = Subnet(
+    id=SubnetId("5b0c7b5e-0000-4000-8000-000000000006"),
+    network_id=NetworkId("5b0c7b5e-0000-4000-8000-000000000002"),
+    name="fake-v6",
+    cidr="2001:db8::/64",
+)
+
+
+class FakeNetwork(NetworkDriver):
+    """`vips` (address -> owner) is the world. `brought_ports` are ports that users made: they stay when released."""
+
+    name: ClassVar[str] = "fake"
+
+    def __init__(
+        self,
+        vips: MutableMapping[str, LoadBalancerId] | None = None,
+        faults: Faults | None = None,
+        *,
+        subnets: tuple[Subnet, ...] = (FAKE_SUBNET, FAKE_SUBNET_V6),
+        brought_ports: Mapping[PortId, Vip] | None = None,
+    ) -> None:
+        self.vips: MutableMapping[str, LoadBalancerId] = {} if vips is None else vips
+        self.faults = Faults() if faults is None else faults
+        self.subnets = subnets
+        self.brought_ports: Mapping[PortId, Vip] = {} if brought_ports is None else brought_ports
+
+    async def allocate_vip(
+        self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
+    ) -> AllocatedVip:
+        async with self.faults.around("allocate_vip"):
+            if request.port_id is not None:
+                return AllocatedVip(vip=self._brought(load_balancer_id, request.port_id), port_owned=False)
+            subnet = self._choose_subnet(request)
+            address = self._take_address(load_balancer_id, subnet, request.address)
+            vip = Vip(
+                address=address,
+                subnet_id=subnet.id,
+                network_id=subnet.network_id,
+                port_id=PortId(str(uuid5(NAMESPACE_OID, load_balancer_id))),
+            )
+        return AllocatedVip(vip=vip, port_owned=True)
+
+    async def release_vip(self, load_balancer_id: LoadBalancerId, vip: Vip, *, port_owned: bool) -> None:
+        async with self.faults.around("release_vip"):
+            if self.vips.get(vip.address) == load_balancer_id:
+                del self.vips[vip.address]
+
+    async def get_subnet(self, subnet_id: SubnetId) -> Subnet:
+        async with self.faults.around("get_subnet"):
+            return self._subnet(subnet_id)
+
+    async def list_subnets(self) -> tuple[Subnet, ...]:
+        async with self.faults.around("list_subnets"):
+            return self.subnets
+
+    async def list_owned(self) -> tuple[LoadBalancerId, ...]:
+        async with self.faults.around("list_owned"):
+            return tuple(dict.fromkeys(self.vips.values()))
+
+    def _brought(self, load_balancer_id: LoadBalancerId, port_id: PortId) -> Vip:
+        vip = self.brought_ports.get(port_id)
+        if vip is None:
+            raise Invalid("vip_port_id", f"port {port_id} does not exist")
+        if self.vips.setdefault(vip.address, load_balancer_id) != load_balancer_id:
+            raise Conflict("vip_port_id", f"port {port_id} is used by another load balancer")
+        return vip
+
+    def _choose_subnet(self, request: VipRequest) -> Subnet:
+        if request.network_id is None:
+            if request.subnet_id is None:
+                raise Invalid("vip_subnet_id", "name a port, a network or a subnet")
+            return self._subnet(request.subnet_id)
+        candidates = [x for x in self.subnets if x.network_id == request.network_id]
+        if not candidates:
+            raise Invalid("vip_network_id", f"network {request.network_id} does not exist")
+        if request.subnet_id is not None:
+            candidates = [x for x in candidates if x.id == request.subnet_id]
+            if not candidates:
+                raise Invalid("vip_subnet_id", f"subnet {request.subnet_id} is not on network {request.network_id}")
+        if request.address is not None:
+            wanted = _parse(request.address)
+            candidates = [x for x in candidates if wanted in ip_network(x.cidr)] or candidates
+        return candidates[0]
+
+    def _subnet(self, subnet_id: SubnetId) -> Subnet:
+        for subnet in self.subnets:
+            if subnet.id == subnet_id:
+                return subnet
+        raise Invalid("vip_subnet_id", f"subnet {subnet_id} does not exist")
+
+    def _take_address(self, load_balancer_id: LoadBalancerId, subnet: Subnet, asked: str | None) -> str:
+        network = ip_network(subnet.cidr)
+        if asked is not None:
+            wanted = _parse(asked)
+            if wanted not in network:
+                raise Invalid("vip_address", f"{wanted} is not in subnet {subnet.id} ({subnet.cidr})")
+            if self.vips.setdefault(str(wanted), load_balancer_id) != load_balancer_id:
+                raise Conflict("vip_address", f"{wanted} belongs to another load balancer")
+            return str(wanted)
+        for address, owner in self.vips.items():
+            if owner == load_balancer_id and ip_address(address) in network:
+                return address
+        for candidate in network.hosts():
+            if str(candidate) not in self.vips:
+                self.vips[str(candidate)] = load_balancer_id
+                return str(candidate)
+        raise Retry(f"subnet {subnet.id} has no free address; release some", after=30.0, code="no-free-address")
+
+
+def _parse(address: str) -> IPv4Address | IPv6Address:
+    try:
+        return ip_address(address)
+    except ValueError as error:
+        raise Invalid("vip_address", f"{address!r} is not an IP address") from error
