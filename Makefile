@@ -1,0 +1,99 @@
+# Every target but `clean` and `lock` sets the repository up first: system packages, then .venv from requirements.lock.
+# The second time that costs nothing.
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.PHONY: help setup system demo up test unit integration acceptance check format docs bench lock clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --no-input --disable-pip-version-check --quiet
+
+# Debian installs haproxy in a directory that an ordinary user's PATH may lack.
+export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
+help:
+	@echo 'make demo [ONCE=1]   see a load balancer being made and spreading requests (ONCE=1: end after that)'
+	@echo 'make up [ARGS=...]   run API, controller and health receiver in one process'
+	@echo 'make test            unit, integration and the everyday acceptance tests'
+	@echo 'make acceptance      every acceptance test, the long ones too'
+	@echo 'make check           format, lint, types, import contracts, docs'
+	@echo 'make format          let ruff format and mend'
+	@echo 'make bench           run every script in bench/'
+	@echo 'make setup           only install what is needed'
+	@echo 'make lock            write requirements.lock anew'
+	@echo 'make clean           remove what make made'
+
+# ---------------------------------------------------------------- setup
+
+setup: system $(VENV)/.installed
+
+system:
+	@scripts/system-packages
+
+# Order-only on `system`: it runs each time (some milliseconds), without making what follows out of date.
+$(VENV)/bin/python: | system
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Frontinus needs Python 3.11 or later; say which: make PYTHON=python3.12")'
+	@echo 'Making .venv'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.locked: requirements.lock | $(VENV)/bin/python
+	@echo 'Installing Python packages from requirements.lock into .venv'
+	@$(PIP) install --require-hashes --no-deps -r requirements.lock
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml amphora/pyproject.toml
+	@$(PIP) install --no-deps --no-build-isolation -e . -e amphora
+	@touch $@
+
+# ---------------------------------------------------------------- run
+
+demo: setup
+	@frontinus demo $(if $(ONCE),--once) $(ARGS)
+
+up: setup
+	@frontinus up $(ARGS)
+
+# ---------------------------------------------------------------- examine
+
+# Two runs: what measures no time shares the cores; what stops clocks and kills processes has the machine to itself.
+test: setup
+	@pytest -q -n 2 tests/unit tests/integration
+	@pytest -q -m 'not long' tests/acceptance
+
+unit integration: setup
+	@pytest -q tests/$@
+
+acceptance: setup
+	@pytest -q tests/acceptance
+
+check: setup
+	@ruff format --check --quiet || { echo 'Run: make format' >&2; exit 1; }
+	@ruff check --quiet
+	@mypy --no-error-summary
+	@lint-imports --no-cache >.cache/lint-imports.txt 2>&1 || { cat .cache/lint-imports.txt; exit 1; }
+	@$(MAKE) docs
+
+docs: setup
+	@pytest -q tests/unit/docs
+
+format: setup
+	@ruff format --quiet
+	@ruff check --fix
+
+bench: setup
+	@for script in bench/*.py; do echo "$$script" >&2; python "$$script" $(ARGS) || exit 1; done
+
+# ---------------------------------------------------------------- keep
+
+# No index and no host in the lock file: whoever installs uses the index that their pip is set to.
+lock:
+	@scripts/lock $(ARGS)
+
+clean:
+	@rm -rf $(VENV) .cache .import_linter_cache .hypothesis build dist
+	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+	@find . -name '*.egg-info' -not -path './.git/*' -prune -exec rm -rf {} +
