@@ -8,35 +8,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-import msgspec
-
-from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId
+from frontinus.model.ids import LoadBalancerId, ProjectId, SubnetId
+from frontinus.model.network import AllocatedVip, Subnet, VipRequest
 from frontinus.model.tree import Vip
 
-
-class VipRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What the user said of the VIP. At least one of port, network and subnet is given (behaviours.yaml
-    vip_resolution); precedence is port, network, subnet."""
-
-    address: str | None = None
-    subnet_id: SubnetId | None = None
-    network_id: NetworkId | None = None
-    port_id: PortId | None = None
-
-
-class AllocatedVip(msgspec.Struct, frozen=True, kw_only=True):
-    """`port_owned` says that the port was made for this load balancer and goes with it."""
-
-    vip: Vip
-    port_owned: bool
-
-
-class Subnet(msgspec.Struct, frozen=True, kw_only=True):
-    id: SubnetId
-    network_id: NetworkId
-    name: str
-    cidr: str
-    gateway: str | None = None
+__all__ = ["AllocatedVip", "NetworkDriver", "Subnet", "VipRequest"]
 
 
 class NetworkDriver(ABC):
@@ -64,6 +40,10 @@ class NetworkDriver(ABC):
     @abstractmethod
     async def list_owned(self) -> tuple[LoadBalancerId, ...]:
         """Load balancers that hold an address or port under our naming. Feeds the sweeper."""
+
+    @abstractmethod
+    async def release_owned(self, load_balancer_id: LoadBalancerId) -> None:
+        """Give back whatever this load balancer still holds under our naming; nothing held is done already."""
 
     async def close(self) -> None:  # noqa: B027 - nothing to let go of by default
         """Let go of connections."""
