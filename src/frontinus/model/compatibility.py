@@ -103,6 +103,15 @@ REDIRECT_HTTP_CODES: frozenset[int] = frozenset({301, 302, 303, 307, 308})
 MAX_L7_RULES_PER_POLICY = 50
 MAX_TIMEOUT_MS = 2_073_600_000
 MAX_PORT = 65_535
+MAX_RETRIES = 10
+MAX_TEXT = 255
+"""Characters of a name, a description, a tag, a URL, a reference to a secret."""
+MAX_URL_PATH = 2_048
+MAX_TLS_CIPHERS = 2_048
+MAX_INTEGER = 2_147_483_647
+"""Where the contract sets no upper bound: what every database keeps in an integer column."""
+HTTP_VERSIONS: tuple[float, ...] = (1.0, 1.1)
+"""What a health monitor may speak."""
 MAX_WEIGHT = 256
 UDP_CONNECT_MIN_DELAY_S = 3
 RESERVED_MEMBER_ADDRESSES: tuple[str, ...] = ("169.254.169.254",)
