@@ -1,0 +1,83 @@
+"""`frontinus down`: stop what a state directory owns. Works with or without a running `frontinus up`, and repeatedly."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from frontinus.cli.output import complain, say, settings_or_exit
+from frontinus.cli.up import LOCK_FILE
+from frontinus.main import build_drivers
+from frontinus.model.errors import FrontinusError
+from frontinus.settings import Settings
+
+STOP_TIMEOUT_S = 10.0
+
+
+def run(file: Path | None, overrides: dict[str, object], *, purge: bool) -> int:
+    """Exit status: 0 when nothing of it runs any more, 1 when something could not be stopped."""
+    settings = settings_or_exit(file, overrides)
+    if not settings.state_dir.is_dir():
+        say(f"{settings.state_dir} does not exist: nothing runs there.")
+        return 0
+    try:
+        with _control_plane_stopped(settings):
+            count = asyncio.run(_destroy_amphorae(settings))
+    except (FrontinusError, OSError, TimeoutError) as error:
+        complain(str(error))
+        return 1
+    if purge:
+        shutil.rmtree(settings.state_dir)
+    say(f"Stopped: {count} amphorae.{' Everything is forgotten.' if purge else ''}")
+    return 0
+
+
+class _control_plane_stopped:  # noqa: N801 - used as a statement
+    """Stop a running `up` and hold its lock, so that no other starts while the amphorae are being stopped."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._file = (settings.state_dir / LOCK_FILE).open("a+")
+
+    def __enter__(self) -> None:
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        sign = signal.SIGTERM
+        while not self._locked():
+            self._file.seek(0)
+            text = self._file.read().strip()
+            # The lock is held, so the process that wrote its id there is alive: the id is not somebody else's.
+            if text.isdigit():
+                try:
+                    os.kill(int(text), sign)
+                except ProcessLookupError:
+                    pass
+            if time.monotonic() > deadline:
+                if sign is signal.SIGKILL:
+                    raise TimeoutError("`frontinus up` does not end; see its log")
+                sign, deadline = signal.SIGKILL, time.monotonic() + STOP_TIMEOUT_S
+            time.sleep(0.05)
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def _locked(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+async def _destroy_amphorae(settings: Settings) -> int:
+    drivers = build_drivers(settings, settings.health.bind_port)
+    try:
+        owned = await drivers.compute.list_owned()
+        for amphora_id in owned:
+            await drivers.compute.destroy(amphora_id)
+        return len(owned)
+    finally:
+        await drivers.close()

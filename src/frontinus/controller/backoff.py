@@ -1,0 +1,28 @@
+"""When to try again, and when a failure is worth the word ERROR. Pure: the random number comes in as an argument."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from msgspec.structs import replace
+
+from frontinus.model.tree import Fault
+
+
+def pause(attempts: int, base: timedelta, cap: timedelta, jitter: float) -> timedelta:
+    """The pause after so many failures in a row (1 or more): doubling, capped, spread by `jitter` in [0, 1) over
+    ±20 % so that a thousand load balancers with one cause do not come back in one moment."""
+    doubled = base * 2 ** min(attempts - 1, 16)
+    return min(doubled, cap) * (0.8 + 0.4 * jitter)
+
+
+def continued(fault: Fault, before: Fault | None) -> Fault:
+    """The fault as the continuation of the one before, if it has the same cause: it keeps its beginning."""
+    if before is None or (before.code, before.object_id) != (fault.code, fault.object_id):
+        return fault
+    return replace(fault, since=before.since, attempts=before.attempts + 1)
+
+
+def is_reported_as_error(fault: Fault, now: datetime, budget: timedelta) -> bool:
+    """A permanent fault at once; a transient one when the retry budget is spent."""
+    return fault.permanent or now - fault.since >= budget

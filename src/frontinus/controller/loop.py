@@ -1,0 +1,156 @@
+"""Claim due load balancers and converge many at once; keep leases alive; say that this controller is there.
+
+Owns the pace: how many, how often, how long to sleep. Decides nothing about load balancers. Next: reconcile.py."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+from contextlib import suppress
+from functools import partial
+
+import structlog
+
+from frontinus.controller.act import Hands
+from frontinus.controller.reconcile import reconcile
+from frontinus.controller.sweeper import Sweeper
+from frontinus.model.errors import LeaseLost
+from frontinus.model.ids import ControllerId, LoadBalancerId, new_id
+from frontinus.store import controllers, convergence, leases
+from frontinus.store.leases import Lease
+
+log = structlog.get_logger()
+
+RETRY_AFTER_TROUBLE_S = 1.0
+
+
+class Controller:
+    """One controller process' work. `run` until cancelled; cancelling lets the steps under way finish or be resumed by
+    whoever claims next.
+
+    Immutable: hands, id, provider. One owner (the claim loop): `_busy`."""
+
+    def __init__(self, hands: Hands, providers: tuple[str, ...]) -> None:
+        self.id = ControllerId(new_id())
+        self._hands = hands
+        self._providers = providers
+        self._sweeper = Sweeper(hands)
+        self._busy: dict[LoadBalancerId, asyncio.Task[None]] = {}
+        self._freed = asyncio.Event()
+
+    async def register(self) -> None:
+        """Publish what this controller's driver can do, so that the API knows what to accept. Call before serving."""
+        driver, now = self._hands.amphora_driver, self._hands.now()
+        record = controllers.Controller(
+            id=self.id,
+            driver=driver.name,
+            driver_version=driver.version,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            providers=self._providers,
+            capabilities=driver.capabilities,
+            started_at=now,
+            seen_at=now,
+        )
+        await self._hands.store.transact(lambda tx: controllers.register(tx, record))
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        keepers = [
+            asyncio.create_task(self._keep_alive(), name="controller-keep-alive"),
+            asyncio.create_task(self._sweeper.run(), name="controller-sweeper"),
+        ]
+        try:
+            while True:
+                await self._claim_and_start()
+                await self._rest()
+        finally:
+            for task in [*keepers, *self._busy.values()]:
+                task.cancel()
+            await asyncio.gather(*keepers, *self._busy.values(), return_exceptions=True)
+            with suppress(Exception):  # going away anyway; the row's age says the same
+                await self._hands.store.transact(lambda tx: controllers.unregister(tx, self.id))
+
+    async def _claim_and_start(self) -> None:
+        room = self._hands.settings.concurrency - len(self._busy)
+        if room <= 0:
+            return
+        now, duration = self._hands.now(), self._hands.settings.lease_duration
+        driver = self._hands.amphora_driver.name
+        try:
+            claimed = await self._hands.store.transact(
+                lambda tx: leases.claim_due(tx, self.id, driver, now, duration, room)
+            )
+        except Exception:  # the loop must live through a store outage; work is claimed when it is back
+            log.exception("work could not be claimed")
+            await asyncio.sleep(RETRY_AFTER_TROUBLE_S)
+            return
+        for lease in claimed:
+            task = asyncio.create_task(self._converge(lease), name=f"reconcile-{lease.load_balancer_id}")
+            self._busy[lease.load_balancer_id] = task
+
+    async def _rest(self) -> None:
+        """Until a wake-up, a free place, or the poll interval (spread, so that many controllers do not poll as one)."""
+        self._freed.clear()
+        longest = self._hands.settings.poll_interval.total_seconds() * (0.75 + random.random() / 2)
+        waiters = [asyncio.create_task(self._freed.wait())]
+        if len(self._busy) < self._hands.settings.concurrency:
+            waiters.append(asyncio.create_task(self._hands.store.wakeups().wait(longest)))
+        try:
+            await asyncio.wait(waiters, timeout=longest, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiters:
+                waiter.cancel()
+            await asyncio.gather(*waiters, return_exceptions=True)
+
+    async def _converge(self, lease: Lease) -> None:
+        work = asyncio.create_task(reconcile(lease, self._hands))
+        renewal = asyncio.create_task(self._renew(lease))
+        try:
+            await asyncio.wait((work, renewal), return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                await work
+            else:
+                log.warning("lease lost", load_balancer_id=lease.load_balancer_id)
+        except LeaseLost:
+            log.warning("lease lost", load_balancer_id=lease.load_balancer_id)
+        except Exception:  # one load balancer's trouble must not stop the others; the lease runs out and it is retried
+            log.exception("reconcile failed", load_balancer_id=lease.load_balancer_id)
+        finally:
+            for task in (work, renewal):
+                task.cancel()
+            await asyncio.gather(work, renewal, return_exceptions=True)
+            with suppress(Exception):  # an unreleased lease runs out by itself
+                await self._hands.store.transact(lambda tx: leases.release(tx, lease))
+            self._busy.pop(lease.load_balancer_id, None)
+            self._freed.set()
+
+    async def _renew(self, lease: Lease) -> None:
+        """Renew until cancelled; returns when the lease is lost. Trouble with the store is tried again until the lease
+        would have run out, and then it counts as lost."""
+        duration = self._hands.settings.lease_duration
+        while True:
+            await asyncio.sleep(duration.total_seconds() / 3)
+            now = self._hands.now()
+            try:
+                renew = partial(leases.renew, lease=lease, now=now, duration=duration)
+                lease = await self._hands.store.transact(renew)
+            except LeaseLost:
+                return
+            except Exception:  # see the docstring
+                log.exception("lease could not be renewed", load_balancer_id=lease.load_balancer_id)
+                if now >= lease.expires_at:
+                    return
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(self._hands.settings.keep_alive_interval.total_seconds())
+            now = self._hands.now()
+            oldest = now - self._hands.settings.deleted_retention
+            try:
+                await self._hands.store.transact(partial(controllers.keep_alive, controller_id=self.id, now=now))
+                await self._hands.store.transact(partial(convergence.purge_deleted, before=oldest))
+            except Exception:  # the next turn says it again
+                log.exception("keep-alive could not be written")

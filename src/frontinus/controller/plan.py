@@ -1,0 +1,196 @@
+"""Decide what a load balancer needs next.
+
+Given what was asked and what was last seen, return the steps that remain; no steps means done. Never touches drivers,
+the store or a clock: callers pass `now` and fresh ids. Whoever carries out the first step and plans again gets to the
+same end, wherever he was stopped: the invariant is that every external thing has a row before it exists, and a row
+until it does not. Next: reconcile.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import msgspec
+
+from frontinus.controller.settings import ControllerSettings
+from frontinus.controller.steps import (
+    ApplyConfiguration,
+    AwaitAgent,
+    BeginReplacement,
+    BuildAmphora,
+    CondemnAmphora,
+    DestroyAmphora,
+    DismissSuspicion,
+    LookAgain,
+    RecordAmphora,
+    RecordDeleted,
+    RecordSettled,
+    ReleaseVip,
+    Step,
+)
+from frontinus.drivers.compute.interface import Place, PlaceState
+from frontinus.model.enums import AmphoraRole, AmphoraStatus, ProvisioningStatus, Topology
+from frontinus.model.ids import AmphoraId
+from frontinus.model.tree import Amphora, LoadBalancerTree
+
+ROLES_OF_TOPOLOGY: dict[Topology, tuple[AmphoraRole, ...]] = {
+    Topology.SINGLE: (AmphoraRole.STANDALONE,),
+    Topology.ACTIVE_STANDBY: (AmphoraRole.MASTER, AmphoraRole.BACKUP),
+}
+
+LOOK_AGAIN_AFTER = timedelta(milliseconds=500)
+
+
+class Sighting(msgspec.Struct, frozen=True, kw_only=True):
+    """What two witnesses say of an amphora. None: that witness was not asked, because there was no reason to."""
+
+    place: Place | None = None
+    answering: bool | None = None
+
+
+class Verdict(StrEnum):
+    SERVING = "serving"
+    STARTING = "starting"
+    WAIT = "wait"
+    ALIVE_AFTER_ALL = "alive_after_all"
+    REVIVE = "revive"
+    DEAD = "dead"
+
+
+def needs_look(tree: LoadBalancerTree, amphora: Amphora) -> bool:
+    """Whether compute and agent are asked about an amphora before planning. An ordinary edit of a load balancer whose
+    amphorae beat asks nobody: its receipts say what runs."""
+    if tree.load_balancer.delete_requested or amphora.status is AmphoraStatus.PENDING_DELETE:
+        return False  # it is destroyed whatever they would say
+    return amphora.suspected_at is not None or amphora.status is not AmphoraStatus.ALLOCATED
+
+
+def verdict(amphora: Amphora, sighting: Sighting, now: datetime, settings: ControllerSettings) -> Verdict:
+    """Weigh the three witnesses: heartbeats (`suspected_at`), the agent, and compute's word."""
+    place = sighting.place
+    if amphora.status in (AmphoraStatus.ERROR, AmphoraStatus.PENDING_DELETE):
+        return Verdict.DEAD
+    if amphora.status is not AmphoraStatus.ALLOCATED:
+        return Verdict.STARTING
+    if amphora.suspected_at is None or place is None:
+        return Verdict.SERVING
+    if place.state is PlaceState.STOPPED_ON_PURPOSE:
+        return Verdict.WAIT  # a planned stop is not a failure
+    if sighting.answering:
+        return Verdict.ALIVE_AFTER_ALL
+    match place.state:
+        case PlaceState.ABSENT:
+            return Verdict.DEAD
+        case PlaceState.STOPPED:
+            revived_lately = amphora.revived_at is not None and now - amphora.revived_at < settings.revive_window
+            # Only a place that still balances is worth reviving: its traffic goes on meanwhile.
+            return Verdict.REVIVE if place.balancing and not revived_lately else Verdict.DEAD
+        case PlaceState.RUNNING | PlaceState.BUILDING:
+            return Verdict.DEAD if now - amphora.suspected_at > settings.hang_deadline else Verdict.WAIT
+
+
+def plan(
+    tree: LoadBalancerTree,
+    sightings: Mapping[AmphoraId, Sighting],
+    digests: Mapping[AmphoraId, str],
+    now: datetime,
+    settings: ControllerSettings,
+    fresh_ids: Iterator[AmphoraId],
+    *,
+    partial: bool = False,
+) -> tuple[Step, ...]:
+    """The steps that remain. `digests` says what each amphora should run; `partial` that some listeners are left out of
+    it, so that the result must be recorded even if the generation is the same."""
+    if tree.load_balancer.delete_requested:
+        return _plan_deletion(tree)
+    return _plan_presence(tree, sightings, digests, now, settings, fresh_ids, partial=partial)
+
+
+def _plan_deletion(tree: LoadBalancerTree) -> tuple[Step, ...]:
+    steps: list[Step] = []
+    for amphora in tree.amphorae:
+        steps += _removal(amphora)
+    return (*steps, ReleaseVip(), RecordDeleted())
+
+
+def _plan_presence(
+    tree: LoadBalancerTree,
+    sightings: Mapping[AmphoraId, Sighting],
+    digests: Mapping[AmphoraId, str],
+    now: datetime,
+    settings: ControllerSettings,
+    fresh_ids: Iterator[AmphoraId],
+    *,
+    partial: bool,
+) -> tuple[Step, ...]:
+    load_balancer = tree.load_balancer
+    removals: list[Step] = []
+    arrivals: list[Step] = []
+    pushes: list[Step] = []
+    waiting = False
+    free_roles = list(ROLES_OF_TOPOLOGY[load_balancer.topology])
+    replacing = False
+    for amphora in tree.amphorae:
+        judged = verdict(amphora, sightings.get(amphora.id, Sighting()), now, settings)
+        if judged is Verdict.DEAD or amphora.role not in free_roles:
+            replacing |= amphora.status is AmphoraStatus.ALLOCATED
+            removals += _removal(amphora)
+            continue
+        free_roles.remove(amphora.role)
+        match judged:
+            case Verdict.STARTING:
+                arrivals += _arrival(amphora, sightings.get(amphora.id, Sighting()))
+            case Verdict.REVIVE:
+                arrivals += [BuildAmphora(amphora.id, revive=True), AwaitAgent(amphora.id)]
+                pushes.append(ApplyConfiguration(amphora.id))
+            case Verdict.ALIVE_AFTER_ALL:
+                arrivals.append(DismissSuspicion(amphora.id))
+            case Verdict.WAIT:
+                waiting = True
+            case Verdict.SERVING:
+                pass
+        if judged is not Verdict.WAIT and (
+            judged is Verdict.STARTING or amphora.receipt is None or amphora.receipt.digest != digests[amphora.id]
+        ):
+            pushes.append(ApplyConfiguration(amphora.id))
+    for role in free_roles:
+        amphora_id = next(fresh_ids)
+        arrivals += [
+            RecordAmphora(amphora_id, role),
+            BuildAmphora(amphora_id),
+            AwaitAgent(amphora_id),
+        ]
+        pushes.append(ApplyConfiguration(amphora_id))
+    # The dead go before their replacement comes: whatever is left of them may still hold the address.
+    steps = [*([BeginReplacement()] if replacing else []), *removals, *arrivals, *dict.fromkeys(pushes)]
+    if waiting:
+        return (*steps, LookAgain(LOOK_AGAIN_AFTER))
+    if steps or partial or not _settled(tree):
+        steps.append(RecordSettled(load_balancer.generation))
+    return tuple(steps)
+
+
+def _settled(tree: LoadBalancerTree) -> bool:
+    load_balancer = tree.load_balancer
+    return (
+        load_balancer.applied_generation == load_balancer.generation
+        and load_balancer.provisioning_status is ProvisioningStatus.ACTIVE
+        and load_balancer.fault is None
+        and all(child.provisioning_status is ProvisioningStatus.ACTIVE for child in tree.children())
+    )
+
+
+def _arrival(amphora: Amphora, sighting: Sighting) -> list[Step]:
+    """What brings an amphora that is recorded to where configurations can be pushed. Building is safe to repeat, so a
+    place that may or may not have been made, or that died while it started, is simply built."""
+    unbuilt = sighting.place is not None and sighting.place.state in (PlaceState.ABSENT, PlaceState.STOPPED)
+    if amphora.status is AmphoraStatus.PENDING_CREATE or unbuilt:
+        return [BuildAmphora(amphora.id), AwaitAgent(amphora.id)]
+    return [AwaitAgent(amphora.id)] if amphora.status is AmphoraStatus.BOOTING else []
+
+
+def _removal(amphora: Amphora) -> list[Step]:
+    if amphora.status is AmphoraStatus.PENDING_DELETE:
+        return [DestroyAmphora(amphora.id)]
+    return [CondemnAmphora(amphora.id), DestroyAmphora(amphora.id)]

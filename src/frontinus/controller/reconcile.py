@@ -1,0 +1,219 @@
+"""Bring one load balancer to what is asked of it: read the whole world, plan, take the first step, look again.
+
+There is no create path and no update path. `reconcile` is handed a lease and returns when nothing remains to be done
+for now; what could not be done is recorded as a fault with the time of the next try. It may be killed between any two
+statements: whoever claims the load balancer next starts from the same rows. Next: plan.py, then act.py."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import structlog
+from msgspec.structs import replace
+
+from frontinus.controller.act import Hands, Situation, act
+from frontinus.controller.backoff import continued, is_reported_as_error, pause
+from frontinus.controller.plan import Sighting, needs_look, plan
+from frontinus.controller.steps import (
+    PHASE_OF_STEP,
+    ApplyConfiguration,
+    RecordDeleted,
+    RecordSettled,
+    Step,
+)
+from frontinus.drivers.amphora.interface import Rendered
+from frontinus.model.enums import FaultPhase, Kind
+from frontinus.model.errors import (
+    BindRefused,
+    CallerError,
+    Gone,
+    Incompatible,
+    LeaseLost,
+    Rejected,
+    Retry,
+)
+from frontinus.model.ids import AmphoraId, new_id
+from frontinus.model.tree import Amphora, Fault, LoadBalancerTree
+from frontinus.store import convergence, trees
+from frontinus.store.leases import Lease
+
+log = structlog.get_logger()
+
+MAX_ROUNDS = 200
+"""More rounds than any load balancer needs; a plan that never ends is a bug, and shows as one."""
+
+BIND_ADVICE = {
+    "EADDRINUSE": "another program listens there; stop it, or give the listener another port",
+    "EACCES": "this user may not bind ports below 1024; run Frontinus as root, lower net.ipv4.ip_unprivileged_port_start, "
+    "or use a higher port",
+    "EADDRNOTAVAIL": "this machine does not have the address; choose another VIP address",
+}
+
+
+async def reconcile(lease: Lease, hands: Hands) -> None:
+    """Converge the leased load balancer. Raises LeaseLost when another controller took over; nothing else: what goes
+    wrong is a fault on the load balancer, with a time for the next try."""
+    left_out: dict[str, Fault] = {}
+    for _ in range(MAX_ROUNDS):
+        tree = await hands.store.read(lambda tx: trees.read_tree(tx, lease.load_balancer_id))
+        if tree is None:
+            return
+        step: Step | None = None
+        try:
+            sightings = await _look(tree, hands)
+            carried = tree.wanted().without_listeners(frozenset(left_out))
+            rendered = _render(carried, hands)
+            steps = plan(
+                tree,
+                sightings,
+                {amphora_id: x.digest for amphora_id, x in rendered.items()},
+                hands.now(),
+                hands.settings,
+                _fresh_ids(),
+                partial=bool(left_out),
+            )
+            if not steps:
+                return
+            step = steps[0]
+            await act(step, Situation(lease, tree, carried, rendered, left_out), hands)
+        except LeaseLost:
+            raise
+        except BindRefused as refused:
+            left_out |= _refused_listeners(refused, tree, hands)
+            continue
+        except Exception as error:  # noqa: BLE001 - whatever it is becomes a fault, and the next try is set
+            if await _agent_fell_silent(error, step, lease, tree, hands):
+                continue
+            await _record_fault(error, step, lease, tree, hands)
+            return
+        if isinstance(step, RecordSettled | RecordDeleted):
+            log.info(
+                "load balancer settled" if isinstance(step, RecordSettled) else "load balancer deleted",
+                load_balancer_id=tree.id,
+                generation=tree.load_balancer.generation,
+                left_out=len(left_out),
+            )
+            if isinstance(step, RecordDeleted) or left_out:
+                return
+    log.error("a plan does not end", load_balancer_id=lease.load_balancer_id, rounds=MAX_ROUNDS)
+
+
+def _fresh_ids() -> Iterator[AmphoraId]:
+    while True:
+        yield AmphoraId(new_id())
+
+
+async def _look(tree: LoadBalancerTree, hands: Hands) -> dict[AmphoraId, Sighting]:
+    """Ask compute and agent about those amphorae of which more must be known than their receipts say."""
+    doubtful = [x for x in tree.amphorae if needs_look(tree, x)]
+    seen = await asyncio.gather(*(_sight(x, tree, hands) for x in doubtful))
+    return {amphora.id: sighting for amphora, sighting in zip(doubtful, seen, strict=True)}
+
+
+async def _sight(amphora: Amphora, tree: LoadBalancerTree, hands: Hands) -> Sighting:
+    place = await hands.compute.get(amphora.id)
+    answering: bool | None = None
+    if amphora.suspected_at is not None and amphora.management_address is not None:
+        try:
+            await hands.amphora_driver.info(amphora, tree)
+            answering = True
+        except (Retry, Gone, Incompatible):
+            answering = False
+    return Sighting(place=place, answering=answering)
+
+
+def _render(carried: LoadBalancerTree, hands: Hands) -> dict[AmphoraId, Rendered]:
+    if carried.load_balancer.delete_requested:
+        return {}
+    return {x.id: hands.amphora_driver.render(carried, x) for x in carried.amphorae}
+
+
+def _refused_listeners(refused: BindRefused, tree: LoadBalancerTree, hands: Hands) -> dict[str, Fault]:
+    """A fault for each listener that got no port. The others are carried without them."""
+    now = hands.now()
+    faults: dict[str, Fault] = {}
+    for bind in refused.binds:
+        listener = tree.listener(bind.listener_id)
+        if listener is None:
+            continue
+        advice = BIND_ADVICE.get(bind.errno, "see the agent's log")
+        fault = continued(
+            Fault(
+                code="bind-refused",
+                phase=FaultPhase.APPLY,
+                message=f"{bind.address} port {bind.port} cannot be bound ({bind.errno}): {advice}",
+                since=now,
+                object_kind=Kind.LISTENER,
+                object_id=listener.id,
+            ),
+            listener.fault,
+        )
+        after = pause(fault.attempts, hands.settings.backoff_base, hands.settings.bind_retry_cap, random.random())
+        faults[listener.id] = replace(fault, retry_at=now + after)
+    if not faults:
+        raise Retry(f"addresses of no known listener were refused: {refused}", after=1.0, code="bind-refused")
+    return faults
+
+
+async def _agent_fell_silent(
+    error: Exception, step: Step | None, lease: Lease, tree: LoadBalancerTree, hands: Hands
+) -> bool:
+    """An amphora that cannot be reached for a push is suspected at once; the next round looks at it closely. Says
+    whether it was so, and not suspected already."""
+    if not (isinstance(error, Retry) and isinstance(step, ApplyConfiguration)):
+        return False
+    amphora = next((x for x in tree.amphorae if x.id == step.amphora_id), None)
+    if amphora is None or amphora.suspected_at is not None:
+        return False
+    suspect = replace(amphora, suspected_at=hands.now(), updated_at=hands.now())
+    await hands.store.transact(lambda tx: convergence.update_amphora(tx, lease, suspect))
+    return True
+
+
+def fault_of(error: Exception, step: Step | None, tree: LoadBalancerTree, now_fault: Callable[..., Fault]) -> Fault:
+    """Say of an error who has to do what. `now_fault` makes a fault with its times filled in."""
+    phase = FaultPhase.RENDER if step is None else PHASE_OF_STEP[type(step)]
+    match error:
+        case Rejected():
+            return now_fault(code="rejected", phase=phase, message=str(error), permanent=True)
+        case CallerError():
+            return now_fault(code="invalid", phase=phase, message=str(error), permanent=True)
+        case Retry():
+            return now_fault(code=error.code, phase=phase, message=error.reason)
+        case Incompatible():
+            return now_fault(code="incompatible-amphora", phase=phase, message=str(error))
+        case Gone():
+            return now_fault(code="amphora-gone", phase=phase, message=str(error))
+        case _:
+            message = f"a fault of Frontinus itself ({type(error).__name__}); the controller's log has the details"
+            return now_fault(code="bug", phase=phase, message=message)
+
+
+async def _record_fault(
+    error: Exception, step: Step | None, lease: Lease, tree: LoadBalancerTree, hands: Hands
+) -> None:
+    now = hands.now()
+    settings = hands.settings
+
+    def now_fault(*, code: str, phase: FaultPhase, message: str, permanent: bool = False) -> Fault:
+        return Fault(code=code, phase=phase, message=message, since=now, permanent=permanent)
+
+    fault = continued(fault_of(error, step, tree, now_fault), tree.load_balancer.fault)
+    if not fault.permanent:
+        asked = timedelta(seconds=error.after) if isinstance(error, Retry) else timedelta(0)
+        after = max(asked, pause(fault.attempts, settings.backoff_base, settings.backoff_cap, random.random()))
+        fault = replace(fault, retry_at=now + after)
+    log.warning(
+        "load balancer not settled",
+        load_balancer_id=tree.id,
+        code=fault.code,
+        phase=fault.phase.value,
+        reason=fault.message,
+        attempts=fault.attempts,
+        exc_info=error if fault.code == "bug" else None,
+    )
+    as_error = is_reported_as_error(fault, now, settings.retry_budget)
+    await hands.store.transact(lambda tx: convergence.record_fault(tx, lease, fault, now, report_error=as_error))

@@ -1,0 +1,51 @@
+"""How the controller works: every limit has a name, a unit and a reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True)
+class ControllerSettings:
+    """Built once in main.py and passed down."""
+
+    lease_duration: timedelta = timedelta(seconds=5)
+    """How long a claim holds without renewal. A killed controller's work is resumed elsewhere after at most this; a
+    renewal goes out every third of it, so that one lost renewal does not lose the lease."""
+
+    poll_interval: timedelta = timedelta(seconds=1)
+    """How often due work is looked for when no wake-up came. A lost wake-up costs at most this."""
+
+    concurrency: int = 16
+    """Load balancers converged at once by one controller."""
+
+    keep_alive_interval: timedelta = timedelta(seconds=5)
+    """How often the controller says in the store that it is there."""
+
+    boot_timeout: timedelta = timedelta(seconds=20)
+    """From build to the agent's first answer. An amphora that takes longer is given up and another is built."""
+
+    retry_budget: timedelta = timedelta(seconds=8)
+    """For so long after its first failure a wish stays PENDING; then it is reported as ERROR and still tried again."""
+
+    backoff_base: timedelta = timedelta(milliseconds=500)
+    """The pause after the first failure; it doubles with each further one."""
+
+    backoff_cap: timedelta = timedelta(seconds=30)
+    """No pause is longer: what heals by itself is noticed at most this late."""
+
+    bind_retry_cap: timedelta = timedelta(seconds=5)
+    """As backoff_cap, for a port that the kernel does not give: trying is cheap and a person is likely watching."""
+
+    hang_deadline: timedelta = timedelta(seconds=10)
+    """An agent that neither beats nor answers while its place runs is given up after this."""
+
+    revive_window: timedelta = timedelta(minutes=1)
+    """An agent that dies again within this after it was started again in place is not revived but replaced."""
+
+    sweep_interval: timedelta = timedelta(seconds=60)
+    """How often orphans are looked for. One is destroyed when it is seen in two sweeps in a row."""
+
+    deleted_retention: timedelta = timedelta(days=7)
+    """How long rows of deleted load balancers are kept (Octavia's load_balancer_expiry_age)."""

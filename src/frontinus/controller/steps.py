@@ -1,0 +1,113 @@
+"""What the controller can do, as small frozen values: they can be printed, compared and replayed.
+
+Each step is safe to repeat. plan.py makes them, act.py carries them out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TypeAlias
+
+import msgspec
+
+from frontinus.model.enums import AmphoraRole, FaultPhase
+from frontinus.model.ids import AmphoraId
+
+
+class RecordAmphora(msgspec.Struct, frozen=True):
+    """Write the row of a new amphora, before anything is made under its name."""
+
+    amphora_id: AmphoraId
+    role: AmphoraRole
+
+
+class BeginReplacement(msgspec.Struct, frozen=True):
+    """Move the generation, so that the replacement shows as PENDING_UPDATE and ends in a receipt of its own."""
+
+
+class BuildAmphora(msgspec.Struct, frozen=True):
+    """Have compute make the place and start the agent; also starts a dead agent again in place."""
+
+    amphora_id: AmphoraId
+    revive: bool = False
+
+
+class AwaitAgent(msgspec.Struct, frozen=True):
+    """Wait until the agent answers."""
+
+    amphora_id: AmphoraId
+
+
+class ApplyConfiguration(msgspec.Struct, frozen=True):
+    """Have the driver bring the amphora to what is wanted now."""
+
+    amphora_id: AmphoraId
+
+
+class DismissSuspicion(msgspec.Struct, frozen=True):
+    """The amphora was silent but lives."""
+
+    amphora_id: AmphoraId
+
+
+class CondemnAmphora(msgspec.Struct, frozen=True):
+    """Write that the amphora is to go, before it is touched."""
+
+    amphora_id: AmphoraId
+
+
+class DestroyAmphora(msgspec.Struct, frozen=True):
+    """Stop it, remove its place, and write that it is gone."""
+
+    amphora_id: AmphoraId
+
+
+class ReleaseVip(msgspec.Struct, frozen=True):
+    """Give the address back to the network."""
+
+
+class RecordDeleted(msgspec.Struct, frozen=True):
+    """Nothing of the load balancer is left outside: write it."""
+
+
+class RecordSettled(msgspec.Struct, frozen=True):
+    """Everything of this generation is carried out: write it."""
+
+    generation: int
+
+
+class LookAgain(msgspec.Struct, frozen=True):
+    """Nothing more can be done now; look again after this."""
+
+    after: timedelta
+
+
+Step: TypeAlias = (
+    RecordAmphora
+    | BeginReplacement
+    | BuildAmphora
+    | AwaitAgent
+    | ApplyConfiguration
+    | DismissSuspicion
+    | CondemnAmphora
+    | DestroyAmphora
+    | ReleaseVip
+    | RecordDeleted
+    | RecordSettled
+    | LookAgain
+)
+
+PHASE_OF_STEP: dict[type[Step], FaultPhase] = {
+    RecordAmphora: FaultPhase.INTERNAL,
+    BeginReplacement: FaultPhase.INTERNAL,
+    BuildAmphora: FaultPhase.COMPUTE,
+    AwaitAgent: FaultPhase.COMPUTE,
+    ApplyConfiguration: FaultPhase.APPLY,
+    DismissSuspicion: FaultPhase.INTERNAL,
+    CondemnAmphora: FaultPhase.INTERNAL,
+    DestroyAmphora: FaultPhase.RETIRE,
+    ReleaseVip: FaultPhase.NETWORK,
+    RecordDeleted: FaultPhase.INTERNAL,
+    RecordSettled: FaultPhase.INTERNAL,
+    LookAgain: FaultPhase.INTERNAL,
+}
+"""Which phase a fault names when the step fails."""

@@ -1,0 +1,71 @@
+"""Find what drifted: places and addresses that nobody wants, and amphorae whose places are gone.
+
+Ownership is proved by the drivers' naming, never guessed. An orphan is destroyed when two sweeps in a row have seen
+it, so that what is just being recorded is not taken for one. Next: store/sweep.py."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from frontinus.controller.act import Hands
+from frontinus.drivers.compute.interface import PlaceState
+from frontinus.model.errors import WorldError
+from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.store import health, sweep
+
+log = structlog.get_logger()
+
+
+class Sweeper:
+    """One per controller. One owner: its own loop."""
+
+    def __init__(self, hands: Hands) -> None:
+        self._hands = hands
+        self._orphan_places: frozenset[AmphoraId] = frozenset()
+        self._orphan_addresses: frozenset[LoadBalancerId] = frozenset()
+
+    async def run(self) -> None:
+        """Sweep until cancelled; first at once, since a start is when most has drifted."""
+        while True:
+            try:
+                await self.sweep()
+            except WorldError as trouble:
+                log.warning("sweep put off", reason=str(trouble))
+            except Exception:  # the loop protects its next turn
+                log.exception("sweep failed")
+            await asyncio.sleep(self._hands.settings.sweep_interval.total_seconds())
+
+    async def sweep(self) -> None:
+        """One look at everything that carries our name."""
+        # Outside first, rows second: what appears between the two has a row already, so it is no orphan.
+        places = frozenset(await self._hands.compute.list_owned())
+        addresses = frozenset(await self._hands.network.list_owned())
+        known = await self._hands.store.read(sweep.known)
+        await self._suspect_missing(known, places)
+        orphans = places - known.amphorae.keys()
+        for amphora_id in orphans & self._orphan_places:
+            log.warning("orphan amphora destroyed", amphora_id=amphora_id)
+            await self._hands.compute.destroy(amphora_id)
+        self._orphan_places = orphans
+        stray = addresses - known.load_balancers
+        for load_balancer_id in stray & self._orphan_addresses:
+            log.warning("orphan address released", load_balancer_id=load_balancer_id)
+            await self._hands.network.release_owned(load_balancer_id)
+        self._orphan_addresses = stray
+
+    async def _suspect_missing(self, known: sweep.Known, places: frozenset[AmphoraId]) -> None:
+        """Compute says by name what is not there: no need to wait for the silence to be noticed, and no brake, since
+        this is knowledge and not deafness."""
+        missing = [
+            amphora_id
+            for amphora_id, serving in known.amphorae.items()
+            if serving
+            and amphora_id not in places
+            and (await self._hands.compute.get(amphora_id)).state is PlaceState.ABSENT
+        ]
+        if missing:
+            log.warning("places are gone", amphorae=len(missing))
+            now = self._hands.now()
+            await self._hands.store.transact(lambda tx: health.suspect(tx, missing, now))

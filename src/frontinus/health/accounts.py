@@ -1,0 +1,153 @@
+"""Keep in memory what the amphorae said last, and say what of it must be written. No I/O and no clock of its own.
+
+One owner: the health loop. Replayed and unknown heartbeats stop here. Next: loop.py, which writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from frontinus.model.heartbeat import Counters, Heartbeat
+from frontinus.model.ids import AmphoraId, ListenerId
+
+
+class CounterRow(msgspec.Struct, frozen=True, kw_only=True):
+    listener_id: ListenerId
+    amphora_id: AmphoraId
+    counters: Counters
+    incremental: bool
+
+
+class Accounts:
+    """What was heard of each amphora. Times are seconds of a monotonic clock, passed in."""
+
+    def __init__(self) -> None:
+        self._latest: dict[AmphoraId, Heartbeat] = {}
+        self._heard: dict[AmphoraId, float] = {}
+        self._watched_since: dict[AmphoraId, float] = {}
+        self._weighed: dict[AmphoraId, float] = {}
+        self._to_weigh: set[AmphoraId] = set()
+        self._counters: dict[tuple[ListenerId, AmphoraId], CounterRow] = {}
+        self._fresh: set[AmphoraId] = set()
+
+    def hear(self, heartbeat: Heartbeat, now: float) -> bool:
+        """Take a verified heartbeat in. False: it is a replay, or overtaken by a later one, and changes nothing."""
+        amphora_id = heartbeat.amphora_id
+        before = self._latest.get(amphora_id)
+        if before is not None and _is_overtaken(heartbeat, before):
+            return False
+        self._latest[amphora_id] = heartbeat
+        self._heard[amphora_id] = now
+        self._fresh.add(amphora_id)
+        if before is None or _says_something_else(heartbeat, before):
+            self._to_weigh.add(amphora_id)
+        for listener_id, report in heartbeat.listeners.items():
+            self._count(ListenerId(listener_id), report.counters, heartbeat, before)
+        return True
+
+    def watch(self, amphorae: Iterable[AmphoraId], now: float) -> None:
+        """Replace the list of amphorae to watch; forget what is not on it."""
+        wanted = frozenset(amphorae)
+        self._watched_since = {x: self._watched_since.get(x, now) for x in wanted}
+        for memory in (self._latest, self._heard, self._weighed):
+            for amphora_id in [x for x in memory if x not in wanted and now - self._heard.get(x, 0.0) > FORGET_AFTER_S]:
+                del memory[amphora_id]
+
+    def last_heard(self) -> dict[AmphoraId, float]:
+        """For each watched amphora when it was last heard, or since when it is watched if that is later."""
+        return {x: max(since, self._heard.get(x, since)) for x, since in self._watched_since.items()}
+
+    def heard_since(self, amphora_id: AmphoraId, moment: float) -> bool:
+        return self._heard.get(amphora_id, -1.0) >= moment
+
+    def take_to_weigh(self, now: float, refresh: float) -> list[Heartbeat]:
+        """The heartbeats whose statuses must be compared with the tree: changed ones, and those not compared for
+        `refresh` seconds."""
+        due = self._to_weigh | {
+            x for x in self._watched_since if x in self._latest and now - self._weighed.get(x, -refresh) >= refresh
+        }
+        self._to_weigh.clear()
+        for amphora_id in due:
+            self._weighed[amphora_id] = now
+        return [self._latest[x] for x in due if x in self._latest]
+
+    def weigh_again(self, amphorae: Iterable[AmphoraId]) -> None:
+        """What was taken could not be written; have it taken again."""
+        self._to_weigh |= set(amphorae)
+
+    def take_counters(self) -> list[CounterRow]:
+        """The counters that changed since the last call."""
+        rows = list(self._counters.values())
+        self._counters.clear()
+        return rows
+
+    def restore_counters(self, rows: Iterable[CounterRow]) -> None:
+        """What was taken could not be written; keep it, unless something newer came (increments are added up)."""
+        for row in rows:
+            key = (row.listener_id, row.amphora_id)
+            newer = self._counters.get(key)
+            if newer is None:
+                self._counters[key] = row
+            elif row.incremental:
+                self._counters[key] = _added(row, newer)
+
+    def take_fresh(self) -> frozenset[AmphoraId]:
+        """Who was heard since the last call."""
+        fresh = frozenset(self._fresh)
+        self._fresh.clear()
+        return fresh
+
+    def _count(
+        self, listener_id: ListenerId, counters: Counters, heartbeat: Heartbeat, before: Heartbeat | None
+    ) -> None:
+        row = CounterRow(
+            listener_id=listener_id,
+            amphora_id=heartbeat.amphora_id,
+            counters=counters,
+            incremental=heartbeat.incremental,
+        )
+        key = (listener_id, heartbeat.amphora_id)
+        if heartbeat.incremental:
+            waiting = self._counters.get(key)
+            self._counters[key] = row if waiting is None else _added(waiting, row)
+            return
+        last = None if before is None else before.listeners.get(listener_id)
+        if last is None or last.counters != counters:
+            self._counters[key] = row
+
+
+FORGET_AFTER_S = 60.0
+"""How long an amphora that is not watched is remembered: it beats before its row says ALLOCATED, and its replay
+window must outlive a moment's absence from the list."""
+
+
+def _is_overtaken(heartbeat: Heartbeat, before: Heartbeat) -> bool:
+    """Octavia's plain format has neither boot nor sequence, and cannot be told from a replay."""
+    order, order_before = _order(heartbeat), _order(before)
+    return order is not None and order_before is not None and order <= order_before
+
+
+def _order(heartbeat: Heartbeat) -> tuple[int, int] | None:
+    if heartbeat.boot is None or heartbeat.sequence is None:
+        return None
+    return heartbeat.boot, heartbeat.sequence
+
+
+def _says_something_else(heartbeat: Heartbeat, before: Heartbeat) -> bool:
+    return heartbeat.pools != before.pools or {k: v.status for k, v in heartbeat.listeners.items()} != {
+        k: v.status for k, v in before.listeners.items()
+    }
+
+
+def _added(one: CounterRow, later: CounterRow) -> CounterRow:
+    return msgspec.structs.replace(
+        later,
+        counters=Counters(
+            bytes_in=one.counters.bytes_in + later.counters.bytes_in,
+            bytes_out=one.counters.bytes_out + later.counters.bytes_out,
+            active_connections=later.counters.active_connections,
+            total_connections=one.counters.total_connections + later.counters.total_connections,
+            request_errors=one.counters.request_errors + later.counters.request_errors,
+        ),
+    )

@@ -1,0 +1,37 @@
+"""Who is silent, and whether to believe it. Pure: times come in as arguments, in seconds of a monotonic clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from frontinus.health.settings import HealthSettings
+from frontinus.model.ids import AmphoraId
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """`silent` are to be suspected now. `braked` says that so many are silent that none of them is believed."""
+
+    silent: frozenset[AmphoraId]
+    braked: bool
+
+
+def is_silent(last_heard: float, now: float, deadline: float) -> bool:
+    """Whether more than `deadline` seconds have passed since the amphora was heard."""
+    return now - last_heard > deadline
+
+
+def judge(last_heard: Mapping[AmphoraId, float], now: float, settings: HealthSettings) -> Judgement:
+    """Weigh a whole fleet. `last_heard` holds every watched amphora; one that was never heard counts from the moment
+    that watching it began, which gives it and a receiver that just started their grace."""
+    deadline = settings.silence_deadline.total_seconds()
+    silent = frozenset(x for x, heard in last_heard.items() if is_silent(heard, now, deadline))
+    if brake(len(silent), len(last_heard), settings):
+        return Judgement(silent=frozenset(), braked=True)
+    return Judgement(silent=silent, braked=False)
+
+
+def brake(silent: int, watched: int, settings: HealthSettings) -> bool:
+    """Whether too many are silent at once to be true."""
+    return silent > settings.brake_minimum and silent > settings.brake_share * watched

@@ -1,0 +1,177 @@
+"""Listen, weigh, write, judge. Owns the pace of health; every decision is in liveness.py, accounts.py and model/.
+
+What cannot be written now is kept and written later; a store that is away delays statuses and loses nothing that an
+amphora will not say again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from frontinus.drivers.amphora.interface import AmphoraDriver, Refused
+from frontinus.health.accounts import Accounts
+from frontinus.health.liveness import judge
+from frontinus.health.receiver import Receiver
+from frontinus.health.settings import HealthSettings
+from frontinus.model.enums import Kind, OperatingStatus
+from frontinus.model.heartbeat import Heartbeat
+from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.operating_status import changed_statuses, observed_statuses
+from frontinus.store import health, trees
+from frontinus.store.engine import Store
+
+log = structlog.get_logger()
+
+
+class Health:
+    """One health receiver. `run` until cancelled.
+
+    Immutable: store, driver, settings, clock. One owner (the event loop): everything else."""
+
+    def __init__(
+        self, store: Store, driver: AmphoraDriver, settings: HealthSettings, now: Callable[[], datetime]
+    ) -> None:
+        """Binds the socket. Raises OSError when the port is taken."""
+        self._store = store
+        self._driver = driver
+        self._settings = settings
+        self._now = now
+        self._accounts = Accounts()
+        self._fleet: Mapping[AmphoraId, health.FleetMember] = {}
+        self._suspected: dict[AmphoraId, float] = {}
+        self._braked = False
+        self._refusals: dict[str, int] = defaultdict(int)
+        self.receiver = Receiver(settings, self._take)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        settings = self._settings
+        await self._every(timedelta(0), self._read_fleet, once=True)
+        self.receiver.start()
+        turns: list[tuple[timedelta, Callable[[], Coroutine[Any, Any, None]]]] = [
+            (settings.fleet_interval, self._read_fleet),
+            (settings.flush_interval, self._write_statuses),
+            (settings.statistics_interval, self._write_statistics),
+            (settings.seen_interval, self._write_seen),
+            (settings.check_interval, self._suspect_silent),
+            (timedelta(seconds=10), self._report_refusals),
+        ]
+        tasks = [asyncio.create_task(self._every(interval, turn)) for interval, turn in turns]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self.receiver.close()
+
+    async def _every(
+        self, interval: timedelta, turn: Callable[[], Coroutine[Any, Any, None]], *, once: bool = False
+    ) -> None:
+        while True:
+            try:
+                await turn()
+            except Exception:  # the loop protects its next turn; nothing is lost that is not said again
+                log.exception("health turn failed", turn=turn.__name__)
+            if once:
+                return
+            await asyncio.sleep(interval.total_seconds())
+
+    def _take(self, datagram: memoryview) -> None:
+        try:
+            heartbeat = self._driver.decode(bytes(datagram), self._now())
+        except Refused as refused:
+            self._refusals[refused.reason] += 1
+            return
+        if not self._accounts.hear(heartbeat, _monotonic()):
+            self._refusals["replayed or overtaken"] += 1
+
+    async def _report_refusals(self) -> None:
+        """One line per reason and turn, whatever the number of datagrams: garbage must not fill the log."""
+        refusals, self._refusals = self._refusals, defaultdict(int)
+        for reason, count in refusals.items():
+            log.warning("heartbeats refused", reason=reason, count=count)
+
+    async def _read_fleet(self) -> None:
+        members = await self._store.read(health.fleet)
+        self._fleet = {x.amphora_id: x for x in members}
+        self._accounts.watch(self._fleet, _monotonic())
+        self._suspected = {x: t for x, t in self._suspected.items() if x in self._fleet}
+
+    async def _write_statuses(self) -> None:
+        heartbeats = self._accounts.take_to_weigh(_monotonic(), self._settings.refresh_interval.total_seconds())
+        of_load_balancer: dict[LoadBalancerId, Heartbeat] = {
+            self._fleet[x.amphora_id].load_balancer_id: x for x in heartbeats if x.amphora_id in self._fleet
+        }
+        unknown = [x.amphora_id for x in heartbeats if x.amphora_id not in self._fleet]
+        self._accounts.weigh_again(unknown)
+        if not of_load_balancer:
+            return
+        try:
+            found = await self._store.read(lambda tx: trees.read_trees(tx, tuple(of_load_balancer)))
+            changes: dict[Kind, dict[str, OperatingStatus]] = defaultdict(dict)
+            for load_balancer_id, tree in found.items():
+                observed = observed_statuses(tree, of_load_balancer[load_balancer_id])
+                for object_id, (kind, status) in changed_statuses(tree, observed).items():
+                    changes[Kind(kind)][object_id] = status
+            if changes:
+                await self._store.transact(lambda tx: health.write_operating_statuses(tx, changes))
+        except Exception:
+            self._accounts.weigh_again(x.amphora_id for x in of_load_balancer.values())
+            raise
+
+    async def _write_statistics(self) -> None:
+        rows = [x for x in self._accounts.take_counters() if x.amphora_id in self._fleet]
+        if not rows:
+            return
+        plain = [(x.listener_id, x.amphora_id, x.counters, x.incremental) for x in rows]
+        try:
+            await self._store.transact(lambda tx: health.write_statistics(tx, plain))
+        except Exception:
+            self._accounts.restore_counters(rows)
+            raise
+
+    async def _write_seen(self) -> None:
+        fresh = [x for x in self._accounts.take_fresh() if x in self._fleet]
+        if fresh:
+            now = self._now()
+            await self._store.transact(lambda tx: health.write_seen(tx, dict.fromkeys(fresh, now)))
+
+    async def _suspect_silent(self) -> None:
+        moment = _monotonic()
+        judgement = judge(self._accounts.last_heard(), moment, self._settings)
+        if judgement.braked != self._braked:
+            self._braked = judgement.braked
+            log.warning(
+                "too many amphorae are silent at once: nobody is suspected" if judgement.braked else "brake released",
+                watched=len(self._fleet),
+            )
+        await self._clear_heard()
+        new = [
+            x
+            for x in judgement.silent
+            # Suspected once is suspected until heard: the controller looks, and looks again, by itself.
+            if x not in self._suspected and self._fleet[x].suspected_at is None
+        ]
+        if new:
+            log.warning("amphorae are silent", amphorae=new)
+            now = self._now()
+            await self._store.transact(lambda tx: health.suspect(tx, new, now))
+            self._suspected |= dict.fromkeys(new, moment)
+
+    async def _clear_heard(self) -> None:
+        """Those that were heard again since they fell silent are cleared, unless the controller did already."""
+        heard = [x for x, since in self._suspected.items() if self._accounts.heard_since(x, since)]
+        if heard:
+            await self._store.transact(lambda tx: health.clear_suspicion(tx, heard))
+            for amphora_id in heard:
+                del self._suspected[amphora_id]
+
+
+def _monotonic() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,51 @@
+"""How health listens and judges: every limit has a name, a unit and a reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True)
+class HealthSettings:
+    """Built once in main.py and passed down."""
+
+    bind_host: str = "127.0.0.1"
+    """Where heartbeats are received. They are authenticated, so another address than loopback is allowed."""
+
+    bind_port: int = 5555
+    """UDP port of the receiver (Octavia's health_manager.bind_port)."""
+
+    receive_buffer: int = 4 * 1024 * 1024
+    """Bytes asked of the kernel for datagrams that wait; a fleet's burst must fit while the loop is busy."""
+
+    batch: int = 256
+    """Datagrams taken from the socket before the event loop gets its turn again."""
+
+    silence_deadline: timedelta = timedelta(seconds=3)
+    """An amphora silent for longer is suspected. Three heartbeats at the default interval of one second, so that two
+    may be lost. The whole way from death to traffic must stay under 5 s."""
+
+    check_interval: timedelta = timedelta(milliseconds=250)
+    """How often silence is looked for."""
+
+    flush_interval: timedelta = timedelta(milliseconds=200)
+    """How often changed operating statuses are written. Short, since a tenant watches them."""
+
+    statistics_interval: timedelta = timedelta(seconds=2)
+    """How often changed counters are written."""
+
+    seen_interval: timedelta = timedelta(seconds=5)
+    """How often last-seen times are written; between, they are in memory."""
+
+    refresh_interval: timedelta = timedelta(seconds=10)
+    """How often statuses are weighed anew although the amphora says the same as before: the tree may have changed."""
+
+    fleet_interval: timedelta = timedelta(seconds=1)
+    """How often the list of amphorae to watch is read."""
+
+    brake_minimum: int = 5
+    """So many silent amphorae at once are always believed; above, brake_share decides."""
+
+    brake_share: float = 0.25
+    """When a larger share of the fleet is silent at once it is we who are deaf: nobody is suspected until it ends."""

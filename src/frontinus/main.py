@@ -1,0 +1,194 @@
+"""The only place where settings, drivers and loops are joined.
+
+Everything is built here once and handed down; nothing below asks for a global. `Installation` is one process with the
+API, a controller and a health receiver in it; cli/ starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import entry_points
+from typing import Any
+
+import structlog
+import uvicorn
+
+from frontinus.api.app import create_app
+from frontinus.api.settings import check_bind
+from frontinus.controller.act import Hands
+from frontinus.controller.loop import Controller
+from frontinus.drivers.amphora.interface import AmphoraDriver
+from frontinus.drivers.compute.interface import ComputeDriver
+from frontinus.drivers.network.interface import NetworkDriver
+from frontinus.drivers.secret.interface import SecretDriver
+from frontinus.health.loop import Health
+from frontinus.health.settings import HealthSettings
+from frontinus.model.errors import Bug, Invalid
+from frontinus.settings import Settings, decode
+from frontinus.store.engine import Store
+
+log = structlog.get_logger()
+
+PROVIDERS = ("amphora", "octavia")
+"""The provider names under which the amphora driver is offered, as in Octavia (`octavia` is its old alias)."""
+
+
+def now() -> datetime:
+    """The clock of the whole process."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Drivers:
+    """One of each kind."""
+
+    amphora: AmphoraDriver
+    compute: ComputeDriver
+    network: NetworkDriver
+    secret: SecretDriver
+
+    async def close(self) -> None:
+        for driver in (self.amphora, self.compute, self.network, self.secret):
+            await driver.close()
+
+
+def build_drivers(settings: Settings, health_port: int) -> Drivers:
+    """Load and build the drivers that the settings name. Raises Invalid naming the setting."""
+    choice = settings.drivers
+    heartbeats = f"{_bracketed(settings.health.bind_host)}:{health_port}"
+    interval = settings.health.silence_deadline / 3
+    context: dict[str, Any] = {
+        "state_dir": settings.state_dir,
+        "heartbeat_destinations": (heartbeats,),
+        "heartbeat_interval": min(interval, timedelta(seconds=1)),
+    }
+    return Drivers(
+        amphora=_build("amphora", choice.amphora, AmphoraDriver, settings, context),
+        compute=_build("compute", choice.compute, ComputeDriver, settings, context),
+        network=_build("network", choice.network, NetworkDriver, settings, context),
+        secret=_build("secret", choice.secret, SecretDriver, settings, context),
+    )
+
+
+def _build(kind: str, name: str, interface: type[Any], settings: Settings, context: Mapping[str, Any]) -> Any:
+    """A driver from its entry point. A driver class that has a `Settings` class gets one: what the operator wrote in
+    [driver_options.NAME], and for what he did not write what this installation knows (the names in `context`)."""
+    found = entry_points(group=f"frontinus.{kind}_drivers", name=name)
+    if not found:
+        known = sorted(x.name for x in entry_points(group=f"frontinus.{kind}_drivers"))
+        raise Invalid(f"drivers.{kind}", f"there is no {kind} driver {name!r}; installed: {', '.join(known)}")
+    driver_class = next(iter(found)).load()
+    if not (isinstance(driver_class, type) and issubclass(driver_class, interface)):
+        raise Invalid(f"drivers.{kind}", f"{name!r} is not a {interface.__name__}")
+    settings_class = getattr(driver_class, "Settings", None)
+    if settings_class is None:
+        return driver_class()
+    fields = set(settings_class.__dataclass_fields__)
+    written = settings.driver_options.get(name, {})
+    known_here = {key: value for key, value in context.items() if key in fields and key not in written}
+    return driver_class(decode(settings_class, {**known_here, **written}, f"driver_options.{name}."))
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+class Installation:
+    """API, controller and health receiver in one process, on one state directory."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Opens the store, binds the sockets and builds the drivers. Raises Invalid for settings that cannot work and
+        OSError, naming the address, for ports that cannot be bound."""
+        check_bind(settings.api)
+        self.settings = settings
+        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.store = Store.open(settings.database_url)
+        self.store.upgrade()
+        health_settings = _with_kept_port(settings)
+        self.drivers = build_drivers(settings, health_settings.bind_port)
+        self.health = Health(self.store, self.drivers.amphora, health_settings, now)
+        hands = Hands(
+            store=self.store,
+            amphora_driver=self.drivers.amphora,
+            compute=self.drivers.compute,
+            network=self.drivers.network,
+            settings=settings.controller,
+            now=now,
+        )
+        self.controller = Controller(hands, PROVIDERS)
+        self._listening = _listen(settings.api.bind_host, settings.api.bind_port)
+
+    @property
+    def endpoint(self) -> str:
+        """The URL of the API."""
+        host, port = self._listening.getsockname()[:2]
+        return f"http://{_bracketed(host)}:{port}"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then let go of everything. Amphorae are not touched. Raises whatever ended one of
+        the parts before its time."""
+        app = create_app(self.store, self.drivers.network, self.settings.api, now)
+        server = _Server(
+            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3)
+        )
+        await self.controller.register()
+        parts = {
+            asyncio.create_task(server.serve(sockets=[self._listening]), name="api"),
+            asyncio.create_task(self.controller.run(), name="controller"),
+            asyncio.create_task(self.health.run(), name="health"),
+        }
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            done, _ = await asyncio.wait({*parts, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            for part in done - {stopping}:
+                part.result()
+                raise Bug(f"the {part.get_name()} ended by itself")
+        finally:
+            server.should_exit = True
+            stopping.cancel()
+            for part in parts:
+                if part.get_name() != "api":
+                    part.cancel()
+            await asyncio.gather(*parts, stopping, return_exceptions=True)
+            await self.drivers.close()
+            await self.store.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, less its signal handlers: cli/ owns the signals of the process."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise OSError(error.errno, f"{error.strerror} (the API cannot listen on {host} port {port})") from error
+    listening.set_inheritable(False)
+    return listening
+
+
+def _with_kept_port(settings: Settings) -> HealthSettings:
+    """Health settings with a port. Port 0 means: one that is free, and the same at each start of this state directory,
+    since the amphorae go on sending there."""
+    if settings.health.bind_port:
+        return settings.health
+    file = settings.state_dir / "heartbeat-port"
+    if file.exists():
+        return replace(settings.health, bind_port=int(file.read_text()))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind((settings.health.bind_host, 0))
+        port = int(probe.getsockname()[1])
+    file.write_text(str(port))
+    return replace(settings.health, bind_port=port)
