@@ -109,7 +109,7 @@ class FakeCompute(ComputeDriver):
         return Place(
             amphora_id=amphora_id,
             state=state,
-            compute_id=f"fake-{amphora_id}",
+            compute_id=amphora_id,
             management_address=place.address,
             balancing=place.balancing,
         )

@@ -9,9 +9,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import ClassVar
 from uuid import NAMESPACE_OID, uuid5
 
-from frontinus.drivers.network.interface import AllocatedVip, NetworkDriver, Subnet, VipRequest
+from frontinus.drivers.network.interface import NetworkDriver
 from frontinus.model.errors import Conflict, Invalid, Retry
 from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId
+from frontinus.model.network import AllocatedVip, Subnet, VipRequest
 from frontinus.model.tree import Vip
 from frontinus.testing.faults import Faults
 
@@ -81,6 +82,11 @@ class FakeNetwork(NetworkDriver):
     async def list_owned(self) -> tuple[LoadBalancerId, ...]:
         async with self.faults.around("list_owned"):
             return tuple(dict.fromkeys(self.vips.values()))
+
+    async def release_owned(self, load_balancer_id: LoadBalancerId) -> None:
+        async with self.faults.around("release_owned"):
+            for address in [address for address, owner in self.vips.items() if owner == load_balancer_id]:
+                del self.vips[address]
 
     def _brought(self, load_balancer_id: LoadBalancerId, port_id: PortId) -> Vip:
         vip = self.brought_ports.get(port_id)
