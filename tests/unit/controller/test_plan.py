@@ -1,0 +1,271 @@
+"""What the controller decides, as tables: given what is asked and what was seen, these steps remain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from frontinus.controller.plan import Sighting, Verdict, needs_look, plan, verdict
+from frontinus.controller.settings import ControllerSettings
+from frontinus.controller.steps import (
+    ApplyConfiguration,
+    AwaitAgent,
+    BeginReplacement,
+    BuildAmphora,
+    CondemnAmphora,
+    DestroyAmphora,
+    DismissSuspicion,
+    LookAgain,
+    RecordAmphora,
+    RecordDeleted,
+    RecordSettled,
+    ReleaseVip,
+    Step,
+)
+from frontinus.drivers.compute.interface import Place, PlaceState
+from frontinus.model.enums import AmphoraRole, AmphoraStatus, ProvisioningStatus, Topology
+from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId
+from frontinus.model.tree import Amphora, LoadBalancer, LoadBalancerTree, Receipt, Vip
+
+pytestmark = pytest.mark.unit
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+SETTINGS = ControllerSettings()
+OLD, NEW = AmphoraId("old"), AmphoraId("new")
+WANTED = "digest-wanted"
+
+
+def load_balancer(**changes: object) -> LoadBalancer:
+    vip = Vip(address="127.64.0.1", subnet_id=SubnetId("s"), network_id=NetworkId("n"), port_id=PortId("p"))
+    plain = LoadBalancer(
+        id=LoadBalancerId("lb"),
+        project_id=ProjectId("project"),
+        vip=vip,
+        generation=2,
+        applied_generation=2,
+        provisioning_status=ProvisioningStatus.ACTIVE,
+        created_at=NOW,
+    )
+    return replace(plain, **changes)
+
+
+def amphora(**changes: object) -> Amphora:
+    receipt = Receipt(generation=2, digest=WANTED, driver_version="1", applied_at=NOW)
+    plain = Amphora(
+        id=OLD,
+        load_balancer_id=LoadBalancerId("lb"),
+        project_id=ProjectId("project"),
+        status=AmphoraStatus.ALLOCATED,
+        management_address="127.128.0.1",
+        receipt=receipt,
+        created_at=NOW,
+    )
+    return replace(plain, **changes)
+
+
+def ids() -> Iterator[AmphoraId]:
+    yield NEW
+    yield from (AmphoraId(f"new-{n}") for n in range(2, 9))
+
+
+def steps(
+    tree: LoadBalancerTree, sighting: Sighting | None = None, *, digest: str = WANTED, partial: bool = False
+) -> tuple[Step, ...]:
+    sightings = {} if sighting is None else {OLD: sighting}
+    digests = {x.id: digest for x in tree.amphorae}
+    return plan(tree, sightings, digests, NOW, SETTINGS, ids(), partial=partial)
+
+
+def seen(state: PlaceState, *, answering: bool = False, balancing: bool | None = None) -> Sighting:
+    return Sighting(place=Place(amphora_id=OLD, state=state, balancing=balancing), answering=answering)
+
+
+SUSPECTED = NOW - timedelta(seconds=1)
+LONG_SUSPECTED = NOW - timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    "changes,sighting,expected",
+    [
+        pytest.param({}, Sighting(), Verdict.SERVING, id="nobody doubts it"),
+        pytest.param({"status": AmphoraStatus.ERROR}, Sighting(), Verdict.DEAD, id="given up before"),
+        pytest.param({"status": AmphoraStatus.BOOTING}, seen(PlaceState.RUNNING), Verdict.STARTING, id="starting"),
+        pytest.param(
+            {"suspected_at": SUSPECTED},
+            seen(PlaceState.RUNNING, answering=True),
+            Verdict.ALIVE_AFTER_ALL,
+            id="silent but answering",
+        ),
+        pytest.param({"suspected_at": SUSPECTED}, seen(PlaceState.ABSENT), Verdict.DEAD, id="its place is gone"),
+        pytest.param(
+            {"suspected_at": SUSPECTED},
+            seen(PlaceState.STOPPED, balancing=True),
+            Verdict.REVIVE,
+            id="only the agent died: traffic goes on, so start the agent again",
+        ),
+        pytest.param(
+            {"suspected_at": SUSPECTED, "revived_at": NOW - timedelta(seconds=9)},
+            seen(PlaceState.STOPPED, balancing=True),
+            Verdict.DEAD,
+            id="the agent died again soon after it was revived",
+        ),
+        pytest.param(
+            {"suspected_at": SUSPECTED}, seen(PlaceState.STOPPED, balancing=False), Verdict.DEAD, id="all of it died"
+        ),
+        pytest.param(
+            {"suspected_at": LONG_SUSPECTED},
+            seen(PlaceState.STOPPED_ON_PURPOSE),
+            Verdict.WAIT,
+            id="a planned stop is not a failure, however long",
+        ),
+        pytest.param(
+            {"suspected_at": SUSPECTED}, seen(PlaceState.RUNNING), Verdict.WAIT, id="runs, does not answer yet"
+        ),
+        pytest.param({"suspected_at": LONG_SUSPECTED}, seen(PlaceState.RUNNING), Verdict.DEAD, id="hangs for long"),
+    ],
+)
+def test_verdict_weighs_three_witnesses(changes: dict[str, object], sighting: Sighting, expected: Verdict) -> None:
+    assert verdict(amphora(**changes), sighting, NOW, SETTINGS) is expected
+
+
+SETTLE = RecordSettled(2)
+
+
+@pytest.mark.parametrize(
+    "tree,sighting,digest,expected",
+    [
+        pytest.param(
+            LoadBalancerTree(load_balancer=load_balancer(), amphorae=(amphora(),)),
+            None,
+            WANTED,
+            (),
+            id="settled: nothing",
+        ),
+        pytest.param(
+            LoadBalancerTree(load_balancer=load_balancer()),
+            None,
+            WANTED,
+            (
+                RecordAmphora(NEW, AmphoraRole.STANDALONE),
+                BuildAmphora(NEW),
+                AwaitAgent(NEW),
+                ApplyConfiguration(NEW),
+                SETTLE,
+            ),
+            id="new: recorded before it is built",
+        ),
+        pytest.param(
+            LoadBalancerTree(load_balancer=load_balancer(), amphorae=(amphora(),)),
+            None,
+            "another digest",
+            (ApplyConfiguration(OLD), SETTLE),
+            id="an edit: one push",
+        ),
+        pytest.param(
+            LoadBalancerTree(load_balancer=load_balancer(applied_generation=1), amphorae=(amphora(),)),
+            None,
+            WANTED,
+            (SETTLE,),
+            id="an edit that changes nothing on the amphora is settled without a push",
+        ),
+        pytest.param(
+            LoadBalancerTree(
+                load_balancer=load_balancer(), amphorae=(amphora(status=AmphoraStatus.BOOTING, receipt=None),)
+            ),
+            seen(PlaceState.ABSENT),
+            WANTED,
+            (BuildAmphora(OLD), AwaitAgent(OLD), ApplyConfiguration(OLD), SETTLE),
+            id="it vanished while it started: built again under its name",
+        ),
+        pytest.param(
+            LoadBalancerTree(load_balancer=load_balancer(), amphorae=(amphora(suspected_at=SUSPECTED),)),
+            seen(PlaceState.STOPPED, balancing=False),
+            WANTED,
+            (
+                BeginReplacement(),
+                CondemnAmphora(OLD),
+                DestroyAmphora(OLD),
+                RecordAmphora(NEW, AmphoraRole.STANDALONE),
+                BuildAmphora(NEW),
+                AwaitAgent(NEW),
+                ApplyConfiguration(NEW),
+                SETTLE,
+            ),
+            id="dead: what is left of it goes before its replacement comes",
+        ),
+        pytest.param(
+            LoadBalancerTree(load_balancer=load_balancer(), amphorae=(amphora(status=AmphoraStatus.PENDING_DELETE),)),
+            None,
+            WANTED,
+            (
+                DestroyAmphora(OLD),
+                RecordAmphora(NEW, AmphoraRole.STANDALONE),
+                BuildAmphora(NEW),
+                AwaitAgent(NEW),
+                ApplyConfiguration(NEW),
+                SETTLE,
+            ),
+            id="the replacement was interrupted after the verdict: it goes on",
+        ),
+        pytest.param(
+            LoadBalancerTree(load_balancer=load_balancer(), amphorae=(amphora(suspected_at=SUSPECTED),)),
+            seen(PlaceState.RUNNING, answering=True),
+            WANTED,
+            (DismissSuspicion(OLD), SETTLE),
+            id="alive after all",
+        ),
+        pytest.param(
+            LoadBalancerTree(load_balancer=load_balancer(), amphorae=(amphora(suspected_at=SUSPECTED),)),
+            seen(PlaceState.RUNNING),
+            "another digest",
+            (LookAgain(timedelta(milliseconds=500)),),
+            id="not known yet: nothing is pushed to it and nothing is settled",
+        ),
+        pytest.param(
+            LoadBalancerTree(load_balancer=load_balancer(delete_requested=True), amphorae=(amphora(),)),
+            None,
+            WANTED,
+            (CondemnAmphora(OLD), DestroyAmphora(OLD), ReleaseVip(), RecordDeleted()),
+            id="deletion: the amphora goes before its address is given back",
+        ),
+        pytest.param(
+            LoadBalancerTree(
+                load_balancer=load_balancer(topology=Topology.ACTIVE_STANDBY),
+                amphorae=(amphora(role=AmphoraRole.MASTER),),
+            ),
+            None,
+            WANTED,
+            (
+                RecordAmphora(NEW, AmphoraRole.BACKUP),
+                BuildAmphora(NEW),
+                AwaitAgent(NEW),
+                ApplyConfiguration(NEW),
+                SETTLE,
+            ),
+            id="a pair with one missing gets the missing role",
+        ),
+    ],
+)
+def test_plan(tree: LoadBalancerTree, sighting: Sighting | None, digest: str, expected: tuple[Step, ...]) -> None:
+    assert steps(tree, sighting, digest=digest) == expected
+
+
+def test_revived_agent_is_awaited_and_gets_its_configuration() -> None:
+    tree = LoadBalancerTree(load_balancer=load_balancer(), amphorae=(amphora(suspected_at=SUSPECTED),))
+    expected = (BuildAmphora(OLD, revive=True), AwaitAgent(OLD), ApplyConfiguration(OLD), SETTLE)
+    assert steps(tree, seen(PlaceState.STOPPED, balancing=True)) == expected
+
+
+def test_partial_result_is_recorded_even_when_nothing_is_pushed() -> None:
+    tree = LoadBalancerTree(load_balancer=load_balancer(), amphorae=(amphora(),))
+    assert steps(tree, partial=True) == (SETTLE,)
+
+
+def test_ordinary_edit_asks_nobody() -> None:
+    tree = LoadBalancerTree(load_balancer=load_balancer(generation=3), amphorae=(amphora(),))
+    assert not needs_look(tree, amphora())
+    assert needs_look(tree, amphora(suspected_at=SUSPECTED))
+    assert needs_look(tree, amphora(status=AmphoraStatus.BOOTING))

@@ -1,0 +1,119 @@
+"""Replays change nothing, changes are weighed once, counters survive a failed write."""
+
+from __future__ import annotations
+
+import pytest
+
+from frontinus.health.accounts import FORGET_AFTER_S, Accounts
+from frontinus.model.heartbeat import Counters, Heartbeat, ListenerReport, PoolReport
+from frontinus.model.ids import AmphoraId
+
+pytestmark = pytest.mark.unit
+
+A = AmphoraId("a")
+
+
+def beat(
+    sequence: int | None,
+    *,
+    boot: int | None = 1,
+    member: str = "UP",
+    total: int = 0,
+    incremental: bool = False,
+) -> Heartbeat:
+    return Heartbeat(
+        amphora_id=A,
+        boot=boot,
+        sequence=sequence,
+        incremental=incremental,
+        listeners={"l": ListenerReport(status="OPEN", counters=Counters(total_connections=total))},
+        pools={"p": PoolReport(status="UP", members={"m": member})},
+    )
+
+
+def watching() -> Accounts:
+    accounts = Accounts()
+    accounts.watch([A], 0.0)
+    return accounts
+
+
+def test_replayed_and_overtaken_heartbeats_are_refused() -> None:
+    accounts = watching()
+    assert accounts.hear(beat(5), 1.0)
+    assert not accounts.hear(beat(5), 2.0)
+    assert not accounts.hear(beat(4), 2.0)
+    assert accounts.last_heard() == {A: 1.0}
+
+
+def test_restarted_agent_begins_a_new_sequence() -> None:
+    accounts = watching()
+    assert accounts.hear(beat(5, boot=1), 1.0)
+    assert accounts.hear(beat(0, boot=2), 2.0)
+    assert not accounts.hear(beat(6, boot=1), 3.0)
+
+
+def test_plain_datagrams_are_taken_as_they_come() -> None:
+    accounts = watching()
+    assert accounts.hear(beat(None, boot=None), 1.0)
+    assert accounts.hear(beat(None, boot=None), 2.0)
+    assert accounts.last_heard() == {A: 2.0}
+
+
+def test_only_news_is_weighed_until_the_refresh() -> None:
+    accounts = watching()
+    accounts.hear(beat(1), 1.0)
+    assert len(accounts.take_to_weigh(1.0, 10.0)) == 1
+    accounts.hear(beat(2), 2.0)
+    assert accounts.take_to_weigh(2.0, 10.0) == []
+    accounts.hear(beat(3, member="DOWN"), 3.0)
+    assert accounts.take_to_weigh(3.0, 10.0) == [beat(3, member="DOWN")]
+    accounts.hear(beat(4, member="DOWN"), 4.0)
+    assert accounts.take_to_weigh(13.0, 10.0) == [beat(4, member="DOWN")]
+
+
+def test_what_could_not_be_written_is_weighed_again() -> None:
+    accounts = watching()
+    accounts.hear(beat(1), 1.0)
+    accounts.take_to_weigh(1.0, 10.0)
+    accounts.weigh_again([A])
+    assert len(accounts.take_to_weigh(1.1, 10.0)) == 1
+
+
+def test_increments_add_up_also_over_a_failed_write() -> None:
+    accounts = watching()
+    accounts.hear(beat(1, total=3, incremental=True), 1.0)
+    accounts.hear(beat(2, total=4, incremental=True), 2.0)
+    rows = accounts.take_counters()
+    assert [x.counters.total_connections for x in rows] == [7]
+    accounts.hear(beat(3, total=1, incremental=True), 3.0)
+    accounts.restore_counters(rows)
+    assert [x.counters.total_connections for x in accounts.take_counters()] == [8]
+
+
+def test_absolute_counters_are_written_when_they_change() -> None:
+    accounts = watching()
+    accounts.hear(beat(1, total=3), 1.0)
+    assert [x.counters.total_connections for x in accounts.take_counters()] == [3]
+    accounts.hear(beat(2, total=3), 2.0)
+    assert accounts.take_counters() == []
+    accounts.hear(beat(3, total=5), 3.0)
+    rows = accounts.take_counters()
+    accounts.hear(beat(4, total=6), 4.0)
+    accounts.restore_counters(rows)
+    assert [x.counters.total_connections for x in accounts.take_counters()] == [6]
+
+
+def test_never_heard_counts_from_when_watching_began() -> None:
+    accounts = Accounts()
+    accounts.watch([A], 100.0)
+    assert accounts.last_heard() == {A: 100.0}
+
+
+def test_heartbeats_before_the_row_is_there_are_kept() -> None:
+    """An amphora beats before it is ALLOCATED; its replay window must not be forgotten by a look at the list."""
+    accounts = Accounts()
+    accounts.hear(beat(7), 1.0)
+    accounts.watch([], 2.0)
+    assert not accounts.hear(beat(7), 3.0)
+    accounts.watch([], 2.0 + FORGET_AFTER_S)
+    assert accounts.hear(beat(7), 70.0)

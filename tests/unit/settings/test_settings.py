@@ -1,0 +1,62 @@
+"""Settings are strict: what is misspelt or of the wrong type is refused by name."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from frontinus.model.errors import Invalid
+from frontinus.settings import describe, load
+
+pytestmark = pytest.mark.unit
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "frontinus.toml"
+    file.write_text(text)
+    return file
+
+
+def test_file_and_overrides_are_joined_key_by_key(tmp_path: Path) -> None:
+    file = written(
+        tmp_path, '[api]\nbind_port = 1234\n[controller]\nlease_duration = 2.5\n[drivers]\namphora = "noop"\n'
+    )
+    settings = load(file, {"api": {"bind_host": "127.0.0.2"}, "state_dir": str(tmp_path)})
+    assert (settings.api.bind_host, settings.api.bind_port) == ("127.0.0.2", 1234)
+    assert settings.controller.lease_duration == timedelta(seconds=2.5)
+    assert settings.drivers.amphora == "noop"
+    assert settings.database_url == f"sqlite:///{tmp_path}/frontinus.sqlite"
+
+
+@pytest.mark.parametrize(
+    "text,key",
+    [
+        pytest.param("stat_dir = 'x'", "stat_dir", id="misspelt"),
+        pytest.param("[api]\nbind_prot = 1", "api.bind_prot", id="misspelt below a table"),
+        pytest.param("[api]\nbind_port = 'x'", "api.bind_port", id="text for a number"),
+        pytest.param("[api]\nbind_port = true", "api.bind_port", id="truth for a number"),
+        pytest.param("[controller]\nlease_duration = '5s'", "controller.lease_duration", id="text for a duration"),
+        pytest.param("[controller]\nlease_duration = -1", "controller.lease_duration", id="negative duration"),
+        pytest.param("api = 3", "api", id="a number for a table"),
+        pytest.param("drivers = {amphora = ['haproxy', 'noop']}", "drivers.amphora", id="two amphora drivers"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, key: str) -> None:
+    with pytest.raises(Invalid) as error:
+        load(written(tmp_path, text))
+    assert error.value.field == key
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="not TOML"):
+        load(written(tmp_path, "= ="))
+    with pytest.raises(Invalid, match="cannot be read"):
+        load(tmp_path / "absent.toml")
+
+
+def test_description_names_every_leaf_in_units() -> None:
+    described = dict(describe(load(None)))
+    assert described["controller.lease_duration"] == "5 s"
+    assert described["drivers.amphora"] == "haproxy"
