@@ -75,7 +75,7 @@ check: setup
 	@ruff format --check --quiet || { echo 'Run: make format' >&2; exit 1; }
 	@ruff check --quiet
 	@mypy --no-error-summary
-	@lint-imports --no-cache >.cache/lint-imports.txt 2>&1 || { cat .cache/lint-imports.txt; exit 1; }
+	@mkdir -p .cache; lint-imports --no-cache >.cache/lint-imports.txt 2>&1 || { cat .cache/lint-imports.txt; exit 1; }
 	@$(MAKE) docs
 
 docs: setup
