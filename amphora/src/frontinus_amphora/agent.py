@@ -1,0 +1,149 @@
+"""The agent's parts, joined: load balancers, supervisor, heartbeat, settings that can change.
+
+It holds what all requests share; requests.py asks it, main.py starts and stops it. No HTTP here.
+"""
+
+import os
+import pwd
+import threading
+
+from frontinus_amphora import files, haproxy_text
+from frontinus_amphora.child_service import ChildService
+from frontinus_amphora.errors import AgentError
+from frontinus_amphora.facts import Haproxy
+from frontinus_amphora.heartbeat import Heart
+from frontinus_amphora.load_balancer import Checker, LoadBalancer
+from frontinus_amphora.log import log
+from frontinus_amphora.service import Places
+from frontinus_amphora.settings import UUID, BadSettings, Settings, keep_our_section, parse_settings
+from frontinus_amphora.statistics import Bookkeeper
+from frontinus_amphora.supervisor import Supervisor
+
+
+class Agent:
+    """Guarded by `_lock`: the table of load balancers, the settings. Any thread may call."""
+
+    def __init__(self, settings: Settings) -> None:
+        files.make_directory(settings.base_path)
+        files.make_directory(settings.base_cert_dir)
+        self._lock = threading.Lock()
+        self._settings = settings
+        self._load_balancers: dict[str, LoadBalancer] = {}
+        self.haproxy = Haproxy(settings.haproxy_cmd)
+        self._bookkeeper = Bookkeeper(f"{settings.base_path}/stats_counters.json")
+        self.heart = Heart(lambda: self.settings, self.load_balancers, self._bookkeeper)
+        self.supervisor = Supervisor(self.load_balancers, self.heart.look)
+        self._write_user_file()
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    def start(self) -> None:
+        """Adopt what runs, start what should run and does not, then watch and beat."""
+        for entry in sorted(os.listdir(self._settings.base_path)):
+            if UUID.fullmatch(entry) and os.path.exists(f"{self._settings.base_path}/{entry}/haproxy.cfg"):
+                try:
+                    self.ensure(entry).resume()
+                except (AgentError, OSError) as error:
+                    log("load balancer not resumed", load_balancer_id=entry, error=repr(error))
+        self.supervisor.start()
+        self.heart.start()
+
+    def stop(self) -> None:
+        """End cleanly; every haproxy goes on."""
+        self.supervisor.stop()
+        self.heart.stop()
+        for load_balancer in self.load_balancers():
+            load_balancer.let_go()
+        self._bookkeeper.save()
+
+    def load_balancers(self) -> list[LoadBalancer]:
+        with self._lock:
+            return list(self._load_balancers.values())
+
+    def find(self, load_balancer_id: str) -> LoadBalancer | None:
+        with self._lock:
+            return self._load_balancers.get(load_balancer_id.lower())
+
+    def ensure(self, load_balancer_id: str) -> LoadBalancer:
+        """The load balancer of this id, which appears now if it was not there."""
+        load_balancer_id = load_balancer_id.lower()
+        with self._lock:
+            found = self._load_balancers.get(load_balancer_id)
+            if found is None:
+                places = Places.of(self._settings.base_path, load_balancer_id)
+                files.make_directory(places.directory)
+                service = ChildService(
+                    places,
+                    lambda: (*self.haproxy.arguments(), "-L", haproxy_text.peer_name(self._settings.amphora_id)),
+                    self._extra,
+                    self._settings.reload_timeout,
+                )
+                checker = Checker(
+                    (self._settings.haproxy_cmd, "-L", haproxy_text.peer_name(self._settings.amphora_id)), self._extra
+                )
+                found = LoadBalancer(
+                    load_balancer_id,
+                    places,
+                    service,
+                    checker,
+                    self._bookkeeper,
+                    self.heart.poke,
+                    self.supervisor.wake,
+                )
+                self._load_balancers[load_balancer_id] = found
+            return found
+
+    def delete(self, load_balancer_id: str) -> None:
+        """Take the load balancer away with all that belongs to it. Safe to repeat."""
+        load_balancer_id = load_balancer_id.lower()
+        found = self.find(load_balancer_id)
+        if found is not None:
+            found.delete()
+            with self._lock:
+                self._load_balancers.pop(load_balancer_id, None)
+            files.remove_tree(f"{self._settings.base_cert_dir}/{load_balancer_id}")
+
+    def replace_settings(self, text: str) -> None:
+        """Write the configuration file anew and adopt what may change while running. Raises BadSettings."""
+        with self._lock:
+            text = keep_our_section(text, (files.read(self._settings.path) or b"").decode("utf-8", "replace"))
+            new = parse_settings(text, self._settings.path)
+            if new.amphora_id != self._settings.amphora_id:
+                raise BadSettings("[amphora_agent] amphora_id is another amphora's")
+            files.write_atomically(new.path, text.encode())
+            self._settings = self._settings._replace(
+                controllers=new.controllers,
+                heartbeat_interval=new.heartbeat_interval,
+                heartbeat_key=new.heartbeat_key,
+                heartbeat_format=new.heartbeat_format,
+            )
+        self.heart.poke()
+
+    def reread_settings(self) -> None:
+        """What SIGHUP asks for."""
+        try:
+            self.replace_settings((files.read(self._settings.path) or b"").decode("utf-8", "replace"))
+        except (BadSettings, OSError) as error:
+            log("configuration not read again", error=str(error))
+
+    def _user_file(self) -> str:
+        return f"{self._settings.base_path}/haproxy-default-user-group.conf"
+
+    def _write_user_file(self) -> None:
+        """An agent that is root lets haproxy drop to a user of its own, if the machine has it."""
+        self._drops_root = False
+        user = self._settings.haproxy_user
+        if os.geteuid() == 0 and user:
+            try:
+                group_id = pwd.getpwnam(user).pw_gid
+            except KeyError:
+                return
+            text = f"global\n    user {user}\n    gid {group_id}\n"
+            if files.read(self._user_file()) != text.encode():
+                files.write_atomically(self._user_file(), text.encode())
+            self._drops_root = True
+
+    def _extra(self, text: str) -> tuple[str, ...]:
+        return ("-f", self._user_file()) if self._drops_root and not haproxy_text.names_user(text) else ()

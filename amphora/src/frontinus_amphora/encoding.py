@@ -1,0 +1,158 @@
+"""Heartbeats as bytes, and haproxy's statistics as facts. Pure: no clock, no socket, no file.
+
+Two datagrams are known: Octavia's (contract heartbeat.yaml) and our envelope (docs/reference/agent-extension.md).
+It never invents a status word. Next: statistics.py, which reads what is parsed here; heartbeat.py, which sends.
+"""
+
+import csv
+import hashlib
+import hmac
+import json
+import struct
+import zlib
+from collections.abc import Container, Mapping
+from typing import NamedTuple
+
+from frontinus_amphora.settings import UUID
+
+MAGIC = b"FRH1"
+PLAIN_VERSION = 3  # increments
+ENVELOPE_VERSION = 2  # absolute
+COUNTER_COLUMNS = ("bout", "bin", "stot", "ereq")  # haproxy's names, in the order of Counters
+
+
+class Counters(NamedTuple):
+    """What a listener has done; each only grows."""
+
+    tx: int = 0
+    rx: int = 0
+    totconns: int = 0
+    ereq: int = 0
+
+    def plus(self, other: "Counters") -> "Counters":
+        return Counters(self.tx + other.tx, self.rx + other.rx, self.totconns + other.totconns, self.ereq + other.ereq)
+
+    def since(self, before: "Counters") -> "Counters":
+        """The increments; a counter that went back was reset, so its value is its increment."""
+        return Counters(*(new - old if new >= old else new for new, old in zip(self, before, strict=True)))
+
+    def at_least(self, other: "Counters") -> "Counters":
+        return Counters(*(max(pair) for pair in zip(self, other, strict=True)))
+
+
+class ListenerRow(NamedTuple):
+    """A frontend as haproxy reports it."""
+
+    status: str  # OPEN | FULL
+    conns: int
+    counters: Counters
+
+
+class PoolRow(NamedTuple):
+    """A backend as haproxy reports it; `members` by id."""
+
+    status: str  # UP | DOWN
+    members: dict[str, str]
+
+
+class Statistics(NamedTuple):
+    """One reading of `show stat`."""
+
+    listeners: dict[str, ListenerRow]
+    pools: dict[str, PoolRow]
+
+    def statuses(self) -> dict[str, object]:
+        """The part whose change is worth an extra heartbeat."""
+        return {**{name: row.status for name, row in self.listeners.items()}, **self.pools}
+
+
+def parse_statistics(text: str, removing: Container[str] = ()) -> Statistics:
+    """Understand `show stat` in CSV.
+
+    Frontends are listeners when named by a UUID, backends are pools when named `<pool>:<listener>`; all else
+    (prometheus, helpers of the configuration) is nobody's. Servers in `removing` (`backend/server`) are left out.
+    """
+    listeners: dict[str, ListenerRow] = {}
+    statuses: dict[str, str] = {}
+    members: dict[str, dict[str, str]] = {}
+    rows = csv.reader(text.strip().splitlines())
+    columns = {name.removeprefix("# "): index for index, name in enumerate(next(rows, []))}
+    if not columns.keys() >= {"pxname", "svname", "status", "weight", *COUNTER_COLUMNS}:
+        return Statistics({}, {})
+    for row in rows:
+        if len(row) < len(columns):
+            continue
+        proxy, name, status = (row[columns[key]] for key in ("pxname", "svname", "status"))
+        if "prometheus" in proxy:
+            continue
+        if name == "FRONTEND":
+            if UUID.fullmatch(proxy) and status in ("OPEN", "FULL"):
+                counted = Counters(*(_number(row[columns[key]]) for key in COUNTER_COLUMNS))
+                listeners[proxy] = ListenerRow(status, _number(row[columns["scur"]]), counted)
+        elif all(map(UUID.fullmatch, proxy.split(":"))):
+            if name == "BACKEND":
+                statuses[proxy] = "UP" if status.startswith("UP") else "DOWN"
+            elif f"{proxy}/{name}" not in removing:
+                members.setdefault(proxy, {})[name] = member_status(status, _number(row[columns["weight"]]))
+    pools = {proxy: PoolRow(status, members.get(proxy, {})) for proxy, status in statuses.items()}
+    return Statistics(listeners, pools)
+
+
+def member_status(status: str, weight: int) -> str:
+    """The contract's word for what haproxy says of a server: UP, UP n/m, DOWN, DOWN n/m, DRAIN, MAINT, no check."""
+    first = status.split(" ", 1)[0]
+    if first == "UP":
+        return "DRAIN" if weight == 0 else status
+    if first in ("DRAIN", "NOLB"):
+        return "DRAIN"
+    if first == "MAINT" or first.startswith("MAINT("):
+        return "MAINT"
+    if first == "DOWN":
+        return "DOWN" if "agent" in status else status
+    return status
+
+
+def message(
+    amphora_id: str,
+    sequence: int,
+    listeners: Mapping[str, tuple[str, int, Counters]],
+    pools: Mapping[str, PoolRow],
+    version: int,
+) -> dict[str, object]:
+    """The JSON message of both formats; a listener is (status, current connections, counters)."""
+    return {
+        "id": amphora_id,
+        "seq": sequence,
+        "listeners": {
+            listener_id: {
+                "status": status,
+                "stats": {
+                    "tx": counted.tx,
+                    "rx": counted.rx,
+                    "conns": conns,
+                    "totconns": counted.totconns,
+                    "ereq": counted.ereq,
+                },
+            }
+            for listener_id, (status, conns, counted) in listeners.items()
+        },
+        "pools": {name: {"status": row.status, "members": row.members} for name, row in pools.items()},
+        "ver": version,
+    }
+
+
+def encode_plain(content: Mapping[str, object], key: str) -> bytes:
+    """Octavia's datagram: zlib of the JSON, then the HMAC in hexadecimal."""
+    payload = zlib.compress(json.dumps(content).encode(), 9)
+    return payload + hmac.new(key.encode(), payload, hashlib.sha256).hexdigest().encode()
+
+
+def encode_envelope(content: Mapping[str, object], key: str, amphora_id: str, boot: int, sequence: int) -> bytes:
+    """Our datagram: a header that tells whose key and which turn, zlib of the JSON, the raw HMAC over all of it."""
+    header = MAGIC + bytes.fromhex(amphora_id.replace("-", "")) + struct.pack(">QQ", boot, sequence)
+    packet = header + zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 9)
+    return packet + hmac.digest(key.encode(), packet, "sha256")
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0

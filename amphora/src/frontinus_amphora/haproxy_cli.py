@@ -1,0 +1,151 @@
+"""Speak to haproxy's sockets, and understand its answers.
+
+`ask` is the only I/O; the rest is pure. It never decides what to do about an answer. Next: load_balancer.py.
+"""
+
+import re
+import socket
+import time
+from typing import NamedTuple
+
+LARGEST_ANSWER = 64 << 20
+
+# What haproxy prints for a command that it carried out (management guide 9.3, and the sources of 2.4 to 3.0 for
+# certificates). Nothing at all is the commonest.
+DONE = re.compile(
+    r"|New server registered\."
+    r"|Server deleted\."
+    r"|(IP changed from|no need to change the addr|port changed from|no need to change the port)[^\n]*"
+    r"|Transaction (created|updated|aborted) for certificate [^\n]*"
+    r"|transaction (created|updated) for (CA|CRL) [^\n]*"
+    r"|New (empty )?(certificate store|CA file|CRL file) [^\n]*"
+    r"|Committing [^\n]*\n?(Success!)"
+    r"|(Certificate|CA file|CRL file) '[^\n]*' (deleted|added)!"
+    r"|\[\d\]:?\s*"
+)
+LATER = re.compile(
+    r"still has connections|cannot remove it|cannot be deleted now|still has (streams|idle)", re.IGNORECASE
+)
+DELETE = re.compile(r"\s*del(ete)? server (\S+/\S+)\s*")
+
+
+class HaproxySilent(OSError):
+    """haproxy's socket gave no answer in time, or cannot be reached."""
+
+
+class Processes(NamedTuple):
+    """What the master says of itself and its workers."""
+
+    master: int
+    reloads: int
+    failed: int  # reloads that failed since the last good one
+    workers: tuple[int, ...]  # of the present configuration
+    old_workers: tuple[int, ...]  # finishing what they have
+
+
+def ask(path: str, command: str, timeout: float = 5.0, half_close: bool = False) -> str:
+    """Send one command, return all of the answer. `half_close` is for the master's socket, which waits for more.
+
+    Raises HaproxySilent. May be called from any thread.
+    """
+    deadline = time.monotonic() + timeout
+    parts: list[bytes] = []
+    size = 0
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(timeout)
+            connection.connect(path)
+            connection.sendall(f"{command}\n".encode())
+            if half_close:
+                connection.shutdown(socket.SHUT_WR)
+            while size < LARGEST_ANSWER:
+                connection.settimeout(max(0.001, deadline - time.monotonic()))
+                part = connection.recv(65536)
+                if not part:
+                    break
+                parts.append(part)
+                size += len(part)
+    except OSError as error:
+        raise HaproxySilent(f"haproxy does not answer: {error.strerror or error}") from error
+    return b"".join(parts).decode("utf-8", "replace")
+
+
+def command_line(command: str) -> str | None:
+    """The command as it must be sent, or None when it is not one command.
+
+    A command is one line, or a line ending in `<<` and a payload without empty lines, which an empty line ends.
+    """
+    text = command.strip("\n")
+    first, newline, payload = text.partition("\n")
+    if not first.strip() or "\r" in text or "\0" in text or ";" in first.replace("\\;", ""):
+        return None
+    if not newline:
+        return None if first.rstrip().endswith("<<") else first
+    if not first.rstrip().endswith("<<") or "\n\n" in payload:
+        return None
+    return f"{first}\n{payload}\n"
+
+
+def is_done(answer: str) -> bool:
+    """True when haproxy carried the command out."""
+    return DONE.fullmatch(answer.strip()) is not None
+
+
+def is_not_yet(answer: str) -> bool:
+    """True when haproxy refused to delete a server only because something still uses it."""
+    return LATER.search(answer) is not None
+
+
+def deleted_server(command: str) -> str | None:
+    """`backend/server` when the command deletes one."""
+    match = DELETE.fullmatch(command)
+    return match[2] if match else None
+
+
+def parse_processes(answer: str) -> Processes | None:
+    """Understand `show proc`; None when the answer is not one."""
+    master, reloads, failed = 0, 0, 0
+    workers: list[int] = []
+    old_workers: list[int] = []
+    into = workers
+    for line in answer.splitlines():
+        words = line.split()
+        if line.startswith("# old workers"):
+            into = old_workers
+        elif len(words) >= 3 and words[0].isdecimal() and words[1] == "master":
+            master, reloads = int(words[0]), int(words[2]) if words[2].isdecimal() else 0
+            match = re.search(r"\[failed: (\d+)\]", line)
+            failed = int(match[1]) if match else 0
+        elif len(words) >= 2 and words[0].isdecimal() and words[1] == "worker":
+            into.append(int(words[0]))
+    return Processes(master, reloads, failed, tuple(workers), tuple(old_workers)) if master else None
+
+
+def settle_states(states: str, removing: frozenset[str]) -> str:
+    """`show servers state` made safe to load beside a *new* configuration.
+
+    What was learnt of a server's health is kept, so that members don't flap. What was ordered at run time is not: the
+    configuration on disk is the authority for weight, drain and maintenance, and haproxy would let the old order win.
+    So a server forced to maintenance, or being removed, loses its line; drain and weight go back to the old
+    configuration's (from which a new one differs freely).
+    """
+    kept: list[str] = []
+    columns: list[str] = []
+    for line in states.splitlines():
+        if line.startswith("#"):
+            columns = line[1:].split()
+            kept.append(line)
+            continue
+        values = line.split(" ")
+        if not columns or len(values) < len(columns):
+            kept.append(line)  # the version number in the first line, or the empty line at the end
+            continue
+        row = {name: index for index, name in enumerate(columns)}
+        admin = int(values[row["srv_admin_state"]])
+        name = f"{values[row['be_name']]}/{values[row['srv_name']]}"
+        if name in removing or admin & 0x01:
+            continue
+        values[row["srv_admin_state"]] = str(admin & ~0x08)
+        values[row["srv_uweight"]] = values[row["srv_iweight"]]
+        kept.append(" ".join(values))
+    return "\n".join(kept) + "\n"

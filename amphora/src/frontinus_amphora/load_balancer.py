@@ -1,0 +1,493 @@
+"""One load balancer on this amphora: its configuration file, and the haproxy that runs it.
+
+The promise: whatever fails, what ran before still runs and its file is still on disk. A change is written down before
+it is made (`Record`), so an agent that is killed half way finishes or repeats it when it comes back. It knows nothing
+of HTTP (routes.py) and hides behind service.Service how processes are run.
+"""
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from frontinus_amphora import binds, files, haproxy_cli, haproxy_text, processes
+from frontinus_amphora.encoding import Statistics
+from frontinus_amphora.errors import AgentError, BaseMismatch, BindRefused, Invalid, Missing, ServiceFailed
+from frontinus_amphora.haproxy_cli import HaproxySilent
+from frontinus_amphora.log import log
+from frontinus_amphora.service import Places, Service
+from frontinus_amphora.statistics import Bookkeeper
+
+CHECK_TIMEOUT = 60.0
+CALM = 10.0  # a haproxy that lived so long is restarted at once
+FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
+REMOVAL_DELAY = 0.2
+RUNNING, STOPPED = "running", "stopped"
+
+
+class Change(NamedTuple):
+    """A batch apply (docs/reference/agent-extension.md)."""
+
+    config: str
+    digest: str
+    base: str | None
+    commands: tuple[str, ...]  # each one ready to send
+    reload: bool
+
+
+class Applied(NamedTuple):
+    digest: str
+    action: str  # unchanged | start | runtime | reload
+    fallback: str | None
+    took_ms: float
+
+
+class State(NamedTuple):
+    digest: str | None
+    running: bool
+    pid: int | None
+    workers: int
+    removing: tuple[str, ...]
+
+
+class Record(NamedTuple):
+    """What survives the agent."""
+
+    wanted: str = STOPPED  # running | stopped (on purpose)
+    unloaded: str = ""  # "" | upload (not yet asked to reload) | apply (swapped in, reload not yet proven)
+    removing: tuple[str, ...] = ()  # backend/server that could not be deleted yet
+
+
+class Checker(NamedTuple):
+    """How a text is checked: the program, and what comes after the file."""
+
+    command: tuple[str, ...]
+    extra: Callable[[str], tuple[str, ...]]  # of the text
+
+
+class LoadBalancer:
+    """Immutable: id, places. Guarded by `_lock`: everything else. Calls may come from any thread."""
+
+    def __init__(
+        self,
+        load_balancer_id: str,
+        places: Places,
+        service: Service,
+        checker: Checker,
+        bookkeeper: Bookkeeper,
+        changed: Callable[[], None],
+        watched: Callable[[], None],
+    ) -> None:
+        """`changed` asks for a heartbeat; `watched` says that descriptors moved."""
+        self.id = load_balancer_id
+        self.places = places
+        self._checker = checker
+        self._bookkeeper = bookkeeper
+        self._changed = changed
+        self._watched = watched
+        self._lock = threading.RLock()
+        self._record = _load_record(places.record)
+        self._service = service
+        self._started_at = 0.0
+        self._delay = 0.0
+        self._restart_at: float | None = None
+        self._removal_at: float | None = None
+
+    # What is asked over REST
+
+    def apply(self, change: Change) -> Applied:
+        """Bring the change into effect by the smallest means. Idempotent. Raises AgentError; then nothing changed."""
+        began = time.monotonic()
+        with self._lock:
+            action, fallback = self._apply(change)
+        if action != "unchanged":
+            self._changed()
+            self._watched()
+        took = (time.monotonic() - began) * 1000
+        log("change applied", load_balancer_id=self.id, action=action, fallback=fallback, took_ms=round(took, 1))
+        return Applied(change.digest, action, fallback, round(took, 3))
+
+    def upload(self, text: str, amphora_id: str | None = None) -> None:
+        """Check the text and put it on disk; haproxy is left as it is until it is told to start or reload."""
+        with self._lock:
+            text = haproxy_text.without_group_lines(text)
+            self._check(text)
+            self._record_that(unloaded=self._record.unloaded or "upload")
+            self._keep_last()
+            files.write_atomically(self.places.config, text.encode(), durable=True)
+
+    def start(self) -> None:
+        """Start haproxy; one that runs is fine. Raises ServiceFailed, Missing."""
+        with self._lock:
+            self._need_config()
+            if self._service.pid() is None:
+                self._start_on_purpose()
+        self._changed()
+
+    def stop(self) -> None:
+        """Stop haproxy, and keep it stopped."""
+        with self._lock:
+            self._need_config()
+            self._record_that(wanted=STOPPED, removing=())
+            self._restart_at = None
+            self._remember_counters()
+            self._service.stop()
+        self._changed()
+        self._watched()
+
+    def reload(self) -> None:
+        """Make the file on disk the running configuration; a stopped haproxy is started."""
+        with self._lock:
+            text = self._need_config()
+            if self._service.pid() is None:
+                self._start_on_purpose()
+            else:
+                self._record_that(wanted=RUNNING)
+                self._save_states(text)
+                self._reload_or_restore()
+        self._changed()
+
+    def delete(self) -> None:
+        """Stop haproxy and leave nothing behind. Safe to repeat."""
+        with self._lock:
+            self._restart_at = self._removal_at = None
+            if os.path.isdir(self.places.directory):
+                self._record_that(wanted=STOPPED, removing=())
+                stats_socket = haproxy_text.stats_socket(self._text() or "") or self.places.stats_socket
+                self._service.stop()
+                self._service.close()
+                if stats_socket.startswith(f"{os.path.dirname(self.places.directory)}/"):
+                    files.remove(stats_socket)
+                files.remove(self.places.stats_socket)
+                files.remove_tree(self.places.directory)
+            self._bookkeeper.forget(self.id)
+        self._changed()
+        self._watched()
+
+    def config(self) -> str | None:
+        """The text on disk."""
+        return self._text()
+
+    def state(self) -> State:
+        """What is here now. Never waits for a change under way."""
+        text = self._text()
+        pid = self._service.pid()
+        return State(
+            digest=None if text is None else haproxy_text.digest(text),
+            running=pid is not None,
+            pid=pid,
+            workers=self._service.workers(),
+            removing=self._record.removing,
+        )
+
+    def is_running(self) -> bool:
+        return self._service.pid() is not None
+
+    def read_statistics(self) -> Statistics | None:
+        """What haproxy reports now; None when it does not run. Raises HaproxySilent."""
+        if self._service.pid() is None:
+            return None
+        return self._bookkeeper.read(
+            self.id, self._stats_socket(), self.places.master_socket, frozenset(self._record.removing)
+        )
+
+    # What the supervisor asks
+
+    def resume(self) -> None:
+        """After a start of the agent: adopt the haproxy that runs, or start the one that should."""
+        with self._lock:
+            pid = self._service.adopt()
+            if pid is not None:
+                log("haproxy adopted", load_balancer_id=self.id, pid=pid)
+                self._started_at = time.monotonic()
+                if self._record.unloaded == "apply":
+                    self._finish_reload()
+                if self._record.removing:
+                    self._removal_at = time.monotonic()
+            elif self._record.wanted == RUNNING:
+                self._restart_at = time.monotonic()  # the supervisor does it: REST must not wait for it
+
+    def descriptors(self) -> dict[int, str]:
+        return self._service.descriptors()
+
+    def heard(self) -> str:
+        """What haproxy printed meanwhile."""
+        return self._service.drain_output()
+
+    def notice_death(self) -> None:
+        """haproxy may have died: if so, restart it, at once or after the back-off."""
+        with self._lock:
+            if not self._service.has_died():
+                return
+            now = time.monotonic()
+            if now - self._started_at > CALM:
+                self._delay = 0.0
+            log("haproxy died", load_balancer_id=self.id, wanted=self._record.wanted, restart_in=self._delay)
+            if self._record.wanted == RUNNING:
+                self._restart_at = now + self._delay
+        self.attend()
+
+    def attend(self) -> float | None:
+        """Do what is due; the time (monotonic) when something will be due, None when nothing will."""
+        with self._lock:
+            now = time.monotonic()
+            if self._restart_at is not None and now >= self._restart_at:
+                self._restart()
+            if self._removal_at is not None and now >= self._removal_at:
+                self._try_removals()
+            return min((due for due in (self._restart_at, self._removal_at) if due is not None), default=None)
+
+    def let_go(self) -> None:
+        """The agent ends; haproxy goes on. Waits for a change under way."""
+        if self._lock.acquire(timeout=10.0):
+            try:
+                if self._service.pid() is not None:
+                    self._remember_counters()
+                self._service.close()
+            finally:
+                self._lock.release()
+
+    # Apply, step by step (the numbers are those of the protocol's description)
+
+    def _apply(self, change: Change) -> tuple[str, str | None]:
+        if haproxy_text.digest(change.config) != change.digest:  # 1
+            raise Invalid("digest mismatch", "sha256 of config is not digest")
+        before = self._text()
+        current = None if before is None else haproxy_text.digest(before)
+        running = self._service.pid() is not None
+        loaded = running and not self._record.unloaded
+        if current == change.digest and loaded:  # 2
+            return "unchanged", None
+        if change.base is not None and change.base != current:  # 3
+            raise BaseMismatch(current)
+        if current != change.digest or not loaded:
+            self._check(change.config)  # 4
+        refused = binds.refused_binds(  # 5
+            haproxy_text.binds(change.config), haproxy_text.binds(self._running_text() or "") if running else ()
+        )
+        if refused:
+            raise BindRefused(
+                "addresses cannot be bound",
+                ", ".join(f"{bind.address}:{bind.port} {error}" for bind, error in refused),
+                binds=[
+                    {"frontend": bind.frontend, "address": bind.address, "port": bind.port, "errno": error}
+                    for bind, error in refused
+                ],
+            )
+        if not running:  # 6
+            self._swap_in(change.config)
+            try:
+                self._start_on_purpose()
+            except ServiceFailed:
+                self._put_back(before)
+                raise
+            self._settle(change.config)
+            return "start", None
+        fallback = self._send(change.commands)
+        if not change.reload and change.base is not None and fallback is None and loaded:  # 7
+            files.write_atomically(self.places.config, change.config.encode(), durable=True)
+            self._bookkeeper.keep_only(self.id, [row.listener_id for row in haproxy_text.listeners(change.config)])
+            return "runtime", None
+        self._save_states(change.config)  # 8
+        self._swap_in(change.config)
+        self._reload_or_restore()
+        self._settle(change.config)
+        return "reload", None if change.reload or change.base is None else fallback or "an upload was not yet loaded"
+
+    def _send(self, commands: tuple[str, ...]) -> str | None:
+        """Send the commands one by one; the first refusal as text, or None. What can't be deleted yet is kept."""
+        refusal: str | None = None
+        path = self._stats_socket()
+        for command in commands:
+            first = command.partition("\n")[0]
+            name = haproxy_cli.deleted_server(command)
+            try:
+                answer = haproxy_cli.ask(path, command)
+            except HaproxySilent as error:
+                return refusal or f"{first}: {error}"
+            if name is not None and haproxy_cli.is_not_yet(answer):
+                if name not in self._record.removing:
+                    self._record_that(removing=(*self._record.removing, name))
+                self._removal_at = time.monotonic() + REMOVAL_DELAY
+                self._watched()
+            elif not haproxy_cli.is_done(answer):
+                refusal = refusal or f"{first.split('<<')[0].strip()}: {answer.strip()[:500]}"
+        return refusal
+
+    def _check(self, text: str) -> None:
+        """Raises Invalid with what haproxy says of the text, without our own paths."""
+        files.make_directory(self.places.directory)
+        files.write_atomically(self.places.scratch, text.encode())
+        argv = [*self._checker.command, "-c", "-f", self.places.scratch, *self._checker.extra(text)]
+        code, output = processes.run(argv, CHECK_TIMEOUT)
+        if code != 0:
+            os.replace(self.places.scratch, f"{self.places.scratch}-failed")
+            raise Invalid("Invalid request", output.replace(self.places.scratch, "haproxy.cfg"))
+        files.remove(self.places.scratch)
+
+    def _swap_in(self, text: str) -> None:
+        self._keep_last()
+        self._record_that(wanted=RUNNING, unloaded="apply")
+        files.write_atomically(self.places.config, text.encode(), durable=True)
+
+    def _settle(self, text: str) -> None:
+        """The text runs: nothing of before matters any more."""
+        self._bookkeeper.keep_only(self.id, [row.listener_id for row in haproxy_text.listeners(text)])
+
+    def _keep_last(self) -> None:
+        """Keep the file that is known to run, until the next one is."""
+        content = files.read(self.places.config)
+        if content is not None and not self._record.unloaded:
+            files.write_atomically(self.places.last_config, content)
+
+    def _put_back(self, before: str | None) -> None:
+        if before is None:
+            files.remove(self.places.config)
+            self._record_that(wanted=STOPPED, unloaded="")
+        else:
+            files.write_atomically(self.places.config, before.encode(), durable=True)
+
+    def _reload_or_restore(self) -> None:
+        """Reload. When it fails the last file that ran is put back, and runs. Raises ServiceFailed then."""
+        self._remember_counters()
+        try:
+            self._service.reload()
+        except ServiceFailed as error:
+            last = files.read(self.places.last_config)
+            if last is not None:
+                files.write_atomically(self.places.config, last, durable=True)
+            # Commands sent before have changed what runs, so the next change must not be made by commands alone.
+            self._record_that(unloaded="upload")
+            log("reload failed", load_balancer_id=self.id, restored=last is not None)
+            if self._service.has_died():
+                self._restart()
+            raise error
+        self._record_that(unloaded="", removing=())
+        self._removal_at = None
+        self._watched()
+
+    # Starting and restarting
+
+    def _start_on_purpose(self) -> None:
+        self._restart_at = None
+        self._record_that(wanted=RUNNING, removing=())
+        self._delay = 0.0
+        self._service.start()
+        self._record_that(unloaded="")
+        self._started_at = time.monotonic()
+        self._watched()
+
+    def _restart(self) -> None:
+        """Start from the file on disk, or from the last one that ran when that one never did. Backs off."""
+        began = time.monotonic()
+        self._restart_at = None
+        self._record_that(removing=())
+        self._removal_at = None
+        try:
+            self._service.start()
+            self._record_that(unloaded="")
+        except ServiceFailed as error:
+            log("haproxy not restarted", load_balancer_id=self.id, error=str(error)[-500:])
+            last = files.read(self.places.last_config)
+            if self._record.unloaded == "apply" and last is not None:
+                files.write_atomically(self.places.config, last)
+                self._record_that(unloaded="upload")
+                self._restart_at = time.monotonic()
+        self._started_at = time.monotonic()
+        self._delay = min(LONGEST_DELAY, max(FIRST_DELAY, self._delay * 2))
+        if self._service.pid() is not None:
+            log("haproxy restarted", load_balancer_id=self.id, took_ms=round((self._started_at - began) * 1000, 1))
+        elif self._restart_at is None:
+            self._restart_at = self._started_at + self._delay
+        self._watched()
+        self._changed()
+
+    def _finish_reload(self) -> None:
+        """An earlier agent ended between swapping the file and seeing it run."""
+        try:
+            self._save_states(self._text() or "")
+            self._reload_or_restore()
+        except AgentError as error:
+            log("change of an earlier agent not finished", load_balancer_id=self.id, error=str(error)[-500:])
+
+    # Smaller things
+
+    def _try_removals(self) -> None:
+        """Delete servers that still had connections when they were to go."""
+        left = []
+        for name in self._record.removing:
+            try:
+                answer = haproxy_cli.ask(self._stats_socket(), f"del server {name}", 1.0)
+            except HaproxySilent:
+                left.append(name)
+                continue
+            if haproxy_cli.is_not_yet(answer):
+                left.append(name)
+            elif not haproxy_cli.is_done(answer) and "No such server" not in answer:
+                log("server not removed", load_balancer_id=self.id, server=name, answer=answer.strip()[:200])
+        if tuple(left) != self._record.removing:
+            self._record_that(removing=tuple(left))
+            self._changed()
+        self._removal_at = time.monotonic() + REMOVAL_DELAY if left else None
+
+    def _save_states(self, text: str) -> None:
+        """Keep what haproxy learnt of its servers for the worker to come. Losing it costs a flap, no more."""
+        path = haproxy_text.server_state_file(text)
+        if path is None:
+            return
+        try:
+            states = haproxy_cli.ask(self._stats_socket(), "show servers state")
+            settled = haproxy_cli.settle_states(states, frozenset(self._record.removing))
+            files.write_atomically(path, settled.encode())
+        except (OSError, ValueError, KeyError) as error:
+            log("server states not saved", load_balancer_id=self.id, error=repr(error))
+
+    def _remember_counters(self) -> None:
+        """Hear the last words of a worker that is about to go."""
+        with contextlib.suppress(HaproxySilent):
+            self.read_statistics()
+
+    def _stats_socket(self) -> str:
+        return haproxy_text.stats_socket(self._text() or "") or self.places.stats_socket
+
+    def _text(self) -> str | None:
+        content = files.read(self.places.config)
+        return None if content is None else content.decode("utf-8", "replace")
+
+    def _running_text(self) -> str | None:
+        """What the running haproxy was made from, as far as is known."""
+        last = files.read(self.places.last_config) if self._record.unloaded else None
+        return self._text() if last is None else last.decode("utf-8", "replace")
+
+    def _need_config(self) -> str:
+        text = self._text()
+        if text is None:
+            raise Missing("Loadbalancer Not Found", f"No loadbalancer with UUID: {self.id}")
+        return text
+
+    def _record_that(
+        self, wanted: str | None = None, unloaded: str | None = None, removing: tuple[str, ...] | None = None
+    ) -> None:
+        changed = Record(
+            self._record.wanted if wanted is None else wanted,
+            self._record.unloaded if unloaded is None else unloaded,
+            self._record.removing if removing is None else removing,
+        )
+        if changed != self._record:
+            files.write_atomically(self.places.record, json.dumps(changed._asdict()).encode())
+            self._record = changed
+
+
+def _load_record(path: str) -> Record:
+    """A torn or foreign record counts as one of a running load balancer: serving is the safer mistake."""
+    content = files.read(path)
+    if content is None:
+        return Record()
+    try:
+        value = json.loads(content)
+        return Record(str(value["wanted"]), str(value["unloaded"]), tuple(str(name) for name in value["removing"]))
+    except (ValueError, KeyError, TypeError):
+        return Record(wanted=RUNNING, unloaded="upload")

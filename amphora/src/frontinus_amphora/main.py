@@ -1,0 +1,69 @@
+"""The command `frontinus-amphora`: read the settings, join agent and server, wait for a signal.
+
+SIGTERM and SIGINT end the agent, never haproxy; SIGHUP reads the configuration file again.
+"""
+
+import gc
+import os
+import signal
+import sys
+import time
+
+from frontinus_amphora import __version__
+from frontinus_amphora.agent import Agent
+from frontinus_amphora.log import log
+from frontinus_amphora.routes import Routes
+from frontinus_amphora.server import Server
+from frontinus_amphora.settings import BadSettings, load_settings
+
+USAGE = "usage: frontinus-amphora --config PATH | --version"
+SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until a signal ends it; the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words == ["--version"]:
+        print(f"frontinus-amphora {__version__}")
+        return 0
+    if len(words) == 1 and words[0].startswith("--config="):
+        words = ["--config", words[0].removeprefix("--config=")]
+    if len(words) != 2 or words[0] != "--config":
+        print(USAGE, file=sys.stderr)
+        return 2
+    return serve(words[1])
+
+
+def serve(path: str) -> int:
+    """Run the agent of this configuration file."""
+    began = time.monotonic()
+    try:
+        settings = load_settings(path)
+        os.umask(0o077)
+        os.chdir("/")
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # before any thread, so that only sigwait takes them
+        agent = Agent(settings)
+        routes = Routes(agent)
+        server = Server(settings, routes)
+    except (BadSettings, OSError) as error:
+        log("cannot start", config=path, error=str(error))
+        return 1
+    routes.replace_certificate = server.replace_certificate
+    agent.start()
+    server.start()
+    log(
+        "agent listening",
+        amphora_id=settings.amphora_id,
+        version=__version__,
+        host=settings.bind_host,
+        port=server.port(),
+        took_ms=round((time.monotonic() - began) * 1000, 1),
+    )
+    gc.collect()
+    gc.freeze()  # what is here now stays; later collections need not touch (and so copy) its pages
+    while signal.sigwait(SIGNALS) == signal.SIGHUP:
+        agent.reread_settings()
+    server.stop()
+    agent.stop()
+    log("agent stopped")
+    return 0

@@ -1,0 +1,312 @@
+"""Every route of the two protocols, as one table, and what each does. Translates between HTTP and the agent, no more.
+
+The plain protocol's wire spellings (`loadbalancer`, `lb_id`) live here alone. Names from a path are matched whole
+before they come near a file name. Contract: amphora-agent.yaml; ours: docs/reference/agent-extension.md.
+"""
+
+import hashlib
+import ipaddress
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from frontinus_amphora import API_VERSION, EXTENSION_VERSION, __version__, facts, files, haproxy_cli, haproxy_text
+from frontinus_amphora.agent import Agent
+from frontinus_amphora.errors import AgentError, Invalid, Missing, ServiceFailed, Unsupported
+from frontinus_amphora.http_wire import Request, Response, answer, default_error
+from frontinus_amphora.load_balancer import Change, LoadBalancer
+from frontinus_amphora.log import log
+from frontinus_amphora.settings import UUID, BadSettings
+
+ID = f"({UUID.pattern.replace('(', '(?:')})"
+CERTIFICATE_NAME = re.compile(r"[A-Za-z0-9_-]+\.pem")
+MOST_COMMANDS = 10_000
+FEATURES = ["apply", "state", "heartbeat-envelope"]
+OK = {"message": "OK"}
+
+Handler = Callable[..., Response]
+
+
+class Routes:
+    """Any thread may call `respond`; it never raises."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self.replace_certificate: Callable[[bytes], None] = lambda pem: None  # the server sets it
+        ours = f"/frontinus/{EXTENSION_VERSION}/loadbalancer/{ID}"
+        table: tuple[tuple[str, str, Handler], ...] = (
+            ("GET", "/", self._discover),
+            ("GET", "/frontinus", self._discover_extension),
+            ("GET", ours, self._state),
+            ("PUT", ours, self._apply),
+            ("PUT", f"/1.0/loadbalancer/{ID}/{ID}/haproxy", self._upload),
+            ("GET", f"/1.0/loadbalancer/{ID}/haproxy", self._config),
+            ("PUT", f"/1.0/loadbalancer/{ID}/certificates/([^/]*)", self._upload_certificate),
+            ("GET", f"/1.0/loadbalancer/{ID}/certificates/([^/]*)", self._certificate_digest),
+            ("DELETE", f"/1.0/loadbalancer/{ID}/certificates/([^/]*)", self._delete_certificate),
+            ("PUT", f"/1.0/loadbalancer/{ID}/([^/]+)", self._control),
+            ("DELETE", f"/1.0/listeners/{ID}", self._delete),
+            ("GET", "/1.0/listeners", self._listeners),
+            ("GET", "/1.0/info", self._info),
+            ("GET", "/1.0/details", self._details),
+            ("PUT", "/1.0/config", self._replace_settings),
+            ("PUT", "/1.0/certificate", self._rotate_certificate),
+            ("POST", "/1.0/plug/vip/([^/]+)", self._plug_vip),
+            ("POST", "/1.0/plug/network", self._plug_network),
+            ("GET", "/1.0/interface/([^/]+)", self._interface),
+            ("PUT", "/1.0/interface/([^/]+)/rules", self._interface_rules),
+            ("PUT", f"/1.0/listeners/{ID}/{ID}/udp_listener", self._without_lvs),
+            ("GET", f"/1.0/listeners/{ID}/udp_listener", self._lvs_config),
+            ("PUT", "/1.0/vrrp/(?:upload|[A-Za-z]+)", self._without_vrrp),
+        )
+        self._table = [(method, re.compile(path), handler) for method, path, handler in table]
+
+    def respond(self, request: Request) -> Response:
+        """Answer one request; whatever goes wrong becomes an answer, and what is our fault a log line."""
+        try:
+            return self._dispatch(request)
+        except AgentError as error:
+            return answer(error.status, error.body)
+        except Exception as error:  # one request must not take the agent down, and the caller learns no inner thing
+            log("request failed", method=request.method, path=request.path, error=repr(error))
+            return default_error(500, "the agent failed at this request; its log tells why")
+
+    def _dispatch(self, request: Request) -> Response:
+        known = False
+        for method, path, handler in self._table:
+            match = path.fullmatch(request.path)
+            if match and method == request.method:
+                return handler(request, *match.groups())
+            known = known or match is not None
+        if known or re.fullmatch(f"/1.0/listeners/{ID}", request.path):
+            return default_error(405, "the method is not allowed for the requested URL")
+        return default_error(404, "the requested URL was not found")
+
+    # Discovery and facts
+
+    def _discover(self, request: Request) -> Response:
+        return answer(200, {"api_version": API_VERSION})
+
+    def _discover_extension(self, request: Request) -> Response:
+        return answer(
+            200,
+            {
+                "extension": EXTENSION_VERSION,
+                "agent_version": __version__,
+                "haproxy_version": self._agent.haproxy.version(),
+                "features": FEATURES,
+            },
+        )
+
+    def _info(self, request: Request) -> Response:
+        return answer(200, facts.info(self._agent.haproxy))
+
+    def _details(self, request: Request) -> Response:
+        running = [each for each in self._agent.load_balancers() if each.is_running()]
+        ids = sorted(row["uuid"] for row in self._listener_rows(running))
+        directory = self._agent.settings.base_path
+        return answer(200, facts.details(self._agent.haproxy, ids, len(running), directory))
+
+    def _listeners(self, request: Request) -> Response:
+        content = self._listener_rows([each for each in self._agent.load_balancers() if each.is_running()])
+        return Response(200, json.dumps(content).encode())
+
+    def _listener_rows(self, load_balancers: list[LoadBalancer]) -> list[dict[str, str]]:
+        found = []
+        for load_balancer in load_balancers:
+            for row in haproxy_text.listeners(load_balancer.config() or ""):
+                kind = "TERMINATED_HTTPS" if row.tls else row.mode.upper()
+                found.append({"status": "ACTIVE", "uuid": row.listener_id, "type": kind})
+        return sorted(found, key=lambda row: row["uuid"])
+
+    # The extension
+
+    def _state(self, request: Request, lb_id: str) -> Response:
+        found = self._agent.find(lb_id)
+        if found is None:
+            return answer(200, {"digest": None, "running": False, "pid": None, "workers": 0, "removing": []})
+        state = found.state()
+        return answer(
+            200,
+            {
+                "digest": state.digest,
+                "running": state.running,
+                "pid": state.pid,
+                "workers": state.workers,
+                "removing": list(state.removing),
+            },
+        )
+
+    def _apply(self, request: Request, lb_id: str) -> Response:
+        change = _parse_change(request.body)
+        applied = self._agent.ensure(lb_id).apply(change)
+        return answer(200, applied._asdict())
+
+    # The plain protocol: haproxy
+
+    def _upload(self, request: Request, amphora_id: str, lb_id: str) -> Response:
+        try:
+            text = request.body.decode()
+        except UnicodeDecodeError as error:
+            raise Invalid("Invalid request", "the configuration is not UTF-8") from error
+        self._agent.ensure(lb_id).upload(text)
+        return answer(202, OK, etag=_md5(request.body))
+
+    def _config(self, request: Request, lb_id: str) -> Response:
+        found = self._agent.find(lb_id)
+        text = None if found is None else found.config()
+        if text is None:
+            raise _no_load_balancer(lb_id)
+        content = text.encode()
+        return Response(200, content, "text/plain; charset=utf-8", _md5(content))
+
+    def _control(self, request: Request, lb_id: str, action: str) -> Response:
+        word = action.lower()
+        if word not in ("start", "stop", "reload"):
+            raise Invalid("Invalid Request", f"Unknown action: {action}")
+        found = self._agent.find(lb_id)
+        if found is None:
+            raise _no_load_balancer(lb_id)
+        try:
+            {"start": found.start, "stop": found.stop, "reload": found.reload}[word]()
+        except ServiceFailed as error:
+            error.body["message"] = f"Error {word}ing haproxy"
+            raise
+        return answer(202, {**OK, "details": f"Listener {lb_id} {word}ed"})
+
+    def _delete(self, request: Request, object_id: str) -> Response:
+        self._agent.delete(object_id)
+        return answer(200, OK)
+
+    # Certificates
+
+    def _upload_certificate(self, request: Request, lb_id: str, filename: str) -> Response:
+        path = self._certificate_path(lb_id, filename)
+        files.make_directory(path.rpartition("/")[0])
+        files.write_atomically(path, request.body)
+        return answer(200, OK, etag=_md5(request.body))
+
+    def _certificate_digest(self, request: Request, lb_id: str, filename: str) -> Response:
+        content = files.read(self._certificate_path(lb_id, filename))
+        if content is None:
+            raise Missing("Certificate Not Found", f"No certificate with filename: {filename}")
+        return answer(200, {"md5sum": _md5(content)}, etag=_md5(content))
+
+    def _delete_certificate(self, request: Request, lb_id: str, filename: str) -> Response:
+        files.remove(self._certificate_path(lb_id, filename))
+        return answer(200, OK)
+
+    def _certificate_path(self, lb_id: str, filename: str) -> str:
+        if not CERTIFICATE_NAME.fullmatch(filename):
+            raise Invalid("Filename has wrong format")
+        return f"{self._agent.settings.base_cert_dir}/{lb_id.lower()}/{filename}"
+
+    def _rotate_certificate(self, request: Request) -> Response:
+        self.replace_certificate(request.body)
+        return answer(202, OK)
+
+    # The agent itself
+
+    def _replace_settings(self, request: Request) -> Response:
+        try:
+            self._agent.replace_settings(request.body.decode())
+        except (BadSettings, UnicodeDecodeError) as error:
+            return answer(500, {"message": "Configuration cannot be used", "details": str(error)})
+        return answer(202, OK)
+
+    # What belongs to whoever owns the network
+
+    def _plug_vip(self, request: Request, vip: str) -> Response:
+        try:
+            address = ipaddress.ip_address(vip)
+        except ValueError:
+            raise Invalid("Invalid VIP") from None
+        body = _parse_object(request.body)
+        for key in ("subnet_cidr", "gateway", "mac_address"):
+            if body is None or key not in body:
+                return default_error(400, "Invalid subnet information")
+        self._need_no_network("plugging a VIP")
+        return answer(202, {**OK, "details": f"VIP {address} is on this amphora already"})
+
+    def _plug_network(self, request: Request) -> Response:
+        body = _parse_object(request.body)
+        if body is None or "mac_address" not in body:
+            return default_error(400, "Invalid port information")
+        self._need_no_network("plugging a network")
+        return answer(202, {**OK, "details": "the networks are on this amphora already"})
+
+    def _need_no_network(self, what: str) -> None:
+        if self._agent.settings.network != "none":
+            raise Unsupported(what, "an agent that owns its interfaces")
+
+    def _interface(self, request: Request, address: str) -> Response:
+        return answer(200, {**OK, "interface": _interface_of(address)})
+
+    def _interface_rules(self, request: Request, address: str) -> Response:
+        _interface_of(address)
+        raise Unsupported("filtering an interface", "nftables")
+
+    def _without_lvs(self, request: Request, *ids: str) -> Response:
+        raise Unsupported("a UDP or SCTP listener", "keepalived with LVS")
+
+    def _lvs_config(self, request: Request, listener_id: str) -> Response:
+        raise Missing("UDP Listener Not Found", f"No UDP listener with UUID: {listener_id}")
+
+    def _without_vrrp(self, request: Request) -> Response:
+        raise Unsupported("VRRP", "keepalived")
+
+
+def _interface_of(text: str) -> str:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise Invalid("Invalid IP address") from None
+    name = facts.interface_of(address)
+    if name is None:
+        raise Missing("Error interface not found for IP address")
+    return name
+
+
+def _no_load_balancer(lb_id: str) -> Missing:
+    return Missing("Loadbalancer Not Found", f"No loadbalancer with UUID: {lb_id}")
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _parse_object(body: bytes) -> dict[str, Any] | None:
+    """The JSON object, or None when it is none."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _parse_change(body: bytes) -> Change:
+    """Raises Invalid, naming what is wrong."""
+    content = _parse_object(body)
+    if content is None:
+        raise Invalid("malformed body", "a JSON object is needed")
+    unknown = sorted(set(content) - {"config", "digest", "base", "commands", "reload"})
+    if unknown:
+        raise Invalid("malformed body", f"unknown keys: {', '.join(unknown)[:200]}")
+    config, digest, base = content.get("config"), content.get("digest"), content.get("base")
+    commands, reload = content.get("commands", []), content.get("reload", False)
+    if not isinstance(config, str) or not isinstance(digest, str) or not isinstance(base, str | None):
+        raise Invalid("malformed body", "config and digest must be text, base text or null")
+    if not isinstance(commands, list) or not isinstance(reload, bool) or len(commands) > MOST_COMMANDS:
+        raise Invalid("malformed body", f"commands must be a list of at most {MOST_COMMANDS}, reload a boolean")
+    ready = []
+    for command in commands:
+        line = haproxy_cli.command_line(command) if isinstance(command, str) else None
+        if line is None:
+            raise Invalid("malformed body", "each of commands must be one runtime command")
+        ready.append(line)
+    try:
+        config.encode()
+    except UnicodeEncodeError as error:
+        raise Invalid("malformed body", "config is not Unicode") from error
+    return Change(config, digest, base, tuple(ready), reload)

@@ -1,0 +1,146 @@
+"""The REST server: mutual TLS, a thread per connection.
+
+The listening thread only accepts. A handshake happens in the connection's own thread and has its time limit, so a
+silent or slow stranger holds one thread for seconds and nobody else. It knows no route: routes.py does.
+"""
+
+import contextlib
+import os
+import socket
+import ssl
+import threading
+
+from frontinus_amphora import files
+from frontinus_amphora.errors import Invalid
+from frontinus_amphora.http_wire import Closed, Reader, Refused, default_error, encode
+from frontinus_amphora.log import log
+from frontinus_amphora.routes import Routes
+from frontinus_amphora.settings import Settings
+
+HANDSHAKE_TIMEOUT = 10.0
+MOST_CONNECTIONS = 64
+THREAD_STACK = 512 * 1024
+
+
+class Server:
+    """Guarded by `_lock`: the TLS context in use, the number of connections."""
+
+    def __init__(self, settings: Settings, routes: Routes) -> None:
+        """Binds and listens. Raises OSError (with ssl.SSLError below it) when it cannot."""
+        self._settings = settings
+        self._routes = routes
+        self._lock = threading.Lock()
+        self._connections = 0
+        self._context = make_context(settings.server_cert, settings.client_ca)
+        family = socket.AF_INET6 if ":" in settings.bind_host else socket.AF_INET
+        self._listener = socket.create_server(
+            (settings.bind_host, settings.bind_port),
+            family=family,
+            backlog=64,
+            dualstack_ipv6=family == socket.AF_INET6 and settings.bind_host == "::" and socket.has_dualstack_ipv6(),
+        )
+
+    def port(self) -> int:
+        return int(self._listener.getsockname()[1])
+
+    def start(self) -> None:
+        threading.stack_size(THREAD_STACK)
+        threading.Thread(target=self._accept, name="accept", daemon=True).start()
+
+    def stop(self) -> None:
+        """Take no new connection; requests under way end by themselves."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def replace_certificate(self, pem: bytes) -> None:
+        """Use this certificate and key for handshakes from now on. Raises Invalid when they don't fit each other."""
+        with self._lock:
+            trial = f"{self._settings.server_cert}.new"
+            files.write_atomically(trial, pem)
+            try:
+                context = make_context(trial, self._settings.client_ca)
+            except (ssl.SSLError, ValueError) as error:
+                files.remove(trial)
+                raise Invalid("Invalid certificate", "certificate and key cannot be used together") from error
+            os.rename(trial, self._settings.server_cert)
+            self._context = context
+        log("server certificate replaced")
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, address = self._listener.accept()
+            except OSError:
+                return  # closed by stop()
+            with self._lock:
+                crowded = self._connections >= MOST_CONNECTIONS
+                self._connections += not crowded
+            if crowded:
+                connection.close()
+                log("connection refused", peer=address[0], reason="too many")
+                continue
+            try:
+                threading.Thread(target=self._serve, args=(connection, address[0]), daemon=True).start()
+            except RuntimeError:  # no thread to be had
+                connection.close()
+                self._leave()
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._connections -= 1
+
+    def _serve(self, plain: socket.socket, peer: str) -> None:
+        try:
+            plain.settimeout(HANDSHAKE_TIMEOUT)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._context.wrap_socket(plain, server_side=True) as connection:
+                self._converse(connection, peer)
+        except OSError as error:  # TLS errors are among them; the connection is lost, nothing else is
+            log("connection lost", peer=peer, error=getattr(error, "reason", None) or error.strerror or str(error))
+        finally:
+            plain.close()
+            self._leave()
+
+    def _converse(self, connection: ssl.SSLSocket, peer: str) -> None:
+        reader = Reader(connection, self._settings.idle_timeout, self._settings.request_read_timeout)
+        stranger = not self._is_controller(connection)
+        while True:
+            try:
+                request = reader.read()
+            except Closed:
+                return
+            except Refused as refused:
+                connection.sendall(encode(default_error(refused.status, str(refused)), keep=False))
+                reader.discard(2.0)
+                return
+            if stranger:
+                log("request refused", peer=peer, reason="client certificate has another identity")
+                connection.sendall(encode(default_error(403, "this client is not the controller"), keep=False))
+                return
+            response = self._routes.respond(request)
+            connection.settimeout(self._settings.request_read_timeout)
+            connection.sendall(encode(response, request.keep))
+            if not request.keep:
+                return
+
+    def _is_controller(self, connection: ssl.SSLSocket) -> bool:
+        wanted = self._settings.controller_identity
+        if wanted is None:
+            return True
+        names = (connection.getpeercert() or {}).get("subjectAltName", ())
+        return ("DNS", wanted) in names
+
+
+def make_context(certificate: str, client_ca: str) -> ssl.SSLContext:
+    """TLS 1.2 or later, with a certificate demanded of the client. Raises ssl.SSLError, OSError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(client_ca)
+    context.load_cert_chain(certificate, password=_no_password)
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key must not be encrypted")

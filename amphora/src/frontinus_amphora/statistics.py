@@ -1,0 +1,178 @@
+"""What haproxy has counted, made monotone over its reloads, its deaths and the agent's own restarts.
+
+A listener's total is a base plus what each living worker last said of it. A worker that is gone is folded into the
+base with its last words, so a total never goes back. Old workers are asked too while they finish their connections.
+The totals are kept in `stats_counters.json` (contract heartbeat.yaml); wiping it costs the counters, nothing else.
+"""
+
+import json
+import threading
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from frontinus_amphora import files, haproxy_cli, processes
+from frontinus_amphora.encoding import Counters, PoolRow, Statistics, parse_statistics
+from frontinus_amphora.haproxy_cli import HaproxySilent
+from frontinus_amphora.log import log
+
+EVERYTHING = "show stat -1 7 -1"  # frontends, backends, servers; not the sockets behind a frontend
+FRONTENDS = "show stat -1 1 -1"
+
+
+class Worker(NamedTuple):
+    """A haproxy worker by proof: a pid alone comes back."""
+
+    pid: int
+    started: int
+
+
+class Totals:
+    """Pure accounts: who counted what. No I/O; the caller serialises calls."""
+
+    def __init__(self) -> None:
+        self.base: dict[str, Counters] = {}
+        self.workers: dict[Worker, dict[str, Counters]] = {}
+        self.reported: dict[str, Counters] = {}  # what the last plain heartbeat had added up to
+
+    def saw(self, worker: Worker, counted: dict[str, Counters]) -> None:
+        """A living worker said this; its counters never go back while it lives."""
+        before = self.workers.setdefault(worker, {})
+        for listener_id, counters in counted.items():
+            before[listener_id] = counters.at_least(before.get(listener_id, Counters()))
+
+    def lost(self, worker: Worker) -> None:
+        """The worker is gone: what it last said is all that it did."""
+        for listener_id, counters in self.workers.pop(worker, {}).items():
+            self.base[listener_id] = self.base.get(listener_id, Counters()).plus(counters)
+
+    def total(self, listener_id: str) -> Counters:
+        total = self.base.get(listener_id, Counters())
+        for counted in self.workers.values():
+            total = total.plus(counted.get(listener_id, Counters()))
+        return total
+
+    def take_increments(self, listener_id: str) -> Counters:
+        """What was added since this was last asked."""
+        total = self.total(listener_id)
+        increments = total.since(self.reported.get(listener_id, Counters()))
+        self.reported[listener_id] = total
+        return increments
+
+    def keep_only(self, listener_ids: Iterable[str]) -> None:
+        """Forget listeners that are no more; ids never come back."""
+        kept = set(listener_ids)
+        for table in (self.base, self.reported, *self.workers.values()):
+            for gone in set(table) - kept:
+                del table[gone]
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "base": self.base,
+            "workers": {f"{worker.pid}:{worker.started}": counted for worker, counted in self.workers.items()},
+            "reported": self.reported,
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, dict[str, list[int]]]) -> "Totals":
+        """Raises ValueError, TypeError or AttributeError when the content is not ours."""
+        totals = cls()
+        totals.base = {name: Counters(*values) for name, values in content.get("base", {}).items()}
+        totals.reported = {name: Counters(*values) for name, values in content.get("reported", {}).items()}
+        for key, counted in content.get("workers", {}).items():
+            pid, _, started = key.partition(":")
+            table: dict[str, list[int]] = counted  # type: ignore[assignment]  # one level deeper than its sisters
+            totals.workers[Worker(int(pid), int(started))] = {name: Counters(*values) for name, values in table.items()}
+        return totals
+
+
+class Bookkeeper:
+    """Reads haproxy and keeps the totals of all load balancers of this amphora. Any thread."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock = threading.Lock()  # guards the totals and the file
+        self._totals: dict[str, Totals] = {}
+        self._boot = 0
+        self._load()
+
+    def boot(self, now: int) -> int:
+        """A number for this start of the agent, greater than every earlier one even if the clock went back."""
+        with self._lock:
+            self._boot = max(now, self._boot + 1)
+            self._save()
+            return self._boot
+
+    def read(
+        self, load_balancer_id: str, stats_socket: str, master_socket: str, removing: frozenset[str] = frozenset()
+    ) -> Statistics:
+        """Ask the current worker for everything and old workers for their counters. Raises HaproxySilent."""
+        answer = haproxy_cli.ask(stats_socket, f"show info;{EVERYTHING}")
+        info, separator, table = answer.partition("\n\n")
+        pid = next((int(line[5:]) for line in info.splitlines() if line.startswith("Pid: ")), 0)
+        started = processes.start_time(pid)
+        seen = parse_statistics(table, removing)
+        if not separator or started is None:
+            raise HaproxySilent("haproxy does not tell its statistics")
+        current = Worker(pid, started)
+        with self._lock:
+            totals = self._totals.setdefault(load_balancer_id, Totals())
+            totals.saw(current, {name: row.counters for name, row in seen.listeners.items()})
+            for worker in [other for other in totals.workers if other != current]:
+                self._ask_old_worker(totals, worker, master_socket)
+        return seen
+
+    def totals(self, load_balancer_id: str, listener_ids: Iterable[str]) -> dict[str, Counters]:
+        """Absolute counters, which never go back."""
+        with self._lock:
+            totals = self._totals.setdefault(load_balancer_id, Totals())
+            return {listener_id: totals.total(listener_id) for listener_id in listener_ids}
+
+    def increments(self, load_balancer_id: str, listener_ids: Iterable[str]) -> dict[str, Counters]:
+        """What was added since this was last called for them."""
+        with self._lock:
+            totals = self._totals.setdefault(load_balancer_id, Totals())
+            return {listener_id: totals.take_increments(listener_id) for listener_id in listener_ids}
+
+    def keep_only(self, load_balancer_id: str, listener_ids: Iterable[str]) -> None:
+        with self._lock:
+            if load_balancer_id in self._totals:
+                self._totals[load_balancer_id].keep_only(listener_ids)
+
+    def forget(self, load_balancer_id: str) -> None:
+        with self._lock:
+            self._totals.pop(load_balancer_id, None)
+            self._save()
+
+    def save(self) -> None:
+        with self._lock:
+            self._save()
+
+    def _ask_old_worker(self, totals: Totals, worker: Worker, master_socket: str) -> None:
+        if processes.start_time(worker.pid) != worker.started:
+            totals.lost(worker)
+            return
+        try:
+            answer = haproxy_cli.ask(master_socket, f"@!{worker.pid} {FRONTENDS}", 1.0, half_close=True)
+        except HaproxySilent:
+            return  # it may be ending; the next reading tells
+        counted = {name: row.counters for name, row in parse_statistics(answer).listeners.items()}
+        if counted:
+            totals.saw(worker, counted)
+
+    def _load(self) -> None:
+        try:
+            content = json.loads(files.read(self._path) or b"{}")
+            self._boot = int(content.get("boot", 0))
+            self._totals = {key: Totals.from_json(value) for key, value in content.get("totals", {}).items()}
+        except (ValueError, TypeError, AttributeError):
+            log("counters unreadable, counting from zero", path=self._path)
+
+    def _save(self) -> None:
+        content = {"boot": self._boot, "totals": {key: totals.to_json() for key, totals in self._totals.items()}}
+        try:
+            files.write_atomically(self._path, json.dumps(content).encode())
+        except OSError as error:
+            log("counters not saved", path=self._path, error=error.strerror)
+
+
+__all__ = ["Bookkeeper", "Counters", "PoolRow", "Statistics", "Totals", "Worker"]

@@ -1,0 +1,223 @@
+"""The batch apply against a real haproxy with real requests."""
+
+import hashlib
+import socket
+import uuid
+
+import pytest
+
+from tests.amphora.world import ADDRESS, Amphora, Crowd, Member, free_port, get, serves, wait_for
+
+pytestmark = pytest.mark.integration
+
+LISTENER, OTHER, POOL = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
+ONE, TWO, THREE = (str(uuid.UUID(int=number)) for number in (11, 12, 13))
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_first_apply_starts_haproxy(amphora: Amphora, members: list[Member]) -> None:
+    port = free_port()
+    text = amphora.render({LISTENER: port}, {ONE: members[0].port}, pool_id=POOL)
+    controller = amphora.controller()
+    answer = controller.apply(amphora.load_balancer_id, text)
+    assert (200, "start") == (answer.status, answer.json["action"])
+    assert get(port) == "one"
+    state = controller.state(amphora.load_balancer_id)
+    assert {"digest": digest(text), "running": True, "workers": 1, "removing": []} == {
+        key: value for key, value in state.items() if key != "pid"
+    }
+    again = controller.apply(amphora.load_balancer_id, text)
+    assert (200, "unchanged") == (again.status, again.json["action"])
+    assert state["pid"] == controller.state(amphora.load_balancer_id)["pid"]
+
+
+def test_members_change_under_load_without_a_failed_request(amphora: Amphora, members: list[Member]) -> None:
+    port = free_port()
+    backend = f"{POOL}:{LISTENER}"
+    first = amphora.render({LISTENER: port}, {ONE: members[0].port}, pool_id=POOL)
+    controller = amphora.controller()
+    controller.apply(amphora.load_balancer_id, first)
+    both = amphora.render({LISTENER: port}, {ONE: members[0].port, TWO: members[1].port}, pool_id=POOL)
+    weighted = both.replace("weight 1", "weight 5", 1)
+    pid = controller.state(amphora.load_balancer_id)["pid"]
+    with Crowd(port) as crowd:
+        before = first
+        for text, commands in (
+            (
+                both,
+                (
+                    f"add server {backend}/{TWO} {members[1].server.server_address[0]}:{members[1].port} weight 1",
+                    f"enable server {backend}/{TWO}",
+                ),
+            ),
+            (weighted, (f"set server {backend}/{ONE} weight 5",)),
+            (both, (f"set server {backend}/{ONE} weight 1",)),
+            (first, (f"set server {backend}/{TWO} state maint", f"del server {backend}/{TWO}")),
+        ):
+            answer = controller.apply(amphora.load_balancer_id, text, base=digest(before), commands=commands)
+            assert (200, "runtime", None) == (answer.status, answer.json["action"], answer.json["fallback"])
+            if text == both:
+                wait_for(lambda: "two" in crowd.names)
+            before = text
+    assert crowd.failures == []
+    wait_for(lambda: controller.state(amphora.load_balancer_id)["removing"] == [])
+    state = controller.state(amphora.load_balancer_id)
+    assert (digest(first), pid, 1) == (state["digest"], state["pid"], state["workers"])
+
+
+def test_reload_under_load_fails_no_request(amphora: Amphora, members: list[Member]) -> None:
+    port, other_port = free_port(), free_port()
+    servers = {ONE: members[0].port, TWO: members[1].port}
+    one = amphora.render({LISTENER: port}, servers, pool_id=POOL)
+    two = amphora.render({LISTENER: port, OTHER: other_port}, servers, pool_id=POOL)
+    controller = amphora.controller()
+    controller.apply(amphora.load_balancer_id, one)
+    with Crowd(port) as crowd:
+        for _ in range(3):
+            answer = controller.apply(amphora.load_balancer_id, two, base=digest(one), reload=True)
+            assert (200, "reload") == (answer.status, answer.json["action"])
+            assert serves(other_port)
+            answer = controller.apply(amphora.load_balancer_id, one, base=digest(two), reload=True)
+            assert (200, "reload") == (answer.status, answer.json["action"])
+            wait_for(lambda: serves(other_port) is None)
+    assert crowd.failures == []
+
+
+def test_refused_command_becomes_a_reload(amphora: Amphora, members: list[Member]) -> None:
+    port = free_port()
+    one = amphora.render({LISTENER: port}, {ONE: members[0].port}, pool_id=POOL)
+    two = amphora.render({LISTENER: port}, {TWO: members[1].port}, pool_id=POOL)
+    controller = amphora.controller()
+    controller.apply(amphora.load_balancer_id, one)
+    answer = controller.apply(
+        amphora.load_balancer_id, two, base=digest(one), commands=(f"set server {POOL}:{LISTENER}/{THREE} weight 3",)
+    )
+    assert (200, "reload") == (answer.status, answer.json["action"])
+    assert "No such server" in answer.json["fallback"]
+    assert get(port) == "two"
+
+
+def test_bad_configuration_is_refused_and_the_old_goes_on(amphora: Amphora, members: list[Member]) -> None:
+    port = free_port()
+    good = amphora.render({LISTENER: port}, {ONE: members[0].port}, pool_id=POOL)
+    controller = amphora.controller()
+    controller.apply(amphora.load_balancer_id, good)
+    before = controller.state(amphora.load_balancer_id)
+    answer = controller.apply(amphora.load_balancer_id, good + "    nonsense here\n", base=digest(good))
+    assert answer.status == 400
+    assert "nonsense" in answer.json["details"]
+    assert str(amphora.directory) not in answer.json["details"]
+    assert controller.state(amphora.load_balancer_id) == before
+    assert get(port) == "one"
+
+
+def test_failing_reload_keeps_worker_and_file(amphora: Amphora, members: list[Member]) -> None:
+    """The text passes the check and its binds are free, but the new worker cannot bind its peers' address."""
+    port = free_port()
+    good = amphora.render({LISTENER: port}, {ONE: members[0].port}, pool_id=POOL)
+    controller = amphora.controller()
+    controller.apply(amphora.load_balancer_id, good)
+    with socket.socket() as taken:
+        taken.bind((ADDRESS, 0))
+        taken.listen()
+        log_forward = f"log-forward taken\n    bind {ADDRESS}:{taken.getsockname()[1]}\n    log 127.0.0.1:9 local0\n"
+        with Crowd(port) as crowd:
+            answer = controller.apply(amphora.load_balancer_id, good + log_forward, base=digest(good), reload=True)
+            assert answer.status == 500, answer
+            assert "bind" in answer.json["details"]
+        assert crowd.failures == []
+    state = controller.state(amphora.load_balancer_id)
+    assert (digest(good), True) == (state["digest"], state["running"])
+    answer = controller.apply(amphora.load_balancer_id, good + log_forward, base=digest(good), reload=True)
+    assert (200, "reload") == (answer.status, answer.json["action"])
+    assert get(port) == "one"
+
+
+def test_bind_conflict_is_named_and_heals(amphora: Amphora, members: list[Member]) -> None:
+    port = free_port()
+    good = amphora.render({LISTENER: port}, {ONE: members[0].port}, pool_id=POOL)
+    controller = amphora.controller()
+    controller.apply(amphora.load_balancer_id, good)
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((ADDRESS, 0))
+        taken.listen()
+        taken_port = taken.getsockname()[1]
+        more = amphora.render({LISTENER: port, OTHER: taken_port}, {ONE: members[0].port}, pool_id=POOL)
+        answer = controller.apply(amphora.load_balancer_id, more, base=digest(good), reload=True)
+        assert answer.status == 422
+        assert answer.json["binds"] == [
+            {"frontend": OTHER, "address": ADDRESS, "port": taken_port, "errno": "EADDRINUSE"}
+        ]
+        assert get(port) == "one"
+    answer = controller.apply(amphora.load_balancer_id, more, base=digest(good), reload=True)
+    assert (200, "reload") == (answer.status, answer.json["action"])
+    assert get(taken_port) == "one"
+
+
+def test_address_that_is_not_here_is_named(amphora: Amphora) -> None:
+    text = amphora.render({LISTENER: 8080}, address="192.0.2.1")
+    answer = amphora.controller().apply(amphora.load_balancer_id, text)
+    assert answer.status == 422
+    assert [bind["errno"] for bind in answer.json["binds"]] == ["EADDRNOTAVAIL"]
+
+
+def test_other_base_is_a_conflict(amphora: Amphora, members: list[Member]) -> None:
+    port = free_port()
+    text = amphora.render({LISTENER: port}, {ONE: members[0].port}, pool_id=POOL)
+    controller = amphora.controller()
+    answer = controller.apply(amphora.load_balancer_id, text, base="0" * 64)
+    assert (409, {"current": None}) == (answer.status, answer.json)
+    controller.apply(amphora.load_balancer_id, text)
+    answer = controller.apply(amphora.load_balancer_id, text + "# other\n", base="0" * 64)
+    assert (409, {"current": digest(text)}) == (answer.status, answer.json)
+    found = controller.call("GET", f"/1.0/loadbalancer/{amphora.load_balancer_id}/haproxy")
+    assert (200, text) == (found.status, found.body.decode())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"digest": "0" * 64}, id="digest of something else"),
+        pytest.param({"config": 3}, id="config no text"),
+        pytest.param({"commands": ["show info;show stat"]}, id="two commands in one"),
+        pytest.param({"commands": ["show info\nshow stat"]}, id="two lines in one"),
+        pytest.param({"commands": "show info"}, id="commands no list"),
+        pytest.param({"reload": 1}, id="reload no boolean"),
+        pytest.param({"surprise": 1}, id="unknown key"),
+    ],
+)
+def test_malformed_apply_changes_nothing(amphora: Amphora, changed: dict[str, object]) -> None:
+    controller = amphora.controller()
+    answer = controller.apply(amphora.load_balancer_id, amphora.render({}), **changed)  # type: ignore[arg-type]
+    assert answer.status == 400
+    assert controller.state(amphora.load_balancer_id)["digest"] is None
+    assert amphora.haproxies() == []
+
+
+def test_server_with_connections_is_removed_later(amphora: Amphora, members: list[Member]) -> None:
+    import threading
+
+    port = free_port()
+    both = amphora.render({LISTENER: port}, {ONE: members[0].port, TWO: members[1].port}, pool_id=POOL)
+    one = amphora.render({LISTENER: port}, {ONE: members[0].port}, pool_id=POOL)
+    backend = f"{POOL}:{LISTENER}"
+    controller = amphora.controller()
+    controller.apply(amphora.load_balancer_id, one)
+    add = (f"add server {backend}/{TWO} {members[1].server.server_address[0]}:{members[1].port}", f"enable server {backend}/{TWO}", f"disable server {backend}/{ONE}")
+    assert controller.apply(amphora.load_balancer_id, both, base=digest(one), commands=add).json["action"] == "runtime"
+    said: list[str] = []
+    slow = threading.Thread(target=lambda: said.append(get(port, "/slow", 20)))
+    slow.start()
+    assert members[1].waiting.wait(5)
+    remove = (f"enable server {backend}/{ONE}", f"disable server {backend}/{TWO}", f"del server {backend}/{TWO}")
+    answer = controller.apply(amphora.load_balancer_id, one, base=digest(both), commands=remove)
+    assert (200, "runtime") == (answer.status, answer.json["action"])
+    assert controller.state(amphora.load_balancer_id)["removing"] == [f"{backend}/{TWO}"]
+    members[1].release.set()
+    slow.join()
+    assert said == ["two"]
+    wait_for(lambda: controller.state(amphora.load_balancer_id)["removing"] == [])
