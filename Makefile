@@ -62,7 +62,7 @@ up: setup
 
 # Two runs: what measures no time shares the cores; what stops clocks and kills processes has the machine to itself.
 test: setup
-	@pytest -q -n 2 tests/unit tests/integration
+	@pytest -q -n 2 --ignore=tests/acceptance
 	@pytest -q -m 'not long' tests/acceptance
 
 unit integration: setup

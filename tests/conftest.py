@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+TIERS = frozenset({"unit", "integration", "acceptance"})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        item.add_marker(item.path.relative_to(HERE).parts[0])
+        for tier in TIERS.intersection(item.path.relative_to(HERE).parts):
+            item.add_marker(tier)
