@@ -1,0 +1,79 @@
+"""The files that a place holds before the agent in it starts: configuration, server certificate, authority.
+
+Layout of the configuration: contract/amphora-agent.yaml, agent_config_file, plus the agent's own `[frontinus]`
+section. Pure but for the certificate that is issued. `{place}` stands for the place's directory (model/boot.py)."""
+
+from __future__ import annotations
+
+import configparser
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from frontinus.drivers.amphora.agent.authority import Authority
+from frontinus.model.boot import BootFiles
+from frontinus.model.ids import AmphoraId
+
+AGENT_CONFIG = "agent.conf"
+SERVER_CERTIFICATE = "server.pem"
+CLIENT_CA = "client_ca.pem"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentSettings:
+    """What an agent is told besides who it is. See HaproxySettings for the meaning of each."""
+
+    port: int
+    controller_identity: str
+    heartbeat_destinations: Sequence[str]
+    heartbeat_interval: timedelta
+    certificate_validity: timedelta
+    haproxy_command: str
+    network: str
+
+
+def boot_files(
+    amphora_id: AmphoraId, management_address: str, authority: Authority, settings: AgentSettings
+) -> BootFiles:
+    """Boot files with a fresh certificate. The files of any call start the same amphora."""
+    return BootFiles(
+        files={
+            AGENT_CONFIG: agent_config(amphora_id, management_address, authority.heartbeat_key(amphora_id), settings),
+            SERVER_CERTIFICATE: authority.issue_server(amphora_id, settings.certificate_validity),
+            CLIENT_CA: authority.certificate,
+        }
+    )
+
+
+def agent_config(amphora_id: AmphoraId, management_address: str, heartbeat_key: str, settings: AgentSettings) -> bytes:
+    """The agent's configuration file. Same input, same bytes."""
+    parser = configparser.ConfigParser(interpolation=None, default_section="")
+    parser.read_dict(
+        {
+            "haproxy_amphora": {
+                "base_path": "{place}",
+                "base_cert_dir": "{place}/certs",
+                "bind_host": management_address,
+                "bind_port": str(settings.port),
+                "haproxy_cmd": settings.haproxy_command,
+            },
+            "health_manager": {
+                "controller_ip_port_list": ", ".join(settings.heartbeat_destinations),
+                "heartbeat_interval": f"{settings.heartbeat_interval.total_seconds():g}",
+                "heartbeat_key": heartbeat_key,
+                "heartbeat_format": "envelope",
+            },
+            "amphora_agent": {
+                "amphora_id": amphora_id,
+                "agent_server_cert": f"{{place}}/{SERVER_CERTIFICATE}",
+                "agent_server_ca": f"{{place}}/{CLIENT_CA}",
+                "agent_tls_protocol": "TLSv1.2",
+            },
+            "controller_worker": {"loadbalancer_topology": "SINGLE"},
+            "frontinus": {"controller_identity": settings.controller_identity, "network": settings.network},
+        }
+    )
+    text = io.StringIO()
+    parser.write(text)
+    return text.getvalue().encode()

@@ -1,0 +1,373 @@
+"""REST to agents: contract/amphora-agent.yaml and docs/reference/agent-extension.md, over mutual TLS.
+
+One method per call, each told in our words; foreign exceptions and status codes stop here. A server certificate must
+come from our authority and name the very amphora that is meant: connections are made, verified and kept by amphora id,
+and the id is turned into an address only at the last moment. Decides nothing about configurations."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from frontinus.drivers.amphora.agent.authority import Authority
+from frontinus.model.errors import BindRefused, Incompatible, RefusedBind, Rejected, Retry
+from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.tree import Amphora
+
+API_VERSION = "1.0"
+EXTENSION = 1
+LARGEST_ANSWER = 16 * 1024 * 1024
+"""Bytes that are read of an answer at most; a configuration with thousands of members is 1 MB."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientSettings:
+    """See HaproxySettings for the meaning of each."""
+
+    port: int
+    controller_identity: str
+    connect_timeout: timedelta
+    apply_timeout: timedelta
+    info_timeout: timedelta
+    retry_after: timedelta
+    parallel_requests: int
+    keep_alive: timedelta
+
+
+class AgentVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent says of itself. `extension` is None for a genuine Octavia agent, whose own version is unknown."""
+
+    api: str
+    extension: int | None = None
+    agent: str = ""
+    balancer: str = ""
+    features: frozenset[str] = frozenset()
+
+
+class AgentState(msgspec.Struct, frozen=True):
+    """Answer of the extension's state call (agent-extension.md)."""
+
+    digest: str | None
+    running: bool
+    pid: int | None = None
+    workers: int = 0
+    removing: tuple[str, ...] = ()
+
+
+class ApplyAnswer(msgspec.Struct, frozen=True):
+    digest: str
+    action: str
+    fallback: str | None = None
+    took_ms: float = 0.0
+
+
+class AgentInfo(msgspec.Struct, frozen=True):
+    haproxy_version: str = ""
+    api_version: str = API_VERSION
+
+
+class BaseMismatch(Exception):
+    """What runs is not what the commands were computed against. Stays between client and driver."""
+
+
+class _Version(msgspec.Struct):
+    api_version: str
+
+
+class _Extension(msgspec.Struct):
+    extension: int
+    agent_version: str
+    haproxy_version: str = ""
+    features: frozenset[str] = frozenset()
+
+
+class _Apply(msgspec.Struct):
+    config: str
+    digest: str
+    base: str | None
+    commands: Sequence[str]
+    reload: bool
+
+
+class _Trouble(msgspec.Struct):
+    """Error bodies: ours and Octavia's, and the framework's default one."""
+
+    message: str = ""
+    details: str = ""
+    error: str = ""
+
+    def text(self) -> str:
+        return "; ".join(part for part in (self.message, self.details, self.error) if part) or "no reason given"
+
+
+class _Bind(msgspec.Struct):
+    frontend: str
+    address: str
+    port: int
+    errno: str
+
+
+class _Binds(msgspec.Struct):
+    binds: tuple[_Bind, ...]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    json: bool
+    body: bytes
+
+    def trouble(self) -> str:
+        try:
+            return msgspec.json.decode(self.body, type=_Trouble).text()[:2000]
+        except msgspec.DecodeError:
+            return self.body[:200].decode("utf-8", "replace") or "no reason given"
+
+
+class AgentClient:
+    """Made anywhere; used, and closed, within one event loop. Every call may be repeated and may run beside others.
+
+    Every call raises Retry when the agent cannot be reached, is not who it should be, or fails by itself; Incompatible
+    when it speaks another protocol version."""
+
+    def __init__(self, settings: ClientSettings, authority: Authority) -> None:
+        self._settings = settings
+        self._authority = authority
+        self._resolver = _Resolver()
+        self._session: aiohttp.ClientSession | None = None
+        self._tls: tuple[Path, int, ssl.SSLContext] | None = None
+        self._versions: dict[AmphoraId, AgentVersion] = {}
+
+    async def version(self, amphora: Amphora) -> AgentVersion:
+        """Who answers. Asked once per amphora, and again after any trouble with it."""
+        known = self._versions.get(amphora.id)
+        if known is not None:
+            return known
+        timeout = self._settings.info_timeout
+        answer = await self._ask(amphora, "GET", "/", timeout=timeout)
+        # Octavia's rule: an agent without discovery is of version 0.5.
+        api = "0.5" if answer.status == 404 else self._decode(answer, _Version).api_version
+        if api != API_VERSION:
+            raise Incompatible(f"API {api}", f"API {API_VERSION}")
+        answer = await self._ask(amphora, "GET", "/frontinus", timeout=timeout)
+        if answer.status == 404:
+            version = AgentVersion(api=api)
+        else:
+            extension = self._decode(answer, _Extension)
+            if extension.extension != EXTENSION:
+                raise Incompatible(f"extension {extension.extension}", f"extension {EXTENSION}")
+            version = AgentVersion(
+                api=api,
+                extension=extension.extension,
+                agent=extension.agent_version,
+                balancer=extension.haproxy_version,
+                features=extension.features,
+            )
+        self._versions[amphora.id] = version
+        return version
+
+    def forget(self, amphora_id: AmphoraId) -> None:
+        """Ask again who it is next time."""
+        self._versions.pop(amphora_id, None)
+
+    async def state(self, amphora: Amphora, load_balancer_id: LoadBalancerId) -> AgentState:
+        """Extension only: what is on disk and whether it runs."""
+        path = f"/frontinus/1/loadbalancer/{load_balancer_id}"
+        answer = await self._ask(amphora, "GET", path, timeout=self._settings.info_timeout)
+        return self._decode(answer, AgentState)
+
+    async def info(self, amphora: Amphora) -> AgentInfo:
+        answer = await self._ask(amphora, "GET", "/1.0/info", timeout=self._settings.info_timeout)
+        return self._decode(answer, AgentInfo)
+
+    async def read_text(self, amphora: Amphora, load_balancer_id: LoadBalancerId) -> str | None:
+        """The configuration on the amphora's disk, None when there is none."""
+        path = f"/1.0/loadbalancer/{load_balancer_id}/haproxy"
+        answer = await self._ask(amphora, "GET", path, timeout=self._settings.apply_timeout)
+        if answer.status == 404 and answer.json:
+            return None
+        self._expect_success(answer)
+        try:
+            return answer.body.decode()
+        except UnicodeDecodeError as error:
+            raise self._retry("the agent's configuration is not UTF-8", "agent-error") from error
+
+    async def apply(
+        self,
+        amphora: Amphora,
+        load_balancer_id: LoadBalancerId,
+        *,
+        text: str,
+        digest: str,
+        base: str | None,
+        commands: Sequence[str],
+        reload: bool,
+    ) -> ApplyAnswer:
+        """Extension only: the batch apply. Raises BaseMismatch, BindRefused (nothing changed), Rejected with what
+        HAProxy says of the text, or Retry when it came to nothing and what ran before still runs."""
+        path = f"/frontinus/1/loadbalancer/{load_balancer_id}"
+        body = msgspec.json.encode(_Apply(config=text, digest=digest, base=base, commands=commands, reload=reload))
+        answer = await self._ask(amphora, "PUT", path, body=body, timeout=self._settings.apply_timeout)
+        if answer.status == 409:
+            raise BaseMismatch
+        if answer.status == 422:
+            refused = self._parse(answer, _Binds).binds
+            raise BindRefused(tuple(RefusedBind(x.frontend, x.address, x.port, x.errno) for x in refused))
+        self._refuse_rejected(answer)
+        return self._decode(answer, ApplyAnswer)
+
+    async def upload(self, amphora: Amphora, load_balancer_id: LoadBalancerId, text: str) -> None:
+        """Plain protocol: the text is checked and put on disk. Raises Rejected."""
+        path = f"/1.0/loadbalancer/{amphora.id}/{load_balancer_id}/haproxy"
+        answer = await self._ask(amphora, "PUT", path, body=text.encode(), timeout=self._settings.apply_timeout)
+        self._refuse_rejected(answer)
+        self._expect_success(answer)
+
+    async def reload(self, amphora: Amphora, load_balancer_id: LoadBalancerId) -> None:
+        """Plain protocol: what is on disk is made to run."""
+        path = f"/1.0/loadbalancer/{load_balancer_id}/reload"
+        self._expect_success(await self._ask(amphora, "PUT", path, body=b"", timeout=self._settings.apply_timeout))
+
+    async def delete(self, amphora: Amphora, load_balancer_id: LoadBalancerId) -> None:
+        """Nothing of the load balancer runs or is stored any more. Unknown ones are done already."""
+        path = f"/1.0/listeners/{load_balancer_id}"
+        answer = await self._ask(amphora, "DELETE", path, timeout=self._settings.apply_timeout)
+        if answer.status != 404:
+            self._expect_success(answer)
+
+    async def rotate_certificate(self, amphora: Amphora, certificate: bytes) -> None:
+        """The agent serves with this certificate and key from now on."""
+        path = "/1.0/certificate"
+        self._expect_success(
+            await self._ask(amphora, "PUT", path, body=certificate, timeout=self._settings.info_timeout)
+        )
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _ask(
+        self, amphora: Amphora, method: str, path: str, *, body: bytes | None = None, timeout: timedelta
+    ) -> _Answer:
+        if amphora.management_address is None:
+            raise self._retry("the amphora has no management address yet", "agent-unreachable")
+        self._resolver.addresses[amphora.id] = amphora.management_address
+        try:
+            async with self._open_session().request(
+                method,
+                f"https://{amphora.id}:{self._settings.port}{path}",
+                data=body,
+                ssl=self._context(),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=timeout.total_seconds(), connect=self._settings.connect_timeout.total_seconds()
+                ),
+            ) as response:
+                content = await response.content.read(LARGEST_ANSWER + 1)
+                while len(content) <= LARGEST_ANSWER and (more := await response.content.read(LARGEST_ANSWER)):
+                    content += more
+                if len(content) > LARGEST_ANSWER:
+                    raise self._retry("the agent's answer is too large", "agent-error")
+                return _Answer(response.status, response.content_type == "application/json", content)
+        except TimeoutError as error:
+            self.forget(amphora.id)
+            raise self._retry(f"{self._name(amphora)} does not answer in time", "agent-unreachable") from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            self.forget(amphora.id)
+            reason = f"{self._name(amphora)} is not who it should be: {error.certificate_error}"
+            raise self._retry(reason, "agent-identity") from error
+        except (aiohttp.ClientError, OSError) as error:
+            self.forget(amphora.id)
+            raise self._retry(f"{self._name(amphora)} cannot be reached: {error}", "agent-unreachable") from error
+
+    def _name(self, amphora: Amphora) -> str:
+        return f"the agent at {amphora.management_address} port {self._settings.port}"
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=self._settings.parallel_requests,
+                    resolver=self._resolver,
+                    use_dns_cache=False,
+                    keepalive_timeout=self._settings.keep_alive.total_seconds(),
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": f"Frontinus/{API_VERSION}", "Content-Type": "application/octet-stream"},
+            )
+        return self._session
+
+    def _context(self) -> ssl.SSLContext:
+        """Made anew when the controller's certificate was renewed; connections of the old one end by themselves."""
+        path = self._authority.client_pem(self._settings.controller_identity)
+        version = path.stat().st_mtime_ns
+        if self._tls is None or self._tls[:2] != (path, version):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.load_verify_locations(cadata=self._authority.certificate.decode())
+            context.load_cert_chain(path)
+            self._tls = (path, version, context)
+        return self._tls[2]
+
+    def _refuse_rejected(self, answer: _Answer) -> None:
+        if answer.status in (400, 413):
+            raise Rejected("configuration", answer.trouble())
+
+    def _expect_success(self, answer: _Answer) -> None:
+        # Octavia's driver takes 200 and 202 for the same (contract, caller_status_handling).
+        if answer.status in (401, 403):
+            reason = f"the agent does not accept this controller's identity: {answer.trouble()}"
+            raise self._retry(reason, "agent-identity")
+        if not 200 <= answer.status < 300:
+            raise self._retry(f"the agent failed ({answer.status}): {answer.trouble()}", "agent-error")
+
+    def _decode(self, answer: _Answer, kind: type[_T]) -> _T:
+        self._expect_success(answer)
+        return self._parse(answer, kind)
+
+    def _parse(self, answer: _Answer, kind: type[_T]) -> _T:
+        try:
+            return msgspec.json.decode(answer.body, type=kind)
+        except msgspec.DecodeError as error:
+            raise self._retry(f"the agent's answer makes no sense: {error}", "agent-error") from error
+
+    def _retry(self, reason: str, code: str) -> Retry:
+        return Retry(reason, after=self._settings.retry_after.total_seconds(), code=code)
+
+
+class _Resolver(AbstractResolver):
+    """Amphora id to management address. With the id as the host of the URL, aiohttp asks for that name in TLS, checks
+    the certificate against it, and never lends one amphora's connection to another."""
+
+    def __init__(self) -> None:
+        self.addresses: dict[str, str] = {}
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        address = self.addresses[host]
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST,
+            )
+        ]
+
+    async def close(self) -> None:
+        """Nothing to let go of."""

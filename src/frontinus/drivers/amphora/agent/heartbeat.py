@@ -1,0 +1,137 @@
+"""Heartbeats: from datagrams to values. Pure: no clock, no state, no I/O.
+
+Two formats: Octavia's (contract/heartbeat.yaml; no replay protection) and our envelope (docs/reference/
+agent-extension.md, which finds the key by the amphora's id). The signature is checked, in constant time, before
+anything is inflated or parsed, and inflating is bounded. Whether a boot and sequence were seen before is for the
+caller to know: health/ remembers."""
+
+from __future__ import annotations
+
+import hmac
+import struct
+import uuid
+import zlib
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+
+from frontinus.drivers.amphora.interface import Refused
+from frontinus.model.heartbeat import Counters, Heartbeat, ListenerReport, PoolReport
+from frontinus.model.ids import AmphoraId
+
+MAGIC = b"FRH1"
+LARGEST_MESSAGE = 1024 * 1024
+"""Bytes of JSON. A thousand members are 60 kB; a datagram of 64 kB could otherwise inflate to 64 MB."""
+
+_HEADER = struct.Struct(">4s16sQQ")
+_RAW = 32
+_HEXADECIMAL = 64
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Statistics(msgspec.Struct):
+    tx: _Count = 0
+    rx: _Count = 0
+    conns: _Count = 0
+    totconns: _Count = 0
+    ereq: _Count = 0
+
+
+class _Pool(msgspec.Struct):
+    status: str
+    members: dict[str, str] = {}
+
+
+class _Listener(msgspec.Struct):
+    status: str
+    stats: _Statistics = msgspec.field(default_factory=_Statistics)
+    pools: dict[str, _Pool] = {}
+
+
+class _Message(msgspec.Struct):
+    id: str
+    listeners: dict[str, _Listener]
+    ver: int = 0
+    pools: dict[str, _Pool] = {}
+
+
+_DECODER = msgspec.json.Decoder(_Message)
+
+
+def is_envelope(datagram: bytes) -> bool:
+    """Which of the two formats. Octavia's begins with a zlib header, which the magic is not."""
+    return datagram.startswith(MAGIC)
+
+
+def decode_envelope(datagram: bytes, key_of: Callable[[AmphoraId], bytes]) -> Heartbeat:
+    """Verify with the key of the amphora that the envelope names, then parse. Raises Refused."""
+    if len(datagram) < _HEADER.size + _RAW or not is_envelope(datagram):
+        raise Refused("not an envelope")
+    _, amphora, boot, sequence = _HEADER.unpack_from(datagram)
+    amphora_id = AmphoraId(str(uuid.UUID(bytes=amphora)))
+    signed = datagram[:-_RAW]
+    if not hmac.compare_digest(hmac.digest(key_of(amphora_id), signed, "sha256"), datagram[-_RAW:]):
+        raise Refused("signature does not match")
+    message = _parse(signed[_HEADER.size :])
+    if message.id != amphora_id:
+        raise Refused("message and envelope name different amphorae")
+    return _value(message, boot, sequence)
+
+
+def decode_plain(datagram: bytes, key: bytes) -> Heartbeat:
+    """Octavia's datagram: hexadecimal signature first, then the raw one of old senders. Raises Refused."""
+    payload, signature = datagram[:-_HEXADECIMAL], datagram[-_HEXADECIMAL:]
+    if payload and hmac.compare_digest(hmac.digest(key, payload, "sha256").hex().encode(), signature):
+        return _value(_parse(payload), None, None)
+    payload, signature = datagram[:-_RAW], datagram[-_RAW:]
+    if payload and hmac.compare_digest(hmac.digest(key, payload, "sha256"), signature):
+        return _value(_parse(payload), None, None)
+    raise Refused("signature does not match")
+
+
+def _parse(compressed: bytes) -> _Message:
+    inflate = zlib.decompressobj()
+    try:
+        text = inflate.decompress(compressed, LARGEST_MESSAGE)
+    except zlib.error as error:
+        raise Refused("message does not inflate") from error
+    if not inflate.eof:
+        raise Refused("message is cut off or too large")
+    if inflate.unused_data:
+        raise Refused("something follows the message")
+    try:
+        return _DECODER.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refused(f"message makes no sense: {error}") from error
+
+
+def _value(message: _Message, boot: int | None, sequence: int | None) -> Heartbeat:
+    pools = dict(message.pools)
+    if message.ver < 2:
+        for listener in message.listeners.values():
+            pools.update(listener.pools)
+    return Heartbeat(
+        amphora_id=AmphoraId(message.id),
+        boot=boot,
+        sequence=sequence,
+        incremental=message.ver >= 3,
+        listeners={
+            listener_id: ListenerReport(
+                status=listener.status,
+                counters=Counters(
+                    bytes_in=listener.stats.rx,
+                    bytes_out=listener.stats.tx,
+                    active_connections=listener.stats.conns,
+                    total_connections=listener.stats.totconns,
+                    request_errors=listener.stats.ereq,
+                ),
+            )
+            for listener_id, listener in message.listeners.items()
+        },
+        # `<pool>:<listener>` or `<pool>`; a pool under several listeners is reported by the last one.
+        pools={
+            name.partition(":")[0]: PoolReport(status=pool.status, members=pool.members) for name, pool in pools.items()
+        },
+    )
