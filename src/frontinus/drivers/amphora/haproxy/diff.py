@@ -1,0 +1,137 @@
+"""What changes between two configurations, as commands for HAProxy's runtime API, or the word that it takes a reload.
+
+Pure: two texts in, a Change out; the commands are those of HAProxy's management guide 9.3, and each one is tried on a
+real HAProxy in tests/integration/drivers. Next: driver.py sends it."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec.structs import replace
+
+from frontinus.drivers.amphora.haproxy.server import Check, Server, bracket, read_server
+from frontinus.drivers.amphora.haproxy.text import Configuration, Section, Unreadable, read
+
+
+class Change(msgspec.Struct, frozen=True):
+    """`commands` in the order in which to send them. With `reload` they come first: servers that stay are already what
+    they shall be when their states are saved for the new worker."""
+
+    commands: tuple[str, ...]
+    reload: bool
+
+
+def diff(old: str, new: str) -> Change:
+    """The smallest change from the configuration that runs to another one.
+
+    Members that come, go, or change weight, state or check address need no reload. Anything else does, and so does a
+    text that this driver did not write."""
+    try:
+        before, after = _index(read(old)), _index(read(new))
+    except Unreadable:
+        return Change((), reload=True)
+    structural = before.keys() != after.keys()
+    arriving: list[str] = []
+    staying: list[str] = []
+    leaving: list[str] = []
+    for key in sorted(before.keys() & after.keys()):
+        if before[key].others != after[key].others:
+            structural = True
+        old_servers, new_servers = before[key].servers, after[key].servers
+        if old_servers is None or new_servers is None:
+            structural = structural or before[key] != after[key]
+            continue
+        backend = key[1]
+        for name in sorted(new_servers.keys() - old_servers.keys()):
+            arriving += _add(backend, new_servers[name])
+        for name in sorted(old_servers.keys() & new_servers.keys()):
+            commands = _alter(backend, old_servers[name], new_servers[name])
+            if commands is None:
+                structural = True
+            else:
+                staying += commands
+        for name in sorted(old_servers.keys() - new_servers.keys()):
+            leaving += _remove(backend, name)
+    if structural:
+        return Change(tuple(staying), reload=True)
+    # New members first and old ones last: a pool whose members are all replaced is never without one.
+    return Change((*arriving, *staying, *leaving), reload=False)
+
+
+class _Contents(msgspec.Struct, frozen=True):
+    """A section taken apart. `servers` is None where some `server` line is not ours to understand."""
+
+    others: tuple[tuple[str, ...], ...]
+    servers: dict[str, Server] | None
+
+
+def _index(configuration: Configuration) -> dict[tuple[str, str], _Contents]:
+    index: dict[tuple[str, str], _Contents] = {}
+    for section in configuration:
+        key = (section.kind, section.name)
+        if key in index:
+            raise Unreadable(f"two sections {section.kind} {section.name}")
+        index[key] = _take_apart(section)
+    return index
+
+
+def _take_apart(section: Section) -> _Contents:
+    others = tuple(words for words in section.lines if words[0] != "server")
+    servers: dict[str, Server] = {}
+    for words in section.lines:
+        if words[0] == "server":
+            server = read_server(words)
+            if server is None or server.name in servers:
+                return _Contents(section.lines, None)
+            servers[server.name] = server
+    return _Contents(others, servers)
+
+
+def _add(backend: str, server: Server) -> list[str]:
+    """A new server is in maintenance with its checks off. It joins as HAProxy's own start would have it: up, and down
+    at the first check that fails; a request that it refuses meanwhile is sent to another (option redispatch)."""
+    name = f"{backend}/{server.name}"
+    commands = [f"add server {name} {' '.join(server.arguments())}"]
+    if server.check is not None:
+        commands.append(f"enable health {name}")
+    if not server.disabled:
+        commands.append(f"set server {name} state ready")
+    return commands
+
+
+def _remove(backend: str, server_name: str) -> list[str]:
+    name = f"{backend}/{server_name}"
+    return [f"set server {name} state maint", f"del server {name}"]
+
+
+def _alter(backend: str, old: Server, new: Server) -> list[str] | None:
+    """Commands that make `old` `new`; None when HAProxy cannot do it while it runs."""
+    name = f"{backend}/{new.name}"
+    movable = replace(old, weight=new.weight, disabled=new.disabled, check=_with_target(old.check, new.check))
+    if movable != new:
+        return None
+    commands: list[str] = []
+    if old.check != new.check:
+        if new.proxy_protocol:
+            # Whether checks speak the PROXY protocol was decided when the server was made, by its having a check
+            # address or not.
+            return None
+        address, port = _check_target(new)
+        commands.append(f"set server {name} check-addr {bracket(address)} port {port}")
+    if old.weight != new.weight:
+        commands.append(f"set server {name} weight {new.weight}")
+    if old.disabled != new.disabled:
+        commands.append(f"set server {name} state {'maint' if new.disabled else 'ready'}")
+    return commands
+
+
+def _with_target(check: Check | None, target: Check | None) -> Check | None:
+    if check is None or target is None:
+        return check
+    return replace(check, address=target.address, port=target.port)
+
+
+def _check_target(server: Server) -> tuple[str, int]:
+    check = server.check
+    address = check.address if check is not None else None
+    port = check.port if check is not None else None
+    return address or server.address, port or server.port

@@ -1,0 +1,273 @@
+"""From the wanted tree to the configuration of one amphora. Pure: no clock, no I/O; same input, same text.
+
+What agent and heartbeats read back from the text: contract/amphora-agent.yaml, haproxy_config_contract. Objects are
+written in the order of their ids, so that the order in which the store hands them over changes nothing. Nothing is
+rendered that the default does not need: each option costs every request. Next: driver.py, diff.py."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from datetime import timedelta
+
+from frontinus.drivers.amphora.haproxy.server import Check, Server, bracket
+from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
+from frontinus.drivers.amphora.haproxy.text import Section, Unwritable, log_format, write
+from frontinus.drivers.amphora.interface import Rendered
+from frontinus.model.capabilities import Capabilities, require
+from frontinus.model.enums import HealthMonitorType, LbAlgorithm, ListenerProtocol, PoolProtocol, Topology
+from frontinus.model.errors import Rejected, Unsupported
+from frontinus.model.tree import HealthMonitor, Listener, LoadBalancerTree, Member, Pool
+
+CAPABILITIES = Capabilities(
+    topologies=frozenset({Topology.SINGLE}),
+    listener_protocols=frozenset({ListenerProtocol.HTTP, ListenerProtocol.TCP, ListenerProtocol.HTTPS}),
+    pool_protocols=frozenset(
+        {PoolProtocol.HTTP, PoolProtocol.TCP, PoolProtocol.HTTPS, PoolProtocol.PROXY, PoolProtocol.PROXYV2}
+    ),
+    lb_algorithms=frozenset(LbAlgorithm),
+    health_monitor_types=frozenset({HealthMonitorType.HTTP, HealthMonitorType.TCP}),
+    features=frozenset({"connection_limit", "backup", "monitor_address", "domain_name", "timeout_tcp_inspect"}),
+)
+"""What this module renders and tests/integration/drivers proves with real traffic; nothing else."""
+
+Lines = tuple[tuple[str, ...], ...]
+
+_BALANCE: dict[LbAlgorithm, Lines] = {
+    LbAlgorithm.ROUND_ROBIN: (("balance", "roundrobin"),),
+    LbAlgorithm.LEAST_CONNECTIONS: (("balance", "leastconn"),),
+    # Consistent, because HAProxy adds and removes servers at run time only with a dynamic algorithm, and because a
+    # member that comes or goes then moves only its own share of the clients.
+    LbAlgorithm.SOURCE_IP: (("balance", "source"), ("hash-type", "consistent")),
+    # `balance hash` takes one sample, and converters reach the port only through a variable.
+    LbAlgorithm.SOURCE_IP_PORT: (
+        ("tcp-request", "content", "set-var(txn.source_port)", "src_port"),
+        ("balance", "hash", "src,concat(:,txn.source_port)"),
+        ("hash-type", "consistent"),
+    ),
+}
+
+_PROXY_PROTOCOL = {PoolProtocol.PROXY: 1, PoolProtocol.PROXYV2: 2}
+
+
+def render(tree: LoadBalancerTree, settings: HaproxySettings) -> Rendered:
+    """The configuration for the wanted tree; an empty text when nothing shall listen.
+
+    Raises Rejected naming the field when something cannot be expressed."""
+    wanted = tree.wanted()
+    try:
+        require(wanted, CAPABILITIES)
+    except Unsupported as error:
+        raise Rejected(error.field, error.reason) from error
+    listeners = sorted((x for x in wanted.listeners if x.admin_state_up), key=lambda x: x.id)
+    if not listeners or not wanted.load_balancer.admin_state_up or wanted.load_balancer.delete_requested:
+        return rendered("")
+    sections = [_global(wanted, settings), _defaults()]
+    for listener in listeners:
+        sections.append(_frontend(wanted, listener))
+        sections.extend(_backend(wanted, listener, pool) for pool in _enabled_pools(wanted, listener))
+    try:
+        return rendered(write(tuple(sections)))
+    except Unwritable as error:  # every string of a tenant that can get here was tried, and named, by _checked
+        raise Rejected("load_balancer", str(error)) from error
+
+
+def rendered(text: str) -> Rendered:
+    return Rendered(text=text, digest=digest(text))
+
+
+def digest(text: str) -> str:
+    """What driver and agent know a configuration by: SHA-256 of its UTF-8, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def server_number(member_id: str) -> int:
+    """A HAProxy server id for a member: positive, below 2**31, spread evenly, and the same everywhere."""
+    return int.from_bytes(hashlib.sha256(member_id.encode()).digest()[:4], "big") % (2**31 - 1) + 1
+
+
+def server_numbers(members: list[Member]) -> dict[str, int]:
+    """`server_number` of each member, with the rare clash resolved by counting on."""
+    taken: set[int] = set()
+    numbers: dict[str, int] = {}
+    for member in members:
+        number = server_number(member.id)
+        while number in taken:
+            number = number % (2**31 - 1) + 1
+        taken.add(number)
+        numbers[member.id] = number
+    return numbers
+
+
+def _global(tree: LoadBalancerTree, settings: HaproxySettings) -> Section:
+    base = f"{settings.base_path.rstrip('/')}/" if settings.base_path else ""
+    # Without a slash in front HAProxy takes a relative path for an address; unix@ says what it is.
+    socket = f"{base}{tree.id}.sock" if base else f"unix@{tree.id}.sock"
+    return Section(
+        "global",
+        "",
+        (
+            # expose-fd listeners: a reload hands the listening sockets over, so that no connection is refused.
+            ("stats", "socket", socket, "mode", "600", "level", "admin", "expose-fd", "listeners"),
+            ("server-state-file", f"{base}{tree.id}/servers-state"),
+            ("nbthread", str(settings.threads)),
+            # Two descriptors per connection, and a hundred for listeners, checks and sockets.
+            ("fd-hard-limit", str(2 * settings.max_connections + 100)),
+            ("hard-stop-after", _seconds(settings.hard_stop_after)),
+            ("mworker-max-reloads", str(settings.max_old_workers)),
+        ),
+    )
+
+
+def _defaults() -> Section:
+    return Section(
+        "defaults",
+        "",
+        (
+            # A member that refuses the connection costs a request nothing: the next try goes to another at once.
+            ("retries", "3"),
+            ("option", "redispatch", "1"),
+            # safe: the first request of a client never goes over a connection that the member may just be closing, so
+            # a client sees no error that it would not see without us; later ones cost no new connection.
+            ("http-reuse", "safe"),
+            # All backup members share the load when no other is left, as Octavia has it.
+            ("option", "allbackups"),
+            ("load-server-state-from-file", "global"),
+        ),
+    )
+
+
+def _frontend(tree: LoadBalancerTree, listener: Listener) -> Section:
+    mode = _mode(listener)
+    address = _address(tree.load_balancer.vip.address, "vip_address")
+    lines: list[tuple[str, ...]] = [
+        ("mode", mode),
+        ("bind", f"{bracket(address)}:{listener.protocol_port}"),
+        ("timeout", "client", str(listener.timeout_client_data)),
+    ]
+    if mode == "http":
+        # After a reload, an idle keep-alive connection is closed with its next answer, never under a request.
+        lines.append(("option", "idle-close-on-response"))
+    match listener.connection_limit:
+        case None | -1:
+            pass
+        case 0:
+            # HAProxy reads maxconn 0 as unlimited; the limit that was asked for lets nobody in.
+            lines.append(("tcp-request", "connection", "reject"))
+        case limit:
+            lines.append(("maxconn", str(limit)))
+    if listener.timeout_tcp_inspect:
+        # Bounds the wait for rules that look into the content; without such a rule nothing waits.
+        lines.append(("tcp-request", "inspect-delay", str(listener.timeout_tcp_inspect)))
+    default = tree.pool(listener.default_pool_id)
+    if default is not None and default.admin_state_up:
+        lines.append(("default_backend", backend_name(default, listener)))
+    return Section("frontend", listener.id, tuple(lines))
+
+
+def _backend(tree: LoadBalancerTree, listener: Listener, pool: Pool) -> Section:
+    monitor = tree.health_monitor_of(pool.id)
+    if monitor is not None and not monitor.admin_state_up:
+        monitor = None
+    lines: list[tuple[str, ...]] = [
+        # The listener decides: a TCP listener does not look into what an HTTP pool speaks.
+        ("mode", _mode(listener)),
+        *_BALANCE[pool.lb_algorithm],
+        ("timeout", "connect", str(listener.timeout_member_connect)),
+        ("timeout", "server", str(listener.timeout_member_data)),
+    ]
+    if monitor is not None:
+        lines.extend(_health_monitor(tree, monitor))
+    members = sorted(tree.members_of(pool.id), key=lambda x: x.id)
+    numbers = server_numbers(members)
+    lines.extend(_server(member, numbers[member.id], pool, monitor).words() for member in members)
+    return Section("backend", backend_name(pool, listener), tuple(lines))
+
+
+def backend_name(pool: Pool, listener: Listener) -> str:
+    """Heartbeats find pool and listener again in this name."""
+    return f"{pool.id}:{listener.id}"
+
+
+def _health_monitor(tree: LoadBalancerTree, monitor: HealthMonitor) -> list[tuple[str, ...]]:
+    lines: list[tuple[str, ...]] = [("timeout", "check", f"{monitor.timeout}s")]
+    if monitor.type is not HealthMonitorType.HTTP:
+        return lines
+    version = "HTTP/1.1" if monitor.http_version == 1.1 else "HTTP/1.0"
+    request = ["http-check", "send", "meth", (monitor.http_method or "GET"), "uri"]
+    request += [_checked(monitor.url_path or "/", "url_path"), "ver", version]
+    host = monitor.domain_name
+    if host is None and version == "HTTP/1.1":
+        # HTTP/1.1 requires a Host (RFC 9112 3.2): the one that a client who knows only the address would send.
+        host = bracket(_address(tree.load_balancer.vip.address, "vip_address"))
+    if host is not None:
+        request += ["hdr", "Host", log_format(_checked(host, "domain_name"))]
+    return [
+        *lines,
+        ("option", "httpchk"),
+        tuple(request),
+        ("http-check", "expect", "status", _expected_codes(monitor.expected_codes or "200")),
+    ]
+
+
+def _server(member: Member, number: int, pool: Pool, monitor: HealthMonitor | None) -> Server:
+    check = None
+    if monitor is not None:
+        check = Check(
+            inter=f"{monitor.delay}s",
+            fall=monitor.max_retries_down,
+            rise=monitor.max_retries,
+            address=_address(member.monitor_address, "monitor_address") if member.monitor_address else None,
+            port=member.monitor_port,
+        )
+    return Server(
+        name=member.id,
+        number=number,
+        address=_address(member.address, "address"),
+        port=member.protocol_port,
+        weight=1 if member.weight is None else member.weight,
+        backup=member.backup,
+        disabled=not member.admin_state_up,
+        proxy_protocol=_PROXY_PROTOCOL.get(pool.protocol, 0),
+        check=check,
+    )
+
+
+def _enabled_pools(tree: LoadBalancerTree, listener: Listener) -> list[Pool]:
+    return sorted((pool for pool in tree.pools_of(listener) if pool.admin_state_up), key=lambda x: x.id)
+
+
+def _mode(listener: Listener) -> str:
+    return "http" if listener.protocol is ListenerProtocol.HTTP else "tcp"
+
+
+def _expected_codes(text: str) -> str:
+    """`200`, `200,204` or `200-204` as HAProxy's list: no spaces."""
+    codes = "".join(text.split())
+    first, dash, last = codes.partition("-")
+    if dash and not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+        raise Rejected("expected_codes", f"{text!r} is a range whose end is below its start")
+    return _checked(codes, "expected_codes")
+
+
+def _address(text: str, field: str) -> str:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError as error:
+        raise Rejected(field, f"{text!r} is not an IP address") from error
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
+        raise Rejected(field, f"{text!r} has a scope, which an amphora cannot know")
+    return str(address)
+
+
+def _checked(text: str, field: str) -> str:
+    """The text, if it can stand in a configuration; else Rejected naming the field."""
+    try:
+        write((Section("check", "", (("word", text),)),))
+    except Unwritable as error:
+        raise Rejected(field, str(error)) from error
+    return text
+
+
+def _seconds(duration: timedelta) -> str:
+    return f"{int(duration.total_seconds())}s"

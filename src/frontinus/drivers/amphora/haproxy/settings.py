@@ -1,0 +1,87 @@
+"""What an operator can set on the HAProxy driver. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class HaproxySettings:
+    """Every field but `authority` has a default that serves a single machine.
+
+    Fields that show in the rendered text (marked *text*) change every digest: the next converge of each load balancer
+    pushes a reload."""
+
+    authority: Path
+    """Directory of the certificate authority and the heartbeat master key. Made on first use. All controllers of one
+    installation need the same content: whoever has it may command the amphorae."""
+
+    agent_port: int = 9443
+    """TCP port of the agent on an amphora's management address; Octavia's."""
+
+    controller_identity: str = "frontinus-controller"
+    """DNS name in the controller's client certificate, and the only one that our agents accept."""
+
+    heartbeat_destinations: tuple[str, ...] = ()
+    """Where amphorae send their heartbeats, as `ip:port` or `[ip]:port`; one of them per beat, in turn."""
+
+    heartbeat_interval: timedelta = timedelta(seconds=1)
+    """Time between two heartbeats of an amphora. One second lets a dead amphora be noticed within a few."""
+
+    accept_plain: bool = False
+    """Accept Octavia's datagrams too, signed with the one shared key. They can be replayed, and whoever has one
+    amphora's key can speak for all: only for images that know nothing else."""
+
+    plain_heartbeat_key: str = ""
+    """The shared key of Octavia's datagrams; must not be empty when `accept_plain` is on."""
+
+    server_certificate_validity: timedelta = timedelta(days=30)
+    """How long an amphora's certificate is good. Renewed after half of it; also by every start of the amphora."""
+
+    base_path: str = ""
+    """*text* The agent's directory, for paths in the configuration. Empty: relative paths, which our agent resolves.
+    Genuine Octavia images need /var/lib/octavia."""
+
+    haproxy_command: str = "/usr/sbin/haproxy"
+    """The program that agents run, as the amphora sees it."""
+
+    network: str = "none"
+    """Who gives an amphora its addresses: `none` means they are there already (the `process` place)."""
+
+    connect_timeout: timedelta = timedelta(seconds=5)
+    """Until TCP and TLS to an agent are established."""
+
+    apply_timeout: timedelta = timedelta(seconds=45)
+    """For one apply. Above the agent's own limit for a reload (30 s), so that its answer is heard."""
+
+    info_timeout: timedelta = timedelta(seconds=2)
+    """For questions: the interface promises an answer within about two seconds."""
+
+    retry_after: timedelta = timedelta(seconds=1)
+    """What a Retry for an agent out of reach proposes; the controller backs off on top of it."""
+
+    parallel_requests: int = 1_000
+    """Requests under way to all agents together; each new one costs about 2 ms of CPU for TLS."""
+
+    keep_alive: timedelta = timedelta(seconds=60)
+    """How long an idle connection to an agent is kept. Below the agent's own idle time (120 s)."""
+
+    remembered_texts: int = 2_000
+    """Configurations known to be live that are kept in memory (a few kB each); others are read back when needed."""
+
+    max_connections: int = 50_000
+    """*text* Connections of one load balancer at most, lowered by HAProxy itself to what the process may have
+    (RLIMIT_NOFILE). Never a fixed `maxconn`: HAProxy refuses to start when the limit forbids it."""
+
+    threads: int = 1
+    """*text* HAProxy threads per amphora. One costs least for many small load balancers on one machine, and a request
+    costs no more in a thread of its own."""
+
+    hard_stop_after: timedelta = timedelta(minutes=30)
+    """*text* How long connections may go on in a worker that a reload replaced; then they are cut. It bounds what
+    old workers hold (about 5 MB each)."""
+
+    max_old_workers: int = 10
+    """*text* Reloads that an old worker may outlive; older ones are ended with their connections."""
