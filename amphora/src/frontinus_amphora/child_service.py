@@ -177,7 +177,7 @@ class ChildService:
         return [
             *self._argv(),
             "-S",
-            f"{places.master_socket},mode,600",
+            f"unix@{places.master_socket},mode,600",
             "-p",
             places.pid,
             "-f",

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from frontinus_amphora import __version__
+from frontinus_amphora import __version__, files
 from frontinus_amphora.agent import Agent
 from frontinus_amphora.log import log
 from frontinus_amphora.routes import Routes
@@ -40,7 +40,10 @@ def serve(path: str) -> int:
     try:
         settings = load_settings(path)
         os.umask(0o077)
-        os.chdir("/")
+        # Relative paths in configurations start here (agent-extension.md, Paths), haproxy's included; and a socket's
+        # path stays below the kernel's 108 bytes however deep the place is.
+        files.make_directory(settings.base_path)
+        os.chdir(settings.base_path)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # before any thread, so that only sigwait takes them
         agent = Agent(settings)
         routes = Routes(agent)

@@ -35,8 +35,9 @@ class Places(NamedTuple):
             record=f"{directory}/agent.json",
             service_record=f"{directory}/service.json",
             output=f"{directory}/output",
-            stats_socket=f"{base_path}/{load_balancer_id}.sock",
-            master_socket=f"{base_path}/{load_balancer_id}.m",  # short: a socket's path has room for 107 bytes
+            # Relative to base_path, where agent and haproxy work: a socket's path has room for 107 bytes.
+            stats_socket=f"{load_balancer_id}.sock",
+            master_socket=f"{load_balancer_id}.m",
         )
 
 
