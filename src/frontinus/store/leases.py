@@ -1,0 +1,132 @@
+"""Who may work on a load balancer: leases with a fencing epoch, on the load balancer's own row.
+
+A lease is taken by compare-and-set, so that two controllers never hold one load balancer; each taking raises the epoch, and
+every write of a controller names owner and epoch (convergence.py). Nothing here needs more of the engine than an update
+that says how many rows it matched."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import msgspec
+from sqlalchemy import and_, bindparam, case, func, or_, select, update
+
+from frontinus.model.errors import Bug, LeaseLost
+from frontinus.model.ids import ControllerId, LoadBalancerId
+from frontinus.store.engine import Transaction
+from frontinus.store.rows import from_microseconds, to_microseconds
+from frontinus.store.schema import controller, load_balancer
+from frontinus.store.statement import Statement
+
+_t = load_balancer.c
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """The right to work on one load balancer until `expires_at`. Another controller's lease has a greater epoch."""
+
+    load_balancer_id: LoadBalancerId
+    owner: ControllerId
+    epoch: int
+    expires_at: datetime
+
+
+_SERVED = _t.provider.in_(select(controller.c.provider).where(controller.c.driver == bindparam("driver")))
+_FREE = or_(_t.lease_owner.is_(None), _t.lease_expires_at <= bindparam("now"))
+_HELD = and_(_t.id == bindparam("which"), _t.lease_owner == bindparam("owner"), _t.lease_epoch == bindparam("epoch"))
+# When a due row can be worked on: at its time, or when the lease on it is over.
+_WORKABLE_AT = func.min(
+    case((or_(_t.lease_owner.is_(None), _t.lease_expires_at <= _t.due_at), _t.due_at), else_=_t.lease_expires_at)
+)
+
+_SELECT_DUE = Statement(
+    select(_t.id, _t.lease_epoch)
+    .where(_t.due_at <= bindparam("now"), _FREE, _SERVED)
+    .order_by(_t.due_at, _t.id)
+    .limit(bindparam("most"))
+)
+_CLAIM = Statement(
+    update(load_balancer)
+    .where(_t.id == bindparam("which"), _t.lease_epoch == bindparam("epoch"), _FREE)
+    .values(
+        lease_owner=bindparam("owner"),
+        lease_epoch=_t.lease_epoch + 1,
+        lease_expires_at=bindparam("expires"),
+        claimed_nudges=_t.nudges,
+        claimed_generation=_t.generation,
+    )
+)
+_RENEW = Statement(
+    update(load_balancer)
+    .where(_HELD, _t.lease_expires_at > bindparam("now"))
+    .values(lease_expires_at=bindparam("expires"))
+)
+_RELEASE = Statement(update(load_balancer).where(_HELD).values(lease_owner=None, lease_expires_at=None))
+_SELECT_DUE_AT = Statement(select(_t.due_at).where(_t.id == bindparam("which")))
+_SELECT_DRIVER = Statement(select(controller.c.id).where(controller.c.driver == bindparam("driver")).limit(1))
+_SELECT_NEXT = Statement(select(_WORKABLE_AT).where(_t.due_at.is_not(None)))
+_SELECT_NEXT_SERVED = Statement(select(_WORKABLE_AT).where(_t.due_at.is_not(None), _SERVED))
+
+
+def claim_due(
+    tx: Transaction, owner: ControllerId, cohort_driver: str, now: datetime, duration: timedelta, limit: int
+) -> list[Lease]:
+    """Take up to `limit` load balancers that are due and free, the longest due first.
+
+    A load balancer is for this driver if its provider is one that a controller of this driver has registered for (see
+    controllers.register). Raises Bug if none has: it would wait for ever."""
+    expires_at = now + duration
+    moment = to_microseconds(now)
+    leases: list[Lease] = []
+    candidates = tx.rows(_SELECT_DUE, {"now": moment, "driver": cohort_driver, "most": limit})
+    for load_balancer_id, epoch in candidates:
+        matched = tx.run(
+            _CLAIM,
+            {
+                "which": load_balancer_id,
+                "epoch": epoch,
+                "now": moment,
+                "owner": owner,
+                "expires": to_microseconds(expires_at),
+            },
+        )
+        if matched == 1:
+            leases.append(Lease(load_balancer_id=load_balancer_id, owner=owner, epoch=epoch + 1, expires_at=expires_at))
+    if not candidates and tx.row(_SELECT_DRIVER, {"driver": cohort_driver}) is None:
+        raise Bug(f"no controller of driver {cohort_driver} is registered: register before claiming")
+    return leases
+
+
+def renew(tx: Transaction, lease: Lease, now: datetime, duration: timedelta) -> Lease:
+    """The lease with a new end. Raises LeaseLost if it ran out or was taken over."""
+    expires_at = now + duration
+    matched = tx.run(_RENEW, {**_held(lease), "now": to_microseconds(now), "expires": to_microseconds(expires_at)})
+    if matched != 1:
+        raise lost(lease)
+    return msgspec.structs.replace(lease, expires_at=expires_at)
+
+
+def release(tx: Transaction, lease: Lease) -> None:
+    """Let others take it. Nothing happens if it was lost already. Wakes the controllers if there is work left."""
+    if tx.run(_RELEASE, _held(lease)) == 1:
+        row = tx.row(_SELECT_DUE_AT, {"which": lease.load_balancer_id})
+        if row is not None and row[0] is not None:
+            tx.wake()
+
+
+def next_due(tx: Transaction, *, cohort_driver: str | None = None) -> datetime | None:
+    """When the next load balancer can be worked on: how long a controller may sleep. None if nothing is due at all.
+
+    Work that is leased counts from the end of its lease. `cohort_driver` counts only what that driver may claim."""
+    if cohort_driver is None:
+        row = tx.row(_SELECT_NEXT, {})
+    else:
+        row = tx.row(_SELECT_NEXT_SERVED, {"driver": cohort_driver})
+    return None if row is None or row[0] is None else from_microseconds(row[0])
+
+
+def lost(lease: Lease) -> LeaseLost:
+    return LeaseLost(f"controller {lease.owner} no longer holds load balancer {lease.load_balancer_id}")
+
+
+def _held(lease: Lease) -> dict[str, str | int | float | bool | None]:
+    return {"which": lease.load_balancer_id, "owner": lease.owner, "epoch": lease.epoch}

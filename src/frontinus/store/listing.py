@@ -1,0 +1,445 @@
+"""Lists and single objects for the API: filtered, sorted, paged, with the ids that each object refers to.
+
+A page costs a fixed number of statements whatever its size, and none of them reads whole trees. Statements are built once per
+shape of query. Load balancers that are DELETED are hidden; their children do not exist any more."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, lru_cache
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from sqlalchemy import Column, Select, and_, bindparam, exists, false, not_, or_, select, tuple_, union
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import Boolean, Integer
+
+from frontinus.model.enums import Kind, ProvisioningStatus
+from frontinus.model.errors import Invalid
+from frontinus.model.ids import (
+    HealthMonitorId,
+    L7PolicyId,
+    L7RuleId,
+    ListenerId,
+    LoadBalancerId,
+    MemberId,
+    PoolId,
+    ProjectId,
+)
+from frontinus.model.tree import HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool
+from frontinus.store import rows, schema
+from frontinus.store.engine import Transaction
+from frontinus.store.rows import Shape
+from frontinus.store.statement import Row, Statement, Value, chunks, is_one_of, padded, padded_size
+from frontinus.store.trees import SHAPE_OF, columns_of
+
+T = TypeVar("T")
+
+_MOST_IDS_AT_ONCE = 8192
+_SHAPES_KEPT = 512
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a list is wanted.
+
+    `filters` are (column, value), all of which must hold; the value is of the column's own type, None means unset.
+    A parent is a filter too (load_balancer_id, listener_id, pool_id, l7_policy_id). `sort` is (column, descending);
+    created_at and id always break ties. `marker` is the id after which the page begins; with `reverse` the page is the
+    one directly before it, in the same order. `project_id` None means every project."""
+
+    filters: tuple[tuple[str, object], ...] = ()
+    tags: tuple[str, ...] = ()
+    tags_any: tuple[str, ...] = ()
+    not_tags: tuple[str, ...] = ()
+    not_tags_any: tuple[str, ...] = ()
+    sort: tuple[tuple[str, bool], ...] = ()
+    limit: int | None = None
+    marker: str | None = None
+    reverse: bool = False
+    project_id: ProjectId | None = None
+
+
+class Listed(msgspec.Struct, Generic[T], frozen=True):
+    """An object, and the ids that its answer names, by kind in the plural (or `health_monitor`).
+
+    load balancer: listeners, pools. listener: l7_policies, by position. pool: listeners (those attached to it), members,
+    health_monitor (none or one). health monitor: pools. L7 policy: l7_rules. Member and L7 rule: nothing."""
+
+    value: T
+    references: dict[str, tuple[str, ...]]
+
+
+class _HasTag(FunctionElement[bool]):
+    """Whether the JSON array of a column has the element: exact, whatever characters the tag is made of."""
+
+    type = Boolean()
+    inherit_cache = True
+    name = "has_tag"
+
+
+@compiles(_HasTag)
+def _has_tag_sqlite(element: _HasTag, compiler: SQLCompiler, **options: Any) -> str:
+    column, tag = (compiler.process(x, **options) for x in element.clauses)
+    return f"EXISTS (SELECT 1 FROM json_each({column}) WHERE json_each.value = {tag})"  # noqa: S608 - both are a column and a bind
+
+
+@compiles(_HasTag, "postgresql")
+def _has_tag_postgresql(element: _HasTag, compiler: SQLCompiler, **options: Any) -> str:
+    column, tag = (compiler.process(x, **options) for x in element.clauses)
+    return f"jsonb_exists(CAST({column} AS jsonb), {tag})"
+
+
+@compiles(_HasTag, "mysql", "mariadb")
+def _has_tag_mariadb(element: _HasTag, compiler: SQLCompiler, **options: Any) -> str:
+    column, tag = (compiler.process(x, **options) for x in element.clauses)
+    return f"JSON_CONTAINS({column}, JSON_QUOTE({tag}))"
+
+
+class _Term(msgspec.Struct, frozen=True):
+    """One key of an order. `after_null` says whether the marker's value is unset (only asked when there is a marker)."""
+
+    column: str
+    descending: bool
+    optional: bool
+    after_null: bool = False
+
+
+class _PageShape(msgspec.Struct, frozen=True):
+    """Everything of a query but its values: what a statement depends on."""
+
+    kind: Kind
+    of_project: bool
+    filters: tuple[tuple[str, bool], ...]  # column, whether it is asked to be unset
+    tags: tuple[int, int, int, int]
+    order: tuple[_Term, ...]
+    limited: bool
+    after_marker: bool
+
+
+@lru_cache(_SHAPES_KEPT)
+def _page_statement(page: _PageShape) -> Statement:
+    shape = SHAPE_OF[page.kind]
+    table = shape.table
+    wanted: Select[Any] = select(*columns_of(shape))
+    if page.kind is Kind.LOAD_BALANCER:
+        wanted = wanted.where(table.c.provisioning_status != ProvisioningStatus.DELETED.value)
+    if page.of_project:
+        wanted = wanted.where(table.c.project_id == bindparam("project"))
+    for number, (name, unset) in enumerate(page.filters):
+        column = table.c[name]
+        wanted = wanted.where(column.is_(None) if unset else column == bindparam(f"filter_{number}", type_=column.type))
+    wanted = _with_tags(wanted, table.c.tags, page.tags)
+    if page.after_marker:
+        wanted = wanted.where(_after(table.c, page.order))
+    wanted = wanted.order_by(*(part for term in page.order for part in _order_by(table.c[term.column], term)))
+    if page.limited:
+        wanted = wanted.limit(bindparam("limit", type_=Integer))
+    return Statement(wanted)
+
+
+@lru_cache(_SHAPES_KEPT)
+def _marker_statement(kind: Kind, columns: tuple[str, ...], of_project: bool) -> Statement:
+    table = SHAPE_OF[kind].table
+    found = select(*[table.c[name] for name in columns]).where(table.c.id == bindparam("marker"))
+    return Statement(found.where(table.c.project_id == bindparam("project")) if of_project else found)
+
+
+@cache
+def _show_statement(kind: Kind) -> Statement:
+    shape = SHAPE_OF[kind]
+    found = select(*columns_of(shape)).where(shape.table.c.id == bindparam("id"))
+    if kind is Kind.LOAD_BALANCER:
+        found = found.where(shape.table.c.provisioning_status != ProvisioningStatus.DELETED.value)
+    return Statement(found)
+
+
+def _with_tags(wanted: Select[Any], column: Column[Any], counts: tuple[int, int, int, int]) -> Select[Any]:
+    has = [
+        [_HasTag(column, bindparam(f"tag_{group}_{number}", type_=column.type)) for number in range(count)]
+        for group, count in enumerate(counts)
+    ]
+    every, some, not_every, not_some = has
+    if every:
+        wanted = wanted.where(*every)
+    if some:
+        wanted = wanted.where(or_(*some))
+    if not_every:
+        wanted = wanted.where(not_(and_(*not_every)))
+    if not_some:
+        wanted = wanted.where(not_(or_(*not_some)))
+    return wanted
+
+
+def _order_by(column: Column[Any], term: _Term) -> list[ColumnElement[Any]]:
+    keys: list[ColumnElement[Any]] = [column]
+    if term.optional:
+        # Engines disagree about where unset values go; here they come first, on all of them.
+        keys = [column.is_not(None), column]
+    return [key.desc() if term.descending else key for key in keys]
+
+
+def _after(columns: Any, order: tuple[_Term, ...]) -> ColumnElement[bool]:
+    """The rows that come after the marker's values, which are the parameters marker_0, marker_1, ..."""
+    marks = [bindparam(f"marker_{n}", type_=columns[term.column].type) for n, term in enumerate(order)]
+    if not any(term.optional for term in order) and len({term.descending for term in order}) == 1:
+        # The comparison that an index answers.
+        here, there = tuple_(*(columns[term.column] for term in order)), tuple_(*marks)
+        return here < there if order[0].descending else here > there
+    alternatives: list[ColumnElement[bool]] = []
+    equal_so_far: list[ColumnElement[bool]] = []
+    for term, mark in zip(order, marks, strict=True):
+        column = columns[term.column]
+        alternatives.append(and_(*equal_so_far, _strictly_after(column, term, mark)))
+        equal_so_far.append(column.is_(None) if term.after_null else column == mark)
+    return or_(*alternatives)
+
+
+def _strictly_after(column: Column[Any], term: _Term, mark: Any) -> ColumnElement[bool]:
+    if not term.descending:
+        return column.is_not(None) if term.after_null else column > mark
+    if term.after_null:
+        return false()
+    return or_(column < mark, column.is_(None)) if term.optional else column < mark
+
+
+def _page(tx: Transaction, kind: Kind, query: Query) -> list[Row]:
+    shape = SHAPE_OF[kind]
+    parameters: dict[str, Value] = {}
+    if query.project_id is not None:
+        parameters["project"] = query.project_id
+    filters: list[tuple[str, bool]] = []
+    for number, (name, value) in enumerate(query.filters):
+        stored = _stored(shape, name, value)
+        filters.append((name, stored is None))
+        if stored is not None:
+            parameters[f"filter_{number}"] = stored
+    wanted_tags = (query.tags, query.tags_any, query.not_tags, query.not_tags_any)
+    for group, tags in enumerate(wanted_tags):
+        parameters |= {f"tag_{group}_{number}": tag for number, tag in enumerate(tags)}
+    order = _order(shape, query)
+    if query.marker is not None:
+        order = _from_marker(tx, kind, query, order, parameters)
+    if query.limit is not None:
+        parameters["limit"] = query.limit
+    page = _PageShape(
+        kind=kind,
+        of_project=query.project_id is not None,
+        filters=tuple(filters),
+        tags=(len(query.tags), len(query.tags_any), len(query.not_tags), len(query.not_tags_any)),
+        order=order,
+        limited=query.limit is not None,
+        after_marker=query.marker is not None,
+    )
+    found = tx.rows(_page_statement(page), parameters)
+    return found[::-1] if query.reverse else found
+
+
+def _order(shape: Shape[Any], query: Query) -> tuple[_Term, ...]:
+    directions: dict[str, bool] = {}
+    for name, descending in query.sort:
+        _require_column(shape, name)
+        directions.setdefault(name, descending)
+    for name in ("created_at", "id"):
+        directions.setdefault(name, False)
+    return tuple(
+        _Term(column=name, descending=descending is not query.reverse, optional=shape.is_optional(name))
+        for name, descending in directions.items()
+    )
+
+
+def _from_marker(
+    tx: Transaction, kind: Kind, query: Query, order: tuple[_Term, ...], parameters: dict[str, Value]
+) -> tuple[_Term, ...]:
+    statement = _marker_statement(kind, tuple(term.column for term in order), query.project_id is not None)
+    row = tx.row(statement, {**parameters, "marker": query.marker})
+    if row is None:
+        raise Invalid("marker", f"there is no {kind} {query.marker}")
+    parameters |= {f"marker_{number}": value for number, value in enumerate(row)}
+    return tuple(
+        msgspec.structs.replace(term, after_null=True) if value is None else term
+        for term, value in zip(order, row, strict=True)
+    )
+
+
+def _require_column(shape: Shape[Any], name: str) -> None:
+    if name not in shape.columns or not shape.is_plain(name):
+        raise Invalid(name, f"a {shape.table.name} cannot be filtered or sorted by it")
+
+
+def _stored(shape: Shape[Any], name: str, value: object) -> Value:
+    _require_column(shape, name)
+    try:
+        return shape.stored(name, value)
+    except ValueError as error:
+        raise Invalid(name, str(error)) from error
+
+
+# --- what an object refers to -----------------------------------------------------------------------------------------
+
+_listener, _pool, _policy = schema.listener.c, schema.pool.c, schema.l7_policy.c
+
+
+def _by_age(table: Any, owner: str) -> Callable[[int], Select[Any]]:
+    return lambda size: (
+        select(table.c[owner], table.c.id)
+        .where(is_one_of(table.c[owner], size))
+        .order_by(table.c[owner], table.c.created_at, table.c.id)
+    )
+
+
+def _policies_by_position(size: int) -> Select[Any]:
+    return (
+        select(_policy.listener_id, _policy.id)
+        .where(is_one_of(_policy.listener_id, size))
+        .order_by(_policy.listener_id, _policy.position, _policy.created_at, _policy.id)
+    )
+
+
+def _attached_listeners(size: int) -> Select[Any]:
+    """As LoadBalancerTree.listeners_of: by default pool, or by an enabled policy that has a rule."""
+    by_default = select(_listener.default_pool_id.label("pool_id"), _listener.id, _listener.created_at).where(
+        is_one_of(_listener.default_pool_id, size)
+    )
+    has_rule = exists().where(schema.l7_rule.c.l7_policy_id == _policy.id)
+    by_policy = (
+        select(_policy.redirect_pool_id.label("pool_id"), _listener.id, _listener.created_at)
+        .select_from(schema.l7_policy.join(schema.listener, _listener.id == _policy.listener_id))
+        .where(is_one_of(_policy.redirect_pool_id, size), _policy.admin_state_up.is_(True), has_rule)
+    )
+    both = union(by_default, by_policy).subquery()
+    return select(both.c.pool_id, both.c.id).order_by(both.c.pool_id, both.c.created_at, both.c.id)
+
+
+_REFERENCES: dict[Kind, dict[str, Callable[[int], Select[Any]]]] = {
+    Kind.LOAD_BALANCER: {
+        "listeners": _by_age(schema.listener, "load_balancer_id"),
+        "pools": _by_age(schema.pool, "load_balancer_id"),
+    },
+    Kind.LISTENER: {"l7_policies": _policies_by_position},
+    Kind.POOL: {
+        "listeners": _attached_listeners,
+        "members": _by_age(schema.member, "pool_id"),
+        "health_monitor": _by_age(schema.health_monitor, "pool_id"),
+    },
+    Kind.MEMBER: {},
+    Kind.HEALTH_MONITOR: {},
+    Kind.L7_POLICY: {"l7_rules": _by_age(schema.l7_rule, "l7_policy_id")},
+    Kind.L7_RULE: {},
+}
+
+
+@cache
+def _reference_statement(kind: Kind, name: str, size: int) -> Statement:
+    return Statement(_REFERENCES[kind][name](size))
+
+
+def _with_references(tx: Transaction, kind: Kind, values: Sequence[T], ids: Sequence[str]) -> list[Listed[T]]:
+    names = _REFERENCES[kind]
+    if not ids or not names:
+        return [Listed(value, {}) for value in values]
+    found: dict[str, dict[str, list[str]]] = {}
+    for name in names:
+        of_owner: dict[str, list[str]] = defaultdict(list)
+        for part in chunks(ids, _MOST_IDS_AT_ONCE):
+            size = padded_size(len(part))
+            for owner, reference in tx.rows(_reference_statement(kind, name, size), padded(part, size)):
+                of_owner[owner].append(reference)
+        found[name] = of_owner
+    return [
+        Listed(value, {name: tuple(of_owner.get(object_id, ())) for name, of_owner in found.items()})
+        for value, object_id in zip(values, ids, strict=True)
+    ]
+
+
+def _listed(tx: Transaction, kind: Kind, shape: Shape[T], found: Iterable[Row]) -> list[Listed[T]]:
+    position = shape.columns.index("id")
+    found = list(found)
+    return _with_references(tx, kind, [shape.decode(x) for x in found], [x[position] for x in found])
+
+
+def _got(tx: Transaction, kind: Kind, shape: Shape[T], object_id: str) -> Listed[T] | None:
+    row = tx.row(_show_statement(kind), {"id": object_id})
+    return None if row is None else _listed(tx, kind, shape, [row])[0]
+
+
+# --- the calls --------------------------------------------------------------------------------------------------------
+
+
+def list_load_balancers(tx: Transaction, query: Query) -> list[Listed[LoadBalancer]]:
+    """Raises Invalid for an unknown marker, column or value, as do all lists."""
+    return _listed(tx, Kind.LOAD_BALANCER, rows.LOAD_BALANCER, _page(tx, Kind.LOAD_BALANCER, query))
+
+
+def list_listeners(tx: Transaction, query: Query) -> list[Listed[Listener]]:
+    """See list_load_balancers."""
+    return _listed(tx, Kind.LISTENER, rows.LISTENER, _page(tx, Kind.LISTENER, query))
+
+
+def list_pools(tx: Transaction, query: Query) -> list[Listed[Pool]]:
+    """See list_load_balancers."""
+    return _listed(tx, Kind.POOL, rows.POOL, _page(tx, Kind.POOL, query))
+
+
+def list_members(tx: Transaction, query: Query) -> list[Listed[Member]]:
+    """See list_load_balancers."""
+    return _listed(tx, Kind.MEMBER, rows.MEMBER, _page(tx, Kind.MEMBER, query))
+
+
+def list_health_monitors(tx: Transaction, query: Query) -> list[Listed[HealthMonitor]]:
+    """See list_load_balancers."""
+    found = _listed(tx, Kind.HEALTH_MONITOR, rows.HEALTH_MONITOR, _page(tx, Kind.HEALTH_MONITOR, query))
+    return [_with_pool(each) for each in found]
+
+
+def list_l7_policies(tx: Transaction, query: Query) -> list[Listed[L7Policy]]:
+    """See list_load_balancers."""
+    return _listed(tx, Kind.L7_POLICY, rows.L7_POLICY, _page(tx, Kind.L7_POLICY, query))
+
+
+def list_l7_rules(tx: Transaction, query: Query) -> list[Listed[L7Rule]]:
+    """See list_load_balancers."""
+    return _listed(tx, Kind.L7_RULE, rows.L7_RULE, _page(tx, Kind.L7_RULE, query))
+
+
+def get_load_balancer(tx: Transaction, load_balancer_id: LoadBalancerId) -> Listed[LoadBalancer] | None:
+    """None if there is no such load balancer, or it is DELETED."""
+    return _got(tx, Kind.LOAD_BALANCER, rows.LOAD_BALANCER, load_balancer_id)
+
+
+def get_listener(tx: Transaction, listener_id: ListenerId) -> Listed[Listener] | None:
+    """None if there is no such listener."""
+    return _got(tx, Kind.LISTENER, rows.LISTENER, listener_id)
+
+
+def get_pool(tx: Transaction, pool_id: PoolId) -> Listed[Pool] | None:
+    """None if there is no such pool."""
+    return _got(tx, Kind.POOL, rows.POOL, pool_id)
+
+
+def get_member(tx: Transaction, member_id: MemberId) -> Listed[Member] | None:
+    """None if there is no such member."""
+    return _got(tx, Kind.MEMBER, rows.MEMBER, member_id)
+
+
+def get_health_monitor(tx: Transaction, health_monitor_id: HealthMonitorId) -> Listed[HealthMonitor] | None:
+    """None if there is no such health monitor."""
+    found = _got(tx, Kind.HEALTH_MONITOR, rows.HEALTH_MONITOR, health_monitor_id)
+    return None if found is None else _with_pool(found)
+
+
+def get_l7_policy(tx: Transaction, l7_policy_id: L7PolicyId) -> Listed[L7Policy] | None:
+    """None if there is no such policy."""
+    return _got(tx, Kind.L7_POLICY, rows.L7_POLICY, l7_policy_id)
+
+
+def get_l7_rule(tx: Transaction, l7_rule_id: L7RuleId) -> Listed[L7Rule] | None:
+    """None if there is no such rule."""
+    return _got(tx, Kind.L7_RULE, rows.L7_RULE, l7_rule_id)
+
+
+def _with_pool(found: Listed[HealthMonitor]) -> Listed[HealthMonitor]:
+    return Listed(found.value, {"pools": (found.value.pool_id,)})

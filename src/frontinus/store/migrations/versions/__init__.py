@@ -1,0 +1,1 @@
+"""One module per schema step, in order; see the `down_revision` of each."""

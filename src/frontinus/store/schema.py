@@ -1,0 +1,305 @@
+"""The tables. Plain portable types: text, integers, booleans, one float; nothing that an engine must interpret.
+
+Times are microseconds since the Unix epoch (exact, sortable, the same on every engine); enums are their text; tuples,
+mappings and nested values are JSON text. migrations/ makes these tables; a test proves that both agree. rows.py says
+how a row becomes a value.
+
+Ownership is a foreign key that cascades: what hangs on a removed row goes with it. A mere reference (a listener's
+default pool) is a foreign key that is nulled. That two members of a pool never share an address and port, and the
+like, is not a unique index here: rows whose deletion was requested stay until it has been carried out and must not
+count, and MariaDB has no partial indexes. Every edit reads the tree with its row locked, validates, and writes in the
+same transaction, so the row lock of the tree keeps these rules on every engine."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+ID_LENGTH = 36
+NAME_LENGTH = 255
+STATUS_LENGTH = 32
+
+
+def _id(name: str, *, nullable: bool = False) -> Column[str]:
+    return Column(name, String(ID_LENGTH), nullable=nullable)
+
+
+def _name(name: str, *, nullable: bool = False) -> Column[str]:
+    return Column(name, String(NAME_LENGTH), nullable=nullable)
+
+
+def _word(name: str, *, nullable: bool = False) -> Column[str]:
+    """A value of a closed set."""
+    return Column(name, String(STATUS_LENGTH), nullable=nullable)
+
+
+def _text(name: str, *, nullable: bool = False) -> Column[str]:
+    return Column(name, Text, nullable=nullable)
+
+
+def _flag(name: str, *, nullable: bool = False) -> Column[bool]:
+    return Column(name, Boolean, nullable=nullable)
+
+
+def _number(name: str, *, nullable: bool = False) -> Column[int]:
+    return Column(name, Integer, nullable=nullable)
+
+
+def _counter(name: str, *, nullable: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=nullable)
+
+
+def _time(name: str, *, nullable: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=nullable)
+
+
+def _owner(name: str, table: str) -> Column[str]:
+    return Column(name, String(ID_LENGTH), ForeignKey(f"{table}.id", ondelete="CASCADE"), nullable=False)
+
+
+def _reference(name: str, table: str) -> Column[str]:
+    return Column(name, String(ID_LENGTH), ForeignKey(f"{table}.id", ondelete="SET NULL"), nullable=True)
+
+
+def _own_id() -> Column[str]:
+    return Column("id", String(ID_LENGTH), primary_key=True)
+
+
+def _child(name: str, *columns: Column[str] | Column[int] | Column[bool] | Column[float]) -> Table:
+    """A table below load_balancer: what model.tree.Child has, then its own columns, then the indexes of its lists."""
+    return Table(
+        name,
+        metadata,
+        _own_id(),
+        _owner("load_balancer_id", "load_balancer"),
+        _name("project_id"),
+        _name("name"),
+        _flag("admin_state_up"),
+        _text("tags"),
+        _word("provisioning_status"),
+        _word("operating_status"),
+        _counter("changed_generation"),
+        _flag("delete_requested"),
+        _text("fault", nullable=True),
+        _time("created_at"),
+        _time("updated_at", nullable=True),
+        *columns,
+        Index(None, "load_balancer_id", "created_at", "id"),
+        Index(None, "created_at", "id"),
+        Index(None, "project_id", "created_at", "id"),
+    )
+
+
+load_balancer = Table(
+    "load_balancer",
+    metadata,
+    _own_id(),
+    _name("project_id"),
+    _name("name"),
+    _text("description"),
+    _flag("admin_state_up"),
+    Column("vip_address", String(64), nullable=False),
+    _id("vip_subnet_id"),
+    _id("vip_network_id"),
+    _id("vip_port_id"),
+    _text("additional_vips"),
+    _id("vip_qos_policy_id", nullable=True),
+    _text("vip_sg_ids"),
+    _flag("vip_port_owned"),
+    _id("flavor_id", nullable=True),
+    _name("availability_zone", nullable=True),
+    Column("provider", String(64), nullable=False),
+    _word("topology"),
+    _text("tags"),
+    _word("provisioning_status"),
+    _word("operating_status"),
+    _counter("generation"),
+    _counter("applied_generation"),
+    _flag("delete_requested"),
+    _text("fault", nullable=True),
+    _time("created_at"),
+    _time("updated_at", nullable=True),
+    # Work: due_at is when a controller shall look at it next, NULL when there is nothing to do.
+    _time("due_at", nullable=True),
+    _id("lease_owner", nullable=True),
+    _counter("lease_epoch"),
+    _time("lease_expires_at", nullable=True),
+    # What was asked for when the lease was taken: a wish or a nudge that comes after it keeps the row due.
+    _counter("nudges"),
+    _counter("claimed_nudges"),
+    _counter("claimed_generation"),
+    Index(None, "created_at", "id"),
+    Index(None, "project_id", "created_at", "id"),
+    Index(None, "due_at"),
+)
+
+pool = _child(
+    "pool",
+    _text("description"),
+    _word("protocol"),
+    _word("lb_algorithm"),
+    _text("session_persistence", nullable=True),
+    _flag("tls_enabled"),
+    _text("tls_container_ref", nullable=True),
+    _text("ca_tls_container_ref", nullable=True),
+    _text("crl_container_ref", nullable=True),
+    _text("tls_ciphers", nullable=True),
+    _text("tls_versions", nullable=True),
+    _text("alpn_protocols", nullable=True),
+)
+
+listener = _child(
+    "listener",
+    _text("description"),
+    _word("protocol"),
+    _number("protocol_port"),
+    _reference("default_pool_id", "pool"),
+    _number("connection_limit", nullable=True),
+    _number("timeout_client_data"),
+    _number("timeout_member_connect"),
+    _number("timeout_member_data"),
+    _number("timeout_tcp_inspect"),
+    _text("insert_headers"),
+    _text("allowed_cidrs"),
+    _text("default_tls_container_ref", nullable=True),
+    _text("sni_container_refs"),
+    _text("client_ca_tls_container_ref", nullable=True),
+    _word("client_authentication"),
+    _text("client_crl_container_ref", nullable=True),
+    _text("tls_ciphers", nullable=True),
+    _text("tls_versions", nullable=True),
+    _text("alpn_protocols", nullable=True),
+    _counter("hsts_max_age", nullable=True),
+    _flag("hsts_include_subdomains", nullable=True),
+    _flag("hsts_preload", nullable=True),
+)
+Index(None, listener.c.default_pool_id)
+
+member = _child(
+    "member",
+    _owner("pool_id", "pool"),
+    Column("address", String(64), nullable=False),
+    _number("protocol_port"),
+    _number("weight", nullable=True),
+    _flag("backup"),
+    _id("subnet_id", nullable=True),
+    Column("monitor_address", String(64), nullable=True),
+    _number("monitor_port", nullable=True),
+    _word("vnic_type"),
+)
+Index(None, member.c.pool_id, member.c.created_at, member.c.id)
+
+health_monitor = _child(
+    "health_monitor",
+    _owner("pool_id", "pool"),
+    _word("type"),
+    _number("delay"),
+    _number("timeout"),
+    _number("max_retries"),
+    _number("max_retries_down"),
+    _word("http_method", nullable=True),
+    _text("url_path", nullable=True),
+    _text("expected_codes", nullable=True),
+    Column("http_version", Float, nullable=True),
+    _text("domain_name", nullable=True),
+)
+Index(None, health_monitor.c.pool_id)
+
+l7_policy = _child(
+    "l7_policy",
+    _owner("listener_id", "listener"),
+    _text("description"),
+    _word("action"),
+    _number("position"),
+    _reference("redirect_pool_id", "pool"),
+    _text("redirect_url", nullable=True),
+    _text("redirect_prefix", nullable=True),
+    _number("redirect_http_code", nullable=True),
+)
+Index(None, l7_policy.c.listener_id, l7_policy.c.position)
+Index(None, l7_policy.c.redirect_pool_id)
+
+l7_rule = _child(
+    "l7_rule",
+    _owner("l7_policy_id", "l7_policy"),
+    _word("type"),
+    _word("compare_type"),
+    _text("key", nullable=True),
+    _text("value"),
+    _flag("invert"),
+)
+Index(None, l7_rule.c.l7_policy_id)
+
+amphora = Table(
+    "amphora",
+    metadata,
+    _own_id(),
+    _owner("load_balancer_id", "load_balancer"),
+    _name("project_id"),
+    _word("status"),
+    _word("role"),
+    _name("compute_id", nullable=True),
+    Column("management_address", String(64), nullable=True),
+    _text("receipt", nullable=True),
+    _time("suspected_at", nullable=True),
+    _time("revived_at", nullable=True),
+    _time("seen_at", nullable=True),
+    _time("created_at"),
+    _time("updated_at", nullable=True),
+    Index(None, "load_balancer_id", "created_at", "id"),
+    Index(None, "status"),
+)
+
+listener_statistics = Table(
+    "listener_statistics",
+    metadata,
+    Column(
+        "listener_id",
+        String(ID_LENGTH),
+        ForeignKey("listener.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    # No foreign key: what an amphora carried still counts when its row has been purged.
+    Column("amphora_id", String(ID_LENGTH), primary_key=True),
+    _counter("bytes_in"),
+    _counter("bytes_out"),
+    _counter("active_connections"),
+    _counter("total_connections"),
+    _counter("request_errors"),
+)
+
+controller = Table(
+    "controller",
+    metadata,
+    _own_id(),
+    Column("driver", String(64), nullable=False),
+    Column("driver_version", String(64), nullable=False),
+    _name("host"),
+    _number("pid"),
+    _text("capabilities"),
+    Column("provider", String(64), nullable=False),
+    _time("started_at"),
+    _time("seen_at"),
+    _time("stopped_at", nullable=True),
+    Index(None, "provider", "started_at"),
+    Index(None, "driver"),
+)

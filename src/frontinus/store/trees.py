@@ -1,0 +1,239 @@
+"""Whole trees: read in a fixed number of selects, created in bulk, written by difference.
+
+A tree that is to be changed is read and written in one transaction, with `for_update`: that row lock is what makes two
+edits follow each other. Deletion is a flag here; rows are removed by convergence.py, when it has been carried out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import bindparam, insert, select, update
+
+from frontinus.model.enums import AmphoraStatus, Kind, ProvisioningStatus
+from frontinus.model.errors import Bug
+from frontinus.model.ids import LoadBalancerId
+from frontinus.model.tree import LoadBalancer, LoadBalancerTree
+from frontinus.store import rows, schema
+from frontinus.store.engine import Transaction
+from frontinus.store.rows import Shape
+from frontinus.store.statement import Statement, Value, chunks, is_one_of, padded, padded_size
+
+_MOST_TREES_AT_ONCE = 1024
+
+SHAPE_OF: Mapping[Kind, Shape[Any]] = {
+    Kind.LOAD_BALANCER: rows.LOAD_BALANCER,
+    Kind.LISTENER: rows.LISTENER,
+    Kind.POOL: rows.POOL,
+    Kind.MEMBER: rows.MEMBER,
+    Kind.HEALTH_MONITOR: rows.HEALTH_MONITOR,
+    Kind.L7_POLICY: rows.L7_POLICY,
+    Kind.L7_RULE: rows.L7_RULE,
+}
+
+# The tree's attribute, how its objects lie, parents before what refers to them.
+_BRANCHES: tuple[tuple[str, Shape[Any]], ...] = (
+    ("pools", rows.POOL),
+    ("listeners", rows.LISTENER),
+    ("members", rows.MEMBER),
+    ("health_monitors", rows.HEALTH_MONITOR),
+    ("l7_policies", rows.L7_POLICY),
+    ("l7_rules", rows.L7_RULE),
+)
+_ALL_BRANCHES = (*_BRANCHES, ("amphorae", rows.AMPHORA))
+_OWNER_POSITION = {shape.table.name: shape.columns.index("load_balancer_id") for _, shape in _ALL_BRANCHES}
+
+_LOAD_BALANCER_WORK = {
+    "due_at": None,
+    "lease_owner": None,
+    "lease_epoch": 0,
+    "lease_expires_at": None,
+    "nudges": 0,
+    "claimed_nudges": 0,
+    "claimed_generation": 0,
+}
+_LOAD_BALANCER_COLUMNS = (*rows.LOAD_BALANCER.columns, *_LOAD_BALANCER_WORK)
+
+
+def columns_of(shape: Shape[Any]) -> list[Any]:
+    """The columns to select so that `shape.decode` understands the row."""
+    return [shape.table.c[name] for name in shape.columns]
+
+
+def inserts(shape: Shape[Any], columns: Sequence[str]) -> Statement:
+    """An insert of one row of `shape`, with its values in the order of `columns`."""
+    return Statement(insert(shape.table).values({name: bindparam(name) for name in columns}))
+
+
+_INSERT_LOAD_BALANCER = inserts(rows.LOAD_BALANCER, _LOAD_BALANCER_COLUMNS)
+_INSERT = {shape.table.name: inserts(shape, shape.columns) for _, shape in _BRANCHES}
+
+
+@cache
+def _select_load_balancers(count: int, *, for_update: bool) -> Statement:
+    table = schema.load_balancer
+    found = select(*columns_of(rows.LOAD_BALANCER)).where(
+        is_one_of(table.c.id, count), table.c.provisioning_status != ProvisioningStatus.DELETED.value
+    )
+    return Statement(found.with_for_update() if for_update else found)
+
+
+@cache
+def _select_branch(name: str, count: int) -> Statement:
+    shape = dict(_ALL_BRANCHES)[name]
+    table = shape.table
+    found = select(*columns_of(shape)).where(is_one_of(table.c.load_balancer_id, count))
+    if shape is rows.AMPHORA:
+        found = found.where(table.c.status != AmphoraStatus.DELETED.value)
+    # One tree's rows together and in the order of lists; what is rendered from them does not depend on luck.
+    return Statement(found.order_by(table.c.load_balancer_id, table.c.created_at, table.c.id))
+
+
+@cache
+def update_of(shape: Shape[Any], columns: tuple[str, ...]) -> Statement:
+    """`UPDATE table SET these columns WHERE id = :which`."""
+    return Statement(
+        update(shape.table)
+        .where(shape.table.c.id == bindparam("which"))
+        .values({name: bindparam(name) for name in columns})
+    )
+
+
+@cache
+def _update_load_balancer(columns: tuple[str, ...]) -> Statement:
+    table = schema.load_balancer
+    return Statement(
+        update(table)
+        .where(table.c.id == bindparam("which"), table.c.generation == bindparam("generation_before"))
+        .values({name: bindparam(name) for name in columns})
+    )
+
+
+@cache
+def _select_owner(kind: Kind) -> Statement:
+    table = SHAPE_OF[kind].table
+    if kind is Kind.LOAD_BALANCER:
+        return Statement(
+            select(table.c.id).where(
+                table.c.id == bindparam("id"), table.c.provisioning_status != ProvisioningStatus.DELETED.value
+            )
+        )
+    return Statement(select(table.c.load_balancer_id).where(table.c.id == bindparam("id")))
+
+
+def read_tree(
+    tx: Transaction, load_balancer_id: LoadBalancerId, *, for_update: bool = False
+) -> LoadBalancerTree | None:
+    """The tree in eight selects whatever its size, or None if there is none or it is DELETED.
+
+    `for_update` locks the load balancer's row until the transaction ends; whoever writes the tree must ask for it.
+    Amphorae that are DELETED are left out."""
+    wanted = {"id_0": load_balancer_id}
+    row = tx.row(_select_load_balancers(1, for_update=for_update), wanted)
+    if row is None:
+        return None
+    return LoadBalancerTree(
+        load_balancer=rows.LOAD_BALANCER.decode(row),
+        **{
+            name: tuple([shape.decode(x) for x in tx.rows(_select_branch(name, 1), wanted)])
+            for name, shape in _ALL_BRANCHES
+        },
+    )
+
+
+def read_trees(tx: Transaction, load_balancer_ids: Iterable[LoadBalancerId]) -> dict[LoadBalancerId, LoadBalancerTree]:
+    """Many trees in the same eight selects (eight per 1,024 trees). Unknown and DELETED ones are missing."""
+    result: dict[LoadBalancerId, LoadBalancerTree] = {}
+    for part in chunks(list(dict.fromkeys(load_balancer_ids)), _MOST_TREES_AT_ONCE):
+        size = padded_size(len(part))
+        wanted = padded(part, size)
+        found = [rows.LOAD_BALANCER.decode(x) for x in tx.rows(_select_load_balancers(size, for_update=False), wanted)]
+        branches: dict[str, dict[str, list[Any]]] = {}
+        for name, shape in _ALL_BRANCHES:
+            of_owner: dict[str, list[Any]] = defaultdict(list)
+            position = _OWNER_POSITION[shape.table.name]
+            for row in tx.rows(_select_branch(name, size), wanted):
+                of_owner[row[position]].append(shape.decode(row))
+            branches[name] = of_owner
+        for load_balancer in found:
+            result[load_balancer.id] = LoadBalancerTree(
+                load_balancer=load_balancer,
+                **{name: tuple(of_owner.get(load_balancer.id, ())) for name, of_owner in branches.items()},
+            )
+    return result
+
+
+def create_tree(tx: Transaction, tree: LoadBalancerTree) -> None:
+    """Insert a whole new load balancer, due at once, and wake the controllers. Its amphorae must be none.
+
+    Raises Bug if an id exists already or an object names a parent that does not."""
+    if tree.amphorae:
+        raise Bug("a new load balancer has no amphorae yet; convergence.add_amphora makes them")
+    load_balancer = tree.load_balancer
+    work: dict[str, Value] = {**_LOAD_BALANCER_WORK, "due_at": rows.to_microseconds(load_balancer.created_at)}
+    tx.insert(
+        _INSERT_LOAD_BALANCER,
+        _LOAD_BALANCER_COLUMNS,
+        [(*rows.LOAD_BALANCER.encode(load_balancer), *work.values())],
+    )
+    for name, shape in _BRANCHES:
+        tx.insert(_INSERT[shape.table.name], shape.columns, [shape.encode(x) for x in getattr(tree, name)])
+    tx.wake()
+
+
+def write_tree(tx: Transaction, before: LoadBalancerTree, after: LoadBalancerTree) -> None:
+    """Write what differs between two values of one tree: new objects, and of the others only the columns that changed.
+
+    `before` must have been read in this transaction with `for_update`. If the generation moved, the load balancer is
+    due at the time of the edit (its updated_at) and the controllers are woken. Amphorae are never written, objects are
+    never removed. Raises Bug if `before` is not what is stored, or `after` lacks an object."""
+    _write_load_balancer(tx, before.load_balancer, after.load_balancer)
+    for name, shape in _BRANCHES:
+        _write_branch(tx, shape, getattr(before, name), getattr(after, name))
+
+
+def load_balancer_of(tx: Transaction, kind: Kind, object_id: str) -> LoadBalancerId | None:
+    """Which tree an object is in, or None if there is no such object."""
+    row = tx.row(_select_owner(kind), {"id": object_id})
+    return None if row is None else LoadBalancerId(row[0])
+
+
+def _write_load_balancer(tx: Transaction, before: LoadBalancer, after: LoadBalancer) -> None:
+    if before is after:
+        return
+    if before.id != after.id:
+        raise Bug(f"these are two trees: {before.id} and {after.id}")
+    changed = rows.LOAD_BALANCER.changed(before, after)
+    if after.generation != before.generation:
+        changed["due_at"] = rows.to_microseconds(after.updated_at or after.created_at)
+        tx.wake()
+    if not changed:
+        return
+    matched = tx.run(
+        _update_load_balancer(tuple(changed)), {**changed, "which": before.id, "generation_before": before.generation}
+    )
+    if matched != 1:
+        raise Bug(f"load balancer {before.id} was changed since it was read: read it in the transaction that writes it")
+
+
+def _write_branch(tx: Transaction, shape: Shape[Any], before: tuple[Any, ...], after: tuple[Any, ...]) -> None:
+    if before is after:
+        return
+    known = {x.id: x for x in before}
+    fresh: list[tuple[Value, ...]] = []
+    updates: dict[tuple[str, ...], list[dict[str, Value]]] = defaultdict(list)
+    for each in after:
+        old = known.pop(each.id, None)
+        if old is None:
+            fresh.append(shape.encode(each))
+        elif old is not each:
+            changed = shape.changed(old, each)
+            if changed:
+                updates[tuple(changed)].append({**changed, "which": each.id})
+    if known:
+        raise Bug(f"{shape.table.name} {', '.join(sorted(known))} is missing: deletion is a flag, not an absence")
+    for columns, parameters in updates.items():
+        tx.run_many(update_of(shape, columns), parameters)
+    tx.insert(_INSERT[shape.table.name], shape.columns, fresh)
