@@ -12,7 +12,7 @@ from frontinus.model.tree import Fault
 def pause(attempts: int, base: timedelta, cap: timedelta, jitter: float) -> timedelta:
     """The pause after so many failures in a row (1 or more): doubling, capped, spread by `jitter` in [0, 1) over
     ±20 % so that a thousand load balancers with one cause do not come back in one moment."""
-    doubled = base * 2 ** min(attempts - 1, 16)
+    doubled: timedelta = base * (1 << min(attempts - 1, 16))
     return min(doubled, cap) * (0.8 + 0.4 * jitter)
 
 

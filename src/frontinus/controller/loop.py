@@ -9,16 +9,19 @@ import os
 import random
 import socket
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
+from typing import Any
 
 import structlog
 
 from frontinus.controller.act import Hands
 from frontinus.controller.reconcile import reconcile
 from frontinus.controller.sweeper import Sweeper
-from frontinus.model.errors import LeaseLost
+from frontinus.model.errors import LeaseLost, NotFound, WorldError
 from frontinus.model.ids import ControllerId, LoadBalancerId, new_id
 from frontinus.store import controllers, convergence, leases
+from frontinus.store.engine import Transaction
 from frontinus.store.leases import Lease
 
 log = structlog.get_logger()
@@ -35,26 +38,38 @@ class Controller:
     def __init__(self, hands: Hands, providers: tuple[str, ...]) -> None:
         self.id = ControllerId(new_id())
         self._hands = hands
-        self._providers = providers
+        # One row for each provider name; the first carries the controller's own id, which is the owner of leases.
+        self._registrations = {
+            name: self.id if number == 0 else ControllerId(new_id()) for number, name in enumerate(providers)
+        }
         self._sweeper = Sweeper(hands)
         self._busy: dict[LoadBalancerId, asyncio.Task[None]] = {}
         self._freed = asyncio.Event()
 
     async def register(self) -> None:
-        """Publish what this controller's driver can do, so that the API knows what to accept. Call before serving."""
+        """Publish what this controller's driver can do, under each provider name that it serves, so that the API knows
+        what to accept. Call before serving."""
         driver, now = self._hands.amphora_driver, self._hands.now()
-        record = controllers.Controller(
-            id=self.id,
-            driver=driver.name,
-            driver_version=driver.version,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            providers=self._providers,
-            capabilities=driver.capabilities,
-            started_at=now,
-            seen_at=now,
-        )
-        await self._hands.store.transact(lambda tx: controllers.register(tx, record))
+        records = [
+            controllers.Controller(
+                id=registration,
+                driver=driver.name,
+                driver_version=driver.version,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                provider=provider,
+                capabilities=driver.capabilities,
+                started_at=now,
+                seen_at=now,
+            )
+            for provider, registration in self._registrations.items()
+        ]
+
+        def write(tx: Transaction) -> None:
+            for record in records:
+                controllers.register(tx, record)
+
+        await self._hands.store.transact(write)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -71,7 +86,7 @@ class Controller:
                 task.cancel()
             await asyncio.gather(*keepers, *self._busy.values(), return_exceptions=True)
             with suppress(Exception):  # going away anyway; the row's age says the same
-                await self._hands.store.transact(lambda tx: controllers.unregister(tx, self.id))
+                await self._hands.store.transact(self._unregister)
 
     async def _claim_and_start(self) -> None:
         room = self._hands.settings.concurrency - len(self._busy)
@@ -95,7 +110,7 @@ class Controller:
         """Until a wake-up, a free place, or the poll interval (spread, so that many controllers do not poll as one)."""
         self._freed.clear()
         longest = self._hands.settings.poll_interval.total_seconds() * (0.75 + random.random() / 2)
-        waiters = [asyncio.create_task(self._freed.wait())]
+        waiters: list[asyncio.Task[Any]] = [asyncio.create_task(self._freed.wait())]
         if len(self._busy) < self._hands.settings.concurrency:
             waiters.append(asyncio.create_task(self._hands.store.wakeups().wait(longest)))
         try:
@@ -150,7 +165,18 @@ class Controller:
             now = self._hands.now()
             oldest = now - self._hands.settings.deleted_retention
             try:
-                await self._hands.store.transact(partial(controllers.keep_alive, controller_id=self.id, now=now))
+                await self._hands.store.transact(partial(self._say_alive, now=now))
                 await self._hands.store.transact(partial(convergence.purge_deleted, before=oldest))
+            except NotFound:  # somebody forgot a silent controller: this process was stopped, or the database restored
+                with suppress(WorldError):
+                    await self.register()
             except Exception:  # the next turn says it again
                 log.exception("keep-alive could not be written")
+
+    def _say_alive(self, tx: Transaction, now: datetime) -> None:
+        for registration in self._registrations.values():
+            controllers.keep_alive(tx, registration, now)
+
+    def _unregister(self, tx: Transaction) -> None:
+        for registration in self._registrations.values():
+            controllers.unregister(tx, registration)

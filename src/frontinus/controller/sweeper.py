@@ -1,7 +1,7 @@
 """Find what drifted: places and addresses that nobody wants, and amphorae whose places are gone.
 
 Ownership is proved by the drivers' naming, never guessed. An orphan is destroyed when two sweeps in a row have seen
-it, so that what is just being recorded is not taken for one. Next: store/sweep.py."""
+it, so that what is just being recorded is not taken for one. Next: store/inventory.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from frontinus.controller.act import Hands
 from frontinus.drivers.compute.interface import PlaceState
 from frontinus.model.errors import WorldError
 from frontinus.model.ids import AmphoraId, LoadBalancerId
-from frontinus.store import health, sweep
+from frontinus.store import health, inventory
 
 log = structlog.get_logger()
 
@@ -42,7 +42,7 @@ class Sweeper:
         # Outside first, rows second: what appears between the two has a row already, so it is no orphan.
         places = frozenset(await self._hands.compute.list_owned())
         addresses = frozenset(await self._hands.network.list_owned())
-        known = await self._hands.store.read(sweep.known)
+        known = await self._hands.store.read(inventory.known)
         await self._suspect_missing(known, places)
         orphans = places - known.amphorae.keys()
         for amphora_id in orphans & self._orphan_places:
@@ -55,7 +55,7 @@ class Sweeper:
             await self._hands.network.release_owned(load_balancer_id)
         self._orphan_addresses = stray
 
-    async def _suspect_missing(self, known: sweep.Known, places: frozenset[AmphoraId]) -> None:
+    async def _suspect_missing(self, known: inventory.Known, places: frozenset[AmphoraId]) -> None:
         """Compute says by name what is not there: no need to wait for the silence to be noticed, and no brake, since
         this is knowledge and not deafness."""
         missing = [

@@ -26,7 +26,7 @@ from frontinus.model.tree import (
 )
 
 _P = ProvisioningStatus
-_C = TypeVar("_C", Listener, Pool, Member, HealthMonitor, L7Policy, L7Rule)
+_C = TypeVar("_C", bound=TreeChild)
 
 
 def update_load_balancer(tree: LoadBalancerTree, changed: LoadBalancer, now: datetime) -> LoadBalancerTree:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from frontinus.model.enums import OperatingStatus, ProvisioningStatus
 from frontinus.model.heartbeat import Heartbeat, PoolReport
-from frontinus.model.tree import LoadBalancerTree, Member
+from frontinus.model.tree import LoadBalancerTree, Member, TreeObject
 
 _O = OperatingStatus
 
@@ -57,7 +57,10 @@ def changed_statuses(
     tree: LoadBalancerTree, observed: Mapping[str, OperatingStatus]
 ) -> dict[str, tuple[str, OperatingStatus]]:
     """Those of `observed` that differ from what the tree holds: id -> (kind, status)."""
-    known = {tree.load_balancer.id: tree.load_balancer, **{child.id: child for child in tree.children()}}
+    known: dict[str, TreeObject] = {
+        tree.load_balancer.id: tree.load_balancer,
+        **{child.id: child for child in tree.children()},
+    }
     return {
         object_id: (known[object_id].kind.value, status)
         for object_id, status in observed.items()

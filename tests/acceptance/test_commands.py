@@ -1,0 +1,69 @@
+"""The commands as an operator types them."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from pathlib import Path
+
+from tests.acceptance.support import COMMAND, Installation, processes
+
+
+def run(*arguments: str, timeout: float = 90) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def test_demo_shows_the_spread_and_leaves_nothing_behind() -> None:
+    before = {x.pid for x in processes()}
+    result = run("demo", "--once", "--requests", "120")
+    assert result.returncode == 0, result.stdout + result.stderr
+    for name in ("backend-1", "backend-2", "backend-3"):
+        assert name in result.stdout
+    assert "33%" in result.stdout
+    assert "Failed requests: 0" in result.stdout
+    left = [x for x in processes() if x.pid not in before and "frontinus" in x.command]
+    assert left == []
+
+
+def test_second_up_on_one_state_directory_is_refused(installation: Installation) -> None:
+    result = run("up", "--state-dir", str(installation.state_dir), "--port", "0")
+    assert result.returncode == 1
+    assert "another `frontinus up` runs" in result.stderr
+
+
+def test_port_in_use_is_said_at_start(tmp_path: Path) -> None:
+    with socket.socket() as thief:
+        thief.bind(("127.0.0.1", 0))
+        thief.listen()
+        port = thief.getsockname()[1]
+        result = run("up", "--state-dir", str(tmp_path / "state"), "--port", str(port), "--health-port", "0")
+    assert result.returncode == 1
+    assert f"port {port}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_listening_without_authentication_elsewhere_is_refused(tmp_path: Path) -> None:
+    result = run("up", "--state-dir", str(tmp_path / "state"), "--host", "0.0.0.0", "--port", "0")
+    assert result.returncode != 0
+    assert "loopback" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_wrong_settings_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "frontinus.toml"
+    file.write_text("[api]\nbind_prot = 1\n")
+    result = run("up", "--config", str(file), "--state-dir", str(tmp_path / "state"))
+    assert result.returncode == 2
+    assert "api.bind_prot" in result.stderr
+
+
+def test_config_check_prints_what_is_in_force(tmp_path: Path) -> None:
+    file = tmp_path / "frontinus.toml"
+    file.write_text("[controller]\nlease_duration = 7\n")
+    result = run("config", "check", "--config", str(file))
+    assert result.returncode == 0
+    assert "controller.lease_duration = 7 s" in result.stdout
+
+
+def test_down_of_nothing_is_done_already(tmp_path: Path) -> None:
+    assert run("down", "--state-dir", str(tmp_path / "absent")).returncode == 0

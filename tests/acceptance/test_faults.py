@@ -1,0 +1,102 @@
+"""What cannot be done is said on the object, with what to do, and heals when the cause goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.support import Api, Backend, Installation, free_port, serving, until
+
+
+def test_port_in_use_is_a_fault_that_heals_and_the_other_listeners_serve(api: Api, backends: list[Backend]) -> None:
+    free, taken = free_port(), free_port()
+    load_balancer = api.web_load_balancer(backends, free)
+    load_balancer_id, vip = load_balancer["id"], load_balancer["vip_address"]
+    serving(vip, free)
+    pool = load_balancer["pools"][0]["id"]
+    with socket.socket() as thief:
+        thief.bind((vip, taken))
+        thief.listen()
+        listener = api.create(
+            "listeners",
+            "listener",
+            loadbalancer_id=load_balancer_id,
+            protocol="HTTP",
+            protocol_port=taken,
+            default_pool_id=pool,
+        )
+        shown = until(
+            lambda: api.show(f"listeners/{listener['id']}", "listener")["fault"], 15, "the listener shows no fault"
+        )
+        assert shown["code"] == "bind-refused"
+        assert str(taken) in shown["message"]
+        assert "another program" in shown["message"]
+        assert api.show(f"listeners/{listener['id']}", "listener")["provisioning_status"] == "ERROR"
+        assert api.settled(load_balancer_id)["fault"]["code"] == "bind-refused"
+        serving(vip, free)
+    serving(vip, taken)
+    until(
+        lambda: api.show(f"listeners/{listener['id']}", "listener")["provisioning_status"] == "ACTIVE",
+        15,
+        "the listener does not heal",
+    )
+    assert api.load_balancer(load_balancer_id)["fault"] is None
+
+
+def test_missing_haproxy_is_a_fault_that_heals(tmp_path: Path, backends: list[Backend]) -> None:
+    """The installation's PATH holds everything but haproxy; then haproxy comes."""
+    haproxy = shutil.which("haproxy", path=os.environ["PATH"] + ":/usr/sbin")
+    assert haproxy, "haproxy is not installed: make setup"
+    lean = tmp_path / "bin"
+    lean.mkdir()
+    before = os.environ["PATH"]
+    os.environ["PATH"] = str(lean)
+    installation = Installation(tmp_path / "state")
+    try:
+        installation.start()
+        api = installation.api()
+        port = free_port()
+        load_balancer = api.web_load_balancer(backends, port)
+        fault = until(lambda: api.load_balancer(load_balancer["id"])["fault"], 15, "no fault is shown")
+        assert "haproxy" in fault["message"]
+        assert "apt-get install haproxy" in fault["message"]
+        assert fault["permanent"] is False
+        until(
+            lambda: api.load_balancer(load_balancer["id"])["provisioning_status"] == "ERROR",
+            20,
+            "a fault that lasts is not reported as ERROR",
+        )
+        (lean / "haproxy").symlink_to(haproxy)
+        serving(load_balancer["vip_address"], port, 40)
+        until(lambda: api.load_balancer(load_balancer["id"])["provisioning_status"] == "ACTIVE", 20, "it does not heal")
+        assert api.load_balancer(load_balancer["id"])["fault"] is None
+    finally:
+        os.environ["PATH"] = before
+        installation.remove()
+
+
+@pytest.mark.parametrize(
+    "attributes,status",
+    [
+        pytest.param({"vip_address": "10.1.2.3"}, 400, id="address outside the subnet"),
+        pytest.param({"vip_subnet_id": "4a3cfe37-0b7c-4b8e-9d4e-2f0d87a8f0f1"}, 400, id="unknown subnet"),
+        pytest.param({"vip_subnet_id": "not-a-uuid"}, 400, id="malformed UUID"),
+        pytest.param({"colour": "blue"}, 400, id="unknown attribute"),
+        pytest.param({"name": "x" * 256}, 400, id="too long"),
+        pytest.param({"provider": "nobody"}, 400, id="unknown provider"),
+    ],
+)
+def test_refused_creates_change_nothing(installation: Installation, attributes: dict[str, str], status: int) -> None:
+    api = installation.api()
+    body = {"loadbalancer": {"vip_subnet_id": api.subnet_id(), **attributes}}
+    answered, error = api.call("POST", "/v2/lbaas/loadbalancers", body)
+    assert answered == status, error
+    assert error["faultcode"] == "Client"
+    assert error["faultstring"]
+    assert api.show("loadbalancers", "loadbalancers") == []
+    vips = installation.state_dir / "network" / "vips"
+    assert not vips.exists() or list(vips.iterdir()) == []
