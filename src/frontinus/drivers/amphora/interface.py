@@ -38,7 +38,8 @@ class Rendered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """How an amphora got to a rendered configuration: unchanged, start, runtime or reload. `took_ms` is the agent's."""
+    """How an amphora got to a rendered configuration: unchanged, start, runtime, reload, or stop when nothing shall
+    listen. `took_ms` is the agent's."""
 
     digest: str
     action: str

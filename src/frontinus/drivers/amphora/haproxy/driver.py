@@ -23,7 +23,7 @@ from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered
 from frontinus.model.boot import BootFiles
 from frontinus.model.capabilities import Capabilities
-from frontinus.model.errors import Incompatible, Retry
+from frontinus.model.errors import Incompatible, Invalid, Retry
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId
 from frontinus.model.tree import Amphora, LoadBalancerTree
@@ -40,18 +40,21 @@ class HaproxyDriver(AmphoraDriver):
 
     Immutable: settings, authority. Owned by the loop: what is remembered of each amphora, and its lock."""
 
+    Settings: ClassVar[type[HaproxySettings]] = HaproxySettings
     name: ClassVar[str] = "haproxy"
     version: ClassVar[str] = "0.1.0"
     amphora_versions: ClassVar[str] = ">=0.1,<1"
     capabilities: ClassVar[Capabilities] = CAPABILITIES
 
     def __init__(self, settings: HaproxySettings, *, clock: Clock = utc_now) -> None:
-        """Opens the authority, making it on first use. Raises OSError, ValueError when that cannot be done."""
-        if settings.accept_plain and not settings.plain_heartbeat_key:
-            raise ValueError("accept_plain needs plain_heartbeat_key: without a key anybody could report anything")
+        """Opens the authority, making it on first use. Raises Invalid naming the setting that cannot be."""
+        settings.check()
         self._settings = settings
         self._clock = clock
-        self._authority = Authority.open(settings.authority, clock)
+        try:
+            self._authority = Authority.open(settings.authority_directory, clock)
+        except (OSError, ValueError) as error:
+            raise Invalid("authority", f"cannot be used: {error}") from error
         self._client = AgentClient(
             ClientSettings(
                 port=settings.agent_port,

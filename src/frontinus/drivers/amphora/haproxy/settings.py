@@ -6,17 +6,23 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from frontinus.model.errors import Invalid
+
 
 @dataclass(frozen=True, kw_only=True)
 class HaproxySettings:
-    """Every field but `authority` has a default that serves a single machine.
+    """[driver_options.haproxy] in the configuration file. Every default serves a single machine.
 
     Fields that show in the rendered text (marked *text*) change every digest: the next converge of each load balancer
     pushes a reload."""
 
-    authority: Path
-    """Directory of the certificate authority and the heartbeat master key. Made on first use. All controllers of one
-    installation need the same content: whoever has it may command the amphorae."""
+    state_dir: Path
+    """The installation's state directory; used for what `authority` does not name."""
+
+    authority: Path | None = None
+    """Directory of the certificate authority and the heartbeat master key; None: `authority` in the state directory.
+    Made on first use. All controllers of one installation need the same content: whoever has it may command the
+    amphorae."""
 
     agent_port: int = 9443
     """TCP port of the agent on an amphora's management address; Octavia's."""
@@ -85,3 +91,22 @@ class HaproxySettings:
 
     max_old_workers: int = 10
     """*text* Reloads that an old worker may outlive; older ones are ended with their connections."""
+
+    @property
+    def authority_directory(self) -> Path:
+        return self.state_dir / "authority" if self.authority is None else self.authority
+
+    def check(self) -> None:
+        """Raises Invalid naming the setting that cannot be."""
+        if self.accept_plain and not self.plain_heartbeat_key:
+            raise Invalid("plain_heartbeat_key", "accept_plain needs a key: without one anybody could report anything")
+        for name in ("threads", "max_connections", "max_old_workers", "parallel_requests", "remembered_texts"):
+            if getattr(self, name) < 1:
+                raise Invalid(name, "must be at least 1")
+        if not 0 < self.agent_port < 65_536:
+            raise Invalid("agent_port", "must be a port number")
+        for name in ("heartbeat_interval", "server_certificate_validity", "connect_timeout", "apply_timeout"):
+            if getattr(self, name) <= timedelta(0):
+                raise Invalid(name, "must be more than nothing")
+        if self.hard_stop_after < timedelta(seconds=1):
+            raise Invalid("hard_stop_after", "must be at least a second")
