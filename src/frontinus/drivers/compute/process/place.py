@@ -1,0 +1,152 @@
+"""The directory of an amphora: <state_dir>/amphorae/<amphora id>/, for its owner's eyes only.
+
+Laid down file by file, each whole or not at all; a crash leaves a directory that the next build finishes. A lock on
+the directory itself keeps two builders (or a builder and a destroyer) apart, also in different processes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from frontinus.drivers.compute.process.processes import Process
+from frontinus.model.boot import BootFiles
+from frontinus.model.errors import Bug
+from frontinus.model.ids import AmphoraId
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+LOG_KEPT = 256 * 1024
+"""Bytes of an agent's log that survive a trim."""
+LOG_LIMIT = 4 * LOG_KEPT
+"""Bytes at which a log is trimmed. It can be longer between two looks at its amphora."""
+
+
+class PlaceDirectory:
+    """Paths and files of one amphora. Knows nothing of processes but what the pid file says."""
+
+    def __init__(self, amphorae: Path, amphora_id: AmphoraId) -> None:
+        if not _UUID.fullmatch(amphora_id):
+            # It becomes a path, and destroying removes that path with all below it.
+            raise Bug(f"amphora id {amphora_id!r} is not a UUID in lower case")
+        self.path = amphorae / amphora_id
+        self.config = self.path / "agent.conf"
+        self.log = self.path / "agent.log"
+        self._pid_file = self.path / "agent.pid"
+
+    def exists(self) -> bool:
+        return self.path.is_dir()
+
+    @contextmanager
+    def locked(self, *, create: bool) -> Iterator[bool]:
+        """Hold the directory alone; gives whether it was made just now. Without `create` a missing directory is
+        nothing to hold, and the body runs without a lock. Blocks while another holds it."""
+        while True:
+            made = False
+            if create:
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                try:
+                    self.path.mkdir(mode=0o700)
+                    made = True
+                except FileExistsError:
+                    pass
+            try:
+                handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            except FileNotFoundError:
+                if create:
+                    continue  # destroyed between the two lines
+                yield False
+                return
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                if self._is_still(handle):
+                    yield made
+                    return
+            finally:
+                os.close(handle)
+
+    def _is_still(self, handle: int) -> bool:
+        """Whether the directory that is held is the one under this name: it may have been removed while we waited."""
+        try:
+            return os.path.samestat(os.fstat(handle), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def lay_down(self, boot: BootFiles) -> None:
+        """Write the boot files. Raises Bug for a path that leads out of the place."""
+        for relative, content in boot.files.items():
+            pure = PurePosixPath(relative)
+            if pure.is_absolute() or ".." in pure.parts or not pure.parts:
+                raise Bug(f"boot file {relative!r} does not lie inside its place")
+            target = self.path / pure
+            if len(pure.parts) > 1:
+                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            text = content.replace(b"{place}", os.fsencode(self.path)) if pure.suffix == ".conf" else content
+            _write(target, text)
+
+    def read_agent(self) -> Process | None:
+        """The process that was last started as agent, as far as that was written down."""
+        try:
+            pid, started = self._pid_file.read_text().split()
+            return Process(int(pid), int(started))
+        except (OSError, ValueError):  # none yet, or not ours
+            return None
+
+    def write_agent(self, agent: Process) -> None:
+        _write(self._pid_file, f"{agent.pid} {agent.started}\n".encode())
+
+    def pids_written_inside(self) -> Iterator[int]:
+        """What the pid files of the agent's services claim: hints, to be proved. Two levels deep, as the agent's files
+        are."""
+        for pattern in ("*/*.pid", "*/*/*.pid"):
+            for path in self.path.glob(pattern):
+                try:
+                    yield int(path.read_text().split()[0])
+                except (OSError, ValueError, IndexError):
+                    continue
+
+    def trim_log(self) -> None:
+        """Keep the end of a log that has grown too long. A line that is written meanwhile can be lost."""
+        try:
+            if self.log.stat().st_size <= LOG_LIMIT:
+                return
+            with self.log.open("r+b") as log:
+                log.seek(-LOG_KEPT, os.SEEK_END)
+                kept = log.read()
+                # In place, because the agent holds this file open for appending.
+                log.seek(0)
+                log.truncate()
+                log.write(kept[kept.find(b"\n") + 1 :])
+        except FileNotFoundError:
+            return
+
+    def remove(self) -> None:
+        """Take the directory away with all in it. Nothing may run in it any more."""
+        try:
+            shutil.rmtree(self.path)
+        except FileNotFoundError:
+            return
+
+
+def amphorae_in(amphorae: Path) -> tuple[AmphoraId, ...]:
+    """The amphorae that have a directory, finished or not."""
+    try:
+        return tuple(AmphoraId(entry.name) for entry in os.scandir(amphorae) if _UUID.fullmatch(entry.name))
+    except FileNotFoundError:
+        return ()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Private, and whole or not at all. Not flushed to the disk: after a power cut the place is built again."""
+    scratch = path.with_name(f".{path.name}.new")
+    handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        scratch.replace(path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
