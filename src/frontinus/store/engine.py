@@ -18,7 +18,8 @@ from weakref import WeakSet
 
 from sqlalchemy import NullPool, create_engine, event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from frontinus.model.errors import Bug, Invalid, Retry
 from frontinus.store.migrations import upgrade_to_head
@@ -67,10 +68,12 @@ class Wakeups:
 class Transaction:
     """One transaction under way. Opaque outside store/, except `wake`."""
 
-    __slots__ = ("_connection", "_dialect", "_writable", "woken")
+    __slots__ = ("_cursor", "_dialect", "_writable", "woken")
 
     def __init__(self, connection: Connection, *, writable: bool) -> None:
-        self._connection = connection
+        # The driver's own cursor: texts are compiled already (statement.py) and rows are mapped by position (rows.py),
+        # so what SQLAlchemy does around each execution would be more than half of the cost of a read.
+        self._cursor: DBAPICursor = connection.connection.cursor()
         self._dialect = connection.dialect
         self._writable = writable
         self.woken = False
@@ -81,14 +84,8 @@ class Transaction:
 
     def rows(self, statement: Statement, parameters: Mapping[str, Value]) -> list[Row]:
         """All rows of a select, as plain tuples."""
-        text, values = statement.bind(self._dialect, parameters)
-        cursor = self._connection.exec_driver_sql(text, values).cursor
-        if cursor is None:
-            raise Bug(f"not a select: {text}")
-        # Straight from the driver: rows.py maps positions, so SQLAlchemy's row objects would only cost.
-        found: list[Row] = list(cursor.fetchall())
-        cursor.close()
-        return found
+        self._cursor.execute(*statement.bind(self._dialect, parameters))
+        return self._cursor.fetchall()  # type: ignore[return-value]  # drivers give tuples
 
     def row(self, statement: Statement, parameters: Mapping[str, Value]) -> Row | None:
         """The first row of a select, if there is one."""
@@ -98,15 +95,15 @@ class Transaction:
     def run(self, statement: Statement, parameters: Mapping[str, Value]) -> int:
         """Execute a write; how many rows it matched."""
         self._require_writable()
-        text, values = statement.bind(self._dialect, parameters)
-        return self._connection.exec_driver_sql(text, values).rowcount
+        self._cursor.execute(*statement.bind(self._dialect, parameters))
+        return self._cursor.rowcount
 
     def run_many(self, statement: Statement, parameters: Iterable[Mapping[str, Value]]) -> None:
         """Execute a write once per set of parameters. Nothing is executed for none."""
         self._require_writable()
         batch = [statement.bind(self._dialect, each) for each in parameters]
         if batch:
-            self._connection.exec_driver_sql(batch[0][0], [values for _, values in batch])
+            self._cursor.executemany(batch[0][0], [values for _, values in batch])
 
     def insert(self, statement: Statement, columns: tuple[str, ...], rows: list[tuple[Value, ...]]) -> None:
         """Insert rows whose values stand in the order of `columns`. Nothing is executed for none."""
@@ -116,7 +113,11 @@ class Transaction:
         text, order = statement.order(self._dialect)
         if order != columns:
             raise Bug(f"the insert takes {order}, not {columns}")
-        self._connection.exec_driver_sql(text, rows)
+        self._cursor.executemany(text, rows)
+
+    def close(self) -> None:
+        """No statement after this one."""
+        self._cursor.close()
 
     def _require_writable(self) -> None:
         if not self._writable:
@@ -201,7 +202,7 @@ class Store:
         while True:
             try:
                 return self._once(work, writable=writable)
-            except DBAPIError as error:
+            except (DBAPIError, sqlite3.Error) as error:
                 if not _is_contention(error) or attempts >= LOCK_ATTEMPTS:
                     raise _translated(error) from error
             attempts += 1
@@ -211,9 +212,12 @@ class Store:
     def _once(self, work: Callable[[Transaction], T], *, writable: bool) -> T:
         with self._lock:
             connection = self._connection()
-            transaction = Transaction(connection, writable=writable)
             with _begin(connection, immediate=writable):
-                result = work(transaction)
+                transaction = Transaction(connection, writable=writable)
+                try:
+                    result = work(transaction)
+                finally:
+                    transaction.close()
         if transaction.woken:
             for listener in tuple(self._listeners):
                 listener.wake()
@@ -264,20 +268,27 @@ def _is_in_memory(url: URL) -> bool:
     return url.database in (None, "", ":memory:")
 
 
-def _is_contention(error: DBAPIError) -> bool:
+def _is_contention(error: DBAPIError | sqlite3.Error) -> bool:
     """Whether another process was merely in the way."""
-    code = getattr(error.orig, "sqlite_errorcode", None)
+    code = getattr(_cause(error), "sqlite_errorcode", None)
     # The low byte is the primary result code: https://sqlite.org/rescode.html
     return isinstance(code, int) and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _translated(error: DBAPIError) -> Retry | Bug:
-    if isinstance(error, IntegrityError) or not isinstance(error.orig, sqlite3.OperationalError):
-        return Bug(f"the database refused what was written: {error.orig}")
+def _cause(error: DBAPIError | sqlite3.Error) -> BaseException | None:
+    """What the driver raised, without SQLAlchemy's wrapping."""
+    return error.orig if isinstance(error, DBAPIError) else error
+
+
+def _translated(error: DBAPIError | sqlite3.Error) -> Retry | Bug:
+    cause = _cause(error)
     if _is_contention(error):
         return Retry("another process holds the database; look for a long-running one", after=1.0, code="database_busy")
-    return Retry(
-        f"the database cannot be used ({error.orig}); look at its file, its directory and the free space",
-        after=5.0,
-        code="database_unavailable",
-    )
+    # A damaged or foreign file is a bare DatabaseError; its other children mean that we wrote something wrong.
+    if isinstance(cause, sqlite3.OperationalError) or type(cause) is sqlite3.DatabaseError:
+        return Retry(
+            f"the database cannot be used ({cause}); look at its file, its directory and the free space",
+            after=5.0,
+            code="database_unavailable",
+        )
+    return Bug(f"the database refused what was written: {cause}")
