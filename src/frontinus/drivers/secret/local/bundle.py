@@ -1,0 +1,90 @@
+"""From what people have, PEM or PKCS#12, to a checked certificate. Pure.
+
+A bundle holds one private key, the certificate that belongs to it, and any intermediates, in any order: which one is
+the leaf is found by the key. Errors are Invalid and say what to bring instead."""
+
+from __future__ import annotations
+
+import re
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
+
+from frontinus.drivers.secret.interface import Certificate
+from frontinus.model.errors import Invalid
+
+FIELD = "secret"
+_KEY_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.+?-----END \1-----", re.DOTALL)
+_Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+
+def parse_bundle(content: bytes, password: str | None = None) -> Certificate:
+    """The certificate in a PEM text or a PKCS#12 file. Raises Invalid."""
+    secret = None if password is None else password.encode()
+    if b"-----BEGIN " in content:
+        return _parse_pem(content, secret)
+    return _parse_pkcs12(content, secret)
+
+
+def _parse_pem(content: bytes, password: bytes | None) -> Certificate:
+    blocks = [match.group(0) for match in _KEY_BLOCK.finditer(content)]
+    if not blocks:
+        raise Invalid(FIELD, "the PEM text holds no private key; append the key to the certificate")
+    if len(blocks) > 1:
+        raise Invalid(FIELD, "the PEM text holds more than one private key; keep the certificate's")
+    try:
+        key = serialization.load_pem_private_key(blocks[0], password)
+    except TypeError as error:
+        need = "is encrypted: give its password" if password is None else "is not encrypted: give no password"
+        raise Invalid(FIELD, f"the private key {need}") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise Invalid(FIELD, "the private key cannot be read; is the password right?") from error
+    if b"-----BEGIN CERTIFICATE-----" not in content:
+        raise Invalid(FIELD, "the PEM text holds no certificate")
+    try:
+        certificates = x509.load_pem_x509_certificates(content)
+    except ValueError as error:
+        raise Invalid(FIELD, "a certificate in the PEM text cannot be read") from error
+    return _assemble(key, certificates)
+
+
+def _parse_pkcs12(content: bytes, password: bytes | None) -> Certificate:
+    try:
+        key, leaf, others = pkcs12.load_key_and_certificates(content, password)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise Invalid(FIELD, "this is neither PEM nor a PKCS#12 file that the password opens") from error
+    if key is None or leaf is None:
+        raise Invalid(FIELD, "the PKCS#12 file lacks the private key or the certificate that belongs to it")
+    return _assemble(key, [leaf, *others])
+
+
+def _assemble(key: object, certificates: list[x509.Certificate]) -> Certificate:
+    if not isinstance(key, _Key):
+        raise Invalid(FIELD, "the private key must be RSA, elliptic-curve or Ed25519")
+    own = _public(key.public_key())
+    leaves = [certificate for certificate in certificates if _public_of(certificate) == own]
+    if not leaves:
+        raise Invalid(FIELD, "the private key belongs to none of the certificates")
+    leaf = leaves[0]
+    return Certificate(
+        certificate=leaf.public_bytes(serialization.Encoding.PEM),
+        private_key=key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ),
+        intermediates=tuple(x.public_bytes(serialization.Encoding.PEM) for x in certificates if x != leaf),
+    )
+
+
+def _public_of(certificate: x509.Certificate) -> bytes | None:
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):  # an intermediate of a kind that we cannot read is still carried
+        return None
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def _public(key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey) -> bytes:
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)

@@ -1,0 +1,201 @@
+"""Certificates in files of this installation, encrypted at rest, behind references as `local:<uuid>`.
+
+AES-256-GCM under one key file; the secret's id is authenticated with it, so that files cannot be exchanged. Whoever
+reads the key file and the directory reads the secrets: it keeps them out of backups of one without the other, and out
+of everything that only lists files. Never logs content."""
+
+from __future__ import annotations
+
+import builtins
+import fcntl
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import ClassVar
+from uuid import UUID, uuid4
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from frontinus.drivers.secret.interface import Certificate, SecretDriver
+from frontinus.drivers.secret.local.bundle import FIELD, parse_bundle
+from frontinus.model.errors import Invalid, Retry
+from frontinus.model.ids import ProjectId
+
+PREFIX = "local:"
+LARGEST_BUNDLE = 1024 * 1024
+"""Bytes. A certificate with a long chain is some 20 kB."""
+
+_NONCE = 12
+_KEY_FILE = "key"
+_SUFFIX = ".secret"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSecretsSettings:
+    """[driver_options.local] in the configuration file."""
+
+    state_dir: Path
+    """The installation's state directory; used for what `directory` does not name."""
+
+    directory: Path | None = None
+    """Where the secrets and their key file are; None: `secrets` in the state directory. Made on first use."""
+
+    @property
+    def secrets_directory(self) -> Path:
+        return self.state_dir / "secrets" if self.directory is None else self.directory
+
+
+class StoredSecret(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be told of a secret: never its content."""
+
+    reference: str
+    project_id: ProjectId
+    name: str
+    created_at: datetime
+
+
+class _Record(msgspec.Struct, frozen=True):
+    project_id: str
+    name: str
+    created_at: datetime
+    certificate: bytes
+    private_key: bytes
+    intermediates: tuple[bytes, ...]
+
+
+class LocalSecrets(SecretDriver):
+    """Any number of processes may use one directory."""
+
+    Settings: ClassVar[type[LocalSecretsSettings]] = LocalSecretsSettings
+    name: ClassVar[str] = "local"
+
+    def __init__(self, settings: LocalSecretsSettings, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)):
+        """Opens the directory, making it and its key on first use. Raises Invalid when that cannot be done."""
+        self._directory = settings.secrets_directory
+        self._clock = clock
+        try:
+            self._cipher = AESGCM(_open_key(self._directory))
+        except (OSError, ValueError) as error:
+            raise Invalid("directory", f"{self._directory} cannot hold secrets: {error}") from error
+
+    async def certificate(self, reference: str, project_id: ProjectId) -> Certificate:
+        path = self._path(reference)
+        record = None if path is None else self._read(path)
+        if record is None or record.project_id != project_id:
+            # One answer for both: whether another project has such a secret is not told.
+            raise Invalid(reference, "this project has no such secret; store it first")
+        return Certificate(
+            certificate=record.certificate, private_key=record.private_key, intermediates=record.intermediates
+        )
+
+    def put(self, content: bytes, project_id: ProjectId, *, name: str = "", password: str | None = None) -> str:
+        """Keep a certificate with its key, from PEM or PKCS#12; its reference. Raises Invalid for what does not parse
+        or does not fit together; then nothing is kept."""
+        if len(content) > LARGEST_BUNDLE:
+            raise Invalid(FIELD, f"is larger than {LARGEST_BUNDLE} bytes")
+        certificate = parse_bundle(content, password)
+        record = _Record(
+            project_id=project_id,
+            name=name,
+            created_at=self._clock(),
+            certificate=certificate.certificate,
+            private_key=certificate.private_key,
+            intermediates=certificate.intermediates,
+        )
+        secret_id = str(uuid4())
+        nonce = secrets.token_bytes(_NONCE)
+        sealed = nonce + self._cipher.encrypt(nonce, msgspec.json.encode(record), secret_id.encode())
+        _write(self._directory / f"{secret_id}{_SUFFIX}", sealed)
+        return f"{PREFIX}{secret_id}"
+
+    def list(self, project_id: ProjectId) -> tuple[StoredSecret, ...]:
+        """The project's secrets, oldest first. One that is damaged is nobody's, since its owner cannot be read."""
+        found: builtins.list[StoredSecret] = []
+        for path in self._directory.glob(f"*{_SUFFIX}"):
+            reference = f"{PREFIX}{path.stem}"
+            try:
+                record = self._read(path)
+            except Invalid:
+                continue
+            if record is not None and record.project_id == project_id:
+                found.append(
+                    StoredSecret(
+                        reference=reference, project_id=project_id, name=record.name, created_at=record.created_at
+                    )
+                )
+        return tuple(sorted(found, key=lambda secret: (secret.created_at, secret.reference)))
+
+    def delete(self, reference: str, project_id: ProjectId) -> None:
+        """Forget a secret. An unknown one, or another project's, is left as it is: Invalid."""
+        path = self._path(reference)
+        record = None if path is None else self._read(path)
+        if path is None or record is None or record.project_id != project_id:
+            raise Invalid(reference, "this project has no such secret")
+        path.unlink(missing_ok=True)
+
+    def _path(self, reference: str) -> Path | None:
+        text = reference.removeprefix(PREFIX)
+        try:
+            secret_id = str(UUID(text))
+        except ValueError:
+            return None
+        # Only the canonical spelling: one secret has one reference.
+        return self._directory / f"{secret_id}{_SUFFIX}" if f"{PREFIX}{secret_id}" == reference else None
+
+    def _read(self, path: Path) -> _Record | None:
+        try:
+            sealed = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Retry(f"the secret store cannot be read: {error.strerror}", after=5, code="secret-store") from error
+        try:
+            text = self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], path.stem.encode())
+            return msgspec.json.decode(text, type=_Record)
+        except (InvalidTag, ValueError, msgspec.DecodeError) as error:
+            reference = f"{PREFIX}{path.stem}"
+            raise Invalid(reference, "is damaged, or was sealed with another key file; store it anew") from error
+
+
+def _open_key(directory: Path) -> bytes:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    path = directory / _KEY_FILE
+    with _locked(directory):
+        if not path.exists():
+            _write(path, AESGCM.generate_key(256))
+    key = path.read_bytes()
+    if len(key) != 32:
+        raise ValueError(f"{path} is not a key of 32 bytes")
+    return key
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """The file appears whole, with mode 0600."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:  # also when interrupted: nothing half-written is left beside the real file
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,16 @@
+"""A secret driver that has no secrets: for installations without TLS, and a vendor's start."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from frontinus.drivers.secret.interface import Certificate, SecretDriver
+from frontinus.model.errors import Invalid
+from frontinus.model.ids import ProjectId
+
+
+class NoopSecrets(SecretDriver):
+    name: ClassVar[str] = "noop"
+
+    async def certificate(self, reference: str, project_id: ProjectId) -> Certificate:
+        raise Invalid(reference, "this installation keeps no secrets: its secret driver is noop")
