@@ -1,0 +1,70 @@
+"""An amphora driver without amphorae: whatever it is asked to apply has been applied already.
+
+For the start of a driver of your own, and to measure the API and the controller alone. Keeps nothing, sends nothing and
+hears nothing: the statuses that heartbeats would bring stay as they are."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from hashlib import sha256
+from typing import ClassVar
+
+from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered
+from frontinus.model.boot import BootFiles
+from frontinus.model.capabilities import FEATURES, Capabilities
+from frontinus.model.enums import (
+    HealthMonitorType,
+    LbAlgorithm,
+    ListenerProtocol,
+    PoolProtocol,
+    SessionPersistenceType,
+    Topology,
+)
+from frontinus.model.heartbeat import Heartbeat
+from frontinus.model.ids import AmphoraId
+from frontinus.model.tree import Amphora, LoadBalancerTree
+
+
+class NoopAmphoraDriver(AmphoraDriver):
+    """See drivers/amphora/interface.py. Does nothing, successfully."""
+
+    name: ClassVar[str] = "noop"
+    version: ClassVar[str] = "0.1.0"
+    amphora_versions: ClassVar[str] = ">=0"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        topologies=frozenset(Topology),
+        listener_protocols=frozenset(ListenerProtocol),
+        pool_protocols=frozenset(PoolProtocol),
+        lb_algorithms=frozenset(LbAlgorithm),
+        health_monitor_types=frozenset(HealthMonitorType),
+        session_persistence_types=frozenset(SessionPersistenceType),
+        features=frozenset(FEATURES),
+    )
+
+    def render(self, tree: LoadBalancerTree, amphora: Amphora) -> Rendered:
+        # One line per object and the edit that last touched it: differs after every edit, as a real one would.
+        wanted = tree.wanted()
+        lines = sorted(f"{child.kind} {child.id} {child.changed_generation}" for child in wanted.children())
+        text = "\n".join((f"{amphora.role} {wanted.load_balancer.vip.address}", *lines))
+        return Rendered(text=text, digest=sha256(text.encode()).hexdigest())
+
+    def boot_files(self, amphora_id: AmphoraId, management_address: str) -> BootFiles:
+        return BootFiles(files={})
+
+    async def apply(self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
+        return Applied(digest=rendered.digest, action="unchanged")
+
+    async def info(self, amphora: Amphora, tree: LoadBalancerTree) -> AmphoraInfo:
+        return AmphoraInfo(
+            agent_version=self.version,
+            balancer_version="none",
+            extension=None,
+            running=True,
+            digest=self.render(tree, amphora).digest,
+        )
+
+    async def retire(self, amphora: Amphora, tree: LoadBalancerTree) -> None:
+        return
+
+    def decode(self, datagram: bytes, now: datetime) -> Heartbeat:
+        raise Refused("no amphora of this driver sends heartbeats")
