@@ -22,11 +22,10 @@ from frontinus.controller.steps import (
     CondemnAmphora,
     DestroyAmphora,
     DismissSuspicion,
+    ForgetLoadBalancer,
     LookAgain,
     RecordAmphora,
-    RecordDeleted,
     RecordSettled,
-    ReleaseVip,
     Step,
 )
 from frontinus.drivers.amphora.interface import AmphoraDriver, Rendered
@@ -94,13 +93,11 @@ async def act(step: Step, situation: Situation, hands: Hands) -> None:
             await _update(situation.amphora(step.amphora_id), situation, hands, status=AmphoraStatus.PENDING_DELETE)
         case DestroyAmphora():
             await _destroy(situation.amphora(step.amphora_id), situation, hands)
-        case ReleaseVip():
-            load_balancer = situation.tree.load_balancer
+        case ForgetLoadBalancer():
+            load_balancer, now = situation.tree.load_balancer, hands.now()
             await hands.network.release_vip(
                 load_balancer.id, load_balancer.vip, port_owned=load_balancer.vip_port_owned
             )
-        case RecordDeleted():
-            now = hands.now()
             await hands.store.transact(lambda tx: convergence.record_deleted(tx, situation.lease, now))
         case RecordSettled():
             now = hands.now()

@@ -22,11 +22,10 @@ from frontinus.controller.steps import (
     CondemnAmphora,
     DestroyAmphora,
     DismissSuspicion,
+    ForgetLoadBalancer,
     LookAgain,
     RecordAmphora,
-    RecordDeleted,
     RecordSettled,
-    ReleaseVip,
     Step,
 )
 from frontinus.drivers.compute.interface import Place, PlaceState
@@ -111,7 +110,7 @@ def _plan_deletion(tree: LoadBalancerTree) -> tuple[Step, ...]:
     steps: list[Step] = []
     for amphora in tree.amphorae:
         steps += _removal(amphora)
-    return (*steps, ReleaseVip(), RecordDeleted())
+    return (*steps, ForgetLoadBalancer())
 
 
 def _plan_presence(
@@ -162,6 +161,8 @@ def _plan_presence(
             AwaitAgent(amphora_id),
         ]
         pushes.append(ApplyConfiguration(amphora_id))
+    # A generation that is under way already ends in a receipt of its own.
+    replacing &= load_balancer.applied_generation == load_balancer.generation
     # The dead go before their replacement comes: whatever is left of them may still hold the address.
     steps = [*([BeginReplacement()] if replacing else []), *removals, *arrivals, *dict.fromkeys(pushes)]
     if waiting:

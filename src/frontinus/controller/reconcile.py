@@ -20,7 +20,7 @@ from frontinus.controller.plan import Sighting, needs_look, plan
 from frontinus.controller.steps import (
     PHASE_OF_STEP,
     ApplyConfiguration,
-    RecordDeleted,
+    ForgetLoadBalancer,
     RecordSettled,
     Step,
 )
@@ -28,6 +28,7 @@ from frontinus.drivers.amphora.interface import Rendered
 from frontinus.model.enums import FaultPhase, Kind
 from frontinus.model.errors import (
     BindRefused,
+    Bug,
     CallerError,
     Gone,
     Incompatible,
@@ -57,11 +58,14 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
     """Converge the leased load balancer. Raises LeaseLost when another controller took over; nothing else: what goes
     wrong is a fault on the load balancer, with a time for the next try."""
     left_out: dict[str, Fault] = {}
+    settled = False
+    tree: LoadBalancerTree | None = None
+    step: Step | None = None
     for _ in range(MAX_ROUNDS):
         tree = await hands.store.read(lambda tx: trees.read_tree(tx, lease.load_balancer_id))
         if tree is None:
-            return
-        step: Step | None = None
+            return  # deleted for good, by whoever held the lease before
+        step = None
         try:
             sightings = await _look(tree, hands)
             carried = tree.wanted().without_listeners(frozenset(left_out))
@@ -75,9 +79,10 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
                 _fresh_ids(),
                 partial=bool(left_out),
             )
-            if not steps:
+            if not steps and settled:
                 return
-            step = steps[0]
+            # Nothing to do for a load balancer that was due is an outcome too: recorded, it is due no more.
+            step = steps[0] if steps else RecordSettled(tree.load_balancer.generation)
             await act(step, Situation(lease, tree, carried, rendered, left_out), hands)
         except LeaseLost:
             raise
@@ -89,16 +94,20 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
                 continue
             await _record_fault(error, step, lease, tree, hands)
             return
-        if isinstance(step, RecordSettled | RecordDeleted):
+        if isinstance(step, RecordSettled | ForgetLoadBalancer):
             log.info(
                 "load balancer settled" if isinstance(step, RecordSettled) else "load balancer deleted",
                 load_balancer_id=tree.id,
                 generation=tree.load_balancer.generation,
                 left_out=len(left_out),
             )
-            if isinstance(step, RecordDeleted) or left_out:
+            if isinstance(step, ForgetLoadBalancer) or left_out:
                 return
-    log.error("a plan does not end", load_balancer_id=lease.load_balancer_id, rounds=MAX_ROUNDS)
+            settled = True
+        else:
+            settled = False
+    if tree is not None:
+        await _record_fault(Bug(f"the plan does not end: {step!r} after {MAX_ROUNDS} rounds"), step, lease, tree, hands)
 
 
 def _fresh_ids() -> Iterator[AmphoraId]:

@@ -61,12 +61,8 @@ class DestroyAmphora(msgspec.Struct, frozen=True):
     amphora_id: AmphoraId
 
 
-class ReleaseVip(msgspec.Struct, frozen=True):
-    """Give the address back to the network."""
-
-
-class RecordDeleted(msgspec.Struct, frozen=True):
-    """Nothing of the load balancer is left outside: write it."""
+class ForgetLoadBalancer(msgspec.Struct, frozen=True):
+    """Give the address back to the network, and write that nothing is left outside."""
 
 
 class RecordSettled(msgspec.Struct, frozen=True):
@@ -90,8 +86,7 @@ Step: TypeAlias = (
     | DismissSuspicion
     | CondemnAmphora
     | DestroyAmphora
-    | ReleaseVip
-    | RecordDeleted
+    | ForgetLoadBalancer
     | RecordSettled
     | LookAgain
 )
@@ -105,8 +100,7 @@ PHASE_OF_STEP: dict[type[Step], FaultPhase] = {
     DismissSuspicion: FaultPhase.INTERNAL,
     CondemnAmphora: FaultPhase.INTERNAL,
     DestroyAmphora: FaultPhase.RETIRE,
-    ReleaseVip: FaultPhase.NETWORK,
-    RecordDeleted: FaultPhase.INTERNAL,
+    ForgetLoadBalancer: FaultPhase.NETWORK,
     RecordSettled: FaultPhase.INTERNAL,
     LookAgain: FaultPhase.INTERNAL,
 }

@@ -18,11 +18,10 @@ from frontinus.controller.steps import (
     CondemnAmphora,
     DestroyAmphora,
     DismissSuspicion,
+    ForgetLoadBalancer,
     LookAgain,
     RecordAmphora,
-    RecordDeleted,
     RecordSettled,
-    ReleaseVip,
     Step,
 )
 from frontinus.drivers.compute.interface import Place, PlaceState
@@ -228,7 +227,7 @@ SETTLE = RecordSettled(2)
             LoadBalancerTree(load_balancer=load_balancer(delete_requested=True), amphorae=(amphora(),)),
             None,
             WANTED,
-            (CondemnAmphora(OLD), DestroyAmphora(OLD), ReleaseVip(), RecordDeleted()),
+            (CondemnAmphora(OLD), DestroyAmphora(OLD), ForgetLoadBalancer()),
             id="deletion: the amphora goes before its address is given back",
         ),
         pytest.param(

@@ -1,0 +1,340 @@
+"""Stop the controller at every moment, lose each reply, fail each call: the end is reached and nothing leaks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from frontinus.model.edits import apply
+from frontinus.model.errors import LeaseLost, Rejected, Retry
+from frontinus.model.ids import LoadBalancerId, PoolId
+from frontinus.store import convergence, leases
+from frontinus.testing.faults import Killed, When
+
+from tests.integration.controller.world import SETTINGS, World
+
+Story = Callable[[World], Awaitable[LoadBalancerId]]
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = World(tmp_path)
+    await made.register()
+    yield made
+    await made.store.close()
+
+
+async def create(world: World) -> LoadBalancerId:
+    return await world.create(80)
+
+
+async def change(world: World) -> LoadBalancerId:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    tree = await world.assert_served(load_balancer_id)
+    pool_id = tree.pools[0].id
+    await world.add(load_balancer_id, world.listener(load_balancer_id, 81, pool_id))
+    return load_balancer_id
+
+
+async def amphora_dies(world: World) -> LoadBalancerId:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    for place in world.places.values():
+        place.kill()
+    await world.suspect(load_balancer_id)
+    return load_balancer_id
+
+
+async def agent_dies(world: World) -> LoadBalancerId:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    for place in world.places.values():
+        place.kill_agent()
+    await world.suspect(load_balancer_id)
+    return load_balancer_id
+
+
+async def place_vanishes(world: World) -> LoadBalancerId:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    world.places.clear()
+    await world.suspect(load_balancer_id)
+    return load_balancer_id
+
+
+STORIES = [create, change, amphora_dies, agent_dies, place_vanishes]
+
+
+async def calls_of(story: Story, directory: Path) -> int:
+    """How many calls outside the story takes when nothing goes wrong."""
+    directory.mkdir()
+    world = World(directory)
+    await world.register()
+    await story(world)
+    before = world.faults.total
+    await world.converge()
+    await world.store.close()
+    return world.faults.total - before
+
+
+@pytest.mark.parametrize("story", STORIES)
+async def test_undisturbed(world: World, story: Story) -> None:
+    load_balancer_id = await story(world)
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+
+
+@pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
+@pytest.mark.parametrize("story", STORIES)
+async def test_killed_at_every_moment(story: Story, when: When, tmp_path: Path) -> None:
+    count = await calls_of(story, tmp_path / "undisturbed")
+    assert count > 3
+    for moment in range(1, count + 1):
+        directory = tmp_path / str(moment)
+        directory.mkdir()
+        world = World(directory)
+        await world.register()
+        load_balancer_id = await story(world)
+        world.faults.fail(None, moment, when=when, error=Killed())
+        await world.converge()
+        await world.assert_served(load_balancer_id)
+        await world.store.close()
+
+
+@pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
+@pytest.mark.parametrize("story", STORIES)
+async def test_each_driver_call_fails_once(story: Story, when: When, tmp_path: Path) -> None:
+    """Failure before the effect, and the reply lost after it. The sweeper may have to fetch what a lost reply left."""
+    for method in ("build", "get", "info", "apply", "destroy", "retire"):
+        directory = tmp_path / method
+        directory.mkdir()
+        world = World(directory)
+        await world.register()
+        load_balancer_id = await story(world)
+        world.faults.fail(method, when=when)
+        await world.converge()
+        await world.assert_served(load_balancer_id)
+        await world.store.close()
+
+
+@pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
+async def test_deletion_killed_at_every_moment(when: When, tmp_path: Path) -> None:
+    async def deletion(world: World) -> LoadBalancerId:
+        load_balancer_id = await world.create(80)
+        await world.converge()
+        await world.delete(load_balancer_id)
+        return load_balancer_id
+
+    count = await calls_of(deletion, tmp_path / "undisturbed")
+    for moment in range(1, count + 1):
+        directory = tmp_path / str(moment)
+        directory.mkdir()
+        world = World(directory)
+        await world.register()
+        load_balancer_id = await deletion(world)
+        world.faults.fail(None, moment, when=when, error=Killed())
+        await world.converge()
+        await world.assert_nothing(load_balancer_id)
+        await world.store.close()
+
+
+async def test_deleted_before_it_was_ever_built(world: World) -> None:
+    load_balancer_id = await world.create(80)
+    await world.delete(load_balancer_id)
+    await world.converge()
+    await world.assert_nothing(load_balancer_id)
+
+
+async def test_edit_while_it_is_being_applied_is_applied_too(world: World) -> None:
+    """The second edit lands between the read of the first and its record: what it touched stays PENDING until done."""
+    load_balancer_id = await change(world)
+    inner = world.hands.amphora_driver.apply
+
+    async def apply_and_edit(*arguments: object) -> object:
+        applied = await inner(*arguments)  # type: ignore[arg-type]
+        world.hands.amphora_driver.apply = inner  # type: ignore[method-assign]
+        tree = await world.tree(load_balancer_id)
+        assert tree is not None
+        await world.add(load_balancer_id, world.listener(load_balancer_id, 82, tree.pools[0].id))
+        return applied
+
+    world.hands.amphora_driver.apply = apply_and_edit  # type: ignore[method-assign,assignment]
+    await world.converge()
+    tree = await world.assert_served(load_balancer_id)
+    assert {x.protocol_port for x in tree.listeners} == {80, 81, 82}
+
+
+async def test_removed_children_are_gone_when_settled(world: World) -> None:
+    load_balancer_id = await change(world)
+    await world.converge()
+    await world.edit(load_balancer_id, lambda tree: apply(tree, world.now, delete=[tree.pools[0]]))
+    await world.converge()
+    tree = await world.assert_served(load_balancer_id)
+    assert tree.pools == ()
+    assert tree.members == ()
+    assert {x.default_pool_id for x in tree.listeners} == {None}
+
+
+# ---------------------------------------------------------------- faults
+
+
+async def test_taken_port_leaves_one_listener_out_and_heals(world: World) -> None:
+    world.taken_ports.add(81)
+    load_balancer_id = await world.create(80, 81)
+    await world.turn()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    by_port = {x.protocol_port: x for x in tree.listeners}
+    assert tree.load_balancer.provisioning_status == "ACTIVE"
+    assert by_port[80].provisioning_status == "ACTIVE"
+    assert by_port[81].provisioning_status == "ERROR"
+    fault = by_port[81].fault
+    assert fault is not None
+    assert fault.code == "bind-refused"
+    assert "another program" in fault.message
+    assert fault.retry_at is not None
+    (place,) = world.places.values()
+    assert place.runs is not None
+    assert by_port[80].id in place.runs.text
+    assert by_port[81].id not in place.runs.text
+    first_attempt = fault
+    world.now = fault.retry_at
+    await world.turn()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    again = next(x.fault for x in tree.listeners if x.protocol_port == 81)
+    assert again is not None
+    assert (again.since, again.attempts) == (first_attempt.since, 2)
+    world.taken_ports.clear()
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+
+
+async def test_lasting_trouble_becomes_an_error_that_heals(world: World) -> None:
+    world.faults.fail_always("build", Retry("haproxy is not installed", after=0.1, code="haproxy-missing"))
+    load_balancer_id = await world.create(80)
+    await world.turn()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    assert tree.load_balancer.provisioning_status == "PENDING_CREATE"
+    assert tree.load_balancer.fault is not None
+    assert tree.load_balancer.fault.code == "haproxy-missing"
+    began = world.now
+    while world.now - began < SETTINGS.retry_budget + SETTINGS.backoff_cap:
+        next_due = await world.store.read(leases.next_due)
+        assert next_due is not None, "a transient fault is never given up"
+        world.now = max(world.now, next_due)
+        await world.turn()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    assert tree.load_balancer.provisioning_status == "ERROR"
+    assert {x.provisioning_status for x in tree.children()} == {"ERROR"}
+    world.faults.clear()
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+
+
+async def test_rejected_document_waits_for_the_user(world: World) -> None:
+    load_balancer_id = await change(world)
+    world.faults.fail("apply", error=Rejected("url_path", "haproxy does not load it"))
+    await world.turn()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    assert tree.load_balancer.provisioning_status == "ERROR"
+    assert tree.load_balancer.fault is not None
+    assert tree.load_balancer.fault.permanent
+    assert await world.store.read(leases.next_due) is None, "it is not tried again by itself"
+    await world.add(load_balancer_id, world.listener(load_balancer_id, 82, PoolId(tree.pools[0].id)))
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+
+
+async def test_a_bug_is_said_to_be_one_and_tried_again(world: World) -> None:
+    load_balancer_id = await change(world)
+    world.faults.fail("apply", error=ZeroDivisionError("secret detail"))
+    await world.turn()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    assert tree.load_balancer.fault is not None
+    assert tree.load_balancer.fault.code == "bug"
+    assert "secret detail" not in tree.load_balancer.fault.message
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+
+
+async def test_planned_stop_is_left_alone(world: World) -> None:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    (place,) = world.places.values()
+    place.kill()
+    place.on_purpose = True
+    await world.suspect(load_balancer_id)
+    lease = (
+        await world.store.transact(
+            lambda tx: leases.claim_due(tx, world.owner, "fake", world.now, SETTINGS.lease_duration, 1)
+        )
+    )[0]
+    # The controller only looks again and again; the place is neither destroyed nor joined by another.
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    assert set(world.places) == {x.id for x in tree.amphorae}
+    await world.store.transact(lambda tx: leases.release(tx, lease))
+
+
+# ---------------------------------------------------------------- fencing
+
+
+async def test_paused_controller_that_wakes_writes_nothing(world: World) -> None:
+    load_balancer_id = await world.create(80)
+    now = world.now
+    old = (
+        await world.store.transact(
+            lambda tx: leases.claim_due(tx, world.owner, "fake", now, SETTINGS.lease_duration, 1)
+        )
+    )[0]
+    world.restart()
+    world.now += SETTINGS.lease_duration + timedelta(seconds=1)
+    await world.converge()
+    tree = await world.assert_served(load_balancer_id)
+    amphora = replace(tree.amphorae[0], management_address="127.0.0.66")
+    with pytest.raises(LeaseLost):
+        await world.store.transact(lambda tx: convergence.update_amphora(tx, old, amphora))
+    with pytest.raises(LeaseLost):
+        await world.store.transact(lambda tx: convergence.record_settled(tx, old, 99, world.now))
+    with pytest.raises(LeaseLost):
+        await world.store.transact(lambda tx: convergence.record_deleted(tx, old, world.now))
+    await world.assert_served(load_balancer_id)
+
+
+# ---------------------------------------------------------------- the sweeper
+
+
+async def test_orphans_are_destroyed_when_seen_twice(world: World) -> None:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    stranger = LoadBalancerId("00000000-0000-4000-8000-000000000001")
+    orphan = next(iter(world.places.values()))
+    lost = replace_id(orphan.amphora_id)
+    boot = world.hands.amphora_driver.boot_files(lost, "127.0.0.1")
+    await world.hands.compute.build(lost, stranger, boot)
+    world.network.vips["203.0.113.77"] = stranger
+    await world.sweep_twice()
+    await world.assert_served(load_balancer_id)
+
+
+def replace_id(amphora_id: str) -> PoolId:
+    return PoolId("0" * 8 + amphora_id[8:])
+
+
+async def test_amphora_lost_while_nobody_watched_is_found_by_the_sweep(world: World) -> None:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    world.places.clear()
+    await world.sweep_twice()
+    await world.converge()
+    await world.assert_served(load_balancer_id)
