@@ -4,7 +4,7 @@ No test helper knows the agent's inside; they see what a controller, a client an
 """
 
 import contextlib
-import datetime
+import datetime as dt
 import hashlib
 import http.client
 import http.server
@@ -22,7 +22,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -101,15 +101,15 @@ def _certificate(
     issuer_key: ec.EllipticCurvePrivateKey,
     ca: bool,
 ) -> x509.Certificate:
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
     if san is not None:
@@ -164,7 +164,9 @@ class Controller:
             self.context.minimum_version = self.context.maximum_version = version
         self._connection: http.client.HTTPSConnection | None = None
 
-    def call(self, method: str, path: str, body: bytes | str | None = None, headers: dict[str, str] | None = None) -> Answer:
+    def call(
+        self, method: str, path: str, body: bytes | str | None = None, headers: dict[str, str] | None = None
+    ) -> Answer:
         if self._connection is None:
             self._connection = http.client.HTTPSConnection(ADDRESS, self.port, timeout=40, context=self.context)
         try:
@@ -189,11 +191,13 @@ class Controller:
         base: str | None = None,
         commands: tuple[str, ...] = (),
         reload: bool = False,
-        **changed: object,
+        changed: dict[str, object] | None = None,
     ) -> Answer:
         digest = hashlib.sha256(config.encode()).hexdigest()
         content = {"config": config, "digest": digest, "base": base, "commands": list(commands), "reload": reload}
-        return self.call("PUT", f"/frontinus/1/loadbalancer/{load_balancer_id}", json.dumps({**content, **changed}))
+        return self.call(
+            "PUT", f"/frontinus/1/loadbalancer/{load_balancer_id}", json.dumps({**content, **(changed or {})})
+        )
 
     def state(self, load_balancer_id: str) -> Any:
         return self.call("GET", f"/frontinus/1/loadbalancer/{load_balancer_id}").json
@@ -207,7 +211,7 @@ class Amphora:
         self.id = str(uuid.uuid4())
         self.load_balancer_id = str(uuid.uuid4())
         self.directory = Path(tempfile.mkdtemp(prefix="fa-", dir="/tmp"))
-        self.base = self.directory / "b"
+        self.base = self.directory / ("a-place-deeper-than-a-socket-name-may-be-long" * 3)
         self.certificates = self.directory / "c"
         self.server_cert = self.directory / "server.pem"
         self.server_cert.write_bytes(pki.server_ca.issue_pem(self.id))
@@ -289,14 +293,14 @@ network = none
         """Every living process but the agent that carries this amphora's mark in its environment."""
         mark = f"FRONTINUS_AMPHORA_ID={self.id}".encode()
         found = []
-        for entry in os.listdir("/proc"):
-            if entry.isdecimal() and (self.process is None or int(entry) != self.process.pid):
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal() and (self.process is None or int(entry.name) != self.process.pid):
                 try:
-                    environment = Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
+                    environment = (entry / "environ").read_bytes().split(b"\0")
                 except OSError:
                     continue
-                if mark in environment and is_alive(int(entry)):
-                    found.append(int(entry))
+                if mark in environment and is_alive(int(entry.name)):
+                    found.append(int(entry.name))
         return found
 
     # Configurations as a driver would render them
@@ -316,8 +320,8 @@ network = none
         lb = self.load_balancer_id
         text = f"""global
     daemon
-    stats socket {self.base}/{lb}.sock mode 0600 level admin expose-fd listeners
-    server-state-file {self.base}/{lb}/servers-state
+    stats socket unix@{lb}.sock mode 0600 level admin expose-fd listeners
+    server-state-file {lb}/servers-state
     maxconn 500
     nbthread 1
     hard-stop-after 30s
@@ -445,7 +449,7 @@ class Crowd:
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(index < kept,)) for index in range(kept + fresh)]
 
-    def __enter__(self) -> "Crowd":
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         wait_for(lambda: self.answers > 20)

@@ -74,20 +74,20 @@ class Agent:
             if found is None:
                 places = Places.of(self._settings.base_path, load_balancer_id)
                 files.make_directory(places.directory)
+                own_peer = haproxy_text.peer_name(self._settings.amphora_id)
                 service = ChildService(
                     places,
-                    lambda: (*self.haproxy.arguments(), "-L", haproxy_text.peer_name(self._settings.amphora_id)),
+                    lambda: (*self.haproxy.arguments(), "-L", own_peer),
                     self._extra,
                     self._settings.reload_timeout,
                 )
-                checker = Checker(
-                    (self._settings.haproxy_cmd, "-L", haproxy_text.peer_name(self._settings.amphora_id)), self._extra
-                )
+                checker = Checker((self._settings.haproxy_cmd, "-L", own_peer), self._extra)
                 found = LoadBalancer(
                     load_balancer_id,
                     places,
                     service,
                     checker,
+                    own_peer,
                     self._bookkeeper,
                     self.heart.poke,
                     self.supervisor.wake,

@@ -6,9 +6,12 @@
 import re
 import socket
 import time
+from collections.abc import Mapping
 from typing import NamedTuple
 
 LARGEST_ANSWER = 64 << 20
+ANY_MAINTENANCE = 0x01 | 0x02 | 0x04 | 0x20 | 0x40  # srv_admin_state, management guide 9.3: show servers state
+FORCED_DRAIN = 0x08
 
 # What haproxy prints for a command that it carried out (management guide 9.3, and the sources of 2.4 to 3.0 for
 # certificates). Nothing at all is the commonest.
@@ -121,31 +124,32 @@ def parse_processes(answer: str) -> Processes | None:
     return Processes(master, reloads, failed, tuple(workers), tuple(old_workers)) if master else None
 
 
-def settle_states(states: str, removing: frozenset[str]) -> str:
-    """`show servers state` made safe to load beside a *new* configuration.
+def settle_states(states: str, servers: Mapping[str, tuple[str, int]]) -> str:
+    """`show servers state` made safe to load beside a *new* configuration, whose checked `servers` are given.
 
-    What was learnt of a server's health is kept, so that members don't flap. What was ordered at run time is not: the
-    configuration on disk is the authority for weight, drain and maintenance, and haproxy would let the old order win.
-    So a server forced to maintenance, or being removed, loses its line; drain and weight go back to the old
-    configuration's (from which a new one differs freely).
+    What was learnt of a server's health is kept, so that members don't flap. All else is the new configuration's to
+    say, and haproxy 2.6 would let the old state win: a new port would be ignored, a server whose check was taken away
+    would be down for ever, one that was `disabled` would be enabled or stay down, orders given at run time would
+    outlive the file that no longer has them. So a line is kept only for a server that is checked, at the same address
+    and port (`backend/server` -> address, port), and not in maintenance; drain and weight become the old
+    configuration's, from which a new one differs freely.
     """
     kept: list[str] = []
-    columns: list[str] = []
+    columns: dict[str, int] = {}
     for line in states.splitlines():
         if line.startswith("#"):
-            columns = line[1:].split()
+            columns = {name: index for index, name in enumerate(line[1:].split())}
             kept.append(line)
             continue
         values = line.split(" ")
         if not columns or len(values) < len(columns):
             kept.append(line)  # the version number in the first line, or the empty line at the end
             continue
-        row = {name: index for index, name in enumerate(columns)}
-        admin = int(values[row["srv_admin_state"]])
-        name = f"{values[row['be_name']]}/{values[row['srv_name']]}"
-        if name in removing or admin & 0x01:
+        admin = int(values[columns["srv_admin_state"]])
+        place = servers.get(f"{values[columns['be_name']]}/{values[columns['srv_name']]}")
+        if place != (values[columns["srv_addr"]], int(values[columns["srv_port"]])) or admin & ANY_MAINTENANCE:
             continue
-        values[row["srv_admin_state"]] = str(admin & ~0x08)
-        values[row["srv_uweight"]] = values[row["srv_iweight"]]
+        values[columns["srv_admin_state"]] = str(admin & ~FORCED_DRAIN)
+        values[columns["srv_uweight"]] = values[columns["srv_iweight"]]
         kept.append(" ".join(values))
     return "\n".join(kept) + "\n"

@@ -53,16 +53,16 @@ def stats_socket(text: str) -> str | None:
 
 
 def server_state_file(text: str) -> str | None:
-    """Path of the global server state file, or None when the text asks for none (or gives no absolute path)."""
+    """Path of the global server state file, or None when the text asks for none. Relative ones start at base_path."""
     base = file = None
     for words in _words_of(text, "global"):
         if words[0] == "server-state-file" and len(words) > 1:
             file = words[1]
         elif words[0] == "server-state-base" and len(words) > 1:
             base = words[1]
-    if file and not file.startswith("/"):
-        file = f"{base.rstrip('/')}/{file}" if base else None
-    return file if file and file.startswith("/") else None
+    if file and base and not file.startswith("/"):
+        file = f"{base.rstrip('/')}/{file}"
+    return file or None
 
 
 def names_user(text: str) -> bool:
@@ -91,18 +91,38 @@ def listeners(text: str) -> list[Listener]:
     return [found[name] for name in sorted(found)]
 
 
-def binds(text: str) -> list[Bind]:
-    """Every IP address and port that the text's frontends listen on over TCP.
+def binds(text: str, own_peer: str = "") -> list[Bind]:
+    """Every IP address and port that the text listens on over TCP: frontends, log forwarders, our place among peers.
 
     What cannot be told from the text (names, variables, inherited descriptors, unix sockets, QUIC) is left out.
     """
     found: list[Bind] = []
     for kind, name, lines in _sections(text):
-        if kind in ("frontend", "listen"):
+        if kind in ("frontend", "listen", "log-forward", "peers"):
             for words in lines:
                 if words[0] == "bind" and len(words) > 1:
                     for address in words[1].split(","):
                         found.extend(_parse_bind(name, address, words[2:]))
+                elif kind == "peers" and words[0] == "peer" and len(words) > 2 and words[1] == own_peer:
+                    found.extend(_parse_bind(name, words[2], words[3:]))
+    return found
+
+
+def servers(text: str) -> dict[str, tuple[str, int]]:
+    """`backend/server` -> address and port, of every server that is checked and named by an IP address."""
+    found: dict[str, tuple[str, int]] = {}
+    inherited = False
+    for kind, name, lines in _sections(text):
+        checked = kind != "defaults" and inherited
+        for words in lines:
+            if words[0] == "default-server":
+                checked = _is_checked(words[1:], checked)
+            elif words[0] == "server" and len(words) > 2 and kind in ("backend", "listen"):
+                place = next(_parse_bind("", words[2], []), None)
+                if place is not None and _is_checked(words[3:], checked):
+                    found[f"{name}/{words[1]}"] = (place.address, place.port)
+        if kind == "defaults":
+            inherited = checked
     return found
 
 
@@ -110,6 +130,10 @@ def peer_name(amphora_id: str) -> str:
     """The name by which haproxy finds itself among its peers (contract: upload_haproxy_config)."""
     name = base64.b64encode(hashlib.sha1(amphora_id.encode(), usedforsecurity=False).digest(), b"_-").decode()
     return re.sub("^-", "x", name.rstrip("="))
+
+
+def _is_checked(options: list[str], inherited: bool) -> bool:
+    return "check" in options or (inherited and "no-check" not in options)
 
 
 def _parse_bind(frontend: str, text: str, options: list[str]) -> Iterator[Bind]:

@@ -90,7 +90,7 @@ class Heart:
             try:
                 if self._beat(forced):
                     due = time.monotonic() + self._settings().heartbeat_interval
-            except Exception as error:  # the pulse must not stop for one bad turn; the next reads the world again
+            except Exception as error:  # noqa: BLE001 - one bad turn must not stop the pulse
                 log("heartbeat failed", error=repr(error))
                 due = time.monotonic() + self._settings().heartbeat_interval
             time.sleep(SHORTEST_GAP)

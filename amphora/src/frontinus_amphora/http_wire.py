@@ -143,7 +143,7 @@ class Reader:
     def _read_head(self, deadline: float) -> bytes:
         while True:
             end = self._buffer.find(b"\r\n\r\n")
-            if end >= 0:
+            if 0 <= end <= LARGEST_HEAD:
                 head = bytes(self._buffer[:end])
                 del self._buffer[: end + 4]
                 return head.lstrip(b"\r\n")

@@ -77,6 +77,7 @@ class LoadBalancer:
         places: Places,
         service: Service,
         checker: Checker,
+        own_peer: str,
         bookkeeper: Bookkeeper,
         changed: Callable[[], None],
         watched: Callable[[], None],
@@ -85,6 +86,7 @@ class LoadBalancer:
         self.id = load_balancer_id
         self.places = places
         self._checker = checker
+        self._own_peer = own_peer
         self._bookkeeper = bookkeeper
         self._changed = changed
         self._watched = watched
@@ -159,7 +161,7 @@ class LoadBalancer:
                 stats_socket = haproxy_text.stats_socket(self._text() or "") or self.places.stats_socket
                 self._service.stop()
                 self._service.close()
-                if stats_socket.startswith(f"{os.path.dirname(self.places.directory)}/"):
+                if os.path.abspath(stats_socket).startswith(f"{os.path.dirname(self.places.directory)}/"):
                     files.remove(stats_socket)
                 files.remove(self.places.stats_socket)
                 files.remove_tree(self.places.directory)
@@ -250,11 +252,9 @@ class LoadBalancer:
             finally:
                 self._lock.release()
 
-    # Apply, step by step (the numbers are those of the protocol's description)
+    # Apply, step by step (the numbers are those of the protocol's description; 1 was done by routes.py)
 
     def _apply(self, change: Change) -> tuple[str, str | None]:
-        if haproxy_text.digest(change.config) != change.digest:  # 1
-            raise Invalid("digest mismatch", "sha256 of config is not digest")
         before = self._text()
         current = None if before is None else haproxy_text.digest(before)
         running = self._service.pid() is not None
@@ -266,7 +266,8 @@ class LoadBalancer:
         if current != change.digest or not loaded:
             self._check(change.config)  # 4
         refused = binds.refused_binds(  # 5
-            haproxy_text.binds(change.config), haproxy_text.binds(self._running_text() or "") if running else ()
+            haproxy_text.binds(change.config, self._own_peer),
+            haproxy_text.binds(self._running_text() or "", self._own_peer) if running else (),
         )
         if refused:
             raise BindRefused(
@@ -355,7 +356,7 @@ class LoadBalancer:
         self._remember_counters()
         try:
             self._service.reload()
-        except ServiceFailed as error:
+        except ServiceFailed:
             last = files.read(self.places.last_config)
             if last is not None:
                 files.write_atomically(self.places.config, last, durable=True)
@@ -364,7 +365,7 @@ class LoadBalancer:
             log("reload failed", load_balancer_id=self.id, restored=last is not None)
             if self._service.has_died():
                 self._restart()
-            raise error
+            raise
         self._record_that(unloaded="", removing=())
         self._removal_at = None
         self._watched()
@@ -440,7 +441,7 @@ class LoadBalancer:
             return
         try:
             states = haproxy_cli.ask(self._stats_socket(), "show servers state")
-            settled = haproxy_cli.settle_states(states, frozenset(self._record.removing))
+            settled = haproxy_cli.settle_states(states, haproxy_text.servers(text))
             files.write_atomically(path, settled.encode())
         except (OSError, ValueError, KeyError) as error:
             log("server states not saved", load_balancer_id=self.id, error=repr(error))

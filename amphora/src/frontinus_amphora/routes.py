@@ -68,7 +68,7 @@ class Routes:
             return self._dispatch(request)
         except AgentError as error:
             return answer(error.status, error.body)
-        except Exception as error:  # one request must not take the agent down, and the caller learns no inner thing
+        except Exception as error:  # noqa: BLE001 - one request must not end the agent
             log("request failed", method=request.method, path=request.path, error=repr(error))
             return default_error(500, "the agent failed at this request; its log tells why")
 
@@ -309,4 +309,6 @@ def _parse_change(body: bytes) -> Change:
         config.encode()
     except UnicodeEncodeError as error:
         raise Invalid("malformed body", "config is not Unicode") from error
+    if haproxy_text.digest(config) != digest:
+        raise Invalid("digest mismatch", "sha256 of config is not digest")
     return Change(config, digest, base, tuple(ready), reload)

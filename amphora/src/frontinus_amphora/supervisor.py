@@ -41,11 +41,11 @@ class Supervisor:
             os.write(self._writer, b"x")
 
     def _run(self) -> None:
-        due: float | None = None
+        due: float | None = 0.0  # something may have fallen due before this thread was
         while not self._stopping:
             try:
                 due = self._turn(due)
-            except Exception as error:  # watching must go on; the next turn sees the world afresh
+            except Exception as error:  # noqa: BLE001 - watching must go on; the next turn sees the world afresh
                 log("supervisor failed", error=repr(error))
                 due = time.monotonic() + 1.0
 

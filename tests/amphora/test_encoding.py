@@ -1,0 +1,141 @@
+"""Heartbeat bytes against the contract's vectors, and haproxy's words against the contract's."""
+
+import hashlib
+import hmac
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from frontinus_amphora.encoding import (
+    Counters,
+    PoolRow,
+    encode_envelope,
+    encode_plain,
+    member_status,
+    message,
+    parse_statistics,
+)
+from frontinus_amphora.statistics import Totals, Worker
+
+pytestmark = pytest.mark.unit
+
+CONTRACT = yaml.safe_load((Path(__file__).parents[1] / "contract" / "heartbeat.yaml").read_text())
+LISTENER, POOL = "0c6f4c1e-9a49-4d0e-8a11-2f3b8f7a1001", "7f3a1d42-1f0b-4f6e-9a2d-5d6a7c8b2001"
+
+
+@pytest.mark.parametrize("vector", CONTRACT["vectors"], ids=lambda vector: vector["name"])
+def test_plain_datagram_is_the_contracts(vector: dict[str, Any]) -> None:
+    """The compressed bytes depend on zlib, so what is compared is what a receiver sees."""
+    content = json.loads(vector["json_utf8"])
+    packet = encode_plain(content, vector["key"])
+    payload, signature = packet[:-64], packet[-64:]
+    assert zlib.decompress(payload).decode() == vector["json_utf8"]
+    assert payload[:2] == b"\x78\xda"
+    assert signature == hmac.new(vector["key"].encode(), payload, hashlib.sha256).hexdigest().encode()
+    received = bytes.fromhex(vector["packet_hex"])
+    if received[:-64] == payload:  # the same zlib as the vector's
+        assert received == packet
+
+
+@pytest.mark.parametrize("vector", CONTRACT["vectors"], ids=lambda vector: vector["name"])
+def test_message_has_the_contracts_shape_and_order(vector: dict[str, Any]) -> None:
+    wanted = json.loads(vector["json_utf8"])
+    listeners = {
+        name: (
+            entry["status"],
+            entry["stats"]["conns"],
+            Counters(*(entry["stats"][key] for key in ("tx", "rx", "totconns", "ereq"))),
+        )
+        for name, entry in wanted["listeners"].items()
+    }
+    pools = {name: PoolRow(entry["status"], entry["members"]) for name, entry in wanted["pools"].items()}
+    made = message(wanted["id"], wanted["seq"], listeners, pools, 3)
+    assert json.dumps(made) == vector["json_utf8"]
+
+
+def test_envelope_is_laid_out_as_described() -> None:
+    amphora_id = "5b2d9c5e-6d39-4a0c-9f0f-8a7f9d1c2e01"
+    packet = encode_envelope({"id": amphora_id}, "key", amphora_id, 0x0102030405060708, 9)
+    assert packet[:4] == b"FRH1"
+    assert packet[4:20].hex() == amphora_id.replace("-", "")
+    assert packet[20:28] == bytes([1, 2, 3, 4, 5, 6, 7, 8])
+    assert packet[28:36] == bytes([0, 0, 0, 0, 0, 0, 0, 9])
+    assert json.loads(zlib.decompress(packet[36:-32])) == {"id": amphora_id}
+    assert packet[-32:] == hmac.digest(b"key", packet[:-32], "sha256")
+
+
+@pytest.mark.parametrize(
+    "said, weight, word",
+    [
+        ("UP", 1, "UP"),
+        ("UP", 0, "DRAIN"),
+        ("UP 1/3", 1, "UP 1/3"),
+        ("UP 1/3", 0, "DRAIN"),
+        ("DOWN", 1, "DOWN"),
+        ("DOWN 1/2", 0, "DOWN 1/2"),
+        ("DOWN (agent)", 1, "DOWN"),
+        ("DRAIN", 1, "DRAIN"),
+        ("NOLB", 1, "DRAIN"),
+        ("MAINT", 1, "MAINT"),
+        ("MAINT (via a/b)", 0, "MAINT"),
+        ("MAINT (resolution)", 1, "MAINT"),
+        ("no check", 1, "no check"),
+        ("no check", 0, "no check"),
+    ],
+)
+def test_member_status_words(said: str, weight: int, word: str) -> None:
+    assert member_status(said, weight) == word
+
+
+TABLE = f"""# pxname,svname,scur,stot,bin,bout,ereq,status,weight,last_chk,
+{LISTENER},FRONTEND,2,7,1024,4096,1,OPEN,,,
+prometheus-exporter,FRONTEND,2,7,1024,4096,1,OPEN,,,
+helper,FRONTEND,2,7,1024,4096,1,OPEN,,,
+{POOL}:{LISTENER},one,0,0,0,0,,UP,1,"said ""a, b"" to us",
+{POOL}:{LISTENER},two,0,0,0,0,,DOWN,1,,
+{POOL}:{LISTENER},leaving,0,0,0,0,,MAINT,1,,
+{POOL}:{LISTENER},BACKEND,0,0,0,0,,UP,2,,
+prometheus:{LISTENER},BACKEND,0,0,0,0,,UP,2,,
+"""
+
+
+def test_statistics_are_read_from_csv() -> None:
+    seen = parse_statistics(TABLE, {f"{POOL}:{LISTENER}/leaving"})
+    assert seen.listeners == {LISTENER: ("OPEN", 2, Counters(tx=4096, rx=1024, totconns=7, ereq=1))}
+    assert seen.pools == {f"{POOL}:{LISTENER}": ("UP", {"one": "UP", "two": "DOWN"})}
+
+
+@pytest.mark.parametrize("text", ["", "\n", "nonsense", "# pxname,svname\na,b\n", "Unknown command\n"])
+def test_what_is_no_table_has_no_rows(text: str) -> None:
+    assert parse_statistics(text) == ({}, {})
+
+
+def test_totals_never_go_back() -> None:
+    first, second = Worker(1, 10), Worker(1, 20)  # the same pid, another process
+    totals = Totals()
+    totals.saw(first, {LISTENER: Counters(100, 10, 5, 1)})
+    totals.saw(second, {LISTENER: Counters(1, 1, 1, 0)})  # after a reload: both live
+    assert totals.total(LISTENER) == (101, 11, 6, 1)
+    totals.saw(first, {LISTENER: Counters(110, 10, 5, 1)})  # an old worker still counts
+    totals.lost(first)
+    assert totals.total(LISTENER) == (111, 11, 6, 1)
+    restored = Totals.from_json(json.loads(json.dumps(totals.to_json())))
+    assert restored.total(LISTENER) == (111, 11, 6, 1)
+    restored.keep_only([])
+    assert restored.total(LISTENER) == (0, 0, 0, 0)
+
+
+def test_increments_add_up_to_the_total() -> None:
+    totals, worker = Totals(), Worker(1, 1)
+    totals.saw(worker, {LISTENER: Counters(5, 5, 5, 5)})
+    assert totals.take_increments(LISTENER) == (5, 5, 5, 5)
+    totals.saw(worker, {LISTENER: Counters(7, 5, 6, 5)})
+    assert totals.take_increments(LISTENER) == (2, 0, 1, 0)
+
+
+def test_counter_that_went_back_is_its_own_increment() -> None:
+    assert Counters(3, 9, 4, 0).since(Counters(5, 5, 4, 1)) == (3, 4, 0, 0)
