@@ -107,7 +107,8 @@ async def act(step: Step, situation: Situation, hands: Hands) -> None:
                 )
             )
         case LookAgain():
-            await asyncio.sleep(step.after.total_seconds())
+            now = hands.now()
+            await hands.store.transact(lambda tx: convergence.postpone(tx, situation.lease, now + step.after, now))
         case _:
             assert_never(step)
 

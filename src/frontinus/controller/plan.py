@@ -38,8 +38,6 @@ ROLES_OF_TOPOLOGY: dict[Topology, tuple[AmphoraRole, ...]] = {
     Topology.ACTIVE_STANDBY: (AmphoraRole.MASTER, AmphoraRole.BACKUP),
 }
 
-LOOK_AGAIN_AFTER = timedelta(milliseconds=500)
-
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     """What two witnesses say of an amphora. None: that witness was not asked, because there was no reason to."""
@@ -52,9 +50,18 @@ class Verdict(StrEnum):
     SERVING = "serving"
     STARTING = "starting"
     WAIT = "wait"
+    STOPPED_ON_PURPOSE = "stopped_on_purpose"
     ALIVE_AFTER_ALL = "alive_after_all"
     REVIVE = "revive"
     DEAD = "dead"
+
+
+LOOK_AGAIN_AFTER: dict[Verdict, timedelta] = {
+    Verdict.WAIT: timedelta(milliseconds=500),
+    # Whoever stopped it starts it again in his own time; its heartbeats say when.
+    Verdict.STOPPED_ON_PURPOSE: timedelta(seconds=10),
+}
+"""Amphorae with these verdicts are neither pushed to nor replaced, and nothing is settled without them."""
 
 
 def needs_look(tree: LoadBalancerTree, amphora: Amphora) -> bool:
@@ -75,7 +82,7 @@ def verdict(amphora: Amphora, sighting: Sighting, now: datetime, settings: Contr
     if amphora.suspected_at is None or place is None:
         return Verdict.SERVING
     if place.state is PlaceState.STOPPED_ON_PURPOSE:
-        return Verdict.WAIT  # a planned stop is not a failure
+        return Verdict.STOPPED_ON_PURPOSE  # a planned stop is not a failure
     if sighting.answering:
         return Verdict.ALIVE_AFTER_ALL
     match place.state:
@@ -127,7 +134,7 @@ def _plan_presence(
     removals: list[Step] = []
     arrivals: list[Step] = []
     pushes: list[Step] = []
-    waiting = False
+    waits: list[timedelta] = []
     free_roles = list(ROLES_OF_TOPOLOGY[load_balancer.topology])
     replacing = False
     for amphora in tree.amphorae:
@@ -145,11 +152,11 @@ def _plan_presence(
                 pushes.append(ApplyConfiguration(amphora.id))
             case Verdict.ALIVE_AFTER_ALL:
                 arrivals.append(DismissSuspicion(amphora.id))
-            case Verdict.WAIT:
-                waiting = True
+            case Verdict.WAIT | Verdict.STOPPED_ON_PURPOSE:
+                waits.append(LOOK_AGAIN_AFTER[judged])
             case Verdict.SERVING:
                 pass
-        if judged is not Verdict.WAIT and (
+        if judged not in LOOK_AGAIN_AFTER and (
             judged is Verdict.STARTING or amphora.receipt is None or amphora.receipt.digest != digests[amphora.id]
         ):
             pushes.append(ApplyConfiguration(amphora.id))
@@ -165,8 +172,8 @@ def _plan_presence(
     replacing &= load_balancer.applied_generation == load_balancer.generation
     # The dead go before their replacement comes: whatever is left of them may still hold the address.
     steps = [*([BeginReplacement()] if replacing else []), *removals, *arrivals, *dict.fromkeys(pushes)]
-    if waiting:
-        return (*steps, LookAgain(LOOK_AGAIN_AFTER))
+    if waits:
+        return (*steps, LookAgain(min(waits)))
     if steps or partial or not _settled(tree):
         steps.append(RecordSettled(load_balancer.generation))
     return tuple(steps)

@@ -21,6 +21,7 @@ from frontinus.controller.steps import (
     PHASE_OF_STEP,
     ApplyConfiguration,
     ForgetLoadBalancer,
+    LookAgain,
     RecordSettled,
     Step,
 )
@@ -93,6 +94,8 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
             if await _agent_fell_silent(error, step, lease, tree, hands):
                 continue
             await _record_fault(error, step, lease, tree, hands)
+            return
+        if isinstance(step, LookAgain):
             return
         if isinstance(step, RecordSettled | ForgetLoadBalancer):
             log.info(

@@ -72,7 +72,7 @@ class RecordSettled(msgspec.Struct, frozen=True):
 
 
 class LookAgain(msgspec.Struct, frozen=True):
-    """Nothing more can be done now; look again after this."""
+    """Nothing more can be done now: leave it, and be due again after this."""
 
     after: timedelta
 

@@ -260,6 +260,15 @@ def record_fault(tx: Transaction, lease: Lease, fault: Fault, now: datetime, *, 
     _write(tx, held, failed, due_at)
 
 
+def postpone(tx: Transaction, lease: Lease, until: datetime, now: datetime) -> None:
+    """Nothing can be done before `until`: due again then, or at once if something was asked since the lease was taken.
+    Raises LeaseLost."""
+    held = _hold(tx, lease, now)
+    is_current = held.claimed_generation == held.load_balancer.generation
+    due_at = to_microseconds(until) if is_current and not held.nudged else held.due_at
+    _write(tx, held, held.load_balancer, due_at)
+
+
 def record_deleted(tx: Transaction, lease: Lease, now: datetime) -> None:
     """Nothing of it runs any more: children are removed, the load balancer and its amphorae are kept as DELETED until
     they are purged. Raises LeaseLost."""

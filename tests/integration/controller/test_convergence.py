@@ -274,16 +274,18 @@ async def test_planned_stop_is_left_alone(world: World) -> None:
     place.kill()
     place.on_purpose = True
     await world.suspect(load_balancer_id)
-    lease = (
-        await world.store.transact(
-            lambda tx: leases.claim_due(tx, world.owner, "fake", world.now, SETTINGS.lease_duration, 1)
-        )
-    )[0]
-    # The controller only looks again and again; the place is neither destroyed nor joined by another.
-    tree = await world.tree(load_balancer_id)
-    assert tree is not None
-    assert set(world.places) == {x.id for x in tree.amphorae}
-    await world.store.transact(lambda tx: leases.release(tx, lease))
+    before = await world.tree(load_balancer_id)
+    for _ in range(5):
+        next_due = await world.store.read(leases.next_due)
+        assert next_due is not None, "it is looked at again"
+        world.now = max(world.now, next_due)
+        await world.turn()
+    assert await world.tree(load_balancer_id) == before
+    assert list(world.places.values()) == [place], "it is neither destroyed nor joined by another"
+    place.on_purpose = False
+    place.agent_running = place.balancing = True
+    await world.converge()
+    await world.assert_served(load_balancer_id)
 
 
 # ---------------------------------------------------------------- fencing

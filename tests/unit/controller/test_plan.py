@@ -117,7 +117,7 @@ LONG_SUSPECTED = NOW - timedelta(minutes=1)
         pytest.param(
             {"suspected_at": LONG_SUSPECTED},
             seen(PlaceState.STOPPED_ON_PURPOSE),
-            Verdict.WAIT,
+            Verdict.STOPPED_ON_PURPOSE,
             id="a planned stop is not a failure, however long",
         ),
         pytest.param(
