@@ -86,7 +86,8 @@ format: setup
 	@ruff check --fix
 
 bench: setup
-	@for script in bench/*.py; do echo "$$script" >&2; python "$$script" $(ARGS) || exit 1; done
+	@scripts/system-packages bench
+	@for script in $(filter-out bench/common.py,$(wildcard bench/*.py)); do echo "$$script" >&2; python "$$script" $(ARGS) || exit 1; done
 
 # ---------------------------------------------------------------- keep
 

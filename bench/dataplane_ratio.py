@@ -1,0 +1,148 @@
+"""Throughput through a provisioned amphora against HAProxy configured by hand, on the same machine, paired.
+
+Both stand before the same backends (an HAProxy that answers by itself) and are asked by wrk in turns, so that
+whatever else the machine does meets both. Two figures: requests per second, and requests per second of CPU time of
+the balancing process, which does not depend on who else had the cores. Goal (DESIGN section 10): ratio >= 0.98.
+Usage: python bench/dataplane_ratio.py [PAIRS] [SECONDS]"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from common import cpu_seconds, installation, print_result
+
+from tests.acceptance.support import free_port, serving
+
+BACKENDS = """\
+global
+    nbthread 1
+defaults
+    mode http
+    timeout client 60s
+frontend backend
+{binds}
+    http-request return status 200 content-type text/plain string "hello from the backend"
+"""
+
+BY_HAND = """\
+global
+    nbthread 1
+    maxconn 50000
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 50s
+    timeout server 50s
+frontend web
+    bind 127.0.0.1:{port}
+    default_backend web
+backend web
+    balance roundrobin
+{servers}
+"""
+
+
+class Target(NamedTuple):
+    host: str
+    port: int
+    pid: int
+
+
+class Run(NamedTuple):
+    per_second: float
+    per_cpu_second: float
+
+
+def measure(target: Target, seconds: int) -> Run:
+    before = cpu_seconds(target.pid)
+    output = subprocess.run(
+        ["wrk", "-t1", "-c32", f"-d{seconds}s", f"http://{target.host}:{target.port}/"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    used = cpu_seconds(target.pid) - before
+    requests = int(re.search(r"(\d+) requests in", output)[1])  # type: ignore[index]
+    if "Non-2xx" in output:
+        raise SystemExit(f"not every answer was 200:\n{output}")
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1])  # type: ignore[index]
+    return Run(rate, requests / used)
+
+
+def start(stack: ExitStack, directory: Path, name: str, text: str) -> int:
+    """Run haproxy on a configuration, without a master: its process id is the balancing process."""
+    file = directory / f"{name}.cfg"
+    file.write_text(text)
+    process = subprocess.Popen(["haproxy", "-db", "-f", str(file)], stderr=subprocess.DEVNULL)
+    stack.callback(process.wait)
+    stack.callback(process.terminate)
+    return process.pid
+
+
+def main(pairs: int, seconds: int) -> None:
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        ports = [free_port() for _ in range(2)]
+        binds = "\n".join(f"    bind 127.0.0.1:{port}" for port in ports)
+        start(stack, directory, "backends", BACKENDS.format(binds=binds))
+        hand_port = free_port()
+        servers = "\n".join(f"    server s{n} 127.0.0.1:{port}" for n, port in enumerate(ports))
+        hand_pid = start(stack, directory, "by-hand", BY_HAND.format(port=hand_port, servers=servers))
+        made = stack.enter_context(installation())
+        api = made.api()
+        port = free_port()
+        load_balancer = api.create(
+            "loadbalancers",
+            "loadbalancer",
+            vip_subnet_id=api.subnet_id(),
+            listeners=[
+                {
+                    "protocol": "HTTP",
+                    "protocol_port": port,
+                    "default_pool": {
+                        "name": "web",
+                        "protocol": "HTTP",
+                        "lb_algorithm": "ROUND_ROBIN",
+                        "members": [{"address": "127.0.0.1", "protocol_port": x} for x in ports],
+                    },
+                }
+            ],
+        )
+        vip = load_balancer["vip_address"]
+        serving(vip, port)
+        serving("127.0.0.1", hand_port)
+        haproxies = [x.pid for x in made.amphora_processes() if re.match(r"\S*haproxy ", x.command)]
+        provisioned = Target(vip, port, max(haproxies, key=lambda pid: (cpu_seconds(pid), pid)))
+        by_hand = Target("127.0.0.1", hand_port, hand_pid)
+        for target in (provisioned, by_hand):
+            measure(target, 1)
+        # The worker is the one that used the CPU.
+        provisioned = provisioned._replace(pid=max(haproxies, key=cpu_seconds))
+        rates, costs, runs = [], [], []
+        for number in range(pairs):
+            order = (provisioned, by_hand) if number % 2 == 0 else (by_hand, provisioned)
+            measured = {target: measure(target, seconds) for target in order}
+            ours, theirs = measured[provisioned], measured[by_hand]
+            rates.append(ours.per_second / theirs.per_second)
+            costs.append(ours.per_cpu_second / theirs.per_cpu_second)
+            runs.append({"provisioned_rps": round(ours.per_second), "by_hand_rps": round(theirs.per_second)})
+    print_result(
+        "dataplane_ratio",
+        protocol="HTTP keep-alive",
+        goal_ratio=0.98,
+        ratio_of_throughput_median=round(statistics.median(rates), 3),
+        ratio_per_cpu_second_median=round(statistics.median(costs), 3),
+        pairs=len(rates),
+        runs=runs,
+    )
+
+
+if __name__ == "__main__":
+    main(*(int(x) for x in sys.argv[1:3]) if len(sys.argv) > 2 else (8, 3))
