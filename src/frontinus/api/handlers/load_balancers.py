@@ -1,0 +1,170 @@
+"""Load balancers: create (with everything below in one call), update, delete, failover, status tree, statistics."""
+
+from __future__ import annotations
+
+import structlog
+from msgspec.structs import replace
+from starlette.responses import Response
+
+from frontinus.api import whole_tree
+from frontinus.api.calls import Call, empty_response, json_response
+from frontinus.api.changes import Edit, capabilities_of, edit_tree, not_found
+from frontinus.api.fields import LOAD_BALANCER
+from frontinus.api.handlers.references import require_subnets
+from frontinus.api.rendering import render_in_tree, render_statistics, render_status_tree, render_whole_tree
+from frontinus.api.requests import Asked, Operation, decode, parse_body
+from frontinus.api.wire_types import lenient_boolean
+from frontinus.model import edits
+from frontinus.model.capabilities import require
+from frontinus.model.enums import Kind
+from frontinus.model.errors import FrontinusError, Invalid, Unsupported
+from frontinus.model.heartbeat import Counters
+from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId, new_id
+from frontinus.model.network import VipRequest
+from frontinus.model.tree import LoadBalancer, LoadBalancerTree, Vip
+from frontinus.model.validation import check_allowed_cidrs, validate, validate_load_balancer
+from frontinus.store import listing, statistics, trees
+from frontinus.store.engine import Transaction
+
+log = structlog.get_logger(__name__)
+
+
+async def create(call: Call) -> Response:
+    """Judge everything that can be judged without an address, get the address, write the tree."""
+    api = call.api
+    asked = parse_body(LOAD_BALANCER, Operation.CREATE, call.body)
+    request = _vip_request(asked)
+    wanted = whole_tree.new_tree(asked, _new_load_balancer(asked, call), api.clock())
+    validate(wanted)
+    provider = wanted.load_balancer.provider
+    require(wanted, await api.store.read(lambda tx: capabilities_of(tx, api.settings, provider)))
+    if wanted.load_balancer.additional_vips:
+        raise Unsupported(f"{asked.path}.additional_vips", "the network gives a load balancer one address")
+    await require_subnets(api.network, whole_tree.asked_members(asked))
+    tree = await _with_vip(call, wanted, request)
+    return json_response({LOAD_BALANCER.item_key: render_whole_tree(tree)}, 201)
+
+
+async def _with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequest) -> LoadBalancerTree:
+    """The tree with an address, stored. The address is given back if it cannot be stored."""
+    network = call.api.network
+    load_balancer = wanted.load_balancer
+    allocated = await network.allocate_vip(load_balancer.id, load_balancer.project_id, request)
+    try:
+        tree = replace(
+            wanted,
+            load_balancer=replace(load_balancer, vip=allocated.vip, vip_port_owned=allocated.port_owned),
+        )
+        validate_load_balancer(tree.load_balancer)
+        for listener in tree.listeners:
+            check_allowed_cidrs(listener, tree.load_balancer)
+        await call.api.store.transact(lambda tx: trees.create_tree(tx, tree))
+    except BaseException:
+        # Also when the task is cancelled: an address without a load balancer would be held for nobody.
+        try:
+            await network.release_vip(load_balancer.id, allocated.vip, port_owned=allocated.port_owned)
+        except FrontinusError as error:
+            # The sweeper gives it back later; what went wrong first is what the caller shall read.
+            log.warning("vip not released", load_balancer_id=load_balancer.id, reason=str(error))
+        raise
+    return tree
+
+
+def _new_load_balancer(asked: Asked, call: Call) -> LoadBalancer:
+    """With an address that is only what was asked for; the network decides later."""
+    _refuse_what_is_not_there_yet(asked)
+    extra = asked.extra
+    project_id = extra.get("tenant_id") or extra.get("project_id") or call.identity.project_id
+    return LoadBalancer(
+        id=LoadBalancerId(new_id()),
+        project_id=ProjectId(project_id),
+        provider=extra.get("provider", call.api.settings.default_provider),
+        vip=Vip(
+            address=extra["vip_address"] or "",
+            subnet_id=SubnetId(extra["vip_subnet_id"] or ""),
+            network_id=NetworkId(extra["vip_network_id"] or ""),
+            port_id=PortId(extra["vip_port_id"] or ""),
+        ),
+        created_at=call.api.clock(),
+        **asked.values,
+    )
+
+
+def _refuse_what_is_not_there_yet(asked: Asked) -> None:
+    if asked.values["flavor_id"] is not None:
+        raise Invalid(f"{asked.path}.flavor_id", f"there is no flavor {asked.values['flavor_id']}")
+    if asked.values["availability_zone"] is not None:
+        zone = asked.values["availability_zone"]
+        raise Invalid(f"{asked.path}.availability_zone", f"there is no availability zone {zone!r}")
+
+
+def _vip_request(asked: Asked) -> VipRequest:
+    extra = asked.extra
+    if not (extra["vip_port_id"] or extra["vip_network_id"] or extra["vip_subnet_id"]):
+        raise Invalid(f"{asked.path}.vip_subnet_id", "one of vip_port_id, vip_network_id and vip_subnet_id is required")
+    return VipRequest(
+        address=extra["vip_address"],
+        subnet_id=extra["vip_subnet_id"],
+        network_id=extra["vip_network_id"],
+        port_id=extra["vip_port_id"],
+    )
+
+
+async def update(call: Call) -> Response:
+    api = call.api
+    asked = parse_body(LOAD_BALANCER, Operation.UPDATE, call.body)
+    now = api.clock()
+
+    def edit(tree: LoadBalancerTree) -> Edit:
+        return Edit(after=edits.update_load_balancer(tree, replace(tree.load_balancer, **asked.values), now))
+
+    tree = await api.store.transact(lambda tx: edit_tree(tx, api.settings, _id(call), edit))
+    return json_response({LOAD_BALANCER.item_key: render_in_tree(LOAD_BALANCER, tree, tree.load_balancer)})
+
+
+async def delete(call: Call) -> Response:
+    api = call.api
+    cascade = lenient_boolean(call.argument("cascade") or "")
+    now = api.clock()
+
+    def edit(tree: LoadBalancerTree) -> Edit:
+        wanted = tree.wanted()
+        if not cascade and (wanted.listeners or wanted.pools):
+            raise Invalid("load_balancer", "it has listeners or pools; delete them first, or ask with cascade=true")
+        return Edit(after=edits.delete_load_balancer(tree, now), removes=True, error_is_fine=True)
+
+    await api.store.transact(lambda tx: edit_tree(tx, api.settings, _id(call), edit))
+    return empty_response(204)
+
+
+async def failover(call: Call) -> Response:
+    api = call.api
+    if call.body:
+        decode(call.body)
+    now = api.clock()
+
+    def edit(tree: LoadBalancerTree) -> Edit:
+        return Edit(after=edits.request_failover(tree, now), removes=True, error_is_fine=True)
+
+    await api.store.transact(lambda tx: edit_tree(tx, api.settings, _id(call), edit))
+    return empty_response(202)
+
+
+async def show_status(call: Call) -> Response:
+    tree = await call.api.store.read(lambda tx: trees.read_tree(tx, _id(call)))
+    if tree is None:
+        raise not_found(Kind.LOAD_BALANCER, _id(call))
+    return json_response({"statuses": {LOAD_BALANCER.item_key: render_status_tree(tree)}})
+
+
+async def show_statistics(call: Call) -> Response:
+    def work(tx: Transaction) -> Counters:
+        if listing.get_load_balancer(tx, _id(call)) is None:
+            raise not_found(Kind.LOAD_BALANCER, _id(call))
+        return statistics.load_balancer_statistics(tx, _id(call))
+
+    return json_response({"stats": render_statistics(await call.api.store.read(work))})
+
+
+def _id(call: Call) -> LoadBalancerId:
+    return LoadBalancerId(call.params[Kind.LOAD_BALANCER])

@@ -1,0 +1,127 @@
+"""Members of a pool: create, update, delete, and all at once (batch)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from starlette.responses import Response
+
+from frontinus.api import build
+from frontinus.api.calls import Call, empty_response, json_response
+from frontinus.api.changes import Edit, edit_tree_of, not_found
+from frontinus.api.fields import MEMBER
+from frontinus.api.handlers.found import find_member, find_pool
+from frontinus.api.handlers.references import require_subnets
+from frontinus.api.rendering import render_in_tree
+from frontinus.api.requests import Asked, Operation, parse_body, parse_list
+from frontinus.api.wire_types import lenient_boolean
+from frontinus.model import edits
+from frontinus.model.enums import Kind, OperatingStatus
+from frontinus.model.errors import Invalid
+from frontinus.model.tree import LoadBalancerTree, Member, Pool
+from frontinus.store import trees
+
+
+async def create(call: Call) -> Response:
+    api = call.api
+    asked = parse_body(MEMBER, Operation.CREATE, call.body)
+    pool_id = call.params[Kind.POOL]
+    await _require_pool(call, [asked])
+    now = api.clock()
+    made: list[Member] = []
+
+    def edit(tree: LoadBalancerTree) -> Edit:
+        pool = find_pool(tree, pool_id)
+        member = build.new_member(asked, pool, now, _initial_status(tree, pool))
+        made.append(member)
+        return Edit(after=edits.apply(tree, now, create=[member]), parents=(pool,))
+
+    tree = await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.POOL, pool_id, edit))
+    return json_response({MEMBER.item_key: _shown(tree, pool_id, made[-1].id)}, 201)
+
+
+async def update(call: Call) -> Response:
+    api = call.api
+    asked = parse_body(MEMBER, Operation.UPDATE, call.body)
+    pool_id, member_id = call.params[Kind.POOL], call.params[Kind.MEMBER]
+    now = api.clock()
+
+    def edit(tree: LoadBalancerTree) -> Edit:
+        member = find_member(tree, pool_id, member_id)
+        after = edits.apply(tree, now, update=[build.changed_member(member, asked)])
+        return Edit(after=after, touched=(member,), parents=(find_pool(tree, pool_id),))
+
+    tree = await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.POOL, pool_id, edit))
+    return json_response({MEMBER.item_key: _shown(tree, pool_id, member_id)})
+
+
+async def delete(call: Call) -> Response:
+    api = call.api
+    pool_id, member_id = call.params[Kind.POOL], call.params[Kind.MEMBER]
+    now = api.clock()
+
+    def edit(tree: LoadBalancerTree) -> Edit:
+        member = find_member(tree, pool_id, member_id)
+        pool = find_pool(tree, pool_id)
+        return Edit(after=edits.apply(tree, now, delete=[member]), touched=(member,), parents=(pool,), removes=True)
+
+    await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.POOL, pool_id, edit))
+    return empty_response(204)
+
+
+async def update_batch(call: Call) -> Response:
+    """Make the pool's members those of the request: new ones come, named ones change, others go unless additive."""
+    api = call.api
+    asked = parse_list(MEMBER, Operation.CREATE, call.body)
+    additive = lenient_boolean(call.argument("additive_only") or "")
+    pool_id = call.params[Kind.POOL]
+    await _require_pool(call, asked)
+    now = api.clock()
+
+    def edit(tree: LoadBalancerTree) -> Edit:
+        return _edit_batch(tree, find_pool(tree, pool_id), asked, additive=additive, now=now)
+
+    await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.POOL, pool_id, edit))
+    return empty_response(202)
+
+
+def _edit_batch(tree: LoadBalancerTree, pool: Pool, asked: Sequence[Asked], *, additive: bool, now: datetime) -> Edit:
+    stored = {(x.address, x.protocol_port): x for x in tree.members_of(pool.id) if not x.delete_requested}
+    status = _initial_status(tree, pool)
+    fresh: list[Member] = []
+    matched: dict[str, Member] = {}
+    for each in asked:
+        known = stored.get((each.values["address"], each.values["protocol_port"]))
+        if known is None:
+            fresh.append(build.new_member(each, pool, now, status))
+        elif known.id in matched:
+            raise Invalid(each.path, f"the member {known.address} port {known.protocol_port} is listed more than once")
+        else:
+            matched[known.id] = build.matched_member(known, each)
+    removed = [] if additive else [x for x in stored.values() if x.id not in matched]
+    if not (fresh or matched or removed):
+        return Edit(after=tree, removes=True)
+    after = edits.apply(tree, now, create=fresh, update=matched.values(), delete=removed)
+    return Edit(after=after, parents=(pool,))
+
+
+async def _require_pool(call: Call, asked: Sequence[Asked]) -> None:
+    """Look up the subnets that members name; a pool that does not exist is said before a subnet that does not."""
+    if not any(x.values["subnet_id"] for x in asked):
+        return
+    pool_id = call.params[Kind.POOL]
+    if await call.api.store.read(lambda tx: trees.load_balancer_of(tx, Kind.POOL, pool_id)) is None:
+        raise not_found(Kind.POOL, pool_id)
+    await require_subnets(call.api.network, asked)
+
+
+def _initial_status(tree: LoadBalancerTree, pool: Pool) -> OperatingStatus:
+    """Of a member that comes to a pool (behaviours.yaml states.initial)."""
+    monitor = tree.health_monitor_of(pool.id)
+    watched = monitor is not None and not monitor.delete_requested
+    return OperatingStatus.OFFLINE if watched else OperatingStatus.NO_MONITOR
+
+
+def _shown(tree: LoadBalancerTree, pool_id: str, member_id: str) -> object:
+    return render_in_tree(MEMBER, tree, find_member(tree, pool_id, member_id))

@@ -1,0 +1,90 @@
+"""Pools: create, update, delete."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+from starlette.responses import Response
+
+from frontinus.api import build
+from frontinus.api.calls import Call, empty_response, json_response
+from frontinus.api.changes import Edit, edit_tree, edit_tree_of, not_found
+from frontinus.api.fields import POOL
+from frontinus.api.handlers.found import find_listener, find_pool
+from frontinus.api.rendering import render_in_tree
+from frontinus.api.requests import Operation, parse_body
+from frontinus.model import edits
+from frontinus.model.enums import Kind
+from frontinus.model.errors import Conflict, Invalid
+from frontinus.model.ids import LoadBalancerId
+from frontinus.model.tree import Listener, LoadBalancerTree, Pool
+from frontinus.store import trees
+from frontinus.store.engine import Transaction
+
+
+async def create(call: Call) -> Response:
+    api = call.api
+    asked = parse_body(POOL, Operation.CREATE, call.body)
+    load_balancer_id, listener_id = asked.extra["load_balancer_id"], asked.extra["listener_id"]
+    if load_balancer_id is None and listener_id is None:
+        raise Invalid(f"{asked.path}.loadbalancer_id", "this or listener_id is required")
+    now = api.clock()
+    made: list[Pool] = []
+
+    def edit(tree: LoadBalancerTree) -> Edit:
+        listener = None if listener_id is None else find_listener(tree, listener_id)
+        pool = build.new_pool(asked, tree.load_balancer, now)
+        made.append(pool)
+        if listener is None:
+            return Edit(after=edits.apply(tree, now, create=[pool]))
+        return _attach(tree, pool, listener)
+
+    def _attach(tree: LoadBalancerTree, pool: Pool, listener: Listener) -> Edit:
+        if listener.default_pool_id is not None:
+            raise Conflict("pool.listener_id", f"the listener {listener.id} already has a default pool")
+        attached = replace(listener, default_pool_id=pool.id)
+        return Edit(after=edits.apply(tree, now, create=[pool], update=[attached]), touched=(listener,))
+
+    def work(tx: Transaction) -> LoadBalancerTree:
+        owner = load_balancer_id
+        if owner is None:
+            owner = trees.load_balancer_of(tx, Kind.LISTENER, listener_id)
+        if owner is None:
+            raise not_found(Kind.LISTENER, listener_id)
+        return edit_tree(tx, api.settings, LoadBalancerId(owner), edit)
+
+    tree = await api.store.transact(work)
+    return json_response({POOL.item_key: _shown(tree, made[-1].id)}, 201)
+
+
+async def update(call: Call) -> Response:
+    api = call.api
+    asked = parse_body(POOL, Operation.UPDATE, call.body)
+    pool_id = call.params[Kind.POOL]
+    now = api.clock()
+
+    def edit(tree: LoadBalancerTree) -> Edit:
+        pool = find_pool(tree, pool_id)
+        return Edit(after=edits.apply(tree, now, update=[build.changed_pool(pool, asked)]), touched=(pool,))
+
+    tree = await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.POOL, pool_id, edit))
+    return json_response({POOL.item_key: _shown(tree, pool_id)})
+
+
+async def delete(call: Call) -> Response:
+    api = call.api
+    pool_id = call.params[Kind.POOL]
+    now = api.clock()
+
+    def edit(tree: LoadBalancerTree) -> Edit:
+        pool = find_pool(tree, pool_id)
+        user = next((x for x in tree.wanted().l7_policies if x.redirect_pool_id == pool_id), None)
+        if user is not None:
+            raise Conflict("pool", f"the l7policy {user.id} redirects to it")
+        return Edit(after=edits.apply(tree, now, delete=[pool]), touched=(pool,), removes=True)
+
+    await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.POOL, pool_id, edit))
+    return empty_response(204)
+
+
+def _shown(tree: LoadBalancerTree, pool_id: str) -> object:
+    return render_in_tree(POOL, tree, find_pool(tree, pool_id))

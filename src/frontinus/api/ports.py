@@ -1,0 +1,31 @@
+"""What the API needs from outside, said in values of model/: whoever joins the parts hands in something that fits.
+
+A network driver fits. The API must not import drivers, so the shape is written down here a second time, on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+from frontinus.model.ids import LoadBalancerId, ProjectId, SubnetId
+from frontinus.model.network import AllocatedVip, Subnet, VipRequest
+from frontinus.model.tree import Vip
+
+Clock = Callable[[], datetime]
+"""The present, as an aware datetime in UTC."""
+
+
+class VipAllocator(Protocol):
+    """Addresses, before any transaction: see drivers/network/interface.py for what each call promises. Raises Invalid,
+    Conflict, or Retry."""
+
+    async def allocate_vip(
+        self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
+    ) -> AllocatedVip: ...
+
+    async def release_vip(self, load_balancer_id: LoadBalancerId, vip: Vip, *, port_owned: bool) -> None: ...
+
+    async def get_subnet(self, subnet_id: SubnetId) -> Subnet: ...
+
+    async def list_subnets(self) -> tuple[Subnet, ...]: ...

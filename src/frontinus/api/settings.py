@@ -1,0 +1,90 @@
+"""Settings of the API, as one frozen value: built once by whoever starts it, handed down, never read from a global."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Literal
+
+from frontinus.model.errors import Invalid
+from frontinus.model.ids import ProjectId
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A name by which users choose who carries their load balancers. `served_by` is the name under which controllers
+    register, where it differs."""
+
+    name: str
+    description: str
+    served_by: str = ""
+
+
+AMPHORA_PROVIDER = Provider("amphora", "Load balancers on amphorae of their own.")
+OCTAVIA_PROVIDER = Provider("octavia", "Another name of amphora, kept for old clients.", served_by="amphora")
+
+
+_DEFAULT_PROJECT = ProjectId("default")
+
+
+@dataclass(frozen=True)
+class ApiSettings:
+    bind_host: str = "127.0.0.1"
+    """Address to listen on. Loopback by default, because authentication is off by default."""
+
+    bind_port: int = 9876
+    """TCP port to listen on. 9876 is where clients expect an Octavia API that has no catalog entry."""
+
+    auth: Literal["none"] = "none"
+    """Who is asked whether a caller may. `none` asks nobody: everyone who reaches the port is administrator."""
+
+    insecure_bind: bool = False
+    """Whether the operator wrote that an API without authentication may listen beyond loopback."""
+
+    default_project_id: ProjectId = _DEFAULT_PROJECT
+    """Project of a caller who names none (header X-Project-Id), with authentication `none`."""
+
+    default_provider: str = "amphora"
+    """Provider of load balancers for which none is asked."""
+
+    providers: tuple[Provider, ...] = (AMPHORA_PROVIDER, OCTAVIA_PROVIDER)
+    """Providers that may be asked for, beside those that a controller has registered under a name of its own."""
+
+    immutable: Literal["coalesce", "strict"] = "coalesce"
+    """What an edit meets while an earlier one is under way: `coalesce` takes it and carries both out together, `strict`
+    answers 409 until the load balancer is ACTIVE again, as Octavia does. Under both, what is being deleted is 409."""
+
+    pagination_max_limit: int = 1000
+    """Most objects on one page, whatever limit is asked for. A limit of 0 asks for everything and gets it."""
+
+    max_body_bytes: int = 114_688
+    """Largest request body; more is 413. Octavia's figure."""
+
+    api_base_uri: str | None = None
+    """Scheme, host and prefix that links in answers start with, for an API behind a proxy; by default what the client
+    used itself."""
+
+    network_compat: bool = True
+    """Whether to answer the read-only look-ups of subnets, networks and projects that OpenStack clients send to the same
+    endpoint when there is no catalog (authentication `none`). Off where a real network service answers them."""
+
+
+def check_bind(settings: ApiSettings) -> None:
+    """Raise Invalid where an API that asks nobody would be reachable from other machines without the operator's word."""
+    # Authentication `none` is the only one yet; others will return here.
+    if settings.insecure_bind or _is_loopback(settings.bind_host):
+        return
+    raise Invalid(
+        "bind_host",
+        f"{settings.bind_host} can be reached from other machines, and authentication is `none`: everyone there would be "
+        "administrator. Listen on 127.0.0.1, or set insecure_bind to say that you mean it.",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name may mean anything tomorrow
