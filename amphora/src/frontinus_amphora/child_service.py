@@ -204,7 +204,10 @@ class ChildService:
         if started is None or pidfd is None:
             return False
         self._master = (pid, started, pidfd)
-        files.write_atomically(self._places.service_record, json.dumps({"pid": pid, "started": started}).encode())
+        try:
+            files.write_atomically(self._places.service_record, json.dumps({"pid": pid, "started": started}).encode())
+        except OSError as error:  # a full disk: haproxy's pid file or command line will do instead
+            log("haproxy not recorded", pid=pid, error=error.strerror)
         return True
 
     def _drop_master(self) -> None:
@@ -238,11 +241,12 @@ class ChildService:
     def _await(self, ready: Callable[[Processes], bool]) -> None:
         """Look until `ready` and the runtime socket is answered by a worker of now. Raises ServiceFailed."""
         deadline = time.monotonic() + self._timeout
+        stats_socket = haproxy_text.stats_socket(self._text())
         while True:
             if self.pid() is None:
                 raise ServiceFailed("haproxy ended", self._tail())
             seen = self._processes()
-            if seen is not None and ready(seen) and self._answers(seen):
+            if seen is not None and ready(seen) and _answers(stats_socket, seen):
                 return
             if time.monotonic() > deadline:
                 raise ServiceFailed("haproxy is not ready in time", self._tail())
@@ -256,16 +260,6 @@ class ChildService:
         except HaproxySilent:
             return None
 
-    def _answers(self, seen: Processes) -> bool:
-        path = haproxy_text.stats_socket(self._text())
-        if path is None:
-            return True
-        try:
-            answer = haproxy_cli.ask(path, "show info", 2.0)
-        except HaproxySilent:
-            return False
-        return any(f"\nPid: {worker}\n" in answer for worker in seen.workers)
-
     def _text(self) -> str:
         return (files.read(self._places.config) or b"").decode("utf-8", "replace")
 
@@ -278,6 +272,17 @@ class ChildService:
         self.drain_output()
         with self._lock:
             return self._heard.decode("utf-8", "replace").strip()[-4096:]
+
+
+def _answers(stats_socket: str | None, seen: Processes) -> bool:
+    """True when a worker of now answers at the runtime socket (if the configuration has one)."""
+    if stats_socket is None:
+        return True
+    try:
+        answer = haproxy_cli.ask(stats_socket, "show info", 2.0)
+    except HaproxySilent:
+        return False
+    return any(f"\nPid: {worker}\n" in answer for worker in seen.workers)
 
 
 def _json(content: bytes | None) -> dict[str, int]:

@@ -22,7 +22,8 @@ from frontinus_amphora.service import Places, Service
 from frontinus_amphora.statistics import Bookkeeper
 
 CHECK_TIMEOUT = 60.0
-CALM = 10.0  # a haproxy that lived so long is restarted at once
+CALM = 10.0  # seconds; what a haproxy that lived so long did before is forgotten
+FREE_RESTARTS = 3  # without a pause; then it pauses for twice as long each time
 FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
 REMOVAL_DELAY = 0.2
 RUNNING, STOPPED = "running", "stopped"
@@ -94,7 +95,8 @@ class LoadBalancer:
         self._record = _load_record(places.record)
         self._service = service
         self._started_at = 0.0
-        self._delay = 0.0
+        self._socket_of: tuple[tuple[int, int], str] | None = None
+        self._restarts = 0  # since the last calm
         self._restart_at: float | None = None
         self._removal_at: float | None = None
 
@@ -226,10 +228,11 @@ class LoadBalancer:
                 return
             now = time.monotonic()
             if now - self._started_at > CALM:
-                self._delay = 0.0
-            log("haproxy died", load_balancer_id=self.id, wanted=self._record.wanted, restart_in=self._delay)
+                self._restarts = 0
+            delay = self._delay()
+            log("haproxy died", load_balancer_id=self.id, wanted=self._record.wanted, restart_in=delay)
             if self._record.wanted == RUNNING:
-                self._restart_at = now + self._delay
+                self._restart_at = now + delay
         self.attend()
 
     def attend(self) -> float | None:
@@ -375,7 +378,7 @@ class LoadBalancer:
     def _start_on_purpose(self) -> None:
         self._restart_at = None
         self._record_that(wanted=RUNNING, removing=())
-        self._delay = 0.0
+        self._restarts = 0
         self._service.start()
         self._record_that(unloaded="")
         self._started_at = time.monotonic()
@@ -384,27 +387,35 @@ class LoadBalancer:
     def _restart(self) -> None:
         """Start from the file on disk, or from the last one that ran when that one never did. Backs off."""
         began = time.monotonic()
-        self._restart_at = None
-        self._record_that(removing=())
+        self._restart_at = began + LONGEST_DELAY  # whatever goes wrong below, it is tried again
         self._removal_at = None
+        self._restarts += 1
+        tried_last = False
         try:
+            self._record_that(removing=())
             self._service.start()
             self._record_that(unloaded="")
-        except ServiceFailed as error:
+        except (ServiceFailed, OSError) as error:
             log("haproxy not restarted", load_balancer_id=self.id, error=str(error)[-500:])
             last = files.read(self.places.last_config)
             if self._record.unloaded == "apply" and last is not None:
                 files.write_atomically(self.places.config, last)
                 self._record_that(unloaded="upload")
-                self._restart_at = time.monotonic()
+                tried_last = True
         self._started_at = time.monotonic()
-        self._delay = min(LONGEST_DELAY, max(FIRST_DELAY, self._delay * 2))
         if self._service.pid() is not None:
             log("haproxy restarted", load_balancer_id=self.id, took_ms=round((self._started_at - began) * 1000, 1))
-        elif self._restart_at is None:
-            self._restart_at = self._started_at + self._delay
+            self._restart_at = None
+        else:
+            self._restart_at = self._started_at + (0.0 if tried_last else self._delay())
         self._watched()
         self._changed()
+
+    def _delay(self) -> float:
+        """How long to wait before the next start."""
+        if self._restarts < FREE_RESTARTS:
+            return 0.0
+        return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** (self._restarts - FREE_RESTARTS))
 
     def _finish_reload(self) -> None:
         """An earlier agent ended between swapping the file and seeing it run."""
@@ -452,7 +463,17 @@ class LoadBalancer:
             self.read_statistics()
 
     def _stats_socket(self) -> str:
-        return haproxy_text.stats_socket(self._text() or "") or self.places.stats_socket
+        """Of the text on disk, which may be long: it is read anew only when the file is another."""
+        try:
+            status = os.stat(self.places.config)
+        except FileNotFoundError:
+            return self.places.stats_socket
+        version = (status.st_ino, status.st_mtime_ns)
+        cached = self._socket_of
+        if cached is None or cached[0] != version:
+            found = haproxy_text.stats_socket(self._text() or "") or self.places.stats_socket
+            self._socket_of = cached = (version, found)
+        return cached[1]
 
     def _text(self) -> str | None:
         content = files.read(self.places.config)

@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 
 from frontinus_amphora import files
 from frontinus_amphora.errors import Invalid
@@ -31,6 +32,7 @@ class Server:
         self._routes = routes
         self._lock = threading.Lock()
         self._connections = 0
+        self._stopping = False
         self._context = make_context(settings.server_cert, settings.client_ca)
         family = socket.AF_INET6 if ":" in settings.bind_host else socket.AF_INET
         self._listener = socket.create_server(
@@ -49,6 +51,7 @@ class Server:
 
     def stop(self) -> None:
         """Take no new connection; requests under way end by themselves."""
+        self._stopping = True
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -71,8 +74,12 @@ class Server:
         while True:
             try:
                 connection, address = self._listener.accept()
-            except OSError:
-                return  # closed by stop()
+            except OSError as error:
+                if self._stopping:
+                    return
+                log("connection not accepted", error=error.strerror)  # out of descriptors, or lost meanwhile
+                time.sleep(0.1)
+                continue
             with self._lock:
                 crowded = self._connections >= MOST_CONNECTIONS
                 self._connections += not crowded
