@@ -2,6 +2,7 @@
 
 import hashlib
 import socket
+import ssl
 import threading
 import uuid
 
@@ -222,3 +223,37 @@ def test_server_with_connections_is_removed_later(amphora: Amphora, members: lis
     slow.join()
     assert said == ["two"]
     wait_for(lambda: controller.state(amphora.load_balancer_id)["removing"] == [])
+
+
+def test_certificate_is_replaced_without_a_reload(amphora: Amphora, members: list[Member]) -> None:
+    lb, port = amphora.load_balancer_id, free_port()
+    controller = amphora.controller()
+    old, new = (amphora.pki.server_ca.issue_pem("www.example") for _ in range(2))
+    name = f"{amphora.certificates}/{lb}/site.pem"
+
+    def upload(file: str, content: bytes) -> None:
+        assert controller.call("PUT", f"/1.0/loadbalancer/{lb}/certificates/{file}", content).status == 200
+
+    def served() -> bytes | None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        with context.wrap_socket(socket.create_connection((ADDRESS, port))) as connection:
+            return connection.getpeercert(binary_form=True)
+
+    def der(pem: bytes) -> bytes:
+        return ssl.PEM_cert_to_DER_cert(pem.decode().partition("-----BEGIN EC")[0])
+
+    upload("site.pem", old)
+    upload("list.pem", f"{name}\n".encode())
+    text = amphora.render({LISTENER: port}, {ONE: members[0].port}, pool_id=POOL)
+    text = text.replace(
+        f"bind {ADDRESS}:{port}", f"bind {ADDRESS}:{port} ssl crt-list {amphora.certificates}/{lb}/list.pem"
+    )
+    assert controller.apply(lb, text).json["action"] == "start"
+    assert served() == der(old)
+    upload("site.pem", new)
+    commands = (f"set ssl cert {name} <<\n{new.decode()}", f"commit ssl cert {name}")
+    answer = controller.apply(lb, text + "# new certificate\n", base=digest(text), commands=commands)
+    assert (answer.status, answer.json["action"]) == (200, "runtime")
+    assert served() == der(new)

@@ -1,8 +1,11 @@
 """Death and return: of the agent, which haproxy outlives, and of haproxy, which the agent restores."""
 
+import contextlib
 import hashlib
+import http.client
 import os
 import signal
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -174,3 +177,29 @@ def statuses(amphora: Amphora, backend: str) -> dict[str, str]:
     assert amphora.process is not None
     answer = ask(f"/proc/{amphora.process.pid}/cwd/{amphora.load_balancer_id}.sock", "show stat -1 7 -1")
     return parse_statistics(answer).pools[backend].members
+
+
+def test_agent_killed_at_any_moment_of_a_change(amphora: Amphora, members: list[Member]) -> None:
+    """No request fails, one haproxy is left, and asking again brings the change about."""
+    lb = amphora.load_balancer_id
+    port, before, pid = running(amphora, members[0])
+    with Crowd(port, kept=2, fresh=1) as crowd:
+        for moment in range(0, 130, 12):
+            text = before.partition("# ")[0] + f"# {moment}\n"
+            asking = threading.Thread(target=ask_in_vain, args=(amphora, lb, text, digest(before)))
+            asking.start()
+            time.sleep(moment / 1000)  # the moment of death is what is tried here
+            amphora.kill()
+            asking.join()
+            amphora.start()
+            answer = amphora.controller().apply(lb, text, reload=True)
+            assert (answer.status, answer.json["action"]) in ((200, "reload"), (200, "unchanged")), answer
+            state = amphora.controller().state(lb)
+            assert (state["digest"], state["pid"]) == (digest(text), pid)
+            before = text
+    assert crowd.failures == []
+
+
+def ask_in_vain(amphora: Amphora, load_balancer_id: str, text: str, base: str) -> None:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        amphora.controller().apply(load_balancer_id, text, base=base, reload=True)

@@ -22,7 +22,8 @@ DONE = re.compile(
     r"|Transaction (created|updated|aborted) for certificate [^\n]*"
     r"|transaction (created|updated) for (CA|CRL) [^\n]*"
     r"|New (empty )?(certificate store|CA file|CRL file) [^\n]*"
-    r"|Committing [^\n]*\n?(Success!)"
+    r"|(Committing|Inserting certificate) [^\n]*\n?Success!"
+    r"|Entry '[^\n]*' deleted in crtlist '[^\n]*'!"
     r"|(Certificate|CA file|CRL file) '[^\n]*' (deleted|added)!"
     r"|\[\d\]:?\s*"
 )
