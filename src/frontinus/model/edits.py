@@ -65,33 +65,36 @@ def apply(
     the change touches become PENDING_UPDATE."""
     moved = _next_generation(tree, now)
     generation = moved.load_balancer.generation
-    touched: list[TreeChild] = []
-    for child in create:
-        fresh = replace(child, provisioning_status=_P.PENDING_CREATE, changed_generation=generation)
-        moved = _put(moved, fresh)
-        touched.append(fresh)
-    for child in update:
-        edited = replace(
+    touched: list[TreeChild] = [
+        replace(child, provisioning_status=_P.PENDING_CREATE, changed_generation=generation) for child in create
+    ]
+    touched += [
+        replace(
             child,
             provisioning_status=after_edit(child.provisioning_status),
             changed_generation=generation,
             updated_at=now,
         )
-        moved = _put(moved, edited)
-        touched.append(edited)
-    for child in delete:
-        # Parents are marked by the tree as it is before the child goes: afterwards nothing points to it any more.
-        moved = _mark_parents(moved, [child], generation, now)
-        for victim in _with_possessions(moved, child):
-            gone = replace(
+        for child in update
+    ]
+    moved = _put(moved, touched)
+    gone = tuple(delete)
+    # Parents are marked by the tree as it is before the children go: afterwards nothing points to them any more.
+    moved = _mark_parents(moved, gone, generation, now)
+    moved = _put(
+        moved,
+        [
+            replace(
                 victim,
                 provisioning_status=move_provisioning(victim.provisioning_status, _P.PENDING_DELETE),
                 delete_requested=True,
                 changed_generation=generation,
                 updated_at=now,
             )
-            moved = _put(moved, gone)
-        moved = _forget(moved, child)
+            for victim in _with_possessions(moved, gone)
+        ],
+    )
+    moved = _forget(moved, gone)
     moved = _mark_parents(moved, touched, generation, now)
     return _renumber_l7_policies(moved, generation)
 
@@ -115,65 +118,59 @@ def _next_generation(tree: LoadBalancerTree, now: datetime) -> LoadBalancerTree:
     )
 
 
-def _put(tree: LoadBalancerTree, child: TreeChild) -> LoadBalancerTree:
-    match child:
-        case Listener():
-            return replace(tree, listeners=_with(tree.listeners, child))
-        case Pool():
-            return replace(tree, pools=_with(tree.pools, child))
-        case Member():
-            return replace(tree, members=_with(tree.members, child))
-        case HealthMonitor():
-            return replace(tree, health_monitors=_with(tree.health_monitors, child))
-        case L7Policy():
-            return replace(tree, l7_policies=_with(tree.l7_policies, child))
-        case L7Rule():
-            return replace(tree, l7_rules=_with(tree.l7_rules, child))
+def _put(tree: LoadBalancerTree, children: Iterable[TreeChild]) -> LoadBalancerTree:
+    """The tree with these children in the place of those that have their ids; new ones come last. One pass per branch,
+    whatever the number: a batch may replace a thousand members."""
+    by_id = {x.id: x for x in children}
+    if not by_id:
+        return tree
+
+    def merged(present: tuple[_C, ...], kind: type[_C]) -> tuple[_C, ...]:
+        mine: dict[str, _C] = {key: x for key, x in by_id.items() if isinstance(x, kind)}
+        if not mine:
+            return present
+        kept = tuple([mine.pop(x.id, x) for x in present])
+        return (*kept, *mine.values())
+
+    return replace(
+        tree,
+        listeners=merged(tree.listeners, Listener),
+        pools=merged(tree.pools, Pool),
+        members=merged(tree.members, Member),
+        health_monitors=merged(tree.health_monitors, HealthMonitor),
+        l7_policies=merged(tree.l7_policies, L7Policy),
+        l7_rules=merged(tree.l7_rules, L7Rule),
+    )
 
 
-def _with(children: tuple[_C, ...], child: _C) -> tuple[_C, ...]:
-    if any(x.id == child.id for x in children):
-        return tuple(child if x.id == child.id else x for x in children)
-    return (*children, child)
+def _with_possessions(tree: LoadBalancerTree, children: Iterable[TreeChild]) -> list[TreeChild]:
+    """The children, as the tree has them now, and what is deleted with them (behaviours.yaml delete_rules)."""
+    ids = {x.id for x in children}
+    if not ids:
+        return []
+    policies = {x.id for x in tree.l7_policies if x.id in ids or x.listener_id in ids}
+    return [
+        *(x for x in tree.listeners if x.id in ids),
+        *(x for x in tree.pools if x.id in ids),
+        *(x for x in tree.members if x.id in ids or x.pool_id in ids),
+        *(x for x in tree.health_monitors if x.id in ids or x.pool_id in ids),
+        *(x for x in tree.l7_policies if x.id in policies),
+        *(x for x in tree.l7_rules if x.id in ids or x.l7_policy_id in policies),
+    ]
 
 
-def _with_possessions(tree: LoadBalancerTree, child: TreeChild) -> list[TreeChild]:
-    """The child and what is deleted with it (behaviours.yaml delete_rules)."""
-    victims: list[TreeChild] = [child]
-    match child:
-        case Pool():
-            victims += [x for x in tree.members if x.pool_id == child.id]
-            victims += [x for x in tree.health_monitors if x.pool_id == child.id]
-        case Listener():
-            for policy in tree.l7_policies_of(child.id):
-                victims += [policy, *tree.l7_rules_of(policy.id)]
-        case L7Policy():
-            victims += tree.l7_rules_of(child.id)
-        case Member() | HealthMonitor() | L7Rule():
-            pass
-    return victims
-
-
-def _forget(tree: LoadBalancerTree, gone: TreeChild) -> LoadBalancerTree:
+def _forget(tree: LoadBalancerTree, gone: Iterable[TreeChild]) -> LoadBalancerTree:
     """Listeners lose a default pool that goes; members of a pool whose monitor goes are NO_MONITOR again."""
-    match gone:
-        case Pool():
-            return replace(
-                tree,
-                listeners=tuple(
-                    replace(x, default_pool_id=None) if x.default_pool_id == gone.id else x for x in tree.listeners
-                ),
-            )
-        case HealthMonitor():
-            return replace(
-                tree,
-                members=tuple(
-                    replace(x, operating_status=OperatingStatus.NO_MONITOR) if x.pool_id == gone.pool_id else x
-                    for x in tree.members
-                ),
-            )
-        case _:
-            return tree
+    pools = {x.id for x in gone if isinstance(x, Pool)}
+    unwatched = {x.pool_id for x in gone if isinstance(x, HealthMonitor)}
+    listeners, members = tree.listeners, tree.members
+    if pools:
+        listeners = tuple(replace(x, default_pool_id=None) if x.default_pool_id in pools else x for x in listeners)
+    if unwatched:
+        members = tuple(
+            replace(x, operating_status=OperatingStatus.NO_MONITOR) if x.pool_id in unwatched else x for x in members
+        )
+    return replace(tree, listeners=listeners, members=members)
 
 
 def _mark_parents(
@@ -182,20 +179,22 @@ def _mark_parents(
     listener_ids: set[str] = set()
     pool_ids: set[str] = set()
     policy_ids: set[str] = set()
+    attached_to: set[str] = set()
     for child in children:
         match child:
             case Pool():
-                listener_ids |= {x.id for x in tree.listeners_of(child.id)}
+                attached_to.add(child.id)
             case Member() | HealthMonitor():
                 pool_ids.add(child.pool_id)
-                listener_ids |= {x.id for x in tree.listeners_of(child.pool_id)}
+                attached_to.add(child.pool_id)
             case L7Policy():
                 listener_ids.add(child.listener_id)
             case L7Rule():
                 policy_ids.add(child.l7_policy_id)
-                listener_ids |= {x.listener_id for x in tree.l7_policies if x.id == child.l7_policy_id}
             case Listener():
                 pass
+    listener_ids |= {listener.id for pool_id in attached_to for listener in tree.listeners_of(pool_id)}
+    listener_ids |= {x.listener_id for x in tree.l7_policies if x.id in policy_ids}
 
     def mark(children: tuple[_C, ...], ids: set[str]) -> tuple[_C, ...]:
         if not ids:
