@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from frontinus.api.settings import ApiSettings
+from frontinus.api.settings import ApiSettings, Immutability
 from frontinus.model import capabilities
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.enums import Kind, ProvisioningStatus
@@ -96,7 +96,7 @@ def _refuse_immutable(before: LoadBalancerTree, edited: Edit, settings: ApiSetti
     for value in (load_balancer, *edited.parents, *edited.touched):
         if value.delete_requested:
             raise Immutable(value.kind, f"{value.id} is being deleted")
-    if settings.immutable != "strict":
+    if settings.immutable is not Immutability.STRICT:
         return
     allowed = {ProvisioningStatus.ACTIVE}
     if edited.error_is_fine:

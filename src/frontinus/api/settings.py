@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
 
 from frontinus.model.errors import Invalid
 from frontinus.model.ids import ProjectId
+
+
+class Immutability(StrEnum):
+    """What an edit meets while an earlier one is under way."""
+
+    COALESCE = "coalesce"
+    STRICT = "strict"
+
+
+class Authentication(StrEnum):
+    """Who is asked whether a caller may."""
+
+    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -35,7 +48,7 @@ class ApiSettings:
     bind_port: int = 9876
     """TCP port to listen on. 9876 is where clients expect an Octavia API that has no catalog entry."""
 
-    auth: Literal["none"] = "none"
+    auth: Authentication = Authentication.NONE
     """Who is asked whether a caller may. `none` asks nobody: everyone who reaches the port is administrator."""
 
     insecure_bind: bool = False
@@ -50,7 +63,7 @@ class ApiSettings:
     providers: tuple[Provider, ...] = (AMPHORA_PROVIDER, OCTAVIA_PROVIDER)
     """Providers that may be asked for, beside those that a controller has registered under a name of its own."""
 
-    immutable: Literal["coalesce", "strict"] = "coalesce"
+    immutable: Immutability = Immutability.COALESCE
     """What an edit meets while an earlier one is under way: `coalesce` takes it and carries both out together, `strict`
     answers 409 until the load balancer is ACTIVE again, as Octavia does. Under both, what is being deleted is 409."""
 
