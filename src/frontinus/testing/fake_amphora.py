@@ -98,7 +98,12 @@ class FakeAmphoraDriver(AmphoraDriver):
             if rendered.digest != sha256(rendered.text.encode()).hexdigest():
                 raise Rejected("digest", "it is not the digest of the text")
             before = place.runs
-            if before is not None and before.digest == rendered.digest:
+            if not _binds(rendered.text):
+                # Nothing shall listen, so no balancer runs: there is no configuration for one without a bind.
+                action = "stop"
+                place.on_disk = None
+                place.kill_balancer()
+            elif before is not None and before.digest == rendered.digest:
                 action = "unchanged"
             else:
                 self._try_binds(tree, before, rendered)

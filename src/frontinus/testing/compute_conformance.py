@@ -1,0 +1,258 @@
+"""Examines a compute driver against drivers/compute/interface.py. How to use it: exam.py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from frontinus.drivers.compute.interface import ComputeDriver, Place, PlaceState
+from frontinus.model.boot import BootFiles
+from frontinus.model.ids import AmphoraId, LoadBalancerId, new_id
+from frontinus.testing.exam import Checks, NotExaminable, Report, hold, require
+
+
+def _little_boot(amphora_id: AmphoraId, address: str | None) -> BootFiles:
+    text = f"id = {amphora_id}\naddress = {address}\nplace = {{place}}\n"
+    return BootFiles(files={"agent.conf": text.encode(), "deeper/down.bin": b"\x00{place}"})
+
+
+@dataclass(frozen=True)
+class ComputeBench:
+    """`boot` makes boot files from an amphora's id and management address. `stop` ends all that runs in a place,
+    behind the driver's back; `patience` is how many seconds a place may take to come up after its build."""
+
+    factory: Callable[[], ComputeDriver]
+    boot: Callable[[AmphoraId, str | None], BootFiles] = _little_boot
+    stop: Callable[[AmphoraId], Awaitable[None]] | None = None
+    patience: float = 10.0
+
+
+async def examine(bench: ComputeBench, *, limit: float = 60.0) -> Report:
+    """Run every check; each may take `limit` seconds."""
+    return await hold(CHECKS, bench, limit)
+
+
+_checks: Checks[ComputeBench] = Checks()
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A driver on trial, and the ids that the check uses."""
+
+    bench: ComputeBench
+    driver: ComputeDriver
+    used: list[AmphoraId]
+
+    def fresh_id(self) -> AmphoraId:
+        amphora_id = AmphoraId(new_id())
+        self.used.append(amphora_id)
+        return amphora_id
+
+    async def build(self, amphora_id: AmphoraId, driver: ComputeDriver | None = None) -> Place:
+        by = driver or self.driver
+        boot = self.bench.boot(amphora_id, by.management_address(amphora_id))
+        return await by.build(amphora_id, LoadBalancerId(new_id()), boot)
+
+    async def until(self, amphora_id: AmphoraId, state: PlaceState, driver: ComputeDriver | None = None) -> Place:
+        """The place once it is in this state. Raises Violation when it does not get there in time."""
+        clock = asyncio.get_running_loop()
+        deadline = clock.time() + self.bench.patience
+        while (place := await (driver or self.driver).get(amphora_id)).state is not state:
+            require(clock.time() < deadline, f"the place is {place.state}, not {state}, after {self.bench.patience} s")
+            await asyncio.sleep(0.02)
+        return place
+
+    async def built(self) -> AmphoraId:
+        amphora_id = self.fresh_id()
+        await self.build(amphora_id)
+        await self.until(amphora_id, PlaceState.RUNNING)
+        return amphora_id
+
+
+@asynccontextmanager
+async def _candidate(bench: ComputeBench) -> AsyncIterator[_Candidate]:
+    candidate = _Candidate(bench, bench.factory(), [])
+    try:
+        yield candidate
+    finally:
+        for amphora_id in candidate.used:
+            await candidate.driver.destroy(amphora_id)
+        await candidate.driver.close()
+
+
+@_checks.claim("management_address is pure, and the one that the place will have, if it is known before the build")
+async def management_address_is_known_or_none(bench: ComputeBench) -> None:
+    async with _candidate(bench) as candidate:
+        amphora_id, another = candidate.fresh_id(), candidate.fresh_id()
+        before = candidate.driver.management_address(amphora_id)
+        candidate.driver.management_address(another)
+        await candidate.build(amphora_id)
+        place = await candidate.until(amphora_id, PlaceState.RUNNING)
+        require(candidate.driver.management_address(amphora_id) == before, "the answer changed with the build")
+        if before is not None:
+            require(place.management_address == before, f"said {before}, became {place.management_address}")
+
+
+@_checks.claim("get never raises for an unknown id: that is ABSENT")
+async def unknown_is_absent(bench: ComputeBench) -> None:
+    async with _candidate(bench) as candidate:
+        place = await candidate.driver.get(candidate.fresh_id())
+        require(place.state is PlaceState.ABSENT, f"it is {place.state}")
+
+
+@_checks.claim("build makes the place and starts what should run in it")
+async def build_makes_a_running_place(bench: ComputeBench) -> None:
+    async with _candidate(bench) as candidate:
+        amphora_id = candidate.fresh_id()
+        built = await candidate.build(amphora_id)
+        require(built.amphora_id == amphora_id, f"the answer is about {built.amphora_id}")
+        started = (PlaceState.RUNNING, PlaceState.BUILDING)
+        require(built.state in started, f"build answers {built.state}")
+        seen = await candidate.until(amphora_id, PlaceState.RUNNING)
+        require(seen.amphora_id == amphora_id, f"get is about {seen.amphora_id}")
+        require(seen.management_address, "a running place has no management address")
+        require(seen.compute_id, "a running place has no compute id")
+        if built.compute_id is not None:
+            require(seen.compute_id == built.compute_id, "build and get tell different compute ids")
+
+
+@_checks.claim("build may be repeated: the place is the same one, and goes on running")
+async def build_repeats(bench: ComputeBench) -> None:
+    async with _candidate(bench) as candidate:
+        amphora_id = await candidate.built()
+        first = await candidate.driver.get(amphora_id)
+        again = await candidate.build(amphora_id)
+        require(again.compute_id in (None, first.compute_id), f"{first.compute_id} became {again.compute_id}")
+        second = await candidate.until(amphora_id, PlaceState.RUNNING)
+        require(second.compute_id == first.compute_id, f"{first.compute_id} became {second.compute_id}")
+        owned = (await candidate.driver.list_owned()).count(amphora_id)
+        require(owned == 1, f"list_owned names it {owned} times")
+
+
+@_checks.claim("all methods may be called for many amphorae at once, also twice for one")
+async def many_at_once(bench: ComputeBench) -> None:
+    async with _candidate(bench) as candidate:
+        ids = [candidate.fresh_id() for _ in range(4)]
+        await asyncio.gather(*(candidate.build(amphora_id) for amphora_id in (*ids, *ids)))
+        for amphora_id in ids:
+            await candidate.until(amphora_id, PlaceState.RUNNING)
+        owned = [amphora_id for amphora_id in await candidate.driver.list_owned() if amphora_id in ids]
+        require(sorted(owned) == sorted(ids), f"of {len(ids)} places list_owned names {len(owned)}")
+        await asyncio.gather(*(candidate.driver.destroy(amphora_id) for amphora_id in (*ids, *ids)))
+        for amphora_id in ids:
+            place = await candidate.driver.get(amphora_id)
+            require(place.state is PlaceState.ABSENT, f"destroyed, and {place.state}")
+
+
+@_checks.claim("two drivers that build one amphora at once make one place")
+async def two_builders_make_one_place(bench: ComputeBench) -> None:
+    async with _candidate(bench) as candidate:
+        amphora_id, other = candidate.fresh_id(), bench.factory()
+        try:
+            await asyncio.gather(candidate.build(amphora_id), candidate.build(amphora_id, other))
+            mine = await candidate.until(amphora_id, PlaceState.RUNNING)
+            theirs = await candidate.until(amphora_id, PlaceState.RUNNING, other)
+        finally:
+            await other.close()
+        require(mine.compute_id == theirs.compute_id, f"{mine.compute_id} and {theirs.compute_id}")
+
+
+@_checks.claim("names are derived from our ids, so that a place is found again; closing does not touch places")
+async def places_outlive_the_driver(bench: ComputeBench) -> None:
+    async with _candidate(bench) as candidate:
+        amphora_id, maker = candidate.fresh_id(), bench.factory()
+        await candidate.build(amphora_id, maker)
+        before = await candidate.until(amphora_id, PlaceState.RUNNING, maker)
+        await maker.close()
+        after = await candidate.driver.get(amphora_id)
+        require(after.state is PlaceState.RUNNING, f"another driver sees it {after.state}")
+        require(after.compute_id == before.compute_id, f"{before.compute_id} became {after.compute_id}")
+        require(after.management_address == before.management_address, "its address changed")
+        require(amphora_id in await candidate.driver.list_owned(), "another driver's list_owned lacks it")
+
+
+@_checks.claim("list_owned names every place under our naming, and none that was destroyed")
+async def list_owned_names_places(bench: ComputeBench) -> None:
+    async with _candidate(bench) as candidate:
+        kept, gone, never = await candidate.built(), await candidate.built(), candidate.fresh_id()
+        await candidate.driver.destroy(gone)
+        owned = await candidate.driver.list_owned()
+        require(kept in owned, "it lacks a place that runs")
+        require(gone not in owned, "it names a place that was destroyed")
+        require(never not in owned, "it names a place that was never built")
+
+
+@_checks.claim("when destroy returns the place is gone; unknown ids are done already")
+async def destroy_leaves_nothing(bench: ComputeBench) -> None:
+    async with _candidate(bench) as candidate:
+        amphora_id = await candidate.built()
+        await candidate.driver.destroy(amphora_id)
+        place = await candidate.driver.get(amphora_id)
+        require(place.state is PlaceState.ABSENT, f"it is {place.state}")
+        await candidate.driver.destroy(amphora_id)
+        await candidate.driver.destroy(candidate.fresh_id())
+
+
+@_checks.claim("a place that was destroyed can be built again")
+async def destroyed_can_be_built_again(bench: ComputeBench) -> None:
+    async with _candidate(bench) as candidate:
+        amphora_id = await candidate.built()
+        await candidate.driver.destroy(amphora_id)
+        await candidate.build(amphora_id)
+        await candidate.until(amphora_id, PlaceState.RUNNING)
+
+
+@_checks.claim("a crash in the middle of a build leaves something that build, destroy and list_owned find")
+async def interrupted_build_is_found(bench: ComputeBench) -> None:
+    for turns in (1, 2, 3, 5, 8):
+        async with _candidate(bench) as candidate:
+            amphora_id, dying = candidate.fresh_id(), bench.factory()
+            task = asyncio.create_task(candidate.build(amphora_id, dying))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            await dying.close()
+            state = (await candidate.driver.get(amphora_id)).state
+            if state is not PlaceState.ABSENT:
+                require(amphora_id in await candidate.driver.list_owned(), f"it is {state}, and list_owned lacks it")
+            await candidate.build(amphora_id)
+            await candidate.until(amphora_id, PlaceState.RUNNING)
+            await candidate.driver.destroy(amphora_id)
+            state = (await candidate.driver.get(amphora_id)).state
+            require(state is PlaceState.ABSENT, f"destroyed after an interrupted build, and {state}")
+            require(amphora_id not in await candidate.driver.list_owned(), "list_owned names what was destroyed")
+
+
+@_checks.claim("a place in which nothing runs is STOPPED, is owned still, and build brings it back")
+async def stopped_place_is_seen_and_revived(bench: ComputeBench) -> None:
+    if bench.stop is None:
+        raise NotExaminable("the bench has no `stop`")
+    async with _candidate(bench) as candidate:
+        amphora_id = await candidate.built()
+        before = await candidate.driver.get(amphora_id)
+        await bench.stop(amphora_id)
+        stopped = await candidate.until(amphora_id, PlaceState.STOPPED)
+        require(stopped.balancing is not True, "it is said to balance with nothing in it")
+        require(amphora_id in await candidate.driver.list_owned(), "list_owned lacks a stopped place")
+        await candidate.build(amphora_id)
+        after = await candidate.until(amphora_id, PlaceState.RUNNING)
+        require(after.compute_id == before.compute_id, "it came back as another")
+        require(after.management_address == before.management_address, "it came back at another address")
+
+
+@_checks.claim("destroy takes away a place in which nothing runs as well")
+async def stopped_place_is_destroyed(bench: ComputeBench) -> None:
+    if bench.stop is None:
+        raise NotExaminable("the bench has no `stop`")
+    async with _candidate(bench) as candidate:
+        amphora_id = await candidate.built()
+        await bench.stop(amphora_id)
+        await candidate.driver.destroy(amphora_id)
+        state = (await candidate.driver.get(amphora_id)).state
+        require(state is PlaceState.ABSENT, f"it is {state}")
+
+
+CHECKS = _checks.all()

@@ -1,0 +1,276 @@
+"""Examines a network driver against drivers/network/interface.py. How to use it: exam.py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+
+from frontinus.drivers.network.interface import NetworkDriver
+from frontinus.model.errors import Conflict, Invalid
+from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId, new_id
+from frontinus.model.network import AllocatedVip, Subnet, VipRequest
+from frontinus.testing.exam import Checks, NotExaminable, Report, expect, hold, require
+
+_PROJECT = ProjectId("conformance")
+
+
+@dataclass(frozen=True)
+class NetworkBench:
+    """`subnet_id` is a subnet to try on, with a dozen free addresses; None: the first that list_subnets names."""
+
+    factory: Callable[[], NetworkDriver]
+    subnet_id: SubnetId | None = None
+
+
+async def examine(bench: NetworkBench, *, limit: float = 60.0) -> Report:
+    """Run every check; each may take `limit` seconds."""
+    return await hold(CHECKS, bench, limit)
+
+
+_checks: Checks[NetworkBench] = Checks()
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A driver on trial, the subnet to try on, and the load balancers that the check uses."""
+
+    driver: NetworkDriver
+    subnet: Subnet
+    used: list[LoadBalancerId]
+
+    def fresh_id(self) -> LoadBalancerId:
+        load_balancer_id = LoadBalancerId(new_id())
+        self.used.append(load_balancer_id)
+        return load_balancer_id
+
+    async def allocate(self, load_balancer_id: LoadBalancerId, address: str | None = None) -> AllocatedVip:
+        request = VipRequest(subnet_id=self.subnet.id, address=address)
+        return await self.driver.allocate_vip(load_balancer_id, _PROJECT, request)
+
+    async def a_free_address(self) -> str:
+        holder = self.fresh_id()
+        allocated = await self.allocate(holder)
+        await self.driver.release_vip(holder, allocated.vip, port_owned=allocated.port_owned)
+        return allocated.vip.address
+
+
+@asynccontextmanager
+async def _candidate(bench: NetworkBench) -> AsyncIterator[_Candidate]:
+    driver = bench.factory()
+    used: list[LoadBalancerId] = []
+    try:
+        if bench.subnet_id is not None:
+            subnet = await driver.get_subnet(bench.subnet_id)
+        else:
+            subnets = await driver.list_subnets()
+            if not subnets:
+                raise NotExaminable("the bench has no `subnet_id`, and the driver lists no subnets")
+            subnet = subnets[0]
+        yield _Candidate(driver, subnet, used)
+    finally:
+        for load_balancer_id in used:
+            await driver.release_owned(load_balancer_id)
+        await driver.close()
+
+
+@_checks.claim("list_subnets and get_subnet tell the same of a subnet")
+async def subnets_are_told_alike(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        for subnet in await candidate.driver.list_subnets():
+            shown = await candidate.driver.get_subnet(subnet.id)
+            require(shown == subnet, f"listed {subnet}, shown {shown}")
+
+
+@_checks.claim("get_subnet raises Invalid naming the subnet when it does not exist")
+async def unknown_subnet_is_invalid(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        missing = SubnetId(new_id())
+        error = await expect(Invalid, candidate.driver.get_subnet(missing), "an unknown subnet")
+        require(missing in str(error), f"the message does not name it: {error}")
+
+
+@_checks.claim("allocate_vip gives an address of the subnet that was asked for")
+async def address_is_of_the_subnet(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        vip = (await candidate.allocate(candidate.fresh_id())).vip
+        require(vip.subnet_id == candidate.subnet.id, f"it is on subnet {vip.subnet_id}")
+        require(vip.network_id == candidate.subnet.network_id, f"it is on network {vip.network_id}")
+        require(ip_address(vip.address) in ip_network(candidate.subnet.cidr), f"{vip.address} is outside")
+        require(vip.port_id, "it has no port id")
+
+
+@_checks.claim("a network is enough: the driver finds a subnet on it")
+async def network_is_enough(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        request = VipRequest(network_id=candidate.subnet.network_id)
+        allocated = await candidate.driver.allocate_vip(candidate.fresh_id(), _PROJECT, request)
+        require(allocated.vip.network_id == candidate.subnet.network_id, f"it is on {allocated.vip.network_id}")
+
+
+@_checks.claim("allocate_vip repeated for one load balancer gives the same answer, also after a restart")
+async def allocation_repeats(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        load_balancer_id, other = candidate.fresh_id(), bench.factory()
+        first = await candidate.allocate(load_balancer_id)
+        again = await candidate.allocate(load_balancer_id)
+        require(again == first, f"first {first}, then {again}")
+        try:
+            request = VipRequest(subnet_id=candidate.subnet.id)
+            after = await other.allocate_vip(load_balancer_id, _PROJECT, request)
+        finally:
+            await other.close()
+        require(after == first, f"first {first}, after a restart {after}")
+
+
+@_checks.claim("two calls at once for one load balancer get one address")
+async def racing_calls_get_one_address(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        load_balancer_id = candidate.fresh_id()
+        answers = await asyncio.gather(*(candidate.allocate(load_balancer_id) for _ in range(4)))
+        addresses = {answer.vip.address for answer in answers}
+        require(len(addresses) == 1, f"they got {sorted(addresses)}")
+
+
+@_checks.claim("two load balancers never get one address")
+async def addresses_are_never_shared(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        ids = [candidate.fresh_id() for _ in range(8)]
+        answers = await asyncio.gather(*(candidate.allocate(load_balancer_id) for load_balancer_id in ids))
+        addresses = {answer.vip.address for answer in answers}
+        require(len(addresses) == len(ids), f"{len(ids)} load balancers share {len(addresses)} addresses")
+
+
+@_checks.claim("an address that is asked for is the one that is given")
+async def asked_address_is_given(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        holders = [candidate.fresh_id() for _ in range(3)]
+        given = [await candidate.allocate(holder) for holder in holders]
+        for holder, allocated in zip(holders, given, strict=True):
+            await candidate.driver.release_vip(holder, allocated.vip, port_owned=allocated.port_owned)
+        # The last first: a driver that gives whatever is free would give another.
+        for address in [allocated.vip.address for allocated in reversed(given)]:
+            load_balancer_id = candidate.fresh_id()
+            allocated = await candidate.allocate(load_balancer_id, address)
+            require(allocated.vip.address == address, f"asked for {address}, got {allocated.vip.address}")
+            again = await candidate.allocate(load_balancer_id, address)
+            require(again == allocated, f"first {allocated}, then {again}")
+
+
+@_checks.claim("Conflict for an address taken; nothing is left behind")
+async def taken_address_is_a_conflict(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        holder, late = candidate.fresh_id(), candidate.fresh_id()
+        held = await candidate.allocate(holder)
+        await expect(Conflict, candidate.allocate(late, held.vip.address), "an address taken")
+        require(late not in await candidate.driver.list_owned(), "list_owned names who got nothing")
+        again = await candidate.allocate(holder)
+        require(again == held, f"the holder had {held}, and has {again}")
+        allocated = await candidate.allocate(late)
+        require(allocated.vip.address != held.vip.address, "both have the address now")
+
+
+@_checks.claim("two load balancers that ask for one address at once: one gets it, one a Conflict")
+async def racing_for_one_address(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        address, ids = await candidate.a_free_address(), [candidate.fresh_id() for _ in range(3)]
+        answers = await asyncio.gather(*(candidate.allocate(x, address) for x in ids), return_exceptions=True)
+        winners = [answer for answer in answers if isinstance(answer, AllocatedVip)]
+        conflicts = [answer for answer in answers if isinstance(answer, Conflict)]
+        require(len(winners) == 1, f"{len(winners)} got it")
+        require(len(conflicts) == len(ids) - 1, f"they heard {answers!r}")
+
+
+@_checks.claim("Invalid for an address outside the subnet, and for what is no address; nothing is left behind")
+async def address_outside_is_invalid(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        inside = ip_network(candidate.subnet.cidr)
+        outside = "192.0.2.77" if ip_address("192.0.2.77") not in inside else "203.0.113.77"
+        other_family = "2001:db8:ffff::1" if inside.version == 4 else "192.0.2.77"
+        for address in (outside, other_family, "one.example.org", "", "10.0.0.1/8"):
+            load_balancer_id = candidate.fresh_id()
+            error = await expect(Invalid, candidate.allocate(load_balancer_id, address), f"address {address!r}")
+            require(isinstance(error, Invalid) and error.field, "the error names no field")
+            require(load_balancer_id not in await candidate.driver.list_owned(), f"{address!r} left something behind")
+
+
+@_checks.claim("Invalid for an unknown port, network or subnet, and when none is named; nothing is left behind")
+async def unknown_references_are_invalid(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        for request in (
+            VipRequest(port_id=PortId(new_id())),
+            VipRequest(network_id=NetworkId(new_id())),
+            VipRequest(subnet_id=SubnetId(new_id())),
+            VipRequest(network_id=candidate.subnet.network_id, subnet_id=SubnetId(new_id())),
+            VipRequest(),
+        ):
+            load_balancer_id = candidate.fresh_id()
+            call = candidate.driver.allocate_vip(load_balancer_id, _PROJECT, request)
+            await expect(Invalid, call, f"{request}")
+            require(load_balancer_id not in await candidate.driver.list_owned(), f"{request} left something behind")
+
+
+@_checks.claim("list_owned names who holds an address, also after a restart")
+async def list_owned_names_holders(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        holder, never, other = candidate.fresh_id(), candidate.fresh_id(), bench.factory()
+        await candidate.allocate(holder)
+        try:
+            owned = await other.list_owned()
+        finally:
+            await other.close()
+        require(owned.count(holder) == 1, f"it names the holder {owned.count(holder)} times")
+        require(never not in owned, "it names one that holds nothing")
+
+
+@_checks.claim("release_vip gives the address back, to whoever asks next; released ones are done already")
+async def released_address_is_free(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        first, second = candidate.fresh_id(), candidate.fresh_id()
+        held = await candidate.allocate(first)
+        await candidate.driver.release_vip(first, held.vip, port_owned=held.port_owned)
+        require(first not in await candidate.driver.list_owned(), "list_owned names who gave it back")
+        passed_on = await candidate.allocate(second, held.vip.address)
+        require(passed_on.vip.address == held.vip.address, f"the next one got {passed_on.vip.address}")
+        # Late, as after a crash between releasing and recording it: the address is another's by now.
+        await candidate.driver.release_vip(first, held.vip, port_owned=held.port_owned)
+        require(second in await candidate.driver.list_owned(), "a late release took the address from its new holder")
+        third = candidate.fresh_id()
+        await expect(Conflict, candidate.allocate(third, held.vip.address), "an address that a late release named")
+
+
+@_checks.claim("release_owned gives back whatever is held; nothing held is done already")
+async def release_owned_gives_all_back(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        holder, neighbour = candidate.fresh_id(), candidate.fresh_id()
+        held = await candidate.allocate(holder)
+        await candidate.allocate(neighbour)
+        await candidate.driver.release_owned(holder)
+        await candidate.driver.release_owned(holder)
+        owned = await candidate.driver.list_owned()
+        require(holder not in owned, "list_owned names it still")
+        require(neighbour in owned, "its neighbour lost its address")
+        await candidate.allocate(candidate.fresh_id(), held.vip.address)
+
+
+@_checks.claim("a crash in the middle of an allocation leaves what repeating it completes and release_owned removes")
+async def interrupted_allocation_is_found(bench: NetworkBench) -> None:
+    for turns in (1, 2, 3, 5):
+        async with _candidate(bench) as candidate:
+            load_balancer_id, dying = candidate.fresh_id(), bench.factory()
+            request = VipRequest(subnet_id=candidate.subnet.id)
+            task = asyncio.ensure_future(dying.allocate_vip(load_balancer_id, _PROJECT, request))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            await dying.close()
+            address = (await candidate.allocate(load_balancer_id)).vip.address
+            require((await candidate.allocate(load_balancer_id)).vip.address == address, "the address changed")
+            await candidate.driver.release_owned(load_balancer_id)
+            require(load_balancer_id not in await candidate.driver.list_owned(), "something is held still")
+
+
+CHECKS = _checks.all()

@@ -1,0 +1,305 @@
+"""A kit that passes everybody examines nothing: each of these drivers breaks one promise, and the exam says which."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from frontinus.drivers.amphora.interface import AmphoraInfo, Applied, Refused, Rendered
+from frontinus.drivers.compute.interface import Place, PlaceState
+from frontinus.model.boot import BootFiles
+from frontinus.model.errors import Bug, Invalid
+from frontinus.model.heartbeat import Heartbeat
+from frontinus.model.ids import AmphoraId, LoadBalancerId, ProjectId, SubnetId, new_id
+from frontinus.model.network import AllocatedVip, Subnet, VipRequest
+from frontinus.model.tree import Amphora, LoadBalancerTree, Vip
+from frontinus.testing import amphora_conformance, compute_conformance, network_conformance
+from frontinus.testing.compute_conformance import ComputeBench
+from frontinus.testing.exam import Check, Outcome, hold, require
+from frontinus.testing.fake_amphora import FakeAmphoraDriver
+from frontinus.testing.fake_compute import FakeCompute, FakePlace
+from frontinus.testing.fake_network import FakeNetwork
+from frontinus.testing.network_conformance import NetworkBench
+
+from tests.unit.testing.test_fakes_sit_the_exam import fake_amphora_bench
+
+# Compute
+
+
+class RaisesForUnknown(FakeCompute):
+    async def get(self, amphora_id: AmphoraId) -> Place:
+        if amphora_id not in self.places:
+            raise Bug("no such place")
+        return await super().get(amphora_id)
+
+
+class BuildsAnew(FakeCompute):
+    """Replaces a place instead of finding it."""
+
+    async def build(self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles) -> Place:
+        place = await super().build(amphora_id, load_balancer_id, boot)
+        return replace(place, compute_id=new_id())
+
+
+class ForgetsOnRestart(FakeCompute):
+    """Knows only what it built itself."""
+
+    def __init__(self, places: dict[AmphoraId, FakePlace]) -> None:
+        super().__init__({})
+
+
+class LeavesOwned(FakeCompute):
+    """Destroying stops what runs and leaves the place."""
+
+    async def destroy(self, amphora_id: AmphoraId) -> None:
+        place = self.places.get(amphora_id)
+        if place is not None:
+            place.kill()
+
+
+class RefusesUnknownDestroy(FakeCompute):
+    async def destroy(self, amphora_id: AmphoraId) -> None:
+        del self.places[amphora_id]
+
+
+class HidesStopped(FakeCompute):
+    async def list_owned(self) -> tuple[AmphoraId, ...]:
+        return tuple(key for key, place in self.places.items() if place.agent_running)
+
+
+class SaysRunningForStopped(FakeCompute):
+    async def get(self, amphora_id: AmphoraId) -> Place:
+        place = await super().get(amphora_id)
+        return place if place.state is PlaceState.ABSENT else replace(place, state=PlaceState.RUNNING)
+
+
+class MovesOnRestart(FakeCompute):
+    """Its addresses depend on the driver's own memory."""
+
+    def management_address(self, amphora_id: AmphoraId) -> str | None:
+        return f"127.1.0.{len(self.places)}"
+
+
+@pytest.mark.parametrize(
+    "driver, check",
+    [
+        pytest.param(RaisesForUnknown, "unknown is absent"),
+        pytest.param(BuildsAnew, "build makes a running place"),
+        pytest.param(BuildsAnew, "build repeats"),
+        pytest.param(ForgetsOnRestart, "places outlive the driver"),
+        pytest.param(LeavesOwned, "destroy leaves nothing"),
+        pytest.param(LeavesOwned, "list owned names places"),
+        pytest.param(RefusesUnknownDestroy, "destroy leaves nothing"),
+        pytest.param(HidesStopped, "stopped place is seen and revived"),
+        pytest.param(SaysRunningForStopped, "stopped place is seen and revived"),
+        pytest.param(MovesOnRestart, "management address is known or none"),
+    ],
+)
+async def test_broken_compute_driver_fails(driver: type[FakeCompute], check: str) -> None:
+    places: dict[AmphoraId, FakePlace] = {}
+
+    async def stop(amphora_id: AmphoraId) -> None:
+        places[amphora_id].kill()
+
+    bench = ComputeBench(factory=lambda: driver(places), stop=stop, patience=0.2)
+    assert check in (await compute_conformance.examine(bench)).failed
+
+
+# Network
+
+
+class AlwaysAnother(FakeNetwork):
+    """Forgets whom it gave an address."""
+
+    async def allocate_vip(
+        self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
+    ) -> AllocatedVip:
+        return await super().allocate_vip(LoadBalancerId(new_id()), project_id, request)
+
+
+class SharesAddresses(FakeNetwork):
+    """Does not know what it gave to others."""
+
+    async def allocate_vip(
+        self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
+    ) -> AllocatedVip:
+        return await FakeNetwork().allocate_vip(load_balancer_id, project_id, request)
+
+
+class IgnoresWhatIsAsked(FakeNetwork):
+    async def allocate_vip(
+        self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
+    ) -> AllocatedVip:
+        return await super().allocate_vip(load_balancer_id, project_id, replace(request, address=None))
+
+
+class LeavesAfterFailing(FakeNetwork):
+    async def allocate_vip(
+        self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
+    ) -> AllocatedVip:
+        try:
+            return await super().allocate_vip(load_balancer_id, project_id, request)
+        except Invalid:
+            self.vips[f"198.51.100.{200 + len(self.vips)}"] = load_balancer_id
+            raise
+
+
+class ReleasesForAnybody(FakeNetwork):
+    async def release_vip(self, load_balancer_id: LoadBalancerId, vip: Vip, *, port_owned: bool) -> None:
+        self.vips.pop(vip.address, None)
+
+
+class NeverReleases(FakeNetwork):
+    async def release_vip(self, load_balancer_id: LoadBalancerId, vip: Vip, *, port_owned: bool) -> None:
+        return
+
+
+class ReleasesEverything(FakeNetwork):
+    async def release_owned(self, load_balancer_id: LoadBalancerId) -> None:
+        self.vips.clear()
+
+
+class KnowsEverySubnet(FakeNetwork):
+    async def get_subnet(self, subnet_id: SubnetId) -> Subnet:
+        return replace(self.subnets[0], id=subnet_id)
+
+
+@pytest.mark.parametrize(
+    "driver, check",
+    [
+        pytest.param(AlwaysAnother, "allocation repeats"),
+        pytest.param(AlwaysAnother, "racing calls get one address"),
+        pytest.param(SharesAddresses, "addresses are never shared"),
+        pytest.param(SharesAddresses, "taken address is a conflict"),
+        pytest.param(SharesAddresses, "racing for one address"),
+        pytest.param(IgnoresWhatIsAsked, "asked address is given"),
+        pytest.param(IgnoresWhatIsAsked, "address outside is invalid"),
+        pytest.param(LeavesAfterFailing, "unknown references are invalid"),
+        pytest.param(ReleasesForAnybody, "released address is free"),
+        pytest.param(NeverReleases, "released address is free"),
+        pytest.param(ReleasesEverything, "release owned gives all back"),
+        pytest.param(KnowsEverySubnet, "unknown subnet is invalid"),
+    ],
+)
+async def test_broken_network_driver_fails(driver: type[FakeNetwork], check: str) -> None:
+    world: dict[str, LoadBalancerId] = {}
+    assert check in (await network_conformance.examine(NetworkBench(factory=lambda: driver(world)))).failed
+
+
+# Amphora
+
+
+class RendersTime(FakeAmphoraDriver):
+    def render(self, tree: LoadBalancerTree, amphora: Amphora) -> Rendered:
+        rendered = super().render(tree, amphora)
+        return replace(rendered, text=f"{rendered.text}{self.faults.total}{id(self)}")
+
+
+class RendersNothing(FakeAmphoraDriver):
+    def render(self, tree: LoadBalancerTree, amphora: Amphora) -> Rendered:
+        return super().render(replace(tree, members=()), amphora)
+
+
+class RendersTheDeleted(FakeAmphoraDriver):
+    def render(self, tree: LoadBalancerTree, amphora: Amphora) -> Rendered:
+        listeners = tuple(replace(x, delete_requested=False) for x in tree.listeners)
+        return super().render(replace(tree, listeners=listeners), amphora)
+
+
+class BelievesEverything(FakeAmphoraDriver):
+    """Parses without verifying."""
+
+    def decode(self, datagram: bytes, now: datetime) -> Heartbeat:
+        try:
+            return msgspec.json.decode(datagram[:-32], type=Heartbeat)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise Refused("not a heartbeat") from error
+
+
+class CrashesOnJunk(FakeAmphoraDriver):
+    def decode(self, datagram: bytes, now: datetime) -> Heartbeat:
+        if datagram[0] == 0:
+            raise ValueError
+        return super().decode(datagram, now)
+
+
+class OnlySaysItApplied(FakeAmphoraDriver):
+    async def apply(self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
+        return Applied(digest=rendered.digest, action="unchanged")
+
+
+class AppliesBesideARefusedBind(FakeAmphoraDriver):
+    """Takes what it can get and then complains."""
+
+    async def apply(self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
+        place = self.places.get(amphora.id)
+        if place is not None:
+            place.on_disk = rendered
+        return await super().apply(amphora, tree, rendered)
+
+
+class RetiresInWordsOnly(FakeAmphoraDriver):
+    async def retire(self, amphora: Amphora, tree: LoadBalancerTree) -> None:
+        return
+
+
+class AnswersForTheSilent(FakeAmphoraDriver):
+    async def info(self, amphora: Amphora, tree: LoadBalancerTree) -> AmphoraInfo:
+        return AmphoraInfo(agent_version="1", balancer_version="1", extension=None, running=True, digest=None)
+
+
+@pytest.mark.parametrize(
+    "driver, check",
+    [
+        pytest.param(RendersTime, "render is pure"),
+        pytest.param(RendersNothing, "digest follows the configuration"),
+        pytest.param(RendersTheDeleted, "deleted objects are not rendered"),
+        pytest.param(BelievesEverything, "changed heartbeat is refused"),
+        pytest.param(CrashesOnJunk, "junk is refused"),
+        pytest.param(OnlySaysItApplied, "apply runs what was rendered"),
+        pytest.param(AppliesBesideARefusedBind, "refused bind changes nothing"),
+        pytest.param(RetiresInWordsOnly, "retire stops balancing"),
+        pytest.param(AnswersForTheSilent, "silence is retry"),
+        pytest.param(AnswersForTheSilent, "info answers"),
+    ],
+)
+async def test_broken_amphora_driver_fails(driver: type[FakeAmphoraDriver], check: str) -> None:
+    good = fake_amphora_bench()
+    made = good.factory()
+    assert isinstance(made, FakeAmphoraDriver)
+    world = made.places, made.taken_ports
+    bench = amphora_conformance.AmphoraBench(
+        factory=lambda: driver(*world), place=good.place, hold_port=good.hold_port, datagram=good.datagram
+    )
+    assert check in (await amphora_conformance.examine(bench)).failed
+
+
+# The exam itself
+
+
+async def test_report_tells_what_failed_what_passed_and_what_was_not_examined() -> None:
+    async def passes(bench: None) -> None:
+        require(True, "never said")
+
+    async def fails(bench: None) -> None:
+        require(False, "a cow in the aqueduct")
+
+    async def breaks(bench: None) -> None:
+        raise KeyError("water")
+
+    checks = [Check(run.__name__, "a promise", run) for run in (passes, fails, breaks)]
+    report = await hold(checks, None, limit=1.0)
+    assert [finding.outcome for finding in report.findings] == [Outcome.PASSED, Outcome.FAILED, Outcome.FAILED]
+    assert report.failed == ("fails", "breaks")
+    assert not report.passed
+    assert "a cow in the aqueduct" in str(report)
+    assert "KeyError('water')" in str(report)
+
+
+async def test_what_the_bench_lacks_is_skipped_and_named() -> None:
+    report = await compute_conformance.examine(ComputeBench(factory=FakeCompute, patience=0.2))
+    assert "stopped place is destroyed" in report.skipped
+    assert "no `stop`" in str(report)

@@ -1,0 +1,118 @@
+"""The fakes keep every promise of their interfaces; the noop drivers all but those that they say they do not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import pytest
+
+from frontinus.drivers.amphora.interface import AmphoraDriver
+from frontinus.drivers.amphora.noop import NoopAmphoraDriver
+from frontinus.drivers.compute.noop import NoopCompute
+from frontinus.drivers.network.noop import NoopNetwork
+from frontinus.drivers.secret.noop import NoopSecrets
+from frontinus.model.heartbeat import Heartbeat
+from frontinus.model.ids import AmphoraId, LoadBalancerId, SubnetId, new_id
+from frontinus.testing import amphora_conformance, compute_conformance, network_conformance, secret_conformance
+from frontinus.testing.amphora_conformance import AmphoraBench
+from frontinus.testing.compute_conformance import ComputeBench
+from frontinus.testing.exam import Check
+from frontinus.testing.fake_amphora import FakeAmphoraDriver
+from frontinus.testing.fake_compute import FakeCompute, FakePlace
+from frontinus.testing.fake_network import FAKE_SUBNET_V6, FakeNetwork
+from frontinus.testing.network_conformance import NetworkBench
+from frontinus.testing.secret_conformance import SecretBench
+
+
+def fake_compute_bench() -> ComputeBench:
+    places: dict[AmphoraId, FakePlace] = {}
+
+    async def stop(amphora_id: AmphoraId) -> None:
+        places[amphora_id].kill()
+
+    return ComputeBench(factory=lambda: FakeCompute(places), stop=stop)
+
+
+def fake_amphora_bench() -> AmphoraBench:
+    places: dict[AmphoraId, FakePlace] = {}
+    taken: set[int] = set()
+    compute = FakeCompute(places)
+
+    @asynccontextmanager
+    async def place(driver: AmphoraDriver, amphora_id: AmphoraId) -> AsyncIterator[str]:
+        address = compute.management_address(amphora_id)
+        assert address is not None
+        await compute.build(amphora_id, LoadBalancerId(new_id()), driver.boot_files(amphora_id, address))
+        yield address
+        await compute.destroy(amphora_id)
+
+    @contextmanager
+    def hold_port(address: str, port: int) -> Iterator[None]:
+        taken.add(port)
+        yield
+        taken.remove(port)
+
+    def datagram(driver: AmphoraDriver, amphora_id: AmphoraId) -> bytes:
+        return FakeAmphoraDriver.heartbeat(
+            Heartbeat(amphora_id=amphora_id, boot=1, sequence=0, incremental=False, listeners={}, pools={})
+        )
+
+    return AmphoraBench(
+        factory=lambda: FakeAmphoraDriver(places, taken), place=place, hold_port=hold_port, datagram=datagram
+    )
+
+
+@pytest.mark.parametrize("check", compute_conformance.CHECKS, ids=str)
+async def test_fake_compute(check: Check[ComputeBench]) -> None:
+    await check.run(fake_compute_bench())
+
+
+@pytest.mark.parametrize("check", amphora_conformance.CHECKS, ids=str)
+async def test_fake_amphora(check: Check[AmphoraBench]) -> None:
+    await check.run(fake_amphora_bench())
+
+
+@pytest.mark.parametrize("check", network_conformance.CHECKS, ids=str)
+@pytest.mark.parametrize("subnet_id", [None, FAKE_SUBNET_V6.id], ids=["first subnet", "IPv6 subnet"])
+async def test_fake_network(check: Check[NetworkBench], subnet_id: SubnetId | None) -> None:
+    world: dict[str, LoadBalancerId] = {}
+    await check.run(NetworkBench(factory=lambda: FakeNetwork(world), subnet_id=subnet_id))
+
+
+async def test_noop_compute_has_no_memory_and_keeps_the_other_promises() -> None:
+    report = await compute_conformance.examine(ComputeBench(factory=NoopCompute))
+    assert set(report.failed) == {
+        "unknown is absent",
+        "build repeats",  # by list_owned
+        "many at once",
+        "places outlive the driver",
+        "list owned names places",
+        "interrupted build is found",
+    }, str(report)
+
+
+async def test_noop_network_owns_nothing_and_keeps_the_other_promises() -> None:
+    report = await network_conformance.examine(NetworkBench(factory=NoopNetwork))
+    assert set(report.failed) == {
+        "unknown subnet is invalid",
+        "taken address is a conflict",
+        "racing for one address",
+        "address outside is invalid",
+        "unknown references are invalid",
+        "list owned names holders",
+        "released address is free",
+        "release owned gives all back",
+    }, str(report)
+
+
+async def test_noop_amphora_driver_keeps_every_promise_that_needs_no_amphora() -> None:
+    report = await amphora_conformance.examine(AmphoraBench(factory=NoopAmphoraDriver))
+    # Nothing is out of its reach, and its configuration tells edits apart by their number alone.
+    assert set(report.failed) == {"digest follows the configuration", "silence is retry"}, str(report)
+
+
+async def test_noop_secrets_refuse_every_reference() -> None:
+    report = await secret_conformance.examine(SecretBench(factory=NoopSecrets))
+    assert report.passed, str(report)
+    assert "unknown reference is invalid" not in report.skipped
