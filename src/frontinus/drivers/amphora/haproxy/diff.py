@@ -112,8 +112,7 @@ def _alter(backend: str, old: Server, new: Server) -> list[str] | None:
     commands: list[str] = []
     if old.check != new.check:
         if new.proxy_protocol:
-            # Whether checks speak the PROXY protocol was decided when the server was made, by its having a check
-            # address or not.
+            # Whether checks speak the PROXY protocol depends on where they go, and is decided when the server is made.
             return None
         address, port = _check_target(new)
         commands.append(f"set server {name} check-addr {bracket(address)} port {port}")

@@ -8,7 +8,7 @@ import ipaddress
 
 import msgspec
 
-_FLAGS = {"check", "backup", "disabled", "send-proxy", "send-proxy-v2"}
+_FLAGS = {"check", "backup", "disabled", "send-proxy", "send-proxy-v2", "check-send-proxy"}
 _VALUES = {"id", "weight", "inter", "fall", "rise", "addr", "port"}
 
 
@@ -55,6 +55,10 @@ class Server(msgspec.Struct, frozen=True):
                 words += ["addr", bracket(check.address)]
             if check.port is not None:
                 words += ["port", str(check.port)]
+            if self.proxy_protocol and check.address is None and check.port is None:
+                # The member expects it on this port. HAProxy assumes as much for a configured server, but not for one
+                # that is added at run time. What answers elsewhere is another service.
+                words.append("check-send-proxy")
         if self.disabled:
             words.append("disabled")
         return tuple(words)
