@@ -184,7 +184,7 @@ def test_agent_killed_at_any_moment_of_a_change(amphora: Amphora, members: list[
     lb = amphora.load_balancer_id
     port, before, pid = running(amphora, members[0])
     with Crowd(port, kept=2, fresh=1) as crowd:
-        for moment in range(0, 130, 12):
+        for moment in range(0, 130, 20):
             text = before.partition("# ")[0] + f"# {moment}\n"
             asking = threading.Thread(target=ask_in_vain, args=(amphora, lb, text, digest(before)))
             asking.start()
@@ -193,7 +193,7 @@ def test_agent_killed_at_any_moment_of_a_change(amphora: Amphora, members: list[
             asking.join()
             amphora.start()
             answer = amphora.controller().apply(lb, text, reload=True)
-            assert (answer.status, answer.json["action"]) in ((200, "reload"), (200, "unchanged")), answer
+            assert answer.status == 200, (moment, answer)
             state = amphora.controller().state(lb)
             assert (state["digest"], state["pid"]) == (digest(text), pid)
             before = text

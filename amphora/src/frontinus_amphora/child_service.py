@@ -82,9 +82,7 @@ class ChildService:
             log("haproxy started", pid=self._master[0])
 
     def reload(self) -> None:
-        before = self._processes()
-        if before is None:
-            raise ServiceFailed("haproxy did not reload", "its master process does not answer")
+        before = self._await_master()
         known = {*before.workers, *before.old_workers}
         self._forget_heard()
         try:
@@ -251,6 +249,16 @@ class ChildService:
             if time.monotonic() > deadline:
                 raise ServiceFailed("haproxy is not ready in time", self._tail())
             select.select([], [], [], GLANCE)
+
+    def _await_master(self) -> Processes:
+        """What the master says, once it answers: it may be amid a reload that an agent before us ordered."""
+        deadline = time.monotonic() + self._timeout
+        while self.pid() is not None and time.monotonic() < deadline:
+            seen = self._processes()
+            if seen is not None and seen.workers:
+                return seen
+            select.select([], [], [], GLANCE)
+        raise ServiceFailed("haproxy did not reload", "its master process does not answer")
 
     def _processes(self) -> Processes | None:
         try:
