@@ -73,7 +73,7 @@ acceptance: setup
 
 check: setup
 	@ruff format --check --quiet || { echo 'Run: make format' >&2; exit 1; }
-	@ruff check --quiet
+	@ruff check --quiet --output-format concise
 	@mypy --no-error-summary
 	@mkdir -p .cache; lint-imports --no-cache >.cache/lint-imports.txt 2>&1 || { cat .cache/lint-imports.txt; exit 1; }
 	@$(MAKE) docs
