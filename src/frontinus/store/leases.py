@@ -61,6 +61,9 @@ _RENEW = Statement(
     .values(lease_expires_at=bindparam("expires"))
 )
 _RELEASE = Statement(update(load_balancer).where(_HELD).values(lease_owner=None, lease_expires_at=None))
+_BREAK_ALL = Statement(
+    update(load_balancer).where(_t.lease_owner.is_not(None)).values(lease_owner=None, lease_expires_at=None)
+)
 _SELECT_DUE_AT = Statement(select(_t.due_at).where(_t.id == bindparam("which")))
 _SELECT_DRIVER = Statement(select(controller.c.id).where(controller.c.driver == bindparam("driver")).limit(1))
 _SELECT_NEXT = Statement(select(_WORKABLE_AT).where(_t.due_at.is_not(None)))
@@ -111,6 +114,15 @@ def release(tx: Transaction, lease: Lease) -> None:
         row = tx.row(_SELECT_DUE_AT, {"which": lease.load_balancer_id})
         if row is not None and row[0] is not None:
             tx.wake()
+
+
+def break_all(tx: Transaction) -> int:
+    """Free every lease; how many there were. Only for a caller who can prove that no other controller lives, as the
+    holder of a state directory's lock can: work that a killed process left need not wait then. Epochs still fence."""
+    broken = tx.run(_BREAK_ALL, {})
+    if broken:
+        tx.wake()
+    return broken
 
 
 def next_due(tx: Transaction, *, cohort_driver: str | None = None) -> datetime | None:

@@ -1,0 +1,170 @@
+"""One load balancer has one worker, and a worker that lost its lease finds out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from frontinus.model.errors import Bug, LeaseLost
+from frontinus.store import convergence, leases
+from frontinus.store.engine import Store
+
+from tests.integration.store.world import (
+    DRIVER,
+    LATER,
+    LEASE,
+    NOW,
+    OURS,
+    THEIRS,
+    a_fault,
+    a_tree,
+    claim,
+    claim_one,
+    create,
+    edit,
+    register,
+    start_python,
+)
+
+pytestmark = pytest.mark.integration
+
+
+async def test_a_new_load_balancer_can_be_claimed_once(store: Store) -> None:
+    tree = a_tree()
+    await create(store, tree)
+    lease = await claim_one(store)
+    assert (lease.load_balancer_id, lease.owner, lease.epoch) == (tree.id, OURS, 1)
+    assert lease.expires_at == LATER + LEASE
+    assert await claim(store, owner=THEIRS) == []
+    assert await claim(store, owner=OURS) == []
+
+
+async def test_the_longest_due_come_first_and_no_more_than_asked(store: Store) -> None:
+    old, older, oldest = (a_tree(at=NOW + timedelta(minutes=x)) for x in (3, 2, 1))
+    await create(store, old, oldest, older)
+    assert [x.load_balancer_id for x in await claim(store, limit=2)] == [oldest.id, older.id]
+    assert [x.load_balancer_id for x in await claim(store, limit=2)] == [old.id]
+
+
+async def test_work_of_the_future_is_not_claimed(store: Store) -> None:
+    await create(store, a_tree(at=LATER + timedelta(microseconds=1)))
+    assert await claim(store, LATER) == []
+    assert len(await claim(store, LATER + timedelta(microseconds=1))) == 1
+
+
+async def test_an_expired_lease_is_taken_over_with_a_greater_epoch(store: Store) -> None:
+    await create(store, a_tree())
+    ours = await claim_one(store, LATER)
+    assert await claim(store, LATER + LEASE - timedelta(microseconds=1), owner=THEIRS) == []
+    theirs = await claim_one(store, LATER + LEASE, owner=THEIRS)
+    assert theirs.epoch == ours.epoch + 1
+    with pytest.raises(LeaseLost):
+        await store.transact(lambda tx: leases.renew(tx, ours, LATER, LEASE))
+
+
+async def test_a_renewed_lease_holds_longer(store: Store) -> None:
+    await create(store, a_tree())
+    lease = await claim_one(store, LATER)
+    soon = LATER + LEASE / 2
+    renewed = await store.transact(lambda tx: leases.renew(tx, lease, soon, LEASE))
+    assert renewed.expires_at == soon + LEASE
+    assert await claim(store, LATER + LEASE, owner=THEIRS) == []
+    assert len(await claim(store, soon + LEASE, owner=THEIRS)) == 1
+
+
+async def test_a_lease_that_ran_out_cannot_be_renewed(store: Store) -> None:
+    await create(store, a_tree())
+    lease = await claim_one(store, LATER)
+    with pytest.raises(LeaseLost):
+        await store.transact(lambda tx: leases.renew(tx, lease, LATER + LEASE, LEASE))
+
+
+async def test_a_released_lease_lets_others_in_at_once(store: Store) -> None:
+    await create(store, a_tree())
+    ours = await claim_one(store)
+    await store.transact(lambda tx: leases.release(tx, ours))
+    theirs = await claim_one(store, owner=THEIRS)
+    assert theirs.epoch == ours.epoch + 1
+    # Releasing what was lost harms nobody.
+    await store.transact(lambda tx: leases.release(tx, ours))
+    await store.transact(lambda tx: leases.renew(tx, theirs, LATER, LEASE))
+
+
+async def test_releasing_wakes_others_only_if_work_is_left(store: Store) -> None:
+    tree = a_tree()
+    await create(store, tree)
+    lease = await claim_one(store)
+    listener = store.wakeups()
+    await store.transact(lambda tx: convergence.record_settled(tx, lease, 1, LATER))
+    await store.transact(lambda tx: leases.release(tx, lease))
+    assert not await listener.wait(0.01)
+    await edit(store, tree, LATER)
+    assert await listener.wait(5)
+    lease = await claim_one(store)
+    await store.transact(lambda tx: leases.release(tx, lease))
+    assert await listener.wait(5)
+
+
+async def test_a_driver_claims_only_for_its_providers(store: Store) -> None:
+    await create(store, a_tree())
+    await register(store, THEIRS, provider="another")
+    assert await store.transact(lambda tx: leases.claim_due(tx, THEIRS, DRIVER, LATER, LEASE, 10)) == []
+    assert await store.read(lambda tx: leases.next_due(tx, cohort_driver=DRIVER)) is None
+    assert len(await claim(store, owner=OURS)) == 1
+
+
+async def test_claiming_without_registration_is_a_bug_and_not_a_long_wait(store: Store) -> None:
+    await create(store, a_tree())
+    with pytest.raises(Bug):
+        await store.transact(lambda tx: leases.claim_due(tx, OURS, DRIVER, LATER, LEASE, 10))
+
+
+async def test_next_due_says_how_long_to_sleep(store: Store) -> None:
+    async def next_due() -> object:
+        return await store.read(leases.next_due)
+
+    assert await next_due() is None
+    await create(store, a_tree(at=NOW), a_tree(at=NOW + timedelta(minutes=1)))
+    assert await next_due() == NOW
+    first, second = await claim(store, LATER)
+    assert await next_due() == LATER + LEASE
+    await store.transact(lambda tx: convergence.record_settled(tx, first, 1, LATER))
+    retry_at = LATER + timedelta(seconds=5)
+    fault = a_fault(retry_at=retry_at)
+    await store.transact(lambda tx: convergence.record_fault(tx, second, fault, LATER, report_error=False))
+    assert await next_due() == LATER + LEASE  # the lease still stands
+    await store.transact(lambda tx: leases.release(tx, second))
+    assert await next_due() == retry_at
+
+
+_CLAIM_EVERYTHING = """
+import asyncio, sys
+from datetime import timedelta
+from frontinus.model.ids import ControllerId
+from frontinus.store import leases
+from frontinus.store.engine import Store
+from tests.integration.store.world import DRIVER, LATER, LEASE
+
+async def main(url, owner):
+    store = Store.open(url)
+    while True:
+        got = await store.transact(lambda tx: leases.claim_due(tx, ControllerId(owner), DRIVER, LATER, LEASE, 3))
+        if not got:
+            return
+        for lease in got:
+            print(lease.load_balancer_id, lease.epoch)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_two_processes_never_claim_the_same(store: Store, database: Path) -> None:
+    many = [a_tree(members=0) for _ in range(60)]
+    await create(store, *many)
+    await register(store)
+    workers = [await start_python(_CLAIM_EVERYTHING, f"sqlite:///{database}", owner) for owner in (OURS, THEIRS)]
+    claimed = [(await worker.communicate())[0].decode().splitlines() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert sorted(claimed[0] + claimed[1]) == sorted(f"{x.id} 1" for x in many)

@@ -1,0 +1,82 @@
+"""Values become columns and back without losing anything."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from frontinus.model.enums import ListenerProtocol, ProvisioningStatus
+from frontinus.model.ids import ListenerId, LoadBalancerId, ProjectId
+from frontinus.model.tree import Listener
+from frontinus.store import rows
+from frontinus.store.statement import padded, padded_size
+
+pytestmark = pytest.mark.unit
+
+LISTENER = Listener(
+    id=ListenerId("l"),
+    load_balancer_id=LoadBalancerId("b"),
+    project_id=ProjectId("p"),
+    protocol=ListenerProtocol.HTTP,
+    protocol_port=80,
+    created_at=datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
+)
+
+
+@settings(deadline=None)
+@given(st.datetimes(timezones=st.just(UTC)), st.datetimes(timezones=st.just(UTC)))
+def test_times_are_exact_and_sort_as_numbers(one: datetime, other: datetime) -> None:
+    assert rows.from_microseconds(rows.to_microseconds(one)) == one
+    assert rows.from_microseconds(rows.to_microseconds(one)).tzinfo is UTC
+    assert (rows.to_microseconds(one) < rows.to_microseconds(other)) == (one < other)
+
+
+def test_a_time_in_another_zone_is_the_same_moment() -> None:
+    here = datetime(2026, 6, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+    assert rows.from_microseconds(rows.to_microseconds(here)) == datetime(2026, 6, 1, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({}, id="as it was"),
+        pytest.param({"tags": ("b", "a")}, id="tags in their order"),
+        pytest.param({"insert_headers": {"X-B": "1", "X-A": "2"}}, id="headers"),
+        pytest.param({"tls_versions": ()}, id="none allowed"),
+        pytest.param({"tls_versions": None}, id="not said"),
+        pytest.param({"hsts_preload": None}, id="a flag that is unset"),
+        pytest.param({"connection_limit": None}, id="a number that is unset"),
+    ],
+)
+def test_a_value_comes_back(change: dict[str, object]) -> None:
+    value = replace(LISTENER, **change)
+    assert rows.LISTENER.decode(rows.LISTENER.encode(value)) == value
+
+
+def test_only_changed_columns_are_named() -> None:
+    after = replace(LISTENER, provisioning_status=ProvisioningStatus.ACTIVE, tags=("x",))
+    assert rows.LISTENER.changed(LISTENER, after) == {"provisioning_status": "ACTIVE", "tags": '["x"]'}
+    assert rows.LISTENER.changed(LISTENER, replace(LISTENER)) == {}
+
+
+def test_an_engines_own_booleans_are_understood() -> None:
+    """SQLite and MariaDB give 0 and 1, PostgreSQL True and False."""
+    position = rows.LISTENER.columns.index("admin_state_up")
+    encoded = list(rows.LISTENER.encode(LISTENER))
+    for given_value, expected in ((0, False), (1, True), (False, False), (True, True)):
+        encoded[position] = given_value
+        assert rows.LISTENER.decode(tuple(encoded)).admin_state_up is expected
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=70))
+def test_padding_changes_no_set(ids: list[str]) -> None:
+    size = padded_size(len(ids))
+    assert len(ids) <= size < 2 * len(ids) or len(ids) == size == 1
+    parameters = padded(ids, size)
+    assert len(parameters) == size
+    assert set(parameters.values()) == set(ids)
