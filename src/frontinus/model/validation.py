@@ -74,6 +74,10 @@ def validate(tree: LoadBalancerTree, *, touched_since: int = 0) -> None:
     Raises Invalid, NotFound or Conflict; `field` is `kind.attribute` in our own words."""
     wanted = tree.wanted()
     validate_load_balancer(wanted.load_balancer)
+    for listener in tree.listeners:
+        # Looked at in the tree as it is: `wanted` forgets default pools that it does not have.
+        if listener.default_pool_id is not None and not listener.delete_requested:
+            _require_pool(wanted, listener.default_pool_id)
     for listener in wanted.listeners:
         if listener.changed_generation >= touched_since:
             validate_listener(listener, wanted)
@@ -265,10 +269,15 @@ def validate_listener(listener: Listener, tree: LoadBalancerTree) -> None:
     check_allowed_cidrs(listener, tree.load_balancer)
 
 
-def _check_pool_of_listener(listener: Listener, pool_id: str, tree: LoadBalancerTree, field: str) -> None:
+def _require_pool(tree: LoadBalancerTree, pool_id: str) -> Pool:
     pool = tree.pool(pool_id)
     if pool is None:
         raise NotFound("pool", f"{pool_id} is not a pool of this load balancer")
+    return pool
+
+
+def _check_pool_of_listener(listener: Listener, pool_id: str, tree: LoadBalancerTree, field: str) -> None:
+    pool = _require_pool(tree, pool_id)
     allowed = POOL_PROTOCOLS_OF_LISTENER[listener.protocol]
     if pool.protocol not in allowed:
         pools = ", ".join(sorted(allowed)) or "no pool at all"
@@ -407,9 +416,7 @@ def validate_health_monitor(monitor: HealthMonitor, tree: LoadBalancerTree) -> N
     check_integer(monitor.timeout, "health_monitor.timeout", 0)
     check_integer(monitor.max_retries, "health_monitor.max_retries", 1, MAX_RETRIES)
     check_integer(monitor.max_retries_down, "health_monitor.max_retries_down", 1, MAX_RETRIES)
-    pool = tree.pool(monitor.pool_id)
-    if pool is None:
-        raise NotFound("pool", f"{monitor.pool_id} is not a pool of this load balancer")
+    pool = _require_pool(tree, monitor.pool_id)
     allowed = HEALTH_MONITOR_TYPES_OF_POOL[pool.protocol]
     if monitor.type not in allowed:
         raise Invalid(

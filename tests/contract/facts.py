@@ -1,0 +1,43 @@
+"""The facts of the contract as tests read them: resources.yaml, behaviours.yaml and the published examples."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+
+RESOURCE_NAMES = {
+    "loadbalancer": "loadbalancer",
+    "listener": "listener",
+    "pool": "pool",
+    "member": "member",
+    "healthmonitor": "healthmonitor",
+    "l7policy": "l7policy",
+    "rule": "l7rule",
+}
+"""The key on the wire, and how resources.yaml calls the resource."""
+
+
+@cache
+def resources() -> Any:
+    return yaml.safe_load((HERE / "resources.yaml").read_text())
+
+
+@cache
+def behaviours() -> Any:
+    return yaml.safe_load((HERE / "behaviours.yaml").read_text())
+
+
+def fields(item_key: str) -> dict[str, Any]:
+    """The contract's attributes of the resource that this key wraps."""
+    found: dict[str, Any] = resources()["resources"][RESOURCE_NAMES[item_key]]["fields"]
+    return found
+
+
+def example(name: str) -> Any:
+    return json.loads((HERE / "examples" / f"{name}.json").read_text())
