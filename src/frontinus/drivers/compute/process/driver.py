@@ -71,7 +71,7 @@ class ProcessSettings:
 
     state_dir: Path
     """Amphorae live in <state_dir>/amphorae. Its name is part of the proof of ownership: do not move it while
-    amphorae run. Sockets lie in it, and a socket's path has room for 107 bytes, so keep it short."""
+    amphorae run."""
 
     agent_command: tuple[str, ...] = field(default_factory=_agent_command)
     """The agent's program and first words; `--config <place>/agent.conf` is added."""
@@ -147,7 +147,7 @@ class ProcessCompute(ComputeDriver):
         command = self._find_command()
         directory = PlaceDirectory(self._amphorae, amphora_id)
         try:
-            with directory.locked(create=True) as is_new:
+            with directory.locked() as is_new:
                 directory.lay_down(boot)
                 self._reap(amphora_id)
                 directory.trim_log()
@@ -170,26 +170,33 @@ class ProcessCompute(ComputeDriver):
 
     def _destroy(self, amphora_id: AmphoraId) -> None:
         directory = PlaceDirectory(self._amphorae, amphora_id)
-        with directory.locked(create=False):
-            grace = self._settings.grace.total_seconds()
-            give_up = time.monotonic() + grace + _STUBBORN_S
-            # Again until nobody is left: an agent that is ending may start a balancer that has just died.
-            while ours := self._census.take().get(amphora_id, ()):
-                if time.monotonic() > give_up:
-                    pids = ", ".join(str(process.pid) for process in ours)
-                    raise Retry(
-                        f"processes {pids} of amphora {amphora_id} do not end, even when killed; see what they wait for",
-                        after=10.0,
-                        code="process-stuck",
-                    )
-                end(ours, amphora_id, self._state_dir, grace)
-                self._reap(amphora_id)
-                grace = 0.0
-            self._reap(amphora_id)
-            try:
+        try:
+            with directory.locked():
+                self._end_all(amphora_id)
                 directory.remove()
-            except OSError as error:
-                raise Retry(f"{directory.path} cannot be removed: {error}", after=10.0, code="place-failed") from error
+        except OSError as error:
+            raise Retry(
+                f"the place of amphora {amphora_id} cannot be removed: {error}; look after {self._state_dir}",
+                after=10.0,
+                code="place-failed",
+            ) from error
+
+    def _end_all(self, amphora_id: AmphoraId) -> None:
+        """End every process of the amphora. Raises Retry when one does not end."""
+        grace = self._settings.grace.total_seconds()
+        give_up = time.monotonic() + grace + _STUBBORN_S
+        # Again until nobody is left: an agent that is ending may start a balancer that has just died.
+        while ours := self._census.take().get(amphora_id, ()):
+            if time.monotonic() > give_up:
+                pids = ", ".join(str(process.pid) for process in ours)
+                raise Retry(
+                    f"processes {pids} of amphora {amphora_id} do not end, even when killed; see what they wait for",
+                    after=10.0,
+                    code="process-stuck",
+                )
+            end(ours, amphora_id, self._state_dir, grace)
+            grace = 0.0
+        self._reap(amphora_id)
 
     def _list_owned(self) -> tuple[AmphoraId, ...]:
         in_directories = amphorae_in(self._amphorae)
@@ -253,6 +260,8 @@ class ProcessCompute(ComputeDriver):
         )
         with self._children_lock:
             self._children[amphora_id] = pid
+        # Not before its environment can be read is it known to everybody who looks for it.
+        owner_of(pid, self._state_dir)
         # A child that nobody waited for keeps its pid, so this is its start time even if it has died already; 0, which
         # no process has, then says so.
         return Process(pid, start_time(pid) or 0)

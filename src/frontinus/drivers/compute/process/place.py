@@ -41,29 +41,25 @@ class PlaceDirectory:
         return self.path.is_dir()
 
     @contextmanager
-    def locked(self, *, create: bool) -> Iterator[bool]:
-        """Hold the directory alone; gives whether it was made just now. Without `create` a missing directory is
-        nothing to hold, and the body runs without a lock. Blocks while another holds it."""
+    def locked(self) -> Iterator[bool]:
+        """Hold the directory alone, making it if it is missing; gives whether it was made just now. Blocks while
+        another holds it. Whoever destroys makes it too: otherwise somebody could build meanwhile."""
         while True:
-            made = False
-            if create:
-                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                try:
-                    self.path.mkdir(mode=0o700)
-                    made = True
-                except FileExistsError:
-                    pass
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                self.path.mkdir(mode=0o700)
+                made = True
+            except FileExistsError:
+                made = False
             try:
                 handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
             except FileNotFoundError:
-                if create:
-                    continue  # destroyed between the two lines
-                yield False
-                return
+                continue  # destroyed between the two lines
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 if self._is_still(handle):
-                    yield made
+                    # Another may have held it first, and died in the middle of its work.
+                    yield made and not any(self.path.iterdir())
                     return
             finally:
                 os.close(handle)

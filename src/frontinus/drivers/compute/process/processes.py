@@ -23,6 +23,10 @@ from frontinus.model.ids import AmphoraId
 AMPHORA_VARIABLE = "FRONTINUS_AMPHORA_ID"
 STATE_DIR_VARIABLE = "FRONTINUS_STATE_DIR"
 
+_LOOKS_AT_EXEC = 20
+_KERNEL_THREAD = 0x0020_0000
+"""PF_KTHREAD in the flags of /proc/pid/stat (linux/sched.h)."""
+
 
 class Process(msgspec.Struct, frozen=True):
     """One process for ever: `started` is in clock ticks since boot."""
@@ -36,21 +40,13 @@ Census = Mapping[AmphoraId, tuple[Process, ...]]
 
 def start_time(pid: int) -> int | None:
     """Clock ticks from boot to the start of the process; None when there is none, or only a zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return None
-    # The name stands in parentheses and may hold anything, also parentheses and blanks.
-    fields = stat.rpartition(b")")[2].split()
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    fields = _stat(pid)
+    return None if fields is None else int(fields[19])
 
 
 def owner_of(pid: int, state_dir: Path) -> AmphoraId | None:
     """The amphora of this state directory that the process belongs to; None for every other process."""
-    try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:  # gone, or another user's
-        return None
+    environment = _environment(pid)
     found: dict[bytes, bytes] = {}
     if AMPHORA_VARIABLE.encode() in environment:
         for entry in environment.split(b"\0"):
@@ -91,6 +87,37 @@ def children(pid: int) -> tuple[int, ...]:
         return tuple(int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
     except OSError:
         return ()
+
+
+def _environment(pid: int) -> bytes:
+    """What it was given at birth; empty when it is gone, or another user's.
+
+    A process that becomes another program has neither arguments nor environment for some tens of microseconds, and one
+    that is just being started is seen exactly then. It is waited for: overlooking it would start an agent twice, or let
+    a balancer survive its amphora."""
+    for _ in range(_LOOKS_AT_EXEC):
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            return b""
+        if environment or arguments(pid):
+            return environment
+        fields = _stat(pid)
+        if fields is None or int(fields[6]) & _KERNEL_THREAD:
+            return b""
+        time.sleep(0.001)
+    return b""
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """The fields of /proc/pid/stat from the third on; None when there is no process, or only a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The name stands in parentheses and may hold anything, also parentheses and blanks.
+    fields = stat.rpartition(b")")[2].split()
+    return None if fields[0] in (b"Z", b"X") else fields
 
 
 class CensusTaker:
