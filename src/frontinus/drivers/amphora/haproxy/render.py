@@ -47,6 +47,15 @@ _BALANCE: dict[LbAlgorithm, Lines] = {
     ),
 }
 
+LONGEST_TIMER_S = 2_147_483
+"""HAProxy's timers are milliseconds in 31 bits, 24.8 days; longer ones that the API takes are as good as that."""
+
+SHORTEST_INTERVAL = "100ms"
+"""For a delay of 0, checks one after another, which HAProxy does not have: as often as is sane."""
+
+MOST_CONNECTIONS = 2_147_483_647
+"""HAProxy counts connections in 31 bits."""
+
 _PROXY_PROTOCOL = {PoolProtocol.PROXY: 1, PoolProtocol.PROXYV2: 2}
 
 
@@ -155,7 +164,7 @@ def _frontend(tree: LoadBalancerTree, listener: Listener) -> Section:
             # HAProxy reads maxconn 0 as unlimited; the limit that was asked for lets nobody in.
             lines.append(("tcp-request", "connection", "reject"))
         case limit:
-            lines.append(("maxconn", str(limit)))
+            lines.append(("maxconn", str(min(limit, MOST_CONNECTIONS))))
     if listener.timeout_tcp_inspect:
         # Bounds the wait for rules that look into the content; without such a rule nothing waits.
         lines.append(("tcp-request", "inspect-delay", str(listener.timeout_tcp_inspect)))
@@ -190,7 +199,7 @@ def backend_name(pool: Pool, listener: Listener) -> str:
 
 
 def _health_monitor(tree: LoadBalancerTree, monitor: HealthMonitor) -> list[tuple[str, ...]]:
-    lines: list[tuple[str, ...]] = [("timeout", "check", f"{monitor.timeout}s")]
+    lines: list[tuple[str, ...]] = [("timeout", "check", f"{min(monitor.timeout, LONGEST_TIMER_S)}s")]
     if monitor.type is not HealthMonitorType.HTTP:
         return lines
     version = "HTTP/1.1" if monitor.http_version == 1.1 else "HTTP/1.0"
@@ -214,7 +223,7 @@ def _server(member: Member, number: int, pool: Pool, monitor: HealthMonitor | No
     check = None
     if monitor is not None:
         check = Check(
-            inter=f"{monitor.delay}s",
+            inter=f"{min(monitor.delay, LONGEST_TIMER_S)}s" if monitor.delay else SHORTEST_INTERVAL,
             fall=monitor.max_retries_down,
             rise=monitor.max_retries,
             address=_address(member.monitor_address, "monitor_address") if member.monitor_address else None,

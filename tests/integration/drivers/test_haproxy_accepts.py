@@ -1,0 +1,110 @@
+"""What the writer quotes, HAProxy reads; what is rendered, HAProxy loads: golden files, and trees of all kinds."""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from frontinus.drivers.amphora.haproxy.diff import diff
+from frontinus.drivers.amphora.haproxy.render import render
+from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
+from frontinus.drivers.amphora.haproxy.text import Section, write
+from frontinus.model.tree import LoadBalancerTree
+
+from tests.golden.cases import CASES
+from tests.integration.drivers.strategies import trees, words
+from tests.integration.drivers.world import HAPROXY, VIP, free_port
+
+SETTINGS = HaproxySettings(state_dir=Path("/nowhere"))
+QUICK = settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+def check(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
+    file = directory / "haproxy.cfg"
+    file.write_text(text, encoding="utf-8")
+    return subprocess.run(
+        [HAPROXY, "-c", "-f", str(file)], cwd=directory, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_golden_files_load(case: Path, tmp_path: Path) -> None:
+    text = (case / "haproxy.cfg").read_text()
+    if text:
+        checked = check(tmp_path, text)
+        assert checked.returncode == 0, checked.stderr
+
+
+@QUICK
+@given(tree=trees())
+def test_every_accepted_tree_loads(tmp_path: Path, tree: LoadBalancerTree) -> None:
+    rendered = render(tree, SETTINGS)
+    assert rendered == render(tree, SETTINGS)
+    assert diff(rendered.text, rendered.text).commands == ()
+    if rendered.text:
+        checked = check(tmp_path, rendered.text)
+        assert checked.returncode == 0, checked.stderr
+
+
+@settings(QUICK, max_examples=15)
+@given(written=st.lists(words(), min_size=1, max_size=60))
+def test_haproxy_reads_exactly_what_was_written(tmp_path: Path, written: list[str]) -> None:
+    """Each word is served as a body: HAProxy tells us, byte by byte, what it understood."""
+    port = free_port()
+    frontend = [
+        ("mode", "http"),
+        ("bind", f"{VIP}:{port}"),
+        *(
+            (
+                *["http-request", "return", "status", "200", "content-type", "text/plain", "string"],
+                word,
+                "if",
+                "{",
+                "path",
+                f"/{index}",
+                "}",
+            )
+            for index, word in enumerate(written)
+        ),
+    ]
+    text = write(
+        (
+            Section("defaults", "", tuple(("timeout", side, "5s") for side in ("client", "server", "connect"))),
+            Section("frontend", "words", tuple(frontend)),
+        )
+    )
+    checked = check(tmp_path, text)
+    assert checked.returncode == 0, checked.stderr
+    with subprocess.Popen(
+        [HAPROXY, "-db", "-f", str(tmp_path / "haproxy.cfg")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as haproxy:
+        try:
+            connection = connect(port)
+            for index, word in enumerate(written):
+                connection.request("GET", f"/{index}")
+                assert connection.getresponse().read() == word.encode()
+            connection.close()
+        finally:
+            haproxy.kill()
+
+
+def connect(port: int) -> http.client.HTTPConnection:
+    """A connection to a HAProxy that is just starting."""
+    deadline = time.monotonic() + 10
+    while True:
+        connection = http.client.HTTPConnection(VIP, port, timeout=5)
+        try:
+            connection.connect()
+        except ConnectionRefusedError:
+            connection.close()
+            assert time.monotonic() < deadline
+        else:
+            return connection

@@ -1,0 +1,135 @@
+"""Who may be whom: certificates that say one thing each, keys that say nothing of others, files that are whole."""
+
+from __future__ import annotations
+
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from frontinus.drivers.amphora.agent.authority import CLIENT_VALIDITY, Authority
+from frontinus.drivers.amphora.agent.boot import AgentSettings, boot_files
+
+from tests.unit.drivers.trees import AMPHORA
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+DAYS_30 = timedelta(days=30)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def usages(certificate: x509.Certificate) -> list[x509.ObjectIdentifier]:
+    return list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+
+
+def names(certificate: x509.Certificate) -> list[str]:
+    extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    return extension.value.get_values_for_type(x509.DNSName)
+
+
+def test_an_amphora_can_only_serve_under_its_id(tmp_path: Path) -> None:
+    authority = Authority.open(tmp_path / "authority", Clock())
+    certificate = x509.load_pem_x509_certificate(authority.issue_server(AMPHORA, DAYS_30))
+    assert names(certificate) == [AMPHORA]
+    assert certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == AMPHORA
+    assert usages(certificate) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
+    assert certificate.not_valid_before_utc <= NOW < certificate.not_valid_after_utc == NOW + DAYS_30
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.certificate))
+
+
+def test_a_controller_can_only_ask_under_its_identity(tmp_path: Path) -> None:
+    authority = Authority.open(tmp_path, Clock())
+    certificate = x509.load_pem_x509_certificate(authority.client_pem("frontinus-controller").read_bytes())
+    assert names(certificate) == ["frontinus-controller"]
+    assert usages(certificate) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+
+
+def test_the_authority_signs_amphorae_and_no_further_authorities(tmp_path: Path) -> None:
+    certificate = x509.load_pem_x509_certificate(Authority.open(tmp_path, Clock()).certificate)
+    constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    assert constraints.critical
+    assert constraints.value == x509.BasicConstraints(ca=True, path_length=0)
+
+
+def test_the_client_certificate_is_renewed_at_half_of_its_time(tmp_path: Path) -> None:
+    clock = Clock()
+    authority = Authority.open(tmp_path, clock)
+    first = authority.client_pem("me").read_bytes()
+    clock.now += CLIENT_VALIDITY / 2 - timedelta(seconds=1)
+    assert authority.client_pem("me").read_bytes() == first
+    clock.now += timedelta(seconds=2)
+    second = authority.client_pem("me").read_bytes()
+    assert second != first
+    assert authority.client_pem("me").read_bytes() == second
+
+
+@pytest.mark.parametrize("damage", [b"", b"nonsense"])
+def test_a_damaged_client_certificate_is_made_anew(tmp_path: Path, damage: bytes) -> None:
+    authority = Authority.open(tmp_path, Clock())
+    authority.client_pem("me").write_bytes(damage)
+    assert names(x509.load_pem_x509_certificate(authority.client_pem("me").read_bytes())) == ["me"]
+
+
+def test_a_client_certificate_of_another_authority_is_made_anew(tmp_path: Path) -> None:
+    ours, theirs = Authority.open(tmp_path / "a", Clock()), Authority.open(tmp_path / "b", Clock())
+    foreign = theirs.client_pem("me").read_bytes()
+    ours.client_pem("me").write_bytes(foreign)
+    assert ours.client_pem("me").read_bytes() != foreign
+
+
+def test_heartbeat_keys_are_told_apart_and_stay(tmp_path: Path) -> None:
+    authority = Authority.open(tmp_path, Clock())
+    key = authority.heartbeat_key("a")
+    assert len(bytes.fromhex(key)) == 32
+    assert key != authority.heartbeat_key("b")
+    assert Authority.open(tmp_path, Clock()).heartbeat_key("a") == key
+    assert Authority.open(tmp_path / "other", Clock()).heartbeat_key("a") != key
+
+
+def test_nobody_else_can_read_it(tmp_path: Path) -> None:
+    directory = tmp_path / "authority"
+    authority = Authority.open(directory, Clock())
+    authority.client_pem("me")
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("name, content", [("ca.pem", b"nonsense"), ("heartbeat.key", b"short")])
+def test_a_directory_of_something_else_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    Authority.open(tmp_path, Clock())
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"."):
+        Authority.open(tmp_path, Clock())
+
+
+def test_boot_files_of_any_call_differ_only_in_the_certificate(tmp_path: Path) -> None:
+    authority = Authority.open(tmp_path, Clock())
+    settings = AgentSettings(
+        port=9443,
+        controller_identity="me",
+        heartbeat_destinations=("127.0.0.1:5555", "[::1]:5555"),
+        heartbeat_interval=timedelta(milliseconds=500),
+        certificate_validity=DAYS_30,
+        haproxy_command="/usr/sbin/haproxy",
+        network="none",
+    )
+    first = boot_files(AMPHORA, "127.0.0.1", authority, settings).files
+    second = boot_files(AMPHORA, "127.0.0.1", authority, settings).files
+    assert first.keys() == {"agent.conf", "server.pem", "client_ca.pem"}
+    assert {name for name in first if first[name] != second[name]} == {"server.pem"}
+    assert first["client_ca.pem"] == authority.certificate
+    text = first["agent.conf"].decode()
+    assert "heartbeat_interval = 0.5\n" in text
+    assert "controller_ip_port_list = 127.0.0.1:5555, [::1]:5555\n" in text
+    assert f"heartbeat_key = {authority.heartbeat_key(AMPHORA)}\n" in text
