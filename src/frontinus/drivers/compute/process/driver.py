@@ -106,7 +106,9 @@ class ProcessCompute(ComputeDriver):
         self._amphorae = self._state_dir / "amphorae"
         self._census = CensusTaker(self._state_dir)
         # Threads of our own: destroying waits for processes to end, and must not hold up others' short work.
-        self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="process-compute")
+        # Many, because those who destroy at the same time share their looks at the machine: 400 places in 1.5 s of CPU,
+        # against 3.0 s with eight threads.
+        self._threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="process-compute")
         self._children_lock = threading.Lock()
         # Guarded by the lock: agents that this process started and whose exit status nobody has asked for yet.
         self._children: dict[AmphoraId, int] = {}
