@@ -79,7 +79,7 @@ def _dump(database: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("write", [pytest.param(write, id=name) for name, write in WRITES])
-@pytest.mark.parametrize("how", ["taken over", "released", "of another owner"])
+@pytest.mark.parametrize("how", ["taken over", "taken anew", "released", "of another owner"])
 async def test_without_the_lease_nothing_is_written(store: Store, database: Path, write: Write, how: str) -> None:
     tree = a_tree()
     await create(store, tree)
@@ -87,6 +87,8 @@ async def test_without_the_lease_nothing_is_written(store: Store, database: Path
     await store.transact(lambda tx: convergence.add_amphora(tx, lease, an_amphora(tree)))
     if how == "taken over":
         await claim_one(store, LATER + LEASE, owner=THEIRS)
+    elif how == "taken anew":  # by the same controller, which may have an older task still running
+        await claim_one(store, LATER + LEASE)
     elif how == "released":
         await store.transact(lambda tx: leases.release(tx, lease))
     else:
