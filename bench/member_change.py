@@ -42,7 +42,7 @@ def main(samples: int) -> None:
                 fresh.answered.clear()
                 started = time.perf_counter()
                 member = api.create(members, "member", address="127.0.0.1", protocol_port=fresh.port)
-                until(lambda: fresh.answered.total(), 10, "no request", pause=0.001)
+                until(fresh.answered.total, 10, "no request", pause=0.001)
                 times["add"].append(time.perf_counter() - started)
                 until(settled, 10, "not settled", pause=0.002)
                 for what, change in (("weight", {"weight": 7}), ("drain", {"weight": 0})):

@@ -29,6 +29,7 @@ from frontinus.health.loop import Health
 from frontinus.health.settings import HealthSettings
 from frontinus.model.errors import Bug, Invalid
 from frontinus.settings import Settings, decode
+from frontinus.store import leases
 from frontinus.store.engine import Store
 
 log = structlog.get_logger()
@@ -136,6 +137,9 @@ class Installation:
             uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3)
         )
         await self.controller.register()
+        if not self.settings.database:
+            # The embedded database is ours alone: cli/up.py holds the state directory's lock. Leases in it are of the dead.
+            await self.store.transact(leases.break_all)
         parts = {
             asyncio.create_task(server.serve(sockets=[self._listening]), name="api"),
             asyncio.create_task(self.controller.run(), name="controller"),

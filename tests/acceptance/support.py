@@ -80,8 +80,11 @@ def processes(**environment: str) -> list[Process]:
 class Installation:
     """`frontinus up` on a state directory of its own. Kill it, start it again; `remove` leaves nothing."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, config: str = "") -> None:
+        """`config` is the text of the configuration file."""
         self.state_dir = state_dir
+        self._config = state_dir.parent / "frontinus.toml"
+        self._config.write_text(config)
         self.process: subprocess.Popen[bytes] | None = None
         self.api_port = free_port()
 
@@ -96,6 +99,8 @@ class Installation:
                 [
                     *COMMAND,
                     "up",
+                    "--config",
+                    str(self._config),
                     "--state-dir",
                     str(self.state_dir),
                     "--port",
@@ -135,13 +140,14 @@ class Installation:
         return self.process.wait(20)
 
     def down(self, *arguments: str) -> None:
-        subprocess.run([*COMMAND, "down", "--state-dir", str(self.state_dir), *arguments], check=True, timeout=60)
+        command = [*COMMAND, "down", "--config", str(self._config), "--state-dir", str(self.state_dir), *arguments]
+        subprocess.run(command, check=True, timeout=60)
+        if self.process is not None:
+            self.process.wait(20)
 
     def remove(self) -> None:
         """Stop everything, and see that nothing is left."""
         self.down("--purge")
-        if self.process is not None:
-            self.process.wait(20)
         left = self.amphora_processes()
         assert not left, f"processes left behind: {left}"
         assert not self.state_dir.exists()

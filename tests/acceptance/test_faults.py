@@ -48,21 +48,21 @@ def test_port_in_use_is_a_fault_that_heals_and_the_other_listeners_serve(api: Ap
 
 
 def test_missing_haproxy_is_a_fault_that_heals(tmp_path: Path, backends: list[Backend]) -> None:
-    """The installation's PATH holds everything but haproxy; then haproxy comes."""
+    """The installation is told to use an haproxy that is not there; then it comes."""
     haproxy = shutil.which("haproxy", path=os.environ["PATH"] + ":/usr/sbin")
     assert haproxy, "haproxy is not installed: make setup"
-    lean = tmp_path / "bin"
-    lean.mkdir()
-    before = os.environ["PATH"]
-    os.environ["PATH"] = str(lean)
-    installation = Installation(tmp_path / "state")
+    missing = tmp_path / "haproxy"
+    installation = Installation(
+        tmp_path / "state",
+        f'[driver_options.process]\nbalancer = "{missing}"\n[driver_options.haproxy]\nhaproxy_command = "{missing}"\n',
+    )
     try:
         installation.start()
         api = installation.api()
         port = free_port()
         load_balancer = api.web_load_balancer(backends, port)
         fault = until(lambda: api.load_balancer(load_balancer["id"])["fault"], 15, "no fault is shown")
-        assert "haproxy" in fault["message"]
+        assert fault["code"] == "haproxy-missing"
         assert "apt-get install haproxy" in fault["message"]
         assert fault["permanent"] is False
         until(
@@ -70,12 +70,11 @@ def test_missing_haproxy_is_a_fault_that_heals(tmp_path: Path, backends: list[Ba
             20,
             "a fault that lasts is not reported as ERROR",
         )
-        (lean / "haproxy").symlink_to(haproxy)
+        missing.symlink_to(haproxy)
         serving(load_balancer["vip_address"], port, 40)
         until(lambda: api.load_balancer(load_balancer["id"])["provisioning_status"] == "ACTIVE", 20, "it does not heal")
         assert api.load_balancer(load_balancer["id"])["fault"] is None
     finally:
-        os.environ["PATH"] = before
         installation.remove()
 
 
