@@ -68,6 +68,7 @@ WRITES: list[tuple[str, Write]] = [
             tx, lease, a_fault(about=tree.members[0]), SOON, report_error=True
         ),
     ),
+    ("postpone", lambda tx, lease, tree: convergence.postpone(tx, lease, RETRY, SOON)),
     ("record_deleted", lambda tx, lease, tree: convergence.record_deleted(tx, lease, SOON)),
     ("begin_replacement", lambda tx, lease, tree: convergence.begin_replacement(tx, lease, SOON)),
 ]
@@ -125,6 +126,7 @@ async def test_a_lease_whose_time_is_over_records_nothing(store: Store, database
     for work in (
         lambda tx: convergence.record_settled(tx, lease, 1, LATER + LEASE),
         lambda tx: convergence.record_fault(tx, lease, a_fault(), LATER + LEASE, report_error=True),
+        lambda tx: convergence.postpone(tx, lease, RETRY, LATER + LEASE),
         lambda tx: convergence.record_deleted(tx, lease, LATER + LEASE),
         lambda tx: convergence.begin_replacement(tx, lease, LATER + LEASE),
     ):
