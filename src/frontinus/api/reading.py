@@ -27,6 +27,7 @@ from frontinus.api.fields import (
     Resource,
 )
 from frontinus.api.rendering import Wire, render
+from frontinus.api.wire_types import Choice
 from frontinus.model.enums import Kind
 from frontinus.model.errors import Invalid
 from frontinus.model.ids import ProjectId
@@ -203,6 +204,8 @@ class _Page:
             self._is_empty = self._is_empty or value != "normal"
         elif field.column == "health_monitor_id":
             self._health_monitor_id = value
+        elif isinstance(field.type, Choice) and not field.type.has(value):
+            self._is_empty = True
         elif name != PROJECT and field.column is not None:
             self._filters.append((field.column, field.type.query(value, name)))
 

@@ -189,7 +189,11 @@ class Choice(WireType):
         raise Invalid(path, f"must be one of {', '.join(x.value for x in self.choices)}")
 
     def query(self, text: str, path: str) -> str:
-        return text  # an unknown word matches nothing
+        return text
+
+    def has(self, text: str) -> bool:
+        """Whether it is one of them; a filter by another word matches nothing."""
+        return text in self.choices._value2member_map_
 
     def schema(self) -> Schema:
         return {"type": "string", "enum": [x.value for x in self.choices]}

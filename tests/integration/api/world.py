@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,8 @@ class World:
     network: FakeNetwork
     clock: Clock
     app: ASGIApp
+    ids: dict[str, str] = field(default_factory=dict)
+    """Whatever a test wants to remember."""
 
     @classmethod
     async def open(
@@ -122,7 +124,8 @@ class World:
     async def call(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str | None] | None = None
     ) -> Answer:
-        """`body` is JSON unless it is bytes; a header that is None is not sent; `path` may have a query, and is below /v2/lbaas unless it starts with /."""
+        """`body` is JSON unless it is bytes; a header that is None is not sent; `path` may have a query, and is below
+        /v2/lbaas unless it starts with a slash."""
         raw = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         target = path if path.startswith("/") else f"/v2/lbaas/{path}"
         where, _, query = target.partition("?")
