@@ -75,7 +75,7 @@ class Client:
         before = cpu_seconds(self._pid)
         for number in range(self._requests):
             await self.ask(method, path, None if body is None else body(number))
-        return round((cpu_seconds(self._pid) - before) / self._requests * 1000, 2)
+        return float(round((cpu_seconds(self._pid) - before) / self._requests * 1000, 2))
 
 
 async def measure(client: Client) -> dict[str, float]:

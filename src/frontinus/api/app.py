@@ -97,14 +97,8 @@ class ApiApp:
             else:
                 operation = route.operation.id
                 response = await self._answer(request, route.operation, route.params, route.prefix)
-        except FrontinusError as error:
-            response = answer_error(error)
-            if status_of(error) >= 500:
-                log.warning("request failed", request_id=request_id, operation=operation, reason=str(error))
-        except Exception:
-            # The last resort: a bug costs this request, not the process.
-            log.exception("request met a bug", request_id=request_id, operation=operation)
-            response = fault_response(500, f"an internal error occurred; the log has it under {request_id}")
+        except Exception as error:  # noqa: BLE001 - the last resort: a bug costs this request, not the process
+            response = _answer_failure(error, request_id, operation)
         response.headers["x-openstack-request-id"] = request_id
         self._metrics.count(operation, response.status_code, time.perf_counter() - started)
         await response(scope, receive, send)
@@ -144,6 +138,16 @@ class ApiApp:
         if body or operation.body is Body.REQUIRED:
             calls.check_content_type(headers, body)
         return body
+
+
+def _answer_failure(error: Exception, request_id: str, operation: str) -> Response:
+    """What was raised on purpose is said as it is; what is our fault goes to the log, and the caller is told where."""
+    if isinstance(error, FrontinusError) and status_of(error) != 500:
+        if status_of(error) > 500:
+            log.warning("request failed", request_id=request_id, operation=operation, reason=str(error))
+        return answer_error(error)
+    log.error("request met a bug", request_id=request_id, operation=operation, exc_info=error)
+    return fault_response(500, f"an internal error occurred; the log has it under {request_id}")
 
 
 def _refuse_array(body: bytes) -> None:

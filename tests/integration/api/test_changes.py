@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from frontinus.api.settings import ApiSettings, Immutability
-from frontinus.model.enums import ProvisioningStatus
+from frontinus.model.enums import FaultPhase, Kind, ProvisioningStatus
+from frontinus.model.ids import LoadBalancerId
+from frontinus.model.tree import Fault
+from frontinus.store import trees
+from frontinus.store.engine import Transaction
 
 from tests.contract import facts
-from tests.integration.api.world import EVERYTHING, SUBNET_ID, World
+from tests.integration.api.world import EVERYTHING, NOON, SUBNET_ID, World
 
 TRANSITIONS = {
     name: moved
@@ -327,3 +333,42 @@ async def test_switching_hsts_off_takes_its_qualifiers_along(world: World) -> No
     shown = answer.one("listener")
     assert (shown["hsts_max_age"], shown["hsts_preload"]) == (None, False)
     assert shown["tls_versions"] == ["TLSv1.2", "TLSv1.3"]
+
+
+async def test_fault_is_shown_with_its_words_and_its_object(world: World) -> None:
+    ids = await family(world)
+    fault = Fault(
+        code="bind_refused",
+        phase=FaultPhase.APPLY,
+        message="port 80 is taken",
+        since=NOON,
+        attempts=3,
+        retry_at=NOON + timedelta(seconds=5),
+        object_kind=Kind.HEALTH_MONITOR,
+        object_id=ids["healthmonitor"],
+    )
+
+    def work(tx: Transaction) -> None:
+        before = trees.read_tree(tx, LoadBalancerId(ids["loadbalancer"]), for_update=True)
+        assert before is not None
+        monitors = tuple(replace(x, fault=fault) for x in before.health_monitors)
+        after = replace(before, load_balancer=replace(before.load_balancer, fault=fault), health_monitors=monitors)
+        trees.write_tree(tx, before, after)
+
+    await world.store.transact(work)
+    expected = {
+        "code": "bind_refused",
+        "phase": "apply",
+        "message": "port 80 is taken",
+        "since": "2026-01-31T12:00:00",
+        "retry_at": "2026-01-31T12:00:05",
+        "attempts": 3,
+        "permanent": False,
+        "object_type": "healthmonitor",
+        "object_id": ids["healthmonitor"],
+    }
+    for key in ("loadbalancer", "healthmonitor"):
+        assert (await world.call("GET", f"{paths(ids)[key]}/{ids[key]}")).one(key)["fault"] == expected
+    listed = (await world.call("GET", "loadbalancers?fields=fault")).json["loadbalancers"]
+    assert listed == [{"fault": expected}]
+    assert (await world.call("GET", f"pools/{ids['pool']}")).one("pool")["fault"] is None
