@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 _T = TypeVar("_T")
 
@@ -362,7 +362,7 @@ class Load:
         self._threads = [threading.Thread(target=self._keep, daemon=True) for _ in range(kept)]
         self._threads += [threading.Thread(target=self._renew, daemon=True) for _ in range(fresh)]
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
