@@ -37,20 +37,23 @@ def diff(old: str, new: str) -> Change:
         if before[key].others != after[key].others:
             structural = True
         old_servers, new_servers = before[key].servers, after[key].servers
-        if old_servers is None or new_servers is None:
-            structural = structural or before[key] != after[key]
-            continue
         backend = key[1]
-        for name in sorted(new_servers.keys() - old_servers.keys()):
-            arriving += _add(backend, new_servers[name])
-        for name in sorted(old_servers.keys() & new_servers.keys()):
-            commands = _alter(backend, old_servers[name], new_servers[name])
-            if commands is None:
+        for name in sorted(old_servers.keys() | new_servers.keys()):
+            old_words, new_words = old_servers.get(name), new_servers.get(name)
+            if old_words == new_words:
+                continue
+            old_server = None if old_words is None else read_server(old_words)
+            new_server = None if new_words is None else read_server(new_words)
+            if new_words is None:
+                leaving += _remove(backend, name)
+            elif new_server is None:
+                structural = True  # not a line of ours to understand
+            elif old_words is None:
+                arriving += _add(backend, new_server)
+            elif old_server is None or (commands := _alter(backend, old_server, new_server)) is None:
                 structural = True
             else:
                 staying += commands
-        for name in sorted(old_servers.keys() - new_servers.keys()):
-            leaving += _remove(backend, name)
     if structural:
         return Change(tuple(staying), reload=True)
     # New members first and old ones last: a pool whose members are all replaced is never without one.
@@ -58,10 +61,10 @@ def diff(old: str, new: str) -> Change:
 
 
 class _Contents(msgspec.Struct, frozen=True):
-    """A section taken apart. `servers` is None where some `server` line is not ours to understand."""
+    """A section taken apart: its `server` lines by name, and the other lines in order."""
 
     others: tuple[tuple[str, ...], ...]
-    servers: dict[str, Server] | None
+    servers: dict[str, tuple[str, ...]]
 
 
 def _index(configuration: Configuration) -> dict[tuple[str, str], _Contents]:
@@ -75,15 +78,16 @@ def _index(configuration: Configuration) -> dict[tuple[str, str], _Contents]:
 
 
 def _take_apart(section: Section) -> _Contents:
-    others = tuple(words for words in section.lines if words[0] != "server")
-    servers: dict[str, Server] = {}
+    others: list[tuple[str, ...]] = []
+    servers: dict[str, tuple[str, ...]] = {}
     for words in section.lines:
-        if words[0] == "server":
-            server = read_server(words)
-            if server is None or server.name in servers:
-                return _Contents(section.lines, None)
-            servers[server.name] = server
-    return _Contents(others, servers)
+        if words[0] != "server" or len(words) < 2:
+            others.append(words)
+        elif words[1] in servers:
+            raise Unreadable(f"two servers {words[1]} in {section.name}")
+        else:
+            servers[words[1]] = words
+    return _Contents(tuple(others), servers)
 
 
 def _add(backend: str, server: Server) -> list[str]:

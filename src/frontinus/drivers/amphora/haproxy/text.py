@@ -12,6 +12,8 @@ import msgspec
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:;/@%+=!?*~^&(){}\[\]<>|-]+")
 """Words of these characters stand for themselves outside quotes."""
 
+_PLAIN_LINE = re.compile(rf"{_PLAIN.pattern}(?: {_PLAIN.pattern})*")
+
 LONGEST_LINE = 65_536
 """Characters. HAProxy grows its buffer as needed; no line of ours comes near this, so a longer one is a mistake."""
 
@@ -102,6 +104,8 @@ def _line(words: tuple[str, ...]) -> str:
 
 
 def _words(line: str, number: int) -> tuple[str, ...]:
+    if _PLAIN_LINE.fullmatch(line):
+        return tuple(line.split(" "))
     words: list[str] = []
     current: list[str] | None = None
     position = 0
