@@ -15,6 +15,10 @@ PIP := $(BIN)/python -m pip --no-input --disable-pip-version-check --quiet
 # Debian installs haproxy in a directory that an ordinary user's PATH may lack.
 export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
+# Packages are installed without bytecode and compiled when they are first imported; with this set, each start of each
+# process would compile them anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 help:
 	@echo 'make demo [ONCE=1]   see a load balancer being made and spreading requests (ONCE=1: end after that)'
 	@echo 'make up [ARGS=...]   run API, controller and health receiver in one process'
