@@ -179,9 +179,10 @@ def test_openstack_command_as_typed(cli: Cli) -> None:
 def test_openstacksdk(installation: Installation, backends: list[Backend]) -> None:
     connection = openstack.connection.Connection(auth_type="none", endpoint=installation.endpoint)
     try:
-        api = connection.load_balancer
+        api: Any = connection.load_balancer  # its annotations are looser than what it does
         port = free_port()
-        subnet = connection.network.find_subnet("loopback")
+        subnet = connection.network.find_subnet("loopback", ignore_missing=False)
+        assert subnet is not None
         load_balancer = api.create_load_balancer(name="web", vip_subnet_id=subnet.id)
         listener = api.create_listener(name="l", protocol="HTTP", protocol_port=port, load_balancer_id=load_balancer.id)
         pool = api.create_pool(name="p", protocol="HTTP", lb_algorithm="ROUND_ROBIN", listener_id=listener.id)
