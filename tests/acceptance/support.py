@@ -80,8 +80,9 @@ def processes(**environment: str) -> list[Process]:
 class Installation:
     """`frontinus up` on a state directory of its own. Kill it, start it again; `remove` leaves nothing."""
 
-    def __init__(self, state_dir: Path, config: str = "") -> None:
-        """`config` is the text of the configuration file."""
+    def __init__(self, state_dir: Path, config: str = "", wrapper: tuple[str, ...] = ()) -> None:
+        """`config` is the text of the configuration file, `wrapper` a command that runs `frontinus up`."""
+        self._wrapper = wrapper
         self.state_dir = state_dir
         self._config = state_dir.parent / "frontinus.toml"
         self._config.write_text(config)
@@ -97,6 +98,7 @@ class Installation:
         with (self.state_dir.parent / "up.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
+                    *self._wrapper,
                     *COMMAND,
                     "up",
                     "--config",

@@ -47,6 +47,30 @@ def test_port_in_use_is_a_fault_that_heals_and_the_other_listeners_serve(api: Ap
     assert api.load_balancer(load_balancer_id)["fault"] is None
 
 
+def test_low_port_that_may_not_be_bound_is_a_fault(tmp_path: Path, backends: list[Backend]) -> None:
+    """Without the capability to bind ports below 1024, as an ordinary user is; root gives it away by setpriv(1)."""
+    wrapper = ("setpriv", "--bounding-set", "-net_bind_service") if os.geteuid() == 0 else ()
+    installation = Installation(tmp_path / "state", wrapper=wrapper)
+    try:
+        installation.start()
+        api = installation.api()
+        high = free_port()
+        load_balancer = api.web_load_balancer(backends, high)
+        low = api.create(
+            "listeners", "listener", loadbalancer_id=load_balancer["id"], protocol="HTTP", protocol_port=81
+        )
+        fault = until(lambda: api.show(f"listeners/{low['id']}", "listener")["fault"], 15, "no fault is shown")
+        assert fault["code"] == "bind-refused"
+        assert "may not bind ports below 1024" in fault["message"]
+        assert "ip_unprivileged_port_start" in fault["message"]
+        serving(load_balancer["vip_address"], high)
+        api.delete(f"listeners/{low['id']}")
+        until(lambda: api.load_balancer(load_balancer["id"])["fault"] is None, 15, "the fault outlives its listener")
+        assert api.settled(load_balancer["id"])["provisioning_status"] == "ACTIVE"
+    finally:
+        installation.remove()
+
+
 def test_missing_haproxy_is_a_fault_that_heals(tmp_path: Path, backends: list[Backend]) -> None:
     """The installation is told to use an haproxy that is not there; then it comes."""
     haproxy = shutil.which("haproxy", path=os.environ["PATH"] + ":/usr/sbin")
