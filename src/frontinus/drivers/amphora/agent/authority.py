@@ -7,13 +7,9 @@ Next: boot.py, client.py."""
 
 from __future__ import annotations
 
-import fcntl
 import hmac
-import os
 import secrets
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from frontinus.drivers.private_files import locked, write_private
 
 Clock = Callable[[], datetime]
 
@@ -59,13 +57,13 @@ class Authority:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
         ca_path, master_path = directory / "ca.pem", directory / "heartbeat.key"
-        with _locked(directory):
+        with locked(directory):
             # One file holds certificate and key: there is never one without the other.
             if not ca_path.exists():
                 key = ec.generate_private_key(ec.SECP256R1())
-                _write(ca_path, _certificate_pem(_make_ca(key, clock())) + _key_pem(key))
+                write_private(ca_path, _certificate_pem(_make_ca(key, clock())) + _key_pem(key))
             if not master_path.exists():
-                _write(master_path, secrets.token_bytes(32))
+                write_private(master_path, secrets.token_bytes(32))
         content = ca_path.read_bytes()
         certificate = x509.load_pem_x509_certificate(content)
         private_key = serialization.load_pem_private_key(content, None)
@@ -90,11 +88,11 @@ class Authority:
         its time is left. Safe to call from many processes; cheap when there is nothing to do."""
         path = self._directory / f"client-{_file_name(identity)}.pem"
         if not self._is_fresh(path, identity):
-            with _locked(self._directory):
+            with locked(self._directory):
                 if not self._is_fresh(path, identity):
                     key = ec.generate_private_key(ec.SECP256R1())
                     certificate = self._issue(identity, key, CLIENT_VALIDITY, ExtendedKeyUsageOID.CLIENT_AUTH)
-                    _write(path, _certificate_pem(certificate) + _key_pem(key))
+                    write_private(path, _certificate_pem(certificate) + _key_pem(key))
         return path
 
     def heartbeat_key(self, amphora_id: str) -> str:
@@ -188,27 +186,3 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 def _file_name(identity: str) -> str:
     return "".join(character if character.isalnum() or character in "-." else "_" for character in identity)
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """The file appears whole, with mode 0600, and stays after a power failure."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:  # also when interrupted: nothing half-written is left beside the real file
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -7,12 +7,8 @@ of everything that only lists files. Never logs content."""
 from __future__ import annotations
 
 import builtins
-import fcntl
-import os
 import secrets
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +19,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from frontinus.drivers.private_files import locked, write_private
 from frontinus.drivers.secret.interface import Certificate, SecretDriver
 from frontinus.drivers.secret.local.bundle import FIELD, parse_bundle
 from frontinus.model.errors import Invalid, Retry
@@ -112,7 +109,7 @@ class LocalSecrets(SecretDriver):
         secret_id = str(uuid4())
         nonce = secrets.token_bytes(_NONCE)
         sealed = nonce + self._cipher.encrypt(nonce, msgspec.json.encode(record), secret_id.encode())
-        _write(self._directory / f"{secret_id}{_SUFFIX}", sealed)
+        write_private(self._directory / f"{secret_id}{_SUFFIX}", sealed)
         return f"{PREFIX}{secret_id}"
 
     def list(self, project_id: ProjectId) -> tuple[StoredSecret, ...]:
@@ -168,34 +165,10 @@ def _open_key(directory: Path) -> bytes:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)
     path = directory / _KEY_FILE
-    with _locked(directory):
+    with locked(directory):
         if not path.exists():
-            _write(path, AESGCM.generate_key(256))
+            write_private(path, AESGCM.generate_key(256))
     key = path.read_bytes()
     if len(key) != 32:
         raise ValueError(f"{path} is not a key of 32 bytes")
     return key
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """The file appears whole, with mode 0600."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:  # also when interrupted: nothing half-written is left beside the real file
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -1,0 +1,36 @@
+"""Files that only their owner may read, written so that they appear whole or not at all. Shared by drivers that keep
+keys; knows nothing of what is in them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the directory against other processes that do the same. Blocks until it is free."""
+    descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """The file appears whole, with mode 0600, and stays after a power failure."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:  # also when interrupted: nothing half-written is left beside the real file
+        Path(temporary).unlink(missing_ok=True)
+        raise
