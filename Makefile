@@ -91,7 +91,7 @@ format: setup
 
 bench: setup
 	@scripts/system-packages bench
-	@for script in $(filter-out bench/common.py,$(wildcard bench/*.py)); do echo "$$script" >&2; python "$$script" $(ARGS) || exit 1; done
+	@for script in $(filter-out bench/common.py bench/load.py,$(wildcard bench/*.py)); do echo "$$script" >&2; python "$$script" $(ARGS) || exit 1; done
 
 # ---------------------------------------------------------------- keep
 

@@ -34,7 +34,7 @@ frontend backend
 BY_HAND = """\
 global
     nbthread 1
-    maxconn 50000
+    maxconn 5000
 defaults
     mode http
     timeout connect 5s

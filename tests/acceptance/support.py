@@ -355,7 +355,9 @@ class Load:
     A kept connection which the other side closed between two requests is opened again and the request repeated, as
     RFC 9112 section 9.3.1 has it for idle connections; anything else that is not a 200 is an error."""
 
-    def __init__(self, host: str, port: int, *, kept: int = 2, fresh: int = 2) -> None:
+    def __init__(self, host: str, port: int, *, kept: int = 2, fresh: int = 2, pause: float = 0.0) -> None:
+        """`kept` and `fresh` are clients of each sort; each pauses for so many seconds between two requests."""
+        self._pause = pause
         self.answers: Counter[str] = Counter()
         self.errors: list[str] = []
         self.reopened = 0
@@ -387,6 +389,7 @@ class Load:
         while not self._stop.is_set():
             status, body = ask(*self._address)
             self._note(status, body)
+            self._stop.wait(self._pause)
 
     def _keep(self) -> None:
         connection = http.client.HTTPConnection(*self._address, timeout=10)
@@ -397,6 +400,7 @@ class Load:
                 response = connection.getresponse()
                 self._note(response.status, response.read().decode())
                 used = True
+                self._stop.wait(self._pause)
             except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
                 connection.close()
                 self.reopened += 1

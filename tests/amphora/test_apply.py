@@ -116,6 +116,24 @@ def test_bad_configuration_is_refused_and_the_old_goes_on(amphora: Amphora, memb
     assert get(port) == "one"
 
 
+def test_commands_of_a_refused_text_are_undone(amphora: Amphora, members: list[Member]) -> None:
+    """The commands run before the text is judged; when it is refused, what runs is the file on disk again."""
+    port = free_port()
+    good = amphora.render({LISTENER: port}, {ONE: members[0].port, TWO: members[1].port}, pool_id=POOL)
+    controller = amphora.controller()
+    controller.apply(amphora.load_balancer_id, good)
+    command = f"set server {POOL}:{LISTENER}/{TWO} state maint"
+    with Crowd(port) as crowd:
+        refused = controller.apply(
+            amphora.load_balancer_id, good + "\nnonsense\n", base=digest(good), commands=(command,)
+        )
+        assert refused.status == 400
+        assert "nonsense" in refused.json["details"]
+    assert crowd.failures == []
+    assert controller.state(amphora.load_balancer_id)["digest"] == digest(good)
+    wait_for(lambda: {get(port), get(port)} == {"one", "two"})
+
+
 def test_failing_reload_keeps_worker_and_file(amphora: Amphora, members: list[Member]) -> None:
     """The text passes the check, but no kernel gives a new worker so many descriptors."""
     port = free_port()

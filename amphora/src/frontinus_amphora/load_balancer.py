@@ -266,6 +266,8 @@ class LoadBalancer:
             return "unchanged", None
         if change.base is not None and change.base != current:  # 3
             raise BaseMismatch(current)
+        if not change.reload and change.base is not None and loaded:
+            return self._apply_at_run_time(change)
         if current != change.digest or not loaded:
             self._check(change.config)  # 4
         refused = binds.refused_binds(  # 5
@@ -290,16 +292,33 @@ class LoadBalancer:
                 raise
             self._settle(change.config)
             return "start", None
+        self._send(change.commands)  # a refusal is mended by the reload
+        unasked = not change.reload and change.base is not None
+        return self._apply_by_reload(change), "an upload was not yet loaded" if unasked else None
+
+    def _apply_at_run_time(self, change: Change) -> tuple[str, str | None]:
+        """7: the commands first, because traffic waits for them and not for the file. haproxy itself refuses a command
+        that it does not understand; should it then refuse the text (4), a reload brings back what is on disk."""
         fallback = self._send(change.commands)
-        if not change.reload and change.base is not None and fallback is None and loaded:  # 7
-            files.write_atomically(self.places.config, change.config.encode(), durable=True)
-            self._bookkeeper.keep_only(self.id, [row.listener_id for row in haproxy_text.listeners(change.config)])
-            return "runtime", None
+        try:
+            self._check(change.config)
+        except Invalid:
+            self._keep_last()
+            self._save_states(self._need_config())
+            self._reload_or_restore()
+            raise
+        if fallback is not None:
+            return self._apply_by_reload(change), fallback
+        files.write_atomically(self.places.config, change.config.encode(), durable=True)
+        self._bookkeeper.keep_only(self.id, [row.listener_id for row in haproxy_text.listeners(change.config)])
+        return "runtime", None
+
+    def _apply_by_reload(self, change: Change) -> str:
         self._save_states(change.config)  # 8
         self._swap_in(change.config)
         self._reload_or_restore()
         self._settle(change.config)
-        return "reload", None if change.reload or change.base is None else fallback or "an upload was not yet loaded"
+        return "reload"
 
     def _send(self, commands: tuple[str, ...]) -> str | None:
         """Send the commands one by one; the first refusal as text, or None. What can't be deleted yet is kept."""
