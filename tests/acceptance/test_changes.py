@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from contextlib import ExitStack
 
@@ -9,6 +10,7 @@ from tests.acceptance.support import (
     Api,
     Backend,
     Load,
+    ask,
     backend,
     free_port,
     report,
@@ -147,3 +149,25 @@ def test_dead_member_is_taken_out_and_shown(api: Api, backends: list[Backend]) -
         15,
         "the statistics do not arrive",
     )
+
+
+def test_listener_at_its_connection_limit_is_degraded(api: Api, backends: list[Backend]) -> None:
+    port = free_port()
+    load_balancer = api.web_load_balancer(backends, port)
+    vip = load_balancer["vip_address"]
+    listener = load_balancer["listeners"][0]["id"]
+    serving(vip, port)
+    api.update(f"listeners/{listener}", "listener", connection_limit=2)
+    api.settled(load_balancer["id"])
+
+    def status() -> str:
+        return str(api.show(f"listeners/{listener}", "listener")["operating_status"])
+
+    until(lambda: status() == "ONLINE", 10, "the listener is not ONLINE")
+    with socket.create_connection((vip, port)) as one, socket.create_connection((vip, port)) as two:
+        for connection in (one, two):
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")  # and the rest never comes
+        until(lambda: status() == "DEGRADED", 10, "a full listener is not shown")
+        assert ask(vip, port, timeout=0.5)[0] == 0, "a connection over the limit was served"
+    until(lambda: status() == "ONLINE", 10, "the listener does not recover")
+    assert ask(vip, port)[0] == 200

@@ -109,6 +109,18 @@ def test_statistics_are_read_from_csv() -> None:
     assert seen.pools == {f"{POOL}:{LISTENER}": ("UP", {"one": "UP", "two": "DOWN"})}
 
 
+@pytest.mark.parametrize(
+    "status,scur,slim,expected",
+    [("OPEN", "4", "5", "OPEN"), ("OPEN", "5", "5", "FULL"), ("OPEN", "9", "0", "OPEN"), ("FULL", "0", "", "FULL")],
+)
+def test_listener_at_its_limit_is_full(status: str, scur: str, slim: str, expected: str) -> None:
+    name = "0c6f4c1e-9a49-4d0e-8a11-2f3b8f7a1001"
+    table = (
+        f"# pxname,svname,scur,slim,stot,bin,bout,ereq,status,weight\n{name},FRONTEND,{scur},{slim},1,2,3,4,{status},\n"
+    )
+    assert parse_statistics(table).listeners[name].status == expected
+
+
 @pytest.mark.parametrize("text", ["", "\n", "nonsense", "# pxname,svname\na,b\n", "Unknown command\n"])
 def test_what_is_no_table_has_no_rows(text: str) -> None:
     assert parse_statistics(text) == ({}, {})

@@ -88,7 +88,11 @@ def parse_statistics(text: str, removing: Container[str] = ()) -> Statistics:
         if name == "FRONTEND":
             if UUID.fullmatch(proxy) and status in ("OPEN", "FULL"):
                 counted = Counters(*(_number(row[columns[key]]) for key in COUNTER_COLUMNS))
-                listeners[proxy] = ListenerRow(status, _number(row[columns["scur"]]), counted)
+                connections = _number(row[columns["scur"]])
+                limit = _number(row[columns["slim"]]) if "slim" in columns else 0
+                # haproxy itself goes on saying OPEN at the limit (2.6.12), where the contract wants FULL.
+                is_full = status == "FULL" or 0 < limit <= connections
+                listeners[proxy] = ListenerRow("FULL" if is_full else "OPEN", connections, counted)
         elif all(map(UUID.fullmatch, proxy.split(":"))):
             if name == "BACKEND":
                 statuses[proxy] = "UP" if status.startswith("UP") else "DOWN"
