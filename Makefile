@@ -23,7 +23,7 @@ help:
 	@echo 'make demo [ONCE=1]   see a load balancer being made and spreading requests (ONCE=1: end after that)'
 	@echo 'make up [ARGS=...]   run API, controller and health receiver in one process'
 	@echo 'make test            unit, integration and the everyday acceptance tests'
-	@echo 'make acceptance      every acceptance test, the long ones too'
+	@echo 'make acceptance      every acceptance test, and everywhere the long ones too'
 	@echo 'make check           format, lint, types, import contracts, docs'
 	@echo 'make format          let ruff format and mend'
 	@echo 'make bench           run every script in bench/'
@@ -66,7 +66,7 @@ up: setup
 
 # Two runs: what measures no time shares the cores; what stops clocks and kills processes has the machine to itself.
 test: setup
-	@pytest -q -n 2 --ignore=tests/acceptance
+	@pytest -q -n 2 -m 'not long' --ignore=tests/acceptance
 	@pytest -q -m 'not long' tests/acceptance
 
 unit integration: setup
@@ -74,6 +74,7 @@ unit integration: setup
 
 acceptance: setup
 	@pytest -q tests/acceptance
+	@pytest -q -n 2 -m long tests/integration
 
 check: setup
 	@ruff format --check --quiet || { echo 'Run: make format' >&2; exit 1; }

@@ -16,6 +16,7 @@ from frontinus.api.calls import Call, json_response
 from frontinus.api.fields import NOTHING, REFUSED, REQUIRED, RESOURCES, Field, Resource, Rule
 from frontinus.api.reading import known_list_arguments
 from frontinus.api.routing import Body, Operation
+from frontinus.api.wire_types import Ids, Nested, or_null
 
 Json = dict[str, Any]  # an OpenAPI document, which is free-form JSON by definition
 
@@ -102,8 +103,10 @@ def _request_schema(operation: Operation) -> Json | None:
     suffix = "update" if operation.id.endswith(".update") else "create"
     reference = {"$ref": f"#/components/schemas/{operation.resource}-{suffix}"}
     if operation.id.endswith(".batch"):
-        return _enveloped(resource.collection_key, {"type": "array", "items": reference})
-    return _enveloped(resource.item_key, reference)
+        asked = _enveloped(resource.collection_key, {"type": "array", "items": reference})
+    else:
+        asked = _enveloped(resource.item_key, reference)
+    return asked | {"additionalProperties": False}
 
 
 def _success(operation: Operation) -> Json:
@@ -137,8 +140,13 @@ def _fault_schema() -> Json:
 
 
 def _shown_schema(resource: Resource) -> Json:
-    shown = {x.wire: _or_null({**x.type.schema(), "description": x.doc}) for x in resource.fields if x.read is not None}
+    shown = {x.wire: or_null(_shown_type(x) | {"description": x.doc}) for x in resource.fields if x.read is not None}
     return {"type": "object", "properties": shown}
+
+
+def _shown_type(field: Field) -> Json:
+    """What is nested in a request is shown by its ids."""
+    return Ids().schema() if isinstance(field.type, Nested) else field.type.schema()
 
 
 def _asked_schema(resource: Resource, operation: requests.Operation) -> Json:
@@ -159,14 +167,7 @@ def _asked_property(field: Field, rule: Rule) -> Json:
     schema = {**field.type.schema(), "description": field.doc}
     if rule.absent not in (REQUIRED, NOTHING):
         schema["default"] = msgspec.to_builtins(rule.absent)
-    return schema if rule.null is REFUSED else _or_null(schema)
-
-
-def _or_null(schema: Json) -> Json:
-    if isinstance(schema.get("type"), str) and "anyOf" not in schema and "enum" not in schema:
-        return schema | {"type": [schema["type"], "null"]}
-    described: Json = {key: schema.pop(key) for key in ("description", "default") if key in schema}
-    return {"anyOf": [schema, {"type": "null"}]} | described
+    return schema if rule.null is REFUSED else or_null(schema)
 
 
 # ---------------------------------------------------------------- the page

@@ -304,7 +304,8 @@ class Persistence(WireType):
     def schema(self) -> Schema:
         return {
             "type": "object",
-            "properties": {name: wire_type.schema() for name, wire_type in _PERSISTENCE_TYPES.items()},
+            "properties": {name: or_null(wire_type.schema()) for name, wire_type in _PERSISTENCE_TYPES.items()},
+            "additionalProperties": False,
         }
 
 
@@ -345,8 +346,16 @@ class AdditionalVips(WireType):
         return [{"ip_address": x.address, "port_id": x.port_id, "subnet_id": x.subnet_id} for x in value]
 
     def schema(self) -> Schema:
-        item = {name: wire_type.schema() for name, wire_type in _ADDITIONAL_VIP_TYPES.items()}
-        return {"type": "array", "items": {"type": "object", "properties": item, "required": ["subnet_id"]}}
+        item: Schema = {
+            "type": "object",
+            "properties": {
+                name: wire_type.schema() if name == "subnet_id" else or_null(wire_type.schema())
+                for name, wire_type in _ADDITIONAL_VIP_TYPES.items()
+            },
+            "required": ["subnet_id"],
+            "additionalProperties": False,
+        }
+        return {"type": "array", "items": item}
 
 
 _ADDITIONAL_VIP_TYPES: dict[str, WireType] = {"subnet_id": Uuid(), "ip_address": Address(), "port_id": Uuid()}
@@ -369,7 +378,11 @@ class Moment(WireType):
         return None if value is None else value.replace(tzinfo=None).isoformat()
 
     def schema(self) -> Schema:
-        return {"type": ["string", "null"], "format": "date-time"}
+        # Not the format date-time, which has a zone.
+        return {
+            "type": ["string", "null"],
+            "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?$",
+        }
 
 
 KIND_ON_THE_WIRE: dict[Kind, str] = {
@@ -448,6 +461,14 @@ class Nested(WireType):
     def schema(self) -> Schema:
         reference = {"$ref": f"#/components/schemas/{self.resource}-nested"}
         return {"type": "array", "items": reference} if self.many else reference
+
+
+def or_null(schema: Schema) -> Schema:
+    """The schema of what may be null too."""
+    if isinstance(schema.get("type"), str) and "anyOf" not in schema and "enum" not in schema:
+        return schema | {"type": [schema["type"], "null"]}
+    described: Schema = {key: schema.pop(key) for key in ("description", "default") if key in schema}
+    return {"anyOf": [schema, {"type": "null"}]} | described
 
 
 def name_of(value: object) -> str:
