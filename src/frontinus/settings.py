@@ -13,7 +13,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,10 +50,19 @@ class DriverChoice:
     """Entry point in `frontinus.secret_drivers`: who keeps certificates."""
 
 
+class LogLevel(StrEnum):
+    """What is logged: this and everything graver."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 @dataclass(frozen=True)
 class LogSettings:
-    level: str = "info"
-    """debug, info, warning or error."""
+    level: LogLevel = LogLevel.INFO
+    """debug, info, warning or error. At info, one line for each load balancer that was settled."""
 
     json: bool = False
     """One JSON object per line instead of text for people."""
@@ -108,14 +117,16 @@ def decode(wanted: type[_T], table: Mapping[str, Any], path: str) -> _T:
 
 
 def describe(settings: object, path: str = "") -> list[tuple[str, str]]:
-    """Every effective setting as (dotted key, value as text), in the order of the classes."""
+    """Every effective setting as (dotted key, value as text), in the order of the classes. A field whose metadata say
+    `secret` is not told."""
     lines: list[tuple[str, str]] = []
     for item in dataclasses.fields(settings):  # type: ignore[arg-type]
         value = getattr(settings, item.name)
         if dataclasses.is_dataclass(value):
             lines += describe(value, f"{path}{item.name}.")
         else:
-            lines.append((f"{path}{item.name}", _text(value)))
+            hidden = bool(value) and item.metadata.get("secret", False)
+            lines.append((f"{path}{item.name}", "(hidden)" if hidden else _text(value)))
     return lines
 
 
@@ -172,4 +183,14 @@ def _name(hint: Any) -> str:
 
 
 def _text(value: object) -> str:
-    return f"{value.total_seconds():g} s" if isinstance(value, timedelta) else str(value)
+    if value is None or value == "" or value == ():
+        return "(not set)"
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():.12g} s"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(_text(x) for x in value)
+    if dataclasses.is_dataclass(value):
+        return "{" + ", ".join(f"{key} = {text}" for key, text in describe(value)) + "}"
+    return str(value)

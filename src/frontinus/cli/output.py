@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from pathlib import Path
+from typing import Any
 
 import click
 import structlog
 
-from frontinus.model.errors import Invalid
+from frontinus.model.errors import Invalid, WorldError
 from frontinus.settings import LogSettings, Settings, load
 
 
@@ -30,22 +32,31 @@ def settings_or_exit(file: Path | None, overrides: dict[str, object]) -> Setting
         raise SystemExit(2) from error
 
 
+def in_words(error: Exception) -> str:
+    """What a person reads of an error: of the operating system's, the words without the number."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def start_logging(settings: LogSettings) -> None:
-    """Log events to standard error, one line each."""
-    level = logging.getLevelNamesMapping().get(settings.level.upper())
-    if level is None:
-        complain(f"log.level: {settings.level!r} is not one of debug, info, warning, error")
-        raise SystemExit(2)
+    """Log events to standard error, one line each; only a bug takes more, for its traceback.
+
+    Tracebacks are plain: one that shows the values of variables would show keys and certificates too."""
+    level = logging.getLevelNamesMapping()[settings.level.value.upper()]
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
         if settings.json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _expected_in_a_line,
             # The console renderer writes tracebacks itself; JSON needs them as text.
             *([structlog.processors.format_exc_info] if settings.json else []),
             renderer,
@@ -58,3 +69,14 @@ def start_logging(settings: LogSettings) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=max(level, logging.WARNING), format="%(levelname)s %(name)s %(message)s"
     )
+
+
+def _expected_in_a_line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A full disk or a busy database is no bug: who reads the log needs the reason, not where it was noticed."""
+    error = event.get("exc_info")
+    if error is True:
+        error = sys.exc_info()[1]
+    if isinstance(error, WorldError):
+        del event["exc_info"]
+        event["reason"] = str(error)
+    return event
