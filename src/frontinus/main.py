@@ -38,9 +38,42 @@ PROVIDERS = ("amphora", "octavia")
 """The provider names under which the amphora driver is offered, as in Octavia (`octavia` is its old alias)."""
 
 
+DRIVER_KINDS: dict[str, type[Any]] = {
+    "amphora": AmphoraDriver,
+    "compute": ComputeDriver,
+    "network": NetworkDriver,
+    "secret": SecretDriver,
+}
+
+
 def now() -> datetime:
     """The clock of the whole process."""
     return datetime.now(UTC)
+
+
+def check(settings: Settings) -> dict[str, object]:
+    """Judge everything that can be judged without touching the machine. Raises Invalid naming the setting in dotted
+    form; else the settings of the chosen drivers by driver name, as they would be built."""
+    for key, port in (("api.bind_port", settings.api.bind_port), ("health.bind_port", settings.health.bind_port)):
+        if not 0 <= port <= 65_535:
+            raise Invalid(key, f"must be from 0 to 65535, not {port}")
+    check_bind(settings.api)
+    installed = {x.name for kind in DRIVER_KINDS for x in entry_points(group=f"frontinus.{kind}_drivers")}
+    for name, written in settings.driver_options.items():
+        if name not in installed:
+            raise Invalid(
+                f"driver_options.{name}", f"no driver has this name; installed: {', '.join(sorted(installed))}"
+            )
+        if not isinstance(written, Mapping):
+            raise Invalid(f"driver_options.{name}", "must be a table")
+    context = _context(settings, settings.health.bind_port)
+    found: dict[str, object] = {}
+    for kind, interface in DRIVER_KINDS.items():
+        name = getattr(settings.drivers, kind)
+        _, driver_settings = _choose(kind, name, interface, settings, context)
+        if driver_settings is not None:
+            found[name] = driver_settings
+    return found
 
 
 @dataclass(frozen=True)
@@ -60,13 +93,7 @@ class Drivers:
 def build_drivers(settings: Settings, health_port: int) -> Drivers:
     """Load and build the drivers that the settings name. Raises Invalid naming the setting."""
     choice = settings.drivers
-    heartbeats = f"{_bracketed(settings.health.bind_host)}:{health_port}"
-    interval = settings.health.silence_deadline / 3
-    context: dict[str, Any] = {
-        "state_dir": settings.state_dir,
-        "heartbeat_destinations": (heartbeats,),
-        "heartbeat_interval": min(interval, timedelta(seconds=1)),
-    }
+    context = _context(settings, health_port)
     return Drivers(
         amphora=_build("amphora", choice.amphora, AmphoraDriver, settings, context),
         compute=_build("compute", choice.compute, ComputeDriver, settings, context),
@@ -75,9 +102,31 @@ def build_drivers(settings: Settings, health_port: int) -> Drivers:
     )
 
 
+def _context(settings: Settings, health_port: int) -> dict[str, Any]:
+    """What this installation knows and a driver may want to: given under these names, where its settings have them."""
+    interval = settings.health.silence_deadline / 3
+    return {
+        "state_dir": settings.state_dir,
+        "heartbeat_destinations": (f"{_bracketed(settings.health.bind_host)}:{health_port}",),
+        "heartbeat_interval": min(interval, timedelta(seconds=1)),
+    }
+
+
 def _build(kind: str, name: str, interface: type[Any], settings: Settings, context: Mapping[str, Any]) -> Any:
-    """A driver from its entry point. A driver class that has a `Settings` class gets one: what the operator wrote in
-    [driver_options.NAME], and for what he did not write what this installation knows (the names in `context`)."""
+    driver_class, driver_settings = _choose(kind, name, interface, settings, context)
+    try:
+        return driver_class() if driver_settings is None else driver_class(driver_settings)
+    except Invalid as error:
+        # A driver names its own setting; where that stands in the file only we know.
+        raise Invalid(f"driver_options.{name}.{error.field}", error.reason) from error
+
+
+def _choose(
+    kind: str, name: str, interface: type[Any], settings: Settings, context: Mapping[str, Any]
+) -> tuple[Any, object]:
+    """A driver's class from its entry point, and its settings. A class that has a `Settings` class gets one: what the
+    operator wrote in [driver_options.NAME], and for what he did not write what this installation knows (the names in
+    `context`)."""
     found = entry_points(group=f"frontinus.{kind}_drivers", name=name)
     if not found:
         known = sorted(x.name for x in entry_points(group=f"frontinus.{kind}_drivers"))
@@ -87,11 +136,11 @@ def _build(kind: str, name: str, interface: type[Any], settings: Settings, conte
         raise Invalid(f"drivers.{kind}", f"{name!r} is not a {interface.__name__}")
     settings_class = getattr(driver_class, "Settings", None)
     if settings_class is None:
-        return driver_class()
+        return driver_class, None
     fields = set(settings_class.__dataclass_fields__)
     written = settings.driver_options.get(name, {})
     known_here = {key: value for key, value in context.items() if key in fields and key not in written}
-    return driver_class(decode(settings_class, {**known_here, **written}, f"driver_options.{name}."))
+    return driver_class, decode(settings_class, {**known_here, **written}, f"driver_options.{name}.")
 
 
 def _bracketed(host: str) -> str:
@@ -104,7 +153,7 @@ class Installation:
     def __init__(self, settings: Settings) -> None:
         """Opens the store, binds the sockets and builds the drivers. Raises Invalid for settings that cannot work and
         OSError, naming the address, for ports that cannot be bound."""
-        check_bind(settings.api)
+        check(settings)
         self.settings = settings
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.store = Store.open(settings.database_url)
@@ -178,7 +227,11 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind((host, port))
     except OSError as error:
         listening.close()
-        raise OSError(error.errno, f"{error.strerror} (the API cannot listen on {host} port {port})") from error
+        raise OSError(
+            error.errno,
+            f"{error.strerror} (the API cannot listen on {host} port {port}; "
+            "set another api.bind_port, or 0 for any free one)",
+        ) from error
     listening.set_inheritable(False)
     return listening
 

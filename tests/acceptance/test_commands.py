@@ -73,5 +73,32 @@ def test_config_check_prints_what_is_in_force(tmp_path: Path) -> None:
     assert "controller.lease_duration = 7 s" in result.stdout
 
 
+def test_config_check_refuses_what_up_would_refuse(tmp_path: Path) -> None:
+    file = tmp_path / "frontinus.toml"
+    file.write_text("[driver_options.haproxy]\nthreds = 1\n")
+    result = run("config", "check", "--config", str(file))
+    assert result.returncode == 2
+    assert "driver_options.haproxy.threds" in result.stderr
+
+
+def test_a_state_directory_that_cannot_be_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = run("up", "--state-dir", str(tmp_path / "file" / "state"), "--port", "0", "--health-port", "0")
+    assert result.returncode == 1
+    assert "--state-dir" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_heartbeat_port_in_use_is_said_at_start(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as thief:
+        thief.bind(("127.0.0.1", 0))
+        port = thief.getsockname()[1]
+        result = run("up", "--state-dir", str(tmp_path / "state"), "--port", "0", "--health-port", str(port))
+    assert result.returncode == 1
+    assert f"UDP port {port}" in result.stderr
+    assert "health.bind_port" in result.stderr
+    assert "Errno" not in result.stderr
+
+
 def test_down_of_nothing_is_done_already(tmp_path: Path) -> None:
     assert run("down", "--state-dir", str(tmp_path / "absent")).returncode == 0

@@ -88,9 +88,9 @@ def check_bind(settings: ApiSettings) -> None:
     if settings.insecure_bind or _is_loopback(settings.bind_host):
         return
     raise Invalid(
-        "bind_host",
+        "api.bind_host",
         f"{settings.bind_host} can be reached from other machines, and authentication is `none`: everyone there would be "
-        "administrator. Listen on 127.0.0.1, or set insecure_bind to say that you mean it.",
+        "administrator. Listen on 127.0.0.1, or set api.insecure_bind = true to say that you mean it.",
     )
 
 

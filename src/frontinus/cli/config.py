@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from frontinus.cli.output import complain, say, settings_or_exit
-from frontinus.model.errors import FrontinusError
+from frontinus.cli.output import complain, in_words, say, settings_or_exit
+from frontinus.main import check as check_settings
+from frontinus.model.errors import FrontinusError, Invalid
 from frontinus.settings import describe
 from frontinus.store.engine import Store
 
 
 def check(file: Path | None, overrides: dict[str, object]) -> int:
-    """Exit status 0 and the effective settings, or 2 with what is wrong."""
-    for key, value in describe(settings_or_exit(file, overrides)):
-        say(f"{key} = {value}")
+    """Exit status 0 and the effective settings, those of the drivers too, or 2 with what is wrong. What is found right
+    here `frontinus up` takes, unless the machine stands against it (a port in use, a directory that is not ours)."""
+    settings = settings_or_exit(file, overrides)
+    try:
+        of_drivers = check_settings(settings)
+    except Invalid as error:
+        complain(str(error))
+        return 2
+    for key, value in describe(settings):
+        if key != "driver_options":
+            say(f"{key} = {value}")
+    for name, driver_settings in of_drivers.items():
+        for key, value in describe(driver_settings, f"driver_options.{name}."):
+            say(f"{key} = {value}")
     return 0
 
 
@@ -23,7 +35,7 @@ def upgrade(file: Path | None, overrides: dict[str, object]) -> int:
     try:
         Store.open(settings.database_url).upgrade()
     except (FrontinusError, OSError) as error:
-        complain(str(error))
+        complain(in_words(error))
         return 1
     say("The database is up to date.")
     return 0

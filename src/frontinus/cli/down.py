@@ -10,7 +10,7 @@ import signal
 import time
 from pathlib import Path
 
-from frontinus.cli.output import complain, say, settings_or_exit
+from frontinus.cli.output import complain, in_words, say, settings_or_exit
 from frontinus.cli.up import LOCK_FILE
 from frontinus.main import build_drivers
 from frontinus.model.errors import FrontinusError
@@ -29,7 +29,7 @@ def run(file: Path | None, overrides: dict[str, object], *, purge: bool) -> int:
         with _control_plane_stopped(settings):
             count = asyncio.run(_destroy_amphorae(settings))
     except (FrontinusError, OSError, TimeoutError) as error:
-        complain(str(error))
+        complain(in_words(error))
         return 1
     if purge:
         shutil.rmtree(settings.state_dir)

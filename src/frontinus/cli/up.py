@@ -10,9 +10,9 @@ from pathlib import Path
 
 import uvloop
 
-from frontinus.cli.output import complain, say, settings_or_exit, start_logging
+from frontinus.cli.output import complain, in_words, say, settings_or_exit, start_logging
 from frontinus.main import Installation
-from frontinus.model.errors import FrontinusError
+from frontinus.model.errors import FrontinusError, Invalid
 
 LOCK_FILE = "up.lock"
 ENDPOINT_FILE = "endpoint"
@@ -22,9 +22,14 @@ def run(file: Path | None, overrides: dict[str, object]) -> int:
     """Exit status: 0 after a signal, 1 when it could not start or broke, 2 for wrong settings."""
     settings = settings_or_exit(file, overrides)
     start_logging(settings.log)
-    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock_file = (settings.state_dir / LOCK_FILE).open("a+")
+    except OSError as error:
+        complain(f"the state directory cannot be used: {in_words(error)}; give another with --state-dir")
+        return 1
     # Held until the process ends, however it ends; `frontinus down` reads the process id from it.
-    with (settings.state_dir / LOCK_FILE).open("a+") as lock:
+    with lock_file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -36,8 +41,8 @@ def run(file: Path | None, overrides: dict[str, object]) -> int:
         try:
             installation = Installation(settings)
         except (FrontinusError, OSError) as error:
-            complain(str(error))
-            return 1
+            complain(in_words(error))
+            return 2 if isinstance(error, Invalid) else 1
         return uvloop.run(_serve(installation))
 
 

@@ -17,16 +17,20 @@ class Receiver:
     """A bound UDP socket on the running loop. Construct, `start`, `close`."""
 
     def __init__(self, settings: HealthSettings, take: Callable[[memoryview], None]) -> None:
-        """Binds at once, so that a port in use is an error at start. Raises OSError."""
+        """Binds at once, so that a port in use is an error at start. Raises OSError naming the address."""
         family = socket.AF_INET6 if ":" in settings.bind_host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, settings.receive_buffer)
         try:
             self._socket.bind((settings.bind_host, settings.bind_port))
-        except OSError:
+        except OSError as error:
             self._socket.close()
-            raise
+            raise OSError(
+                error.errno,
+                f"{error.strerror} (heartbeats cannot be received on {settings.bind_host} UDP port {settings.bind_port}; "
+                "set another health.bind_port, or 0 for any free one)",
+            ) from error
         self._batch = settings.batch
         self._take = take
         self._buffer = bytearray(MAX_DATAGRAM)

@@ -17,5 +17,5 @@ def test_loopback_needs_no_word(host: str) -> None:
 def test_beyond_loopback_needs_the_operators_word(host: str) -> None:
     with pytest.raises(Invalid, match="insecure_bind") as refusal:
         check_bind(ApiSettings(bind_host=host))
-    assert refusal.value.field == "bind_host"
+    assert refusal.value.field == "api.bind_host"
     check_bind(ApiSettings(bind_host=host, insecure_bind=True))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
+from frontinus.main import build_drivers, check
 from frontinus.model.errors import Invalid
 from frontinus.settings import describe, load
 
@@ -40,6 +42,7 @@ def test_file_and_overrides_are_joined_key_by_key(tmp_path: Path) -> None:
         pytest.param("[controller]\nlease_duration = '5s'", "controller.lease_duration", id="text for a duration"),
         pytest.param("[controller]\nlease_duration = -1", "controller.lease_duration", id="negative duration"),
         pytest.param("api = 3", "api", id="a number for a table"),
+        pytest.param("[log]\nlevel = 'loud'", "log.level", id="none of the choices"),
         pytest.param("drivers = {amphora = ['haproxy', 'noop']}", "drivers.amphora", id="two amphora drivers"),
     ],
 )
@@ -54,6 +57,43 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
         load(written(tmp_path, "= ="))
     with pytest.raises(Invalid, match="cannot be read"):
         load(tmp_path / "absent.toml")
+
+
+def test_secrets_are_not_described() -> None:
+    described = dict(
+        describe(HaproxySettings(state_dir=Path("/x"), accept_plain=True, plain_heartbeat_key="hunter2"), "haproxy.")
+    )
+    assert described["haproxy.plain_heartbeat_key"] == "(hidden)"
+    assert described["haproxy.server_certificate_validity"] == "2592000 s"
+
+
+@pytest.mark.parametrize(
+    "text,key",
+    [
+        pytest.param("[api]\nbind_port = 70000", "api.bind_port", id="no port"),
+        pytest.param("[health]\nbind_port = -1", "health.bind_port", id="no port for heartbeats"),
+        pytest.param("[api]\nbind_host = '0.0.0.0'", "api.bind_host", id="open to everyone"),
+        pytest.param("[drivers]\namphora = 'absent'", "drivers.amphora", id="no such driver"),
+        pytest.param("[driver_options.absent]\nx = 1", "driver_options.absent", id="options of no driver"),
+        pytest.param("[driver_options]\nhaproxy = 1", "driver_options.haproxy", id="options that are no table"),
+        pytest.param(
+            "[driver_options.haproxy]\nthreds = 1", "driver_options.haproxy.threds", id="misspelt for a driver"
+        ),
+    ],
+)
+def test_what_cannot_work_together_is_named(tmp_path: Path, text: str, key: str) -> None:
+    settings = load(written(tmp_path, text), {"state_dir": str(tmp_path / "state")})
+    with pytest.raises(Invalid) as error:
+        check(settings)
+    assert error.value.field == key
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_driver_that_refuses_its_settings_is_told_where_they_stand(tmp_path: Path) -> None:
+    settings = load(written(tmp_path, "[driver_options.haproxy]\nthreads = 0"), {"state_dir": str(tmp_path / "state")})
+    with pytest.raises(Invalid) as error:
+        build_drivers(settings, 5555)
+    assert error.value.field == "driver_options.haproxy.threads"
 
 
 def test_description_names_every_leaf_in_units() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class HaproxySettings:
     """Accept Octavia's datagrams too, signed with the one shared key. They can be replayed, and whoever has one
     amphora's key can speak for all: only for images that know nothing else."""
 
-    plain_heartbeat_key: str = ""
+    plain_heartbeat_key: str = field(default="", metadata={"secret": True})
     """The shared key of Octavia's datagrams; must not be empty when `accept_plain` is on."""
 
     server_certificate_validity: timedelta = timedelta(days=30)
