@@ -138,20 +138,20 @@ class Store:
     def open(cls, url: str) -> Store:
         """The store behind `sqlite:////absolute/path`; makes the directory, readable by this user only.
 
-        Nothing is read or made in it yet. Raises Invalid("database_url", ...) for what cannot be opened."""
+        Nothing is read or made in it yet. Raises Invalid("database", ...) for what cannot be opened."""
         try:
             parsed = make_url(url)
         except ArgumentError as error:
-            raise Invalid("database_url", "not a database URL; write sqlite:////absolute/path") from error
+            raise Invalid("database", "not a database URL; write sqlite:////absolute/path") from error
         if parsed.get_backend_name() != "sqlite" or parsed.get_driver_name() != "pysqlite":
-            raise Invalid("database_url", f"{parsed.drivername} is not supported; write sqlite:////absolute/path")
+            raise Invalid("database", f"{parsed.drivername} is not supported; write sqlite:////absolute/path")
         if _is_in_memory(parsed):
             return cls(_sqlite_engine(parsed))
         path = Path(str(parsed.database))
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise Invalid("database_url", f"cannot make {path.parent}: {error.strerror}") from error
+            raise Invalid("database", f"cannot make {path.parent}: {error.strerror}") from error
         return cls(_sqlite_engine(parsed))
 
     def upgrade(self) -> None:
@@ -283,12 +283,12 @@ def _cause(error: DBAPIError | sqlite3.Error) -> BaseException | None:
 def _translated(error: DBAPIError | sqlite3.Error) -> Retry | Bug:
     cause = _cause(error)
     if _is_contention(error):
-        return Retry("another process holds the database; look for a long-running one", after=1.0, code="database_busy")
+        return Retry("another process holds the database; look for a long-running one", after=1.0, code="database-busy")
     # A damaged or foreign file is a bare DatabaseError; its other children mean that we wrote something wrong.
     if isinstance(cause, sqlite3.OperationalError) or type(cause) is sqlite3.DatabaseError:
         return Retry(
             f"the database cannot be used ({cause}); look at its file, its directory and the free space",
             after=5.0,
-            code="database_unavailable",
+            code="database-unavailable",
         )
     return Bug(f"the database refused what was written: {cause}")

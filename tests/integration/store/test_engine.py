@@ -38,7 +38,7 @@ pytestmark = pytest.mark.integration
 def test_what_cannot_be_opened_is_refused(url: str) -> None:
     with pytest.raises(Invalid) as caught:
         Store.open(url)
-    assert caught.value.field == "database_url"
+    assert caught.value.field == "database"
 
 
 def test_the_directory_is_made_for_this_user_alone(database: Path) -> None:
@@ -176,7 +176,7 @@ async def test_a_database_that_is_held_for_ever_is_an_error_that_says_so(
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(Retry) as caught:
         await create(store, a_tree())
-    assert caught.value.code == "database_busy"
+    assert caught.value.code == "database-busy"
     other.close()
     await create(store, a_tree())
 
