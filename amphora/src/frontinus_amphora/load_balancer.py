@@ -58,7 +58,9 @@ class Record(NamedTuple):
     """What survives the agent."""
 
     wanted: str = STOPPED  # running | stopped (on purpose)
-    unloaded: str = ""  # "" | upload (not yet asked to reload) | apply (swapped in, reload not yet proven)
+    # "" | commands (sent; the file does not say yet what they did) | upload (not yet asked to reload)
+    # | apply (swapped in, reload not yet proven)
+    unloaded: str = ""
     removing: tuple[str, ...] = ()  # backend/server that could not be deleted yet
 
 
@@ -119,8 +121,8 @@ class LoadBalancer:
         with self._lock:
             text = haproxy_text.without_group_lines(text)
             self._check(text)
-            self._record_that(unloaded=self._record.unloaded or "upload")
             self._keep_last()
+            self._record_that(unloaded="apply" if self._record.unloaded == "apply" else "upload")
             files.write_atomically(self.places.config, text.encode(), durable=True)
 
     def start(self) -> None:
@@ -207,7 +209,7 @@ class LoadBalancer:
             if pid is not None:
                 log("haproxy adopted", load_balancer_id=self.id, pid=pid)
                 self._started_at = time.monotonic()
-                if self._record.unloaded == "apply":
+                if self._record.unloaded in ("commands", "apply"):
                     self._finish_reload()
                 if self._record.removing:
                     self._removal_at = time.monotonic()
@@ -270,10 +272,11 @@ class LoadBalancer:
             return self._apply_at_run_time(change)
         if current != change.digest or not loaded:
             self._check(change.config)  # 4
-        refused = binds.refused_binds(  # 5
-            haproxy_text.binds(change.config, self._own_peer),
-            haproxy_text.binds(self._running_text() or "", self._own_peer) if running else (),
-        )
+        refused = self._refused_binds(change.config, running)  # 5
+        if refused and not running:
+            # It may be a haproxy of ours that nothing on disk tells of: whoever wiped the place left it running.
+            self._service.stop()
+            refused = self._refused_binds(change.config, running)
         if refused:
             raise BindRefused(
                 "addresses cannot be bound",
@@ -284,32 +287,42 @@ class LoadBalancer:
                 ],
             )
         if not running:  # 6
+            recorded = self._record
             self._swap_in(change.config)
             try:
                 self._start_on_purpose()
-            except ServiceFailed:
-                self._put_back(before)
+            except (ServiceFailed, OSError):
+                self._put_back(before, recorded)
                 raise
             self._settle(change.config)
             return "start", None
+        if change.commands and loaded:
+            self._record_that(unloaded="commands")
         self._send(change.commands)  # a refusal is mended by the reload
         unasked = not change.reload and change.base is not None
-        return self._apply_by_reload(change), "an upload was not yet loaded" if unasked else None
+        return self._apply_by_reload(change), "what ran was not sure to be what is on disk" if unasked else None
+
+    def _refused_binds(self, text: str, running: bool) -> list[binds.RefusedBind]:
+        held = haproxy_text.binds(self._running_text() or "", self._own_peer) if running else ()
+        return binds.refused_binds(haproxy_text.binds(text, self._own_peer), held)
 
     def _apply_at_run_time(self, change: Change) -> tuple[str, str | None]:
         """7: the commands first, because traffic waits for them and not for the file. haproxy itself refuses a command
-        that it does not understand; should it then refuse the text (4), a reload brings back what is on disk."""
+        that it does not understand; should it then refuse the text (4), a reload brings back what is on disk.
+
+        Whatever breaks it off, the record says that haproxy may not be what the file says, and a reload follows."""
+        self._record_that(unloaded="commands")
         fallback = self._send(change.commands)
         try:
             self._check(change.config)
         except Invalid:
-            self._keep_last()
             self._save_states(self._need_config())
             self._reload_or_restore()
             raise
         if fallback is not None:
             return self._apply_by_reload(change), fallback
         files.write_atomically(self.places.config, change.config.encode(), durable=True)
+        self._record_that(unloaded="")
         self._bookkeeper.keep_only(self.id, [row.listener_id for row in haproxy_text.listeners(change.config)])
         return "runtime", None
 
@@ -363,18 +376,27 @@ class LoadBalancer:
     def _keep_last(self) -> None:
         """Keep the file that is known to run, until the next one is."""
         content = files.read(self.places.config)
-        if content is not None and not self._record.unloaded:
+        if content is not None and self._is_proven():
             files.write_atomically(self.places.last_config, content)
 
-    def _put_back(self, before: str | None) -> None:
+    def _is_proven(self) -> bool:
+        """True when haproxy was made from the file on disk, whatever commands it was given since."""
+        return self._record.unloaded in ("", "commands")
+
+    def _put_back(self, before: str | None, recorded: Record) -> None:
+        """Leave things as they were before a start that failed."""
         if before is None:
             files.remove(self.places.config)
-            self._record_that(wanted=STOPPED, unloaded="")
         else:
             files.write_atomically(self.places.config, before.encode(), durable=True)
+        self._record_that(recorded.wanted, recorded.unloaded, recorded.removing)
+        if recorded.wanted == RUNNING:
+            self._restart_at = time.monotonic() + FIRST_DELAY
+            self._watched()
 
     def _reload_or_restore(self) -> None:
         """Reload. When it fails the last file that ran is put back, and runs. Raises ServiceFailed then."""
+        self._keep_last()
         self._remember_counters()
         try:
             self._service.reload()
@@ -417,7 +439,7 @@ class LoadBalancer:
         except (ServiceFailed, OSError) as error:
             log("haproxy not restarted", load_balancer_id=self.id, error=str(error)[-500:])
             last = files.read(self.places.last_config)
-            if self._record.unloaded == "apply" and last is not None:
+            if not self._is_proven() and last is not None and last != files.read(self.places.config):
                 files.write_atomically(self.places.config, last)
                 self._record_that(unloaded="upload")
                 tried_last = True
@@ -437,7 +459,7 @@ class LoadBalancer:
         return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** (self._restarts - FREE_RESTARTS))
 
     def _finish_reload(self) -> None:
-        """An earlier agent ended between swapping the file and seeing it run."""
+        """An earlier agent ended between swapping the file and seeing it run, or between commands and file."""
         try:
             self._save_states(self._text() or "")
             self._reload_or_restore()
@@ -500,7 +522,7 @@ class LoadBalancer:
 
     def _running_text(self) -> str | None:
         """What the running haproxy was made from, as far as is known."""
-        last = files.read(self.places.last_config) if self._record.unloaded else None
+        last = None if self._is_proven() else files.read(self.places.last_config)
         return self._text() if last is None else last.decode("utf-8", "replace")
 
     def _need_config(self) -> str:
