@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """The kinds of object in a load balancer's tree, in our own words (docs/glossary.md)."""
+    """The kinds of object that the API knows, in our own words (docs/glossary.md). The first seven make up a tree."""
 
     LOAD_BALANCER = "load_balancer"
     LISTENER = "listener"
@@ -13,6 +13,13 @@ class Kind(StrEnum):
     HEALTH_MONITOR = "health_monitor"
     L7_POLICY = "l7_policy"
     L7_RULE = "l7_rule"
+
+    AMPHORA = "amphora"
+    QUOTA = "quota"
+    FLAVOR = "flavor"
+    FLAVOR_PROFILE = "flavor_profile"
+    AVAILABILITY_ZONE = "availability_zone"
+    AVAILABILITY_ZONE_PROFILE = "availability_zone_profile"
 
 
 class ProvisioningStatus(StrEnum):

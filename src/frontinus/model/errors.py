@@ -6,6 +6,7 @@
     │   ├── NotFound           the object, or one that it refers to, is not there
     │   ├── Conflict           it clashes with something that exists
     │   ├── Immutable          the object cannot be changed now (being deleted, or strict mode)
+    │   ├── OverQuota          the project may not have more of them
     │   └── Unsupported        the driver cannot honour it
     ├── WorldError             the world is not ready; try again
     │   ├── Retry              after so many seconds
@@ -50,6 +51,10 @@ class Conflict(CallerError):
 
 class Immutable(CallerError):
     """The object is being deleted, or the installation is strict and a change is under way."""
+
+
+class OverQuota(CallerError):
+    """The project would have more objects of a kind than it may; `field` is the kind."""
 
 
 class Unsupported(CallerError):

@@ -17,6 +17,9 @@ ProjectId = NewType("ProjectId", str)
 SubnetId = NewType("SubnetId", str)
 NetworkId = NewType("NetworkId", str)
 PortId = NewType("PortId", str)
+FlavorId = NewType("FlavorId", str)
+FlavorProfileId = NewType("FlavorProfileId", str)
+AvailabilityZoneProfileId = NewType("AvailabilityZoneProfileId", str)
 ControllerId = NewType("ControllerId", str)
 
 

@@ -257,7 +257,11 @@ class Amphora(msgspec.Struct, frozen=True, kw_only=True):
     """One appliance. Its compute name is derived from the id, and the row exists before anything is built under it.
 
     `management_address` is where its agent listens. `suspected_at` is set while it has been silent past its deadline.
-    `revived_at` is when its agent was last started again in place."""
+    `revived_at` is when its agent was last started again in place. `replacement_requested_at` is when somebody asked for
+    another in its place, `push_requested_at` when for its configuration to be pushed again: both are wishes, which the
+    controller reads and never writes."""
+
+    kind: ClassVar[Kind] = Kind.AMPHORA
 
     id: AmphoraId
     load_balancer_id: LoadBalancerId
@@ -269,6 +273,8 @@ class Amphora(msgspec.Struct, frozen=True, kw_only=True):
     receipt: Receipt | None = None
     suspected_at: datetime | None = None
     revived_at: datetime | None = None
+    replacement_requested_at: datetime | None = None
+    push_requested_at: datetime | None = None
     seen_at: datetime | None = None
     created_at: datetime
     updated_at: datetime | None = None

@@ -178,7 +178,7 @@ def update_amphora(tx: Transaction, lease: Lease, amphora: Amphora) -> None:
     """Write what changed of an amphora. Raises LeaseLost; Bug for an unknown id or a status that cannot follow.
 
     What health/ noted meanwhile is not undone: a later seen_at stays, and so does a suspicion that arose since the
-    lease was taken, because this controller cannot have looked into it."""
+    lease was taken, because this controller cannot have looked into it. Nor are wishes of the API."""
     held = _hold(tx, lease)
     _require_own(lease, amphora)
     row = tx.row(_SELECT_AMPHORA, {"which": amphora.id})
@@ -192,6 +192,8 @@ def update_amphora(tx: Transaction, lease: Lease, amphora: Amphora) -> None:
         changed.pop("seen_at", None)
     if held.nudged and before.suspected_at is not None:
         changed.pop("suspected_at", None)
+    for wish in ("replacement_requested_at", "push_requested_at"):
+        changed.pop(wish, None)  # the API's to write
     if changed:
         tx.run(update_of(rows.AMPHORA, tuple(changed)), {**changed, "which": amphora.id})
 

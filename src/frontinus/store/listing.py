@@ -6,21 +6,25 @@ shape of query. Load balancers that are DELETED are hidden; their children do no
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from sqlalchemy import Column, Select, and_, bindparam, exists, false, not_, or_, select, tuple_, union
+from sqlalchemy import Select, and_, bindparam, case, exists, false, not_, or_, select, tuple_, union
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Boolean, Integer
 
-from frontinus.model.enums import Kind, ProvisioningStatus
+from frontinus.model.enums import AmphoraRole, AmphoraStatus, Kind, ProvisioningStatus
 from frontinus.model.errors import Invalid
 from frontinus.model.ids import (
+    AmphoraId,
+    AvailabilityZoneProfileId,
+    FlavorId,
+    FlavorProfileId,
     HealthMonitorId,
     L7PolicyId,
     L7RuleId,
@@ -30,7 +34,9 @@ from frontinus.model.ids import (
     PoolId,
     ProjectId,
 )
-from frontinus.model.tree import HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool
+from frontinus.model.offers import AvailabilityZone, AvailabilityZoneProfile, Flavor, FlavorProfile
+from frontinus.model.quotas import Quota
+from frontinus.model.tree import Amphora, HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool
 from frontinus.store import rows, schema
 from frontinus.store.engine import Transaction
 from frontinus.store.rows import Shape
@@ -41,6 +47,58 @@ T = TypeVar("T")
 
 _MOST_IDS_AT_ONCE = 8192
 _SHAPES_KEPT = 512
+
+_SHAPES: Mapping[Kind, Shape[Any]] = {
+    **SHAPE_OF,
+    Kind.AMPHORA: rows.AMPHORA,
+    Kind.QUOTA: rows.QUOTA,
+    Kind.FLAVOR: rows.FLAVOR,
+    Kind.FLAVOR_PROFILE: rows.FLAVOR_PROFILE,
+    Kind.AVAILABILITY_ZONE: rows.AVAILABILITY_ZONE,
+    Kind.AVAILABILITY_ZONE_PROFILE: rows.AVAILABILITY_ZONE_PROFILE,
+}
+_KEYS: Mapping[Kind, str] = {Kind.QUOTA: "project_id", Kind.AVAILABILITY_ZONE: "name"}
+"""What those are known by that have no id."""
+
+_HIDDEN: Mapping[Kind, tuple[str, str]] = {
+    Kind.LOAD_BALANCER: ("provisioning_status", ProvisioningStatus.DELETED.value),
+    Kind.AMPHORA: ("status", AmphoraStatus.DELETED.value),
+}
+"""Rows that are kept for a while, but shown to nobody."""
+
+VRRP_PRIORITY: Mapping[AmphoraRole, int] = {AmphoraRole.MASTER: 100, AmphoraRole.BACKUP: 90}
+
+
+def _of_load_balancer(name: str) -> ColumnElement[Any]:
+    owner = schema.load_balancer.c
+    return select(owner[name]).where(owner.id == schema.amphora.c.load_balancer_id).scalar_subquery()
+
+
+_DERIVED: Mapping[tuple[Kind, str], ColumnElement[Any]] = {
+    (Kind.AMPHORA, "ha_ip"): _of_load_balancer("vip_address"),
+    (Kind.AMPHORA, "ha_port_id"): _of_load_balancer("vip_port_id"),
+    (Kind.AMPHORA, "vrrp_priority"): case(
+        *((schema.amphora.c.role == role.value, number) for role, number in VRRP_PRIORITY.items()), else_=None
+    ),
+}
+"""What lists can be filtered and sorted by although no column of the table holds it; unset values may be among it."""
+
+
+def key_of(kind: Kind) -> str:
+    """The attribute that an object is known by."""
+    return _KEYS.get(kind, "id")
+
+
+def _column(kind: Kind, name: str) -> ColumnElement[Any]:
+    derived = _DERIVED.get((kind, name))
+    return _SHAPES[kind].table.c[name] if derived is None else derived
+
+
+def _shown_only(kind: Kind, wanted: Select[Any]) -> Select[Any]:
+    if kind not in _HIDDEN:
+        return wanted
+    column, value = _HIDDEN[kind]
+    return wanted.where(_SHAPES[kind].table.c[column] != bindparam(None, value))
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +125,8 @@ class Listed(msgspec.Struct, Generic[T], frozen=True):
     """An object, and the ids that its answer names, by kind in the plural (or `health_monitor`).
 
     load balancer: listeners, pools. listener: l7_policies, by position. pool: listeners (those attached to it), members,
-    health_monitor (none or one). health monitor: pools. L7 policy: l7_rules. Member and L7 rule: nothing."""
+    health_monitor (none or one). health monitor: pools. L7 policy: l7_rules. amphora: ha_ip and ha_port_id, which are
+    its load balancer's. The others: nothing."""
 
     value: T
     references: dict[str, tuple[str, ...]]
@@ -122,20 +181,21 @@ class _PageShape(msgspec.Struct, frozen=True):
 
 @lru_cache(_SHAPES_KEPT)
 def _page_statement(page: _PageShape) -> Statement:
-    shape = SHAPE_OF[page.kind]
+    shape = _SHAPES[page.kind]
     table = shape.table
-    wanted: Select[Any] = select(*columns_of(shape))
-    if page.kind is Kind.LOAD_BALANCER:
-        wanted = wanted.where(table.c.provisioning_status != ProvisioningStatus.DELETED.value)
+    wanted = _shown_only(page.kind, select(*columns_of(shape)))
     if page.of_project:
         wanted = wanted.where(table.c.project_id == bindparam("project"))
     for number, (name, unset) in enumerate(page.filters):
-        column = table.c[name]
+        column = _column(page.kind, name)
         wanted = wanted.where(column.is_(None) if unset else column == bindparam(f"filter_{number}", type_=column.type))
-    wanted = _with_tags(wanted, table.c.tags, page.tags)
+    if any(page.tags):
+        wanted = _with_tags(wanted, table.c.tags, page.tags)
     if page.after_marker:
-        wanted = wanted.where(_after(table.c, page.order))
-    wanted = wanted.order_by(*(part for term in page.order for part in _order_by(table.c[term.column], term)))
+        wanted = wanted.where(_after(page.kind, page.order))
+    wanted = wanted.order_by(
+        *(part for term in page.order for part in _order_by(_column(page.kind, term.column), term))
+    )
     if page.limited:
         wanted = wanted.limit(bindparam("limit", type_=Integer))
     return Statement(wanted)
@@ -143,21 +203,19 @@ def _page_statement(page: _PageShape) -> Statement:
 
 @lru_cache(_SHAPES_KEPT)
 def _marker_statement(kind: Kind, columns: tuple[str, ...], of_project: bool) -> Statement:
-    table = SHAPE_OF[kind].table
-    found = select(*[table.c[name] for name in columns]).where(table.c.id == bindparam("marker"))
+    table = _SHAPES[kind].table
+    found = select(*[_column(kind, name) for name in columns]).where(table.c[key_of(kind)] == bindparam("marker"))
     return Statement(found.where(table.c.project_id == bindparam("project")) if of_project else found)
 
 
 @cache
 def _show_statement(kind: Kind) -> Statement:
-    shape = SHAPE_OF[kind]
-    found = select(*columns_of(shape)).where(shape.table.c.id == bindparam("id"))
-    if kind is Kind.LOAD_BALANCER:
-        found = found.where(shape.table.c.provisioning_status != ProvisioningStatus.DELETED.value)
-    return Statement(found)
+    shape = _SHAPES[kind]
+    found = select(*columns_of(shape)).where(shape.table.c[key_of(kind)] == bindparam("id"))
+    return Statement(_shown_only(kind, found))
 
 
-def _with_tags(wanted: Select[Any], column: Column[Any], counts: tuple[int, int, int, int]) -> Select[Any]:
+def _with_tags(wanted: Select[Any], column: ColumnElement[Any], counts: tuple[int, int, int, int]) -> Select[Any]:
     has = [
         [_HasTag(column, bindparam(f"tag_{group}_{number}", type_=column.type)) for number in range(count)]
         for group, count in enumerate(counts)
@@ -174,7 +232,7 @@ def _with_tags(wanted: Select[Any], column: Column[Any], counts: tuple[int, int,
     return wanted
 
 
-def _order_by(column: Column[Any], term: _Term) -> list[ColumnElement[Any]]:
+def _order_by(column: ColumnElement[Any], term: _Term) -> list[ColumnElement[Any]]:
     keys: list[ColumnElement[Any]] = [column]
     if term.optional:
         # Engines disagree about where unset values go; here they come first, on all of them.
@@ -182,8 +240,9 @@ def _order_by(column: Column[Any], term: _Term) -> list[ColumnElement[Any]]:
     return [key.desc() if term.descending else key for key in keys]
 
 
-def _after(columns: Any, order: tuple[_Term, ...]) -> ColumnElement[bool]:
+def _after(kind: Kind, order: tuple[_Term, ...]) -> ColumnElement[bool]:
     """The rows that come after the marker's values, which are the parameters marker_0, marker_1, ..."""
+    columns = {term.column: _column(kind, term.column) for term in order}
     marks = [bindparam(f"marker_{n}", type_=columns[term.column].type) for n, term in enumerate(order)]
     if not any(term.optional for term in order) and len({term.descending for term in order}) == 1:
         # The comparison that an index answers.
@@ -198,7 +257,7 @@ def _after(columns: Any, order: tuple[_Term, ...]) -> ColumnElement[bool]:
     return or_(*alternatives)
 
 
-def _strictly_after(column: Column[Any], term: _Term, mark: Any) -> ColumnElement[bool]:
+def _strictly_after(column: ColumnElement[Any], term: _Term, mark: Any) -> ColumnElement[bool]:
     if not term.descending:
         return column.is_not(None) if term.after_null else column > mark
     if term.after_null:
@@ -207,20 +266,19 @@ def _strictly_after(column: Column[Any], term: _Term, mark: Any) -> ColumnElemen
 
 
 def _page(tx: Transaction, kind: Kind, query: Query) -> list[Row]:
-    shape = SHAPE_OF[kind]
     parameters: dict[str, Value] = {}
     if query.project_id is not None:
         parameters["project"] = query.project_id
     filters: list[tuple[str, bool]] = []
     for number, (name, value) in enumerate(query.filters):
-        stored = _stored(shape, name, value)
+        stored = _stored(kind, name, value)
         filters.append((name, stored is None))
         if stored is not None:
             parameters[f"filter_{number}"] = stored
     wanted_tags = (query.tags, query.tags_any, query.not_tags, query.not_tags_any)
     for group, tags in enumerate(wanted_tags):
         parameters |= {f"tag_{group}_{number}": tag for number, tag in enumerate(tags)}
-    order = _order(shape, query)
+    order = _order(kind, query)
     if query.marker is not None:
         order = _from_marker(tx, kind, query, order, parameters)
     if query.limit is not None:
@@ -238,15 +296,15 @@ def _page(tx: Transaction, kind: Kind, query: Query) -> list[Row]:
     return found[::-1] if query.reverse else found
 
 
-def _order(shape: Shape[Any], query: Query) -> tuple[_Term, ...]:
+def _order(kind: Kind, query: Query) -> tuple[_Term, ...]:
     directions: dict[str, bool] = {}
     for name, descending in query.sort:
-        _require_column(shape, name)
+        _require_column(kind, name)
         directions.setdefault(name, descending)
-    for name in ("created_at", "id"):
+    for name in ("created_at", key_of(kind)):
         directions.setdefault(name, False)
     return tuple(
-        _Term(column=name, descending=descending is not query.reverse, optional=shape.is_optional(name))
+        _Term(column=name, descending=descending is not query.reverse, optional=_is_optional(kind, name))
         for name, descending in directions.items()
     )
 
@@ -265,15 +323,24 @@ def _from_marker(
     )
 
 
-def _require_column(shape: Shape[Any], name: str) -> None:
-    if name not in shape.columns or not shape.is_plain(name):
+def _is_optional(kind: Kind, name: str) -> bool:
+    return (kind, name) in _DERIVED or _SHAPES[kind].is_optional(name)
+
+
+def _require_column(kind: Kind, name: str) -> None:
+    shape = _SHAPES[kind]
+    if (kind, name) not in _DERIVED and (name not in shape.columns or not shape.is_plain(name)):
         raise Invalid(name, f"a {shape.table.name} cannot be filtered or sorted by it")
 
 
-def _stored(shape: Shape[Any], name: str, value: object) -> Value:
-    _require_column(shape, name)
+def _stored(kind: Kind, name: str, value: object) -> Value:
+    _require_column(kind, name)
+    if (kind, name) in _DERIVED:
+        if value is None or isinstance(value, str | int):
+            return value
+        raise Invalid(name, "is a text or a number")
     try:
-        return shape.stored(name, value)
+        return _SHAPES[kind].stored(name, value)
     except ValueError as error:
         raise Invalid(name, str(error)) from error
 
@@ -314,6 +381,15 @@ def _attached_listeners(size: int) -> Select[Any]:
     return select(both.c.pool_id, both.c.id).order_by(both.c.pool_id, both.c.created_at, both.c.id)
 
 
+def _vip_part(name: str) -> Callable[[int], Select[Any]]:
+    owner, amphora = schema.load_balancer, schema.amphora
+    return lambda size: (
+        select(amphora.c.id, owner.c[name])
+        .select_from(amphora.join(owner, owner.c.id == amphora.c.load_balancer_id))
+        .where(is_one_of(amphora.c.id, size))
+    )
+
+
 _REFERENCES: dict[Kind, dict[str, Callable[[int], Select[Any]]]] = {
     Kind.LOAD_BALANCER: {
         "listeners": _by_age(schema.listener, "load_balancer_id"),
@@ -329,6 +405,12 @@ _REFERENCES: dict[Kind, dict[str, Callable[[int], Select[Any]]]] = {
     Kind.HEALTH_MONITOR: {},
     Kind.L7_POLICY: {"l7_rules": _by_age(schema.l7_rule, "l7_policy_id")},
     Kind.L7_RULE: {},
+    Kind.AMPHORA: {"ha_ip": _vip_part("vip_address"), "ha_port_id": _vip_part("vip_port_id")},
+    Kind.QUOTA: {},
+    Kind.FLAVOR: {},
+    Kind.FLAVOR_PROFILE: {},
+    Kind.AVAILABILITY_ZONE: {},
+    Kind.AVAILABILITY_ZONE_PROFILE: {},
 }
 
 
@@ -356,7 +438,7 @@ def _with_references(tx: Transaction, kind: Kind, values: Sequence[T], ids: Sequ
 
 
 def _listed(tx: Transaction, kind: Kind, shape: Shape[T], found: Iterable[Row]) -> list[Listed[T]]:
-    position = shape.columns.index("id")
+    position = shape.columns.index(key_of(kind))
     found = list(found)
     return _with_references(tx, kind, [shape.decode(x) for x in found], [x[position] for x in found])
 
@@ -405,6 +487,37 @@ def list_l7_rules(tx: Transaction, query: Query) -> list[Listed[L7Rule]]:
     return _listed(tx, Kind.L7_RULE, rows.L7_RULE, _page(tx, Kind.L7_RULE, query))
 
 
+def list_amphorae(tx: Transaction, query: Query) -> list[Listed[Amphora]]:
+    """See list_load_balancers. Those that are DELETED are hidden."""
+    return _listed(tx, Kind.AMPHORA, rows.AMPHORA, _page(tx, Kind.AMPHORA, query))
+
+
+def list_quotas(tx: Transaction, query: Query) -> list[Listed[Quota]]:
+    """See list_load_balancers. Only projects that have a record; it is known by its project."""
+    return _listed(tx, Kind.QUOTA, rows.QUOTA, _page(tx, Kind.QUOTA, query))
+
+
+def list_flavors(tx: Transaction, query: Query) -> list[Listed[Flavor]]:
+    """See list_load_balancers."""
+    return _listed(tx, Kind.FLAVOR, rows.FLAVOR, _page(tx, Kind.FLAVOR, query))
+
+
+def list_flavor_profiles(tx: Transaction, query: Query) -> list[Listed[FlavorProfile]]:
+    """See list_load_balancers."""
+    return _listed(tx, Kind.FLAVOR_PROFILE, rows.FLAVOR_PROFILE, _page(tx, Kind.FLAVOR_PROFILE, query))
+
+
+def list_availability_zones(tx: Transaction, query: Query) -> list[Listed[AvailabilityZone]]:
+    """See list_load_balancers. A zone is known by its name."""
+    return _listed(tx, Kind.AVAILABILITY_ZONE, rows.AVAILABILITY_ZONE, _page(tx, Kind.AVAILABILITY_ZONE, query))
+
+
+def list_availability_zone_profiles(tx: Transaction, query: Query) -> list[Listed[AvailabilityZoneProfile]]:
+    """See list_load_balancers."""
+    kind = Kind.AVAILABILITY_ZONE_PROFILE
+    return _listed(tx, kind, rows.AVAILABILITY_ZONE_PROFILE, _page(tx, kind, query))
+
+
 def get_load_balancer(tx: Transaction, load_balancer_id: LoadBalancerId) -> Listed[LoadBalancer] | None:
     """None if there is no such load balancer, or it is DELETED."""
     return _got(tx, Kind.LOAD_BALANCER, rows.LOAD_BALANCER, load_balancer_id)
@@ -439,6 +552,38 @@ def get_l7_policy(tx: Transaction, l7_policy_id: L7PolicyId) -> Listed[L7Policy]
 def get_l7_rule(tx: Transaction, l7_rule_id: L7RuleId) -> Listed[L7Rule] | None:
     """None if there is no such rule."""
     return _got(tx, Kind.L7_RULE, rows.L7_RULE, l7_rule_id)
+
+
+def get_amphora(tx: Transaction, amphora_id: AmphoraId) -> Listed[Amphora] | None:
+    """None if there is no such amphora, or it is DELETED."""
+    return _got(tx, Kind.AMPHORA, rows.AMPHORA, amphora_id)
+
+
+def get_quota(tx: Transaction, project_id: ProjectId) -> Listed[Quota] | None:
+    """None if the project has no record: then the defaults hold."""
+    return _got(tx, Kind.QUOTA, rows.QUOTA, project_id)
+
+
+def get_flavor(tx: Transaction, flavor_id: FlavorId) -> Listed[Flavor] | None:
+    """None if there is no such flavor."""
+    return _got(tx, Kind.FLAVOR, rows.FLAVOR, flavor_id)
+
+
+def get_flavor_profile(tx: Transaction, flavor_profile_id: FlavorProfileId) -> Listed[FlavorProfile] | None:
+    """None if there is no such profile."""
+    return _got(tx, Kind.FLAVOR_PROFILE, rows.FLAVOR_PROFILE, flavor_profile_id)
+
+
+def get_availability_zone(tx: Transaction, name: str) -> Listed[AvailabilityZone] | None:
+    """None if there is no zone of this name."""
+    return _got(tx, Kind.AVAILABILITY_ZONE, rows.AVAILABILITY_ZONE, name)
+
+
+def get_availability_zone_profile(
+    tx: Transaction, profile_id: AvailabilityZoneProfileId
+) -> Listed[AvailabilityZoneProfile] | None:
+    """None if there is no such profile."""
+    return _got(tx, Kind.AVAILABILITY_ZONE_PROFILE, rows.AVAILABILITY_ZONE_PROFILE, profile_id)
 
 
 def _with_pool(found: Listed[HealthMonitor]) -> Listed[HealthMonitor]:

@@ -15,6 +15,8 @@ import msgspec
 from msgspec.structs import fields
 from sqlalchemy import Table
 
+from frontinus.model.offers import AvailabilityZone, AvailabilityZoneProfile, Flavor, FlavorProfile
+from frontinus.model.quotas import Quota
 from frontinus.model.tree import (
     Amphora,
     HealthMonitor,
@@ -191,3 +193,8 @@ HEALTH_MONITOR = Shape(HealthMonitor, schema.health_monitor)
 L7_POLICY = Shape(L7Policy, schema.l7_policy)
 L7_RULE = Shape(L7Rule, schema.l7_rule)
 AMPHORA = Shape(Amphora, schema.amphora)
+QUOTA = Shape(Quota, schema.quota)
+FLAVOR_PROFILE = Shape(FlavorProfile, schema.flavor_profile)
+FLAVOR = Shape(Flavor, schema.flavor)
+AVAILABILITY_ZONE_PROFILE = Shape(AvailabilityZoneProfile, schema.availability_zone_profile)
+AVAILABILITY_ZONE = Shape(AvailabilityZone, schema.availability_zone)

@@ -150,6 +150,8 @@ load_balancer = Table(
     Index(None, "created_at", "id"),
     Index(None, "project_id", "created_at", "id"),
     Index(None, "due_at"),
+    Index(None, "flavor_id"),
+    Index(None, "availability_zone"),
 )
 
 pool = _child(
@@ -262,10 +264,14 @@ amphora = Table(
     _text("receipt", nullable=True),
     _time("suspected_at", nullable=True),
     _time("revived_at", nullable=True),
+    # Wishes: set by the API, obeyed by the controller, cleared by nobody.
+    _time("replacement_requested_at", nullable=True),
+    _time("push_requested_at", nullable=True),
     _time("seen_at", nullable=True),
     _time("created_at"),
     _time("updated_at", nullable=True),
     Index(None, "load_balancer_id", "created_at", "id"),
+    Index(None, "created_at", "id"),
     Index(None, "status"),
 )
 
@@ -302,4 +308,68 @@ controller = Table(
     _time("stopped_at", nullable=True),
     Index(None, "provider", "started_at"),
     Index(None, "driver"),
+)
+
+# What projects may have. A project without a record has the operator's defaults; unset is the default too.
+quota = Table(
+    "quota",
+    metadata,
+    Column("project_id", String(NAME_LENGTH), primary_key=True),
+    _number("load_balancer", nullable=True),
+    _number("listener", nullable=True),
+    _number("pool", nullable=True),
+    _number("member", nullable=True),
+    _number("health_monitor", nullable=True),
+    _number("l7_policy", nullable=True),
+    _number("l7_rule", nullable=True),
+    _time("created_at"),
+    Index(None, "created_at", "project_id"),
+)
+
+
+def _profile(name: str, data: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        _own_id(),
+        _name("name"),
+        _name("provider_name"),
+        _text(data),
+        _time("created_at"),
+        Index(None, "created_at", "id"),
+    )
+
+
+flavor_profile = _profile("flavor_profile", "flavor_data")
+availability_zone_profile = _profile("availability_zone_profile", "availability_zone_data")
+
+flavor = Table(
+    "flavor",
+    metadata,
+    _own_id(),
+    _name("name"),
+    _text("description"),
+    _flag("enabled"),
+    Column("flavor_profile_id", String(ID_LENGTH), ForeignKey("flavor_profile.id"), nullable=False),
+    _time("created_at"),
+    Index(None, "name", unique=True),
+    Index(None, "flavor_profile_id"),
+    Index(None, "created_at", "id"),
+)
+
+availability_zone = Table(
+    "availability_zone",
+    metadata,
+    Column("name", String(NAME_LENGTH), primary_key=True),
+    _text("description"),
+    _flag("enabled"),
+    Column(
+        "availability_zone_profile_id",
+        String(ID_LENGTH),
+        ForeignKey("availability_zone_profile.id"),
+        nullable=False,
+    ),
+    _time("created_at"),
+    Index(None, "availability_zone_profile_id"),
+    Index(None, "created_at", "name"),
 )
