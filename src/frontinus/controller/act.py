@@ -166,11 +166,13 @@ async def _await_agent(amphora: Amphora, situation: Situation, hands: Hands) -> 
 async def _apply(amphora: Amphora, situation: Situation, hands: Hands) -> None:
     rendered = situation.rendered[amphora.id]
     applied = await hands.amphora_driver.apply(amphora, situation.carried, rendered)
+    # The wish may carry the time of another machine, whose clock is ahead; it is obeyed all the same.
+    applied_at = max(hands.now(), amphora.push_requested_at or amphora.created_at)
     receipt = Receipt(
         generation=situation.tree.load_balancer.generation,
         digest=applied.digest,
         driver_version=hands.amphora_driver.version,
-        applied_at=hands.now(),
+        applied_at=applied_at,
         action=applied.action,
     )
     await _update(amphora, situation, hands, status=AmphoraStatus.ALLOCATED, receipt=receipt, suspected_at=None)

@@ -53,6 +53,7 @@ class Verdict(StrEnum):
     STOPPED_ON_PURPOSE = "stopped_on_purpose"
     ALIVE_AFTER_ALL = "alive_after_all"
     REVIVE = "revive"
+    UNWANTED = "unwanted"
     DEAD = "dead"
 
 
@@ -69,6 +70,8 @@ def needs_look(tree: LoadBalancerTree, amphora: Amphora) -> bool:
     amphorae beat asks nobody: its receipts say what runs."""
     if tree.load_balancer.delete_requested or amphora.status is AmphoraStatus.PENDING_DELETE:
         return False  # it is destroyed whatever they would say
+    if amphora.replacement_requested_at is not None:
+        return False
     return amphora.suspected_at is not None or amphora.status is not AmphoraStatus.ALLOCATED
 
 
@@ -77,6 +80,8 @@ def verdict(amphora: Amphora, sighting: Sighting, now: datetime, settings: Contr
     place = sighting.place
     if amphora.status in (AmphoraStatus.ERROR, AmphoraStatus.PENDING_DELETE):
         return Verdict.DEAD
+    if amphora.replacement_requested_at is not None:
+        return Verdict.UNWANTED
     if amphora.status is not AmphoraStatus.ALLOCATED:
         return Verdict.STARTING
     if amphora.suspected_at is None or place is None:
@@ -137,9 +142,11 @@ def _plan_presence(
     waits: list[timedelta] = []
     free_roles = list(ROLES_OF_TOPOLOGY[load_balancer.topology])
     replacing = False
+    verdicts = {x.id: verdict(x, sightings.get(x.id, Sighting()), now, settings) for x in tree.amphorae}
+    leaving = _next_to_leave(tree, verdicts)
     for amphora in tree.amphorae:
-        judged = verdict(amphora, sightings.get(amphora.id, Sighting()), now, settings)
-        if judged is Verdict.DEAD or amphora.role not in free_roles:
+        judged = verdicts[amphora.id]
+        if judged is Verdict.DEAD or amphora.id == leaving or amphora.role not in free_roles:
             replacing |= amphora.status is AmphoraStatus.ALLOCATED
             removals += _removal(amphora)
             continue
@@ -154,11 +161,9 @@ def _plan_presence(
                 arrivals.append(DismissSuspicion(amphora.id))
             case Verdict.WAIT | Verdict.STOPPED_ON_PURPOSE:
                 waits.append(LOOK_AGAIN_AFTER[judged])
-            case Verdict.SERVING:
+            case Verdict.SERVING | Verdict.UNWANTED:
                 pass
-        if judged not in LOOK_AGAIN_AFTER and (
-            judged is Verdict.STARTING or amphora.receipt is None or amphora.receipt.digest != digests[amphora.id]
-        ):
+        if judged not in LOOK_AGAIN_AFTER and (judged is Verdict.STARTING or not _runs(amphora, digests[amphora.id])):
             pushes.append(ApplyConfiguration(amphora.id))
     for role in free_roles:
         amphora_id = next(fresh_ids)
@@ -177,6 +182,31 @@ def _plan_presence(
     if steps or partial or not _settled(tree):
         steps.append(RecordSettled(load_balancer.generation))
     return tuple(steps)
+
+
+def _next_to_leave(tree: LoadBalancerTree, verdicts: Mapping[AmphoraId, Verdict]) -> AmphoraId | None:
+    """Which unwanted amphora goes now: one at a time, and one that serves only while all the other roles are served."""
+    roles = set(ROLES_OF_TOPOLOGY[tree.load_balancer.topology])
+    serving = {
+        x.id: x.role
+        for x in tree.amphorae
+        if x.status is AmphoraStatus.ALLOCATED and verdicts[x.id] in (Verdict.SERVING, Verdict.UNWANTED)
+    }
+    for amphora in tree.amphorae:
+        if verdicts[amphora.id] is not Verdict.UNWANTED:
+            continue
+        others = {role for amphora_id, role in serving.items() if amphora_id != amphora.id}
+        if amphora.id not in serving or roles - {amphora.role} <= others:
+            return amphora.id
+    return None
+
+
+def _runs(amphora: Amphora, digest: str) -> bool:
+    """Whether its receipt says that it runs this configuration, and is younger than the last wish to push it again."""
+    receipt = amphora.receipt
+    if receipt is None or receipt.digest != digest:
+        return False
+    return amphora.push_requested_at is None or receipt.applied_at >= amphora.push_requested_at
 
 
 def _settled(tree: LoadBalancerTree) -> bool:

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.unit
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SETTINGS = ControllerSettings()
-OLD, NEW = AmphoraId("old"), AmphoraId("new")
+OLD, NEW, OTHER = AmphoraId("old"), AmphoraId("new"), AmphoraId("other")
 WANTED = "digest-wanted"
 
 
@@ -91,6 +91,7 @@ LONG_SUSPECTED = NOW - timedelta(minutes=1)
     [
         pytest.param({}, Sighting(), Verdict.SERVING, id="nobody doubts it"),
         pytest.param({"status": AmphoraStatus.ERROR}, Sighting(), Verdict.DEAD, id="given up before"),
+        pytest.param({"replacement_requested_at": NOW}, Sighting(), Verdict.UNWANTED, id="somebody asked for another"),
         pytest.param({"status": AmphoraStatus.BOOTING}, seen(PlaceState.RUNNING), Verdict.STARTING, id="starting"),
         pytest.param(
             {"suspected_at": SUSPECTED},
@@ -232,6 +233,39 @@ SETTLE = RecordSettled(2)
         ),
         pytest.param(
             LoadBalancerTree(
+                load_balancer=load_balancer(applied_generation=1), amphorae=(amphora(replacement_requested_at=NOW),)
+            ),
+            None,
+            WANTED,
+            (
+                CondemnAmphora(OLD),
+                DestroyAmphora(OLD),
+                RecordAmphora(NEW, AmphoraRole.STANDALONE),
+                BuildAmphora(NEW),
+                AwaitAgent(NEW),
+                ApplyConfiguration(NEW),
+                SETTLE,
+            ),
+            id="its replacement was asked for, which moved the generation already",
+        ),
+        pytest.param(
+            LoadBalancerTree(
+                load_balancer=load_balancer(), amphorae=(amphora(push_requested_at=NOW + timedelta(seconds=1)),)
+            ),
+            None,
+            WANTED,
+            (ApplyConfiguration(OLD), SETTLE),
+            id="a push was asked for: its receipt is older than the wish",
+        ),
+        pytest.param(
+            LoadBalancerTree(load_balancer=load_balancer(), amphorae=(amphora(push_requested_at=NOW),)),
+            None,
+            WANTED,
+            (),
+            id="the push that was asked for has been made",
+        ),
+        pytest.param(
+            LoadBalancerTree(
                 load_balancer=load_balancer(topology=Topology.ACTIVE_STANDBY),
                 amphorae=(amphora(role=AmphoraRole.MASTER),),
             ),
@@ -252,6 +286,32 @@ def test_plan(tree: LoadBalancerTree, sighting: Sighting | None, digest: str, ex
     assert steps(tree, sighting, digest=digest) == expected
 
 
+def a_pair(first: dict[str, object], second: dict[str, object]) -> LoadBalancerTree:
+    return LoadBalancerTree(
+        load_balancer=load_balancer(topology=Topology.ACTIVE_STANDBY, applied_generation=1),
+        amphorae=(
+            amphora(role=AmphoraRole.MASTER, **first),
+            amphora(id=OTHER, role=AmphoraRole.BACKUP, **second),
+        ),
+    )
+
+
+UNWANTED: dict[str, object] = {"replacement_requested_at": NOW}
+
+
+def test_of_a_pair_one_is_replaced_after_the_other() -> None:
+    both = steps(a_pair(UNWANTED, UNWANTED))
+    assert both[:3] == (CondemnAmphora(OLD), DestroyAmphora(OLD), RecordAmphora(NEW, AmphoraRole.MASTER))
+    starting: dict[str, object] = {"status": AmphoraStatus.BOOTING, "receipt": None}
+    assert CondemnAmphora(OTHER) not in (*both, *steps(a_pair(starting, UNWANTED), Sighting()))
+    assert steps(a_pair({}, UNWANTED))[0] == CondemnAmphora(OTHER), "the first one's replacement serves"
+
+
+def test_one_that_does_not_serve_yet_is_replaced_whatever_the_other_does() -> None:
+    starting: dict[str, object] = {"status": AmphoraStatus.BOOTING, "receipt": None}
+    assert steps(a_pair(starting, starting | UNWANTED))[0] == CondemnAmphora(OTHER)
+
+
 def test_revived_agent_is_awaited_and_gets_its_configuration() -> None:
     tree = LoadBalancerTree(load_balancer=load_balancer(), amphorae=(amphora(suspected_at=SUSPECTED),))
     expected = (BuildAmphora(OLD, revive=True), AwaitAgent(OLD), ApplyConfiguration(OLD), SETTLE)
@@ -268,3 +328,4 @@ def test_ordinary_edit_asks_nobody() -> None:
     assert not needs_look(tree, amphora())
     assert needs_look(tree, amphora(suspected_at=SUSPECTED))
     assert needs_look(tree, amphora(status=AmphoraStatus.BOOTING))
+    assert not needs_look(tree, amphora(status=AmphoraStatus.BOOTING, replacement_requested_at=NOW))
