@@ -59,6 +59,7 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
     """Converge the leased load balancer. Raises LeaseLost when another controller took over; nothing else: what goes
     wrong is a fault on the load balancer, with a time for the next try."""
     left_out: dict[str, Fault] = {}
+    doubted: set[AmphoraId] = set()
     settled = False
     tree: LoadBalancerTree | None = None
     step: Step | None = None
@@ -91,7 +92,7 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
             left_out |= _refused_listeners(refused, tree, hands)
             continue
         except Exception as error:  # noqa: BLE001 - whatever it is becomes a fault, and the next try is set
-            if await _agent_fell_silent(error, step, lease, tree, hands):
+            if await _agent_fell_silent(error, step, lease, tree, hands, doubted):
                 continue
             await _record_fault(error, step, lease, tree, hands)
             return
@@ -171,15 +172,24 @@ def _refused_listeners(refused: BindRefused, tree: LoadBalancerTree, hands: Hand
 
 
 async def _agent_fell_silent(
-    error: Exception, step: Step | None, lease: Lease, tree: LoadBalancerTree, hands: Hands
+    error: Exception,
+    step: Step | None,
+    lease: Lease,
+    tree: LoadBalancerTree,
+    hands: Hands,
+    doubted: set[AmphoraId],
 ) -> bool:
     """An amphora that cannot be reached for a push is suspected at once; the next round looks at it closely. Says
-    whether it was so, and not suspected already."""
+    whether it was so, and not suspected already.
+
+    Only once per claim, which `doubted` remembers: an agent that answers questions and still takes no push (its disk is
+    full) is in trouble but not silent, and doubting it again would only go round in a circle."""
     if not (isinstance(error, Retry) and isinstance(step, ApplyConfiguration)):
         return False
     amphora = next((x for x in tree.amphorae if x.id == step.amphora_id), None)
-    if amphora is None or amphora.suspected_at is not None:
+    if amphora is None or amphora.suspected_at is not None or amphora.id in doubted:
         return False
+    doubted.add(amphora.id)
     suspect = replace(amphora, suspected_at=hands.now(), updated_at=hands.now())
     await hands.store.transact(lambda tx: convergence.update_amphora(tx, lease, suspect))
     return True

@@ -24,7 +24,8 @@ PROVISIONING_MOVES: dict[ProvisioningStatus, frozenset[ProvisioningStatus]] = {
 AMPHORA_MOVES: dict[AmphoraStatus, frozenset[AmphoraStatus]] = {
     _A.PENDING_CREATE: frozenset({_A.PENDING_CREATE, _A.BOOTING, _A.ERROR, _A.PENDING_DELETE}),
     _A.BOOTING: frozenset({_A.BOOTING, _A.READY, _A.ALLOCATED, _A.ERROR, _A.PENDING_DELETE}),
-    _A.READY: frozenset({_A.READY, _A.ALLOCATED, _A.ERROR, _A.PENDING_DELETE}),
+    # Whatever dies before it serves is built again under its id.
+    _A.READY: frozenset({_A.READY, _A.BOOTING, _A.ALLOCATED, _A.ERROR, _A.PENDING_DELETE}),
     _A.ALLOCATED: frozenset({_A.ALLOCATED, _A.BOOTING, _A.ERROR, _A.FAILOVER_STOPPED, _A.PENDING_DELETE}),
     _A.FAILOVER_STOPPED: frozenset({_A.FAILOVER_STOPPED, _A.ALLOCATED, _A.ERROR, _A.PENDING_DELETE}),
     _A.ERROR: frozenset({_A.ERROR, _A.BOOTING, _A.PENDING_DELETE}),
