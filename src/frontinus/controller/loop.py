@@ -18,6 +18,7 @@ import structlog
 from frontinus.controller.act import Hands
 from frontinus.controller.reconcile import reconcile
 from frontinus.controller.sweeper import Sweeper
+from frontinus.controller.witness import Witness
 from frontinus.model.errors import LeaseLost, NotFound, WorldError
 from frontinus.model.ids import ControllerId, LoadBalancerId, new_id
 from frontinus.store import controllers, convergence, leases
@@ -43,6 +44,7 @@ class Controller:
             name: self.id if number == 0 else ControllerId(new_id()) for number, name in enumerate(providers)
         }
         self._sweeper = Sweeper(hands)
+        self._witness = Witness(hands)
         self._busy: dict[LoadBalancerId, asyncio.Task[None]] = {}
         self._freed = asyncio.Event()
 
@@ -76,6 +78,7 @@ class Controller:
         keepers = [
             asyncio.create_task(self._keep_alive(), name="controller-keep-alive"),
             asyncio.create_task(self._sweeper.run(), name="controller-sweeper"),
+            asyncio.create_task(self._witness.run(), name="controller-witness"),
         ]
         try:
             while True:

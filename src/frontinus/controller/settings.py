@@ -47,5 +47,13 @@ class ControllerSettings:
     sweep_interval: timedelta = timedelta(seconds=60)
     """How often orphans are looked for. One is destroyed when it is seen in two sweeps in a row."""
 
+    witness_interval: timedelta = timedelta(seconds=3)
+    """How often compute is asked about amphorae that were not heard lately. It is what brings back a fleet of which so
+    much died at once that the ear does not believe it."""
+
+    unheard_after: timedelta = timedelta(seconds=8)
+    """Not heard for so long is a reason to ask compute. Above the interval at which last-seen times are written
+    (HealthSettings.seen_interval), so that of a fleet in health nobody is asked about."""
+
     deleted_retention: timedelta = timedelta(days=7)
     """How long rows of deleted load balancers are kept (Octavia's load_balancer_expiry_age)."""

@@ -1,7 +1,8 @@
-"""Find what drifted: places and addresses that nobody wants, and amphorae whose places are gone.
+"""Find what nobody wants any more: places and addresses that carry our name and have no row.
 
 Ownership is proved by the drivers' naming, never guessed. An orphan is destroyed when two sweeps in a row have seen
-it, so that what is just being recorded is not taken for one. Next: store/inventory.py."""
+it, so that what is just being recorded is not taken for one. The other way round, rows without a place, is witness.py.
+Next: store/inventory.py."""
 
 from __future__ import annotations
 
@@ -10,10 +11,9 @@ import asyncio
 import structlog
 
 from frontinus.controller.act import Hands
-from frontinus.drivers.compute.interface import PlaceState
 from frontinus.model.errors import WorldError
 from frontinus.model.ids import AmphoraId, LoadBalancerId
-from frontinus.store import health, inventory
+from frontinus.store import inventory
 
 log = structlog.get_logger()
 
@@ -43,8 +43,7 @@ class Sweeper:
         places = frozenset(await self._hands.compute.list_owned())
         addresses = frozenset(await self._hands.network.list_owned())
         known = await self._hands.store.read(inventory.known)
-        await self._suspect_missing(known, places)
-        orphans = places - known.amphorae.keys()
+        orphans = places - known.amphorae
         for amphora_id in orphans & self._orphan_places:
             log.warning("orphan amphora destroyed", amphora_id=amphora_id)
             await self._hands.compute.destroy(amphora_id)
@@ -54,18 +53,3 @@ class Sweeper:
             log.warning("orphan address released", load_balancer_id=load_balancer_id)
             await self._hands.network.release_owned(load_balancer_id)
         self._orphan_addresses = stray
-
-    async def _suspect_missing(self, known: inventory.Known, places: frozenset[AmphoraId]) -> None:
-        """Compute says by name what is not there: no need to wait for the silence to be noticed, and no brake, since
-        this is knowledge and not deafness."""
-        missing = [
-            amphora_id
-            for amphora_id, serving in known.amphorae.items()
-            if serving
-            and amphora_id not in places
-            and (await self._hands.compute.get(amphora_id)).state is PlaceState.ABSENT
-        ]
-        if missing:
-            log.warning("places are gone", amphorae=len(missing))
-            now = self._hands.now()
-            await self._hands.store.transact(lambda tx: health.suspect(tx, missing, now))

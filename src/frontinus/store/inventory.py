@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import bindparam, or_, select
 
 from frontinus.model.enums import AmphoraStatus, ProvisioningStatus
 from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.store import schema
 from frontinus.store.engine import Transaction
+from frontinus.store.rows import to_microseconds
 from frontinus.store.statement import Statement
 
-_AMPHORAE = Statement(
-    select(schema.amphora.c.id, schema.amphora.c.status).where(schema.amphora.c.status != AmphoraStatus.DELETED.value)
+_AMPHORAE = Statement(select(schema.amphora.c.id).where(schema.amphora.c.status != AmphoraStatus.DELETED.value))
+_UNHEARD = Statement(
+    select(schema.amphora.c.id)
+    .where(
+        schema.amphora.c.status == AmphoraStatus.ALLOCATED.value,
+        schema.amphora.c.suspected_at.is_(None),
+        or_(schema.amphora.c.seen_at.is_(None), schema.amphora.c.seen_at < bindparam("since")),
+    )
+    .order_by(schema.amphora.c.id)
 )
 _LOAD_BALANCERS = Statement(
     select(schema.load_balancer.c.id).where(
@@ -22,15 +32,20 @@ _LOAD_BALANCERS = Statement(
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """`amphorae` maps each amphora that is not DELETED to whether it is meant to serve (ALLOCATED)."""
+    """Amphorae and load balancers that are not DELETED."""
 
-    amphorae: dict[AmphoraId, bool]
+    amphorae: frozenset[AmphoraId]
     load_balancers: frozenset[LoadBalancerId]
 
 
 def known(tx: Transaction) -> Known:
     """Everything that may have something outside, in two selects."""
     return Known(
-        amphorae={AmphoraId(row[0]): row[1] == AmphoraStatus.ALLOCATED.value for row in tx.rows(_AMPHORAE, {})},
+        amphorae=frozenset(AmphoraId(row[0]) for row in tx.rows(_AMPHORAE, {})),
         load_balancers=frozenset(LoadBalancerId(row[0]) for row in tx.rows(_LOAD_BALANCERS, {})),
     )
+
+
+def unheard(tx: Transaction, since: datetime) -> list[AmphoraId]:
+    """Amphorae that are meant to serve, are not suspected yet, and were never heard or not since then."""
+    return [AmphoraId(row[0]) for row in tx.rows(_UNHEARD, {"since": to_microseconds(since)})]

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from frontinus.controller.sweeper import Sweeper
+from frontinus.controller.witness import Witness
 from frontinus.model.edits import apply
 from frontinus.model.errors import LeaseLost, Rejected, Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PoolId
@@ -337,10 +338,10 @@ def replace_id(amphora_id: str) -> AmphoraId:
     return AmphoraId("0" * 8 + amphora_id[8:])
 
 
-async def test_amphora_lost_while_nobody_watched_is_found_by_the_sweep(world: World) -> None:
+async def test_amphora_lost_while_nobody_watched_is_found_by_asking_compute(world: World) -> None:
     load_balancer_id = await world.create(80)
     await world.converge()
     world.places.clear()
-    await world.sweep_twice()
+    await Witness(world.hands).look()
     await world.converge()
     await world.assert_served(load_balancer_id)

@@ -13,7 +13,6 @@ from typing import Any, TypeVar, cast
 from frontinus.controller.act import Hands
 from frontinus.controller.reconcile import reconcile
 from frontinus.controller.settings import ControllerSettings
-from frontinus.controller.sweeper import Sweeper
 from frontinus.model.edits import apply, delete_load_balancer
 from frontinus.model.enums import AmphoraStatus, LbAlgorithm, ListenerProtocol, PoolProtocol
 from frontinus.model.errors import LeaseLost
@@ -131,11 +130,6 @@ class World:
         """Another controller process; the world stays."""
         self.owner = ControllerId(new_id())
         self.hands = self._hands()
-
-    async def sweep_twice(self) -> None:
-        sweeper = Sweeper(self.hands)
-        await sweeper.sweep()
-        await sweeper.sweep()
 
     # ---------------------------------------------------------------- the tenant
 

@@ -1,0 +1,84 @@
+"""What once never healed: each of these waited for ever, or called itself a bug."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from frontinus.controller.witness import Witness
+from frontinus.model.errors import Retry
+from frontinus.store import leases
+
+from tests.integration.controller.world import SETTINGS, World
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = World(tmp_path)
+    await made.register()
+    yield made
+    await made.store.close()
+
+
+async def test_whole_fleet_that_died_is_found_without_the_ear(world: World) -> None:
+    """As after a restart of the machine: so many are silent that the ear believes none of them."""
+    ids = [await world.create(80) for _ in range(8)]
+    await world.converge()
+    before = set(world.places)
+    for place in world.places.values():
+        place.kill()
+    await Witness(world.hands).look()
+    await world.converge()
+    assert len(world.places) == 8
+    assert not before & set(world.places), "the dead are replaced"
+    for load_balancer_id in ids:
+        tree = await world.tree(load_balancer_id)
+        assert tree is not None
+        assert tree.load_balancer.provisioning_status == "ACTIVE"
+        assert world.places[tree.amphorae[0].id].balancing
+
+
+async def test_whole_fleet_that_is_silent_but_runs_is_left_alone(world: World) -> None:
+    for _ in range(8):
+        await world.create(80)
+    await world.converge()
+    before = set(world.places)
+    world.now += timedelta(hours=1)
+    await Witness(world.hands).look()
+    assert await world.store.read(leases.next_due) is None
+    assert set(world.places) == before
+
+
+async def test_amphora_that_dies_between_first_answer_and_first_push_is_built_again(world: World) -> None:
+    load_balancer_id = await world.create(80)
+    world.faults.fail("apply", error=ZeroDivisionError("whatever"))
+    await world.turn()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    assert tree.amphorae[0].status == "READY"
+    world.places[tree.amphorae[0].id].kill()
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+
+
+async def test_agent_that_answers_and_takes_no_push_is_a_fault_and_not_a_circle(world: World) -> None:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    pool_id = (await world.assert_served(load_balancer_id)).pools[0].id
+    world.faults.fail_always("apply", Retry("no space left on the amphora", after=0.1, code="agent-error"))
+    await world.add(load_balancer_id, world.listener(load_balancer_id, 81, pool_id))
+    before = world.faults.total
+    await world.turn()
+    assert world.faults.total - before < 30, "it went round in a circle"
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    assert tree.load_balancer.fault is not None
+    assert tree.load_balancer.fault.code == "agent-error"
+    assert tree.amphorae[0].suspected_at is None
+    world.now += SETTINGS.backoff_cap
+    world.faults.clear()
+    await world.converge()
+    await world.assert_served(load_balancer_id)
