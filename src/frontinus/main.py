@@ -18,6 +18,8 @@ import structlog
 import uvicorn
 
 from frontinus.api.app import create_app
+from frontinus.api.identity.build import build_authenticator
+from frontinus.api.policy.enforcer import Enforcer
 from frontinus.api.settings import check_bind
 from frontinus.controller.act import Hands
 from frontinus.controller.loop import Controller
@@ -58,6 +60,8 @@ def check(settings: Settings) -> dict[str, object]:
         if not 0 <= port <= 65_535:
             raise Invalid(key, f"must be from 0 to 65535, not {port}")
     check_bind(settings.api)
+    build_authenticator(settings.api, now)
+    Enforcer(settings.api.policy_file, enforce_new_defaults=settings.api.enforce_new_defaults)
     installed = {x.name for kind in DRIVER_KINDS for x in entry_points(group=f"frontinus.{kind}_drivers")}
     for name, written in settings.driver_options.items():
         if name not in installed:
@@ -181,7 +185,8 @@ class Installation:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then let go of everything. Amphorae are not touched. Raises whatever ended one of
         the parts before its time."""
-        app = create_app(self.store, self.drivers.network, self.settings.api, now)
+        authenticator = build_authenticator(self.settings.api, now)
+        app = create_app(self.store, self.drivers.network, self.settings.api, now, authenticator=authenticator)
         server = _Server(
             uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3)
         )
@@ -207,6 +212,7 @@ class Installation:
                 if part.get_name() != "api":
                     part.cancel()
             await asyncio.gather(*parts, stopping, return_exceptions=True)
+            await authenticator.close()
             await self.drivers.close()
             await self.store.close()
 

@@ -21,6 +21,7 @@ from frontinus.api.settings import ApiSettings
 from frontinus.controller.settings import ControllerSettings
 from frontinus.health.settings import HealthSettings
 from frontinus.model.errors import Invalid
+from frontinus.model.secrets import Secret
 
 _T = TypeVar("_T")
 
@@ -154,6 +155,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return timedelta(seconds=value)
     if hint is Path and isinstance(value, str | Path):
         return Path(value).expanduser().absolute()
+    if hint is Secret and isinstance(value, str):
+        return Secret(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and issubclass(hint, Enum) and isinstance(value, str):
@@ -177,9 +180,14 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name(hint: Any) -> str:
-    return {timedelta: "a number of seconds", Path: "a path", str: "text", int: "a number", bool: "true or false"}.get(
-        hint, getattr(hint, "__name__", str(hint))
-    )
+    return {
+        timedelta: "a number of seconds",
+        Path: "a path",
+        str: "text",
+        Secret: "text",
+        int: "a number",
+        bool: "true or false",
+    }.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def _text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The facts of the contract as tests read them: resources.yaml, behaviours.yaml and the published examples."""
+"""The facts of the contract as tests read them: resources.yaml, behaviours.yaml, rbac.yaml and the published examples."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def resources() -> Any:
 @cache
 def behaviours() -> Any:
     return yaml.safe_load((HERE / "behaviours.yaml").read_text())
+
+
+@cache
+def rbac() -> Any:
+    return yaml.safe_load((HERE / "rbac.yaml").read_text())
 
 
 def fields(item_key: str) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """The ASGI application: one request from its first byte to its answer. Open operations.py for what can be asked.
 
-In this order, which is the contract's: route, authenticate, media types, size, query arguments, the handler. Whatever a
+In this order, which is the contract's: authenticate, route, media types, size, query arguments, policy, the handler. Whatever a
 handler raises on purpose is mapped by errors.py; what nobody meant is caught in one place, so that it costs one request
 and not the process."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from uuid import uuid4
 
 import structlog
@@ -17,8 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from frontinus.api import calls
 from frontinus.api.calls import Api, Call, empty_response
-from frontinus.api.errors import answer_error, fault_response, status_of
-from frontinus.api.identity import Authenticator, Identity, NoAuthentication
+from frontinus.api.errors import Unauthenticated, answer_error, fault_response, status_of
+from frontinus.api.identity.build import build_authenticator
+from frontinus.api.identity.interface import Authenticator, Identity
 from frontinus.api.metrics import ApiMetrics
 from frontinus.api.openapi import document_operations
 from frontinus.api.operations import (
@@ -27,18 +29,25 @@ from frontinus.api.operations import (
     resource_operations,
     system_operations,
 )
+from frontinus.api.policy.enforcer import Enforcer
+from frontinus.api.policy.guard import Guard
 from frontinus.api.ports import Clock, VipAllocator
 from frontinus.api.requests import decode
-from frontinus.api.routing import Body, Operation, Router
+from frontinus.api.routing import Body, Operation, Route, Router
 from frontinus.api.settings import ApiSettings
 from frontinus.model.errors import FrontinusError, Invalid
-from frontinus.model.ids import ProjectId
 from frontinus.store.engine import Store
 
 log = structlog.get_logger(__name__)
 
 _UNROUTED = "unrouted"
-_NOBODY = Identity(project_id=ProjectId(""))
+_UNAUTHENTICATED = "unauthenticated"
+_NOBODY = Identity()
+
+OPEN_PATHS = frozenset({"/", "/load-balancer/", "/healthcheck", "/load-balancer/healthcheck"})
+"""What is answered without asking who calls: these paths exactly (behaviours.yaml http.unauthenticated_paths)."""
+
+METRICS_PATH = "/metrics"
 
 
 def create_app(
@@ -50,20 +59,22 @@ def create_app(
     authenticator: Authenticator | None = None,
     registry: CollectorRegistry | None = None,
 ) -> ASGIApp:
-    """The API as an ASGI application. `registry` is what /metrics shows; by default one of the API's own."""
+    """The API as an ASGI application. `authenticator` is by default what the settings name; whoever hands one in closes it.
+    `registry` is what /metrics shows; by default one of the API's own. Raises Invalid for settings that cannot work."""
     metrics = ApiMetrics(registry or CollectorRegistry())
     api = Api(
         store=store,
         network=network,
         settings=settings,
         clock=clock,
-        authenticator=authenticator or NoAuthentication(settings.default_project_id),
+        authenticator=authenticator or build_authenticator(settings, clock),
     )
-    return ApiApp(api, metrics)
+    enforcer = Enforcer(settings.policy_file, enforce_new_defaults=settings.enforce_new_defaults)
+    return ApiApp(api, enforcer, metrics)
 
 
 class ApiApp:
-    def __init__(self, api: Api, metrics: ApiMetrics) -> None:
+    def __init__(self, api: Api, enforcer: Enforcer, metrics: ApiMetrics) -> None:
         async def show_metrics(_call: Call) -> Response:
             return metrics.exposition()
 
@@ -74,10 +85,11 @@ class ApiApp:
             *system_operations(),
             *resources,
             *document_operations(resources),
-            Operation("metrics", "GET", "/metrics", show_metrics, "Metrics.", arguments=None, plain=True),
+            Operation("metrics", "GET", METRICS_PATH, show_metrics, "Metrics.", arguments=None, plain=True),
         ]
         if api.settings.network_compat:
             operations += compat_operations()
+        self._guard = Guard(enforcer, operations)
         self._router = Router(operations, collections_without_lbaas())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,25 +103,35 @@ class ApiApp:
         started = time.perf_counter()
         operation = _UNROUTED
         try:
+            identity = await self._authenticate(request)
             route = self._router.route(request.method, scope["path"])
             if route is None:
                 response = empty_response(200)
             else:
                 operation = route.operation.id
-                response = await self._answer(request, route.operation, route.params, route.prefix)
+                response = await self._answer(request, route, identity)
+        except Unauthenticated as error:
+            operation = _UNAUTHENTICATED
+            response = answer_error(error)
         except Exception as error:  # noqa: BLE001 - the last resort: a bug costs this request, not the process
             response = _answer_failure(error, request_id, operation)
         response.headers["x-openstack-request-id"] = request_id
         self._metrics.count(operation, response.status_code, time.perf_counter() - started)
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, operation: Operation, params: dict[str, str], prefix: str) -> Response:
+    async def _authenticate(self, request: Request) -> Identity:
+        """Before routing, so that who may not ask does not learn what is there."""
+        path = request.scope["path"]
+        if path in OPEN_PATHS or (self._api.settings.open_metrics and path == METRICS_PATH):
+            return _NOBODY
+        return await self._api.authenticator.authenticate(request.headers)
+
+    async def _answer(self, request: Request, route: Route, identity: Identity) -> Response:
         api = self._api
+        operation, params, prefix = route.operation, route.params, route.prefix
         headers = request.headers
-        identity = _NOBODY
         body = b""
         if not operation.plain:
-            identity = await api.authenticator.authenticate(headers)
             calls.check_accept(headers)
             body = await self._body(request, operation)
         query = calls.read_query(request.scope["query_string"])
@@ -125,6 +147,9 @@ class ApiApp:
             base=calls.base_url(request, prefix, api.settings),
             path=request.scope["path"].removeprefix(prefix),
         )
+        restricted_to = await self._guard.admit(call, operation)
+        if restricted_to is not None:
+            call = replace(call, restricted_to=restricted_to)
         return await operation.handler(call)
 
     async def _body(self, request: Request, operation: Operation) -> bytes:

@@ -17,10 +17,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from frontinus.api.errors import JSON_TYPE, HttpError
-from frontinus.api.identity import Authenticator, Identity
+from frontinus.api.identity.interface import Authenticator, Identity
 from frontinus.api.ports import Clock, VipAllocator
 from frontinus.api.settings import ApiSettings
 from frontinus.model.errors import Invalid
+from frontinus.model.ids import ProjectId
 from frontinus.store.engine import Store
 
 
@@ -48,6 +49,8 @@ class Call:
     body: bytes
     base: str
     path: str
+    restricted_to: ProjectId | None = None
+    """The only project that a list may show; None is no restriction. Policy says so, whatever was asked for."""
 
     def argument(self, name: str) -> str | None:
         """The last value of a query argument."""

@@ -1,6 +1,7 @@
 """From errors to answers: the one place where an error gets an HTTP status, and our words get their wire spelling.
 
-Every error body has the service form {faultcode, faultstring, debuginfo} (behaviours.yaml errors.service_body)."""
+Every error body has the service form {faultcode, faultstring, debuginfo} (behaviours.yaml errors.service_body), but for
+401, whose body is that of identity services."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from frontinus.model.errors import (
     Immutable,
     Invalid,
     NotFound,
+    OverQuota,
     Rejected,
     Retry,
     Unsupported,
@@ -35,11 +37,26 @@ class HttpError(FrontinusError):
         self.headers = dict(headers or {})
 
 
+class Unauthenticated(HttpError):
+    """401, with the challenge that says how to come back (RFC 9110 section 11.6.1)."""
+
+    def __init__(self, reason: str, challenge: str) -> None:
+        super().__init__(401, reason, {"WWW-Authenticate": challenge})
+
+
+class Forbidden(HttpError):
+    """403: policy does not allow it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(403, reason)
+
+
 _STATUS: tuple[tuple[type[FrontinusError], int], ...] = (
     (Invalid, 400),
     (NotFound, 404),
     (Conflict, 409),
     (Immutable, 409),
+    (OverQuota, 403),
     (Unsupported, 501),
     (Rejected, 400),
     (Retry, 503),
@@ -54,6 +71,8 @@ def status_of(error: FrontinusError) -> int:
 
 
 def answer_error(error: FrontinusError) -> Response:
+    if isinstance(error, Unauthenticated):
+        return _challenge(error)
     status = status_of(error)
     headers = dict(error.headers) if isinstance(error, HttpError) else {}
     if isinstance(error, Retry):
@@ -69,6 +88,12 @@ def fault_response(status: int, message: str, headers: Mapping[str, str] | None 
         "debuginfo": None,
     }
     return Response(msgspec.json.encode(body), status, headers, JSON_TYPE)
+
+
+def _challenge(error: Unauthenticated) -> Response:
+    """The body that OpenStack's identity middleware has, which differs from all others (behaviours.yaml errors.auth_body)."""
+    body = {"error": {"code": 401, "title": "Unauthorized", "message": str(error)}}
+    return Response(msgspec.json.encode(body), 401, error.headers, JSON_TYPE)
 
 
 _WIRE_WORDS = {

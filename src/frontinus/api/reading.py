@@ -148,7 +148,7 @@ class _Page:
             filters.append(("id", monitor.value.pool_id))
         if self._is_empty:
             return None
-        project_id = self._call.argument(PROJECT)
+        project_id = self._call.restricted_to or self._call.argument(PROJECT)
         return Query(
             filters=tuple(filters),
             tags=tuple(self._tags["tags"]),

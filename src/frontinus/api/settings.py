@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
+from frontinus.api.identity.settings import KeystoneSettings, StaticToken
 from frontinus.model.errors import Invalid
 from frontinus.model.ids import ProjectId
 
@@ -21,6 +23,8 @@ class Authentication(StrEnum):
     """Who is asked whether a caller may."""
 
     NONE = "none"
+    TOKEN = "token"  # noqa: S105 - the name of a way
+    KEYSTONE = "keystone"
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,25 @@ class ApiSettings:
     """TCP port to listen on. 9876 is where clients expect an Octavia API that has no catalog entry."""
 
     auth: Authentication = Authentication.NONE
-    """Who is asked whether a caller may. `none` asks nobody: everyone who reaches the port is administrator."""
+    """Who is asked who a caller is. `none` asks nobody: everyone who reaches the port is administrator. `token` knows the
+    callers in [[api.tokens]], `keystone` asks the Keystone of [api.keystone]."""
+
+    tokens: tuple[StaticToken, ...] = ()
+    """Callers with `auth = "token"`."""
+
+    keystone: KeystoneSettings = field(default_factory=KeystoneSettings)
+    """Who validates tokens with `auth = "keystone"`."""
+
+    policy_file: Path | None = None
+    """Operator's rules in oslo.policy's form (YAML), which take the place of built-in ones of the same name. Read again
+    when it changes; while it cannot be read, or makes no sense, the rules that were good last hold."""
+
+    enforce_new_defaults: bool = True
+    """Whether only Keystone's default roles count (admin, member, reader). false adds the load-balancer_* roles. The
+    name and the default are oslo.policy's."""
+
+    open_metrics: bool = False
+    """Whether GET /metrics is answered to callers without a token, where others need one."""
 
     insecure_bind: bool = False
     """Whether the operator wrote that an API without authentication may listen beyond loopback."""
@@ -84,13 +106,13 @@ class ApiSettings:
 
 def check_bind(settings: ApiSettings) -> None:
     """Raise Invalid where an API that asks nobody would be reachable from other machines without the operator's word."""
-    # Authentication `none` is the only one yet; others will return here.
-    if settings.insecure_bind or _is_loopback(settings.bind_host):
+    if settings.auth is not Authentication.NONE or settings.insecure_bind or _is_loopback(settings.bind_host):
         return
     raise Invalid(
         "api.bind_host",
         f"{settings.bind_host} can be reached from other machines, and authentication is `none`: everyone there would be "
-        "administrator. Listen on 127.0.0.1, or set api.insecure_bind = true to say that you mean it.",
+        'administrator. Set api.auth to "token" or "keystone", or listen on 127.0.0.1, or set api.insecure_bind = true to '
+        "say that you mean it.",
     )
 
 

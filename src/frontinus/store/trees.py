@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, insert, select, update
 
 from frontinus.model.enums import AmphoraStatus, Kind, ProvisioningStatus
 from frontinus.model.errors import Bug
-from frontinus.model.ids import LoadBalancerId
+from frontinus.model.ids import LoadBalancerId, ProjectId
 from frontinus.model.tree import LoadBalancer, LoadBalancerTree
 from frontinus.store import rows, schema
 from frontinus.store.engine import Transaction
@@ -123,6 +123,29 @@ def _select_owner(kind: Kind) -> Statement:
     return Statement(select(table.c.load_balancer_id).where(table.c.id == bindparam("id")))
 
 
+_PARENT_COLUMN = {Kind.MEMBER: "pool_id", Kind.L7_RULE: "l7_policy_id"}
+
+
+@cache
+def _select_project(kind: Kind, *, below: bool) -> Statement:
+    table = SHAPE_OF[kind].table
+    found = select(table.c.project_id).where(table.c.id == bindparam("id"))
+    if kind is Kind.LOAD_BALANCER:
+        found = found.where(table.c.provisioning_status != ProvisioningStatus.DELETED.value)
+    if below:
+        found = found.where(table.c[_PARENT_COLUMN[kind]] == bindparam("parent_id"))
+    return Statement(found)
+
+
+_SELECT_PROJECT_OF_AMPHORA = Statement(
+    select(schema.load_balancer.c.project_id)
+    .select_from(
+        schema.amphora.join(schema.load_balancer, schema.load_balancer.c.id == schema.amphora.c.load_balancer_id)
+    )
+    .where(schema.amphora.c.id == bindparam("id"))
+)
+
+
 def read_tree(
     tx: Transaction, load_balancer_id: LoadBalancerId, *, for_update: bool = False
 ) -> LoadBalancerTree | None:
@@ -198,6 +221,18 @@ def load_balancer_of(tx: Transaction, kind: Kind, object_id: str) -> LoadBalance
     """Which tree an object is in, or None if there is no such object."""
     row = tx.row(_select_owner(kind), {"id": object_id})
     return None if row is None else LoadBalancerId(row[0])
+
+
+def project_of(tx: Transaction, kind: Kind, object_id: str, *, parent_id: str | None = None) -> ProjectId | None:
+    """Whose an object is, or None if there is no such object, or not below that pool (member) or L7 policy (rule)."""
+    row = tx.row(_select_project(kind, below=parent_id is not None), {"id": object_id, "parent_id": parent_id})
+    return None if row is None else ProjectId(row[0])
+
+
+def project_of_amphora(tx: Transaction, amphora_id: str) -> ProjectId | None:
+    """Whose load balancer an amphora serves, or None if there is no such amphora."""
+    row = tx.row(_SELECT_PROJECT_OF_AMPHORA, {"id": amphora_id})
+    return None if row is None else ProjectId(row[0])
 
 
 def _write_load_balancer(tx: Transaction, before: LoadBalancer, after: LoadBalancer) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 
+from frontinus.api.identity.settings import KeystoneSettings, StaticToken
 from frontinus.api.metrics import ApiMetrics
 from frontinus.api.settings import ApiSettings
 
@@ -18,10 +22,22 @@ def test_every_setting_is_documented_with_its_default() -> None:
         line = next((x for x in PAGE.splitlines() if x.startswith(f"| `{setting.name}`")), None)
         assert line is not None, setting.name
         default = setting.default
-        if default is None:
+        if default is None or default == () or default is MISSING:
             continue
         shown = ", ".join(x.name for x in default) if isinstance(default, tuple) else str(default)
         assert f"[{shown.lower() if isinstance(default, bool) else shown}]" in line
+
+
+@pytest.mark.parametrize("table,name", [(StaticToken, "tokens"), (KeystoneSettings, "keystone")])
+def test_every_setting_of_identity_is_documented_with_its_default(table: type[Any], name: str) -> None:
+    for setting in fields(table):
+        line = next((x for x in PAGE.splitlines() if x.startswith(f"| `{name}.{setting.name}`")), None)
+        assert line is not None, setting.name
+        default = setting.default
+        if isinstance(default, timedelta):
+            assert f"[{default.total_seconds():g}]" in line
+        elif isinstance(default, int | tuple):
+            assert f"[{', '.join(default) if isinstance(default, tuple) else default}]" in line
 
 
 def test_every_metric_is_documented() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from frontinus.api.settings import ApiSettings, check_bind
+from frontinus.api.settings import ApiSettings, Authentication, check_bind
 from frontinus.model.errors import Invalid
 
 
@@ -19,3 +19,8 @@ def test_beyond_loopback_needs_the_operators_word(host: str) -> None:
         check_bind(ApiSettings(bind_host=host))
     assert refusal.value.field == "api.bind_host"
     check_bind(ApiSettings(bind_host=host, insecure_bind=True))
+
+
+@pytest.mark.parametrize("auth", [Authentication.TOKEN, Authentication.KEYSTONE])
+def test_who_asks_for_tokens_may_listen_anywhere(auth: Authentication) -> None:
+    check_bind(ApiSettings(bind_host="0.0.0.0", auth=auth))

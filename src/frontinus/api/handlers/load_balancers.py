@@ -75,6 +75,8 @@ def _new_load_balancer(asked: Asked, call: Call) -> LoadBalancer:
     _refuse_what_is_not_there_yet(asked)
     extra = asked.extra
     project_id = extra.get("tenant_id") or extra.get("project_id") or call.identity.project_id
+    if not project_id:
+        raise Invalid(f"{asked.path}.project_id", "is required, since the token has no project")
     return LoadBalancer(
         id=LoadBalancerId(new_id()),
         project_id=ProjectId(project_id),
