@@ -98,7 +98,7 @@ class Guard:
             return None
         project_id = call.argument(PROJECT) or call.identity.project_id
         if not project_id:
-            raise Forbidden("the token has no project, and lists across projects are not allowed to it")
+            raise Forbidden("policy does not allow lists across projects, and the token has no project of its own")
         self._require(within, call, project_id)
         return ProjectId(project_id)
 
