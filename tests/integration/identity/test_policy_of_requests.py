@@ -141,7 +141,7 @@ def body_of(operation: Operation, ids: Mapping[str, str], project_id: str) -> ob
     resource = operation.resource
     if operation.method not in ("POST", "PUT") or operation.id.endswith("failover"):
         return None
-    if resource not in BODIES_OF:
+    if resource is None or resource not in BODIES_OF:
         return {}
     if operation.id.endswith(".batch"):
         return {"members": []}
@@ -282,7 +282,8 @@ async def test_rules_for_parts_of_a_request(database: Path, tmp_path: Path) -> N
         await made.settle_in(OWN)
         ids = made.ids[OWN]
         here = f"loadbalancers/{ids['load_balancer']}"
-        for value in (None, []):
+        values: tuple[object, ...] = (None, [])
+        for value in values:
             body = {"loadbalancer": {"vip_sg_ids": value}}
             assert is_refused_by_policy(await made.ask("member", "PUT", here, body))
             assert not is_refused_by_policy(await made.ask("admin", "PUT", here, body))
