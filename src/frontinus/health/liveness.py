@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -15,6 +15,26 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
     silent: frozenset[AmphoraId]
     braked: bool
+
+
+class WakingClock:
+    """Seconds that this process was there to listen: a monotonic clock that leaves out the time in which nobody looked at it.
+
+    Health looks at it several times a second. When much more time has passed since the last look, the process was stopped or
+    starved: what amphorae sent meanwhile still waits in the socket, and their silence is ours. One owner: the health loop."""
+
+    def __init__(self, monotonic: Callable[[], float], longest_step: float) -> None:
+        """A step between two looks counts for `longest_step` seconds at most."""
+        self._monotonic = monotonic
+        self._longest_step = longest_step
+        self._looked_at = monotonic()
+        self._awake = self._looked_at
+
+    def __call__(self) -> float:
+        looked_at = self._monotonic()
+        self._awake += min(looked_at - self._looked_at, self._longest_step)
+        self._looked_at = looked_at
+        return self._awake
 
 
 def is_silent(last_heard: float, now: float, deadline: float) -> bool:

@@ -6,6 +6,7 @@ amphora will not say again."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
@@ -15,7 +16,7 @@ import structlog
 
 from frontinus.drivers.amphora.interface import AmphoraDriver, Refused
 from frontinus.health.accounts import Accounts
-from frontinus.health.liveness import judge
+from frontinus.health.liveness import WakingClock, judge
 from frontinus.health.receiver import Receiver
 from frontinus.health.settings import HealthSettings
 from frontinus.model.enums import Kind, OperatingStatus
@@ -26,6 +27,9 @@ from frontinus.store import health, trees
 from frontinus.store.engine import Store
 
 log = structlog.get_logger()
+
+LOOKS_MISSED = 2
+"""A pause between two checks counts as this many check intervals at most; what is longer was no time to hear anything."""
 
 
 class Health:
@@ -42,6 +46,7 @@ class Health:
         self._settings = settings
         self._now = now
         self._accounts = Accounts()
+        self._awake = WakingClock(time.monotonic, LOOKS_MISSED * settings.check_interval.total_seconds())
         self._fleet: Mapping[AmphoraId, health.FleetMember] = {}
         self._suspected: dict[AmphoraId, float] = {}
         self._braked = False
@@ -88,7 +93,7 @@ class Health:
         except Refused as refused:
             self._refusals[refused.reason] += 1
             return
-        if not self._accounts.hear(heartbeat, _monotonic()):
+        if not self._accounts.hear(heartbeat, self._awake()):
             self._refusals["replayed or overtaken"] += 1
 
     async def _report_refusals(self) -> None:
@@ -100,11 +105,11 @@ class Health:
     async def _read_fleet(self) -> None:
         members = await self._store.read(health.fleet)
         self._fleet = {x.amphora_id: x for x in members}
-        self._accounts.watch(self._fleet, _monotonic())
+        self._accounts.watch(self._fleet, self._awake())
         self._suspected = {x: t for x, t in self._suspected.items() if x in self._fleet}
 
     async def _write_statuses(self) -> None:
-        heartbeats = self._accounts.take_to_weigh(_monotonic(), self._settings.refresh_interval.total_seconds())
+        heartbeats = self._accounts.take_to_weigh(self._awake(), self._settings.refresh_interval.total_seconds())
         of_load_balancer: dict[LoadBalancerId, Heartbeat] = {
             self._fleet[x.amphora_id].load_balancer_id: x for x in heartbeats if x.amphora_id in self._fleet
         }
@@ -143,7 +148,8 @@ class Health:
             await self._store.transact(lambda tx: health.write_seen(tx, dict.fromkeys(fresh, now)))
 
     async def _suspect_silent(self) -> None:
-        moment = _monotonic()
+        moment = self._awake()
+        again = self._settings.suspect_again_after.total_seconds()
         judgement = judge(self._accounts.last_heard(), moment, self._settings)
         if judgement.braked != self._braked:
             self._braked = judgement.braked
@@ -155,8 +161,11 @@ class Health:
         new = [
             x
             for x in judgement.silent
-            # Suspected once is suspected until heard: the controller looks, and looks again, by itself.
-            if x not in self._suspected and self._fleet[x].suspected_at is None
+            # While it is suspected the controller looks, and looks again, by itself. If it found the amphora alive and the
+            # silence goes on, it is asked to look anew after a while: the next time it may be dead.
+            if x in self._fleet
+            and self._fleet[x].suspected_at is None
+            and moment - self._suspected.get(x, -again) >= again
         ]
         if new:
             log.warning("amphorae are silent", amphorae=new)
@@ -170,8 +179,4 @@ class Health:
         if heard:
             await self._store.transact(lambda tx: health.clear_suspicion(tx, heard))
             for amphora_id in heard:
-                del self._suspected[amphora_id]
-
-
-def _monotonic() -> float:
-    return asyncio.get_running_loop().time()
+                self._suspected.pop(amphora_id, None)  # the fleet may have been read meanwhile

@@ -26,6 +26,10 @@ class HealthSettings:
     """An amphora silent for longer is suspected. Three heartbeats at the default interval of one second, so that two
     may be lost. The whole way from death to traffic must stay under 5 s."""
 
+    suspect_again_after: timedelta = timedelta(seconds=10)
+    """An amphora that was found alive and stays silent all the same (its datagrams are lost on the way) is suspected anew
+    after this. Longer than it takes for the list of amphorae to show the first suspicion."""
+
     check_interval: timedelta = timedelta(milliseconds=250)
     """How often silence is looked for."""
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from frontinus.health.liveness import judge
+from frontinus.health.liveness import WakingClock, judge
 from frontinus.health.settings import HealthSettings
 from frontinus.model.ids import AmphoraId
 
@@ -36,3 +36,19 @@ def test_brake(watched: int, silent: int, braked: bool) -> None:
 def test_one_is_silent_only_past_the_deadline() -> None:
     heard = {AmphoraId("a"): 7.0, AmphoraId("b"): 6.9}
     assert judge(heard, 10.0, SETTINGS).silent == {AmphoraId("b")}
+
+
+def test_silence_while_we_were_stopped_is_ours() -> None:
+    """SIGSTOP for ten seconds, or a machine that gave us no turn: nobody is suspected for what waits in the socket."""
+    moment = 100.0
+    clock = WakingClock(lambda: moment, longest_step=0.5)
+    heard = {AmphoraId("a"): clock()}
+    for _ in range(8):
+        moment += 0.25
+        clock()
+    moment += 10.0
+    assert judge(heard, clock(), SETTINGS).silent == frozenset()
+    for _ in range(3):
+        moment += 0.25
+        clock()
+    assert judge(heard, clock(), SETTINGS).silent == {AmphoraId("a")}, "who stays silent is suspected all the same"
