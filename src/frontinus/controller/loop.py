@@ -106,7 +106,9 @@ class Controller:
             await asyncio.sleep(RETRY_AFTER_TROUBLE_S)
             return
         for lease in claimed:
-            task = asyncio.create_task(self._converge(lease), name=f"reconcile-{lease.load_balancer_id}")
+            # After a pause of this process its own leases have run out, and it may be the first to claim them again.
+            before = self._busy.get(lease.load_balancer_id)
+            task = asyncio.create_task(self._converge(lease, before), name=f"reconcile-{lease.load_balancer_id}")
             self._busy[lease.load_balancer_id] = task
 
     async def _rest(self) -> None:
@@ -123,7 +125,12 @@ class Controller:
                 waiter.cancel()
             await asyncio.gather(*waiters, return_exceptions=True)
 
-    async def _converge(self, lease: Lease) -> None:
+    async def _converge(self, lease: Lease, before: asyncio.Task[None] | None) -> None:
+        """Work on one load balancer until nothing remains for now. `before` is this process's work under an older lease:
+        it ends first, since the fence keeps it from writing, not from building."""
+        if before is not None:
+            before.cancel()
+            await asyncio.gather(before, return_exceptions=True)
         work = asyncio.create_task(reconcile(lease, self._hands))
         renewal = asyncio.create_task(self._renew(lease))
         try:
@@ -142,7 +149,8 @@ class Controller:
             await asyncio.gather(work, renewal, return_exceptions=True)
             with suppress(Exception):  # an unreleased lease runs out by itself
                 await self._hands.store.transact(lambda tx: leases.release(tx, lease))
-            self._busy.pop(lease.load_balancer_id, None)
+            if self._busy.get(lease.load_balancer_id) is asyncio.current_task():
+                del self._busy[lease.load_balancer_id]
             self._freed.set()
 
     async def _renew(self, lease: Lease) -> None:

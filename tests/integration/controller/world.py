@@ -29,7 +29,7 @@ from frontinus.model.ids import (
 from frontinus.model.network import VipRequest
 from frontinus.model.tree import Listener, LoadBalancer, LoadBalancerTree, Member, Pool, TreeChild
 from frontinus.store import controllers, health, leases, trees
-from frontinus.store.engine import Store, Transaction
+from frontinus.store.engine import Store, Transaction, Wakeups
 from frontinus.testing.fake_amphora import FakeAmphoraDriver
 from frontinus.testing.fake_compute import FakeCompute, FakePlace
 from frontinus.testing.fake_network import FakeNetwork
@@ -55,6 +55,9 @@ class MortalStore:
     async def read(self, work: Callable[[Transaction], _T]) -> _T:
         async with self._faults.around("read"):
             return await self._store.read(work)
+
+    def wakeups(self) -> Wakeups:
+        return self._store.wakeups()
 
 
 class World:
