@@ -244,14 +244,24 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _with_kept_port(settings: Settings) -> HealthSettings:
     """Health settings with a port. Port 0 means: one that is free, and the same at each start of this state directory,
-    since the amphorae go on sending there."""
+    since the amphorae go on sending there. Raises Invalid when the file that keeps it is damaged: another port would
+    leave amphorae that live unheard for good."""
     if settings.health.bind_port:
         return settings.health
     file = settings.state_dir / "heartbeat-port"
     if file.exists():
-        return replace(settings.health, bind_port=int(file.read_text()))
+        text = file.read_text(errors="replace").strip()
+        if not (text.isascii() and text.isdigit() and 0 < int(text) <= 65_535):
+            raise Invalid(
+                "health.bind_port",
+                f"{file} does not hold a port; write the one there to which the amphorae send (controller_ip_port_list "
+                "in their agent.conf), or remove the file if there are none",
+            )
+        return replace(settings.health, bind_port=int(text))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind((settings.health.bind_host, 0))
         port = int(probe.getsockname()[1])
-    file.write_text(str(port))
+    written = file.with_suffix(".new")
+    written.write_text(str(port))
+    written.replace(file)  # at once whole, whenever we are killed
     return replace(settings.health, bind_port=port)

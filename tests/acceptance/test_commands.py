@@ -102,3 +102,35 @@ def test_heartbeat_port_in_use_is_said_at_start(tmp_path: Path) -> None:
 
 def test_down_of_nothing_is_done_already(tmp_path: Path) -> None:
     assert run("down", "--state-dir", str(tmp_path / "absent")).returncode == 0
+
+
+def test_down_touches_nothing_in_a_directory_that_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("three years of work")
+    result = run("down", "--purge", "--state-dir", str(tmp_path))
+    assert result.returncode == 1
+    assert "not a state directory" in result.stderr
+    assert [x.name for x in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_down_ends_nobody_who_merely_has_the_number_of_a_dead_up(tmp_path: Path) -> None:
+    """`up` was killed and its number is another process's by now; two `down` at once must not take that for the holder."""
+    innocent = subprocess.Popen(["sleep", "60"])
+    try:
+        (tmp_path / "up.lock").write_text(str(innocent.pid))
+        downs = [
+            subprocess.Popen([*COMMAND, "down", "--state-dir", str(tmp_path)], stdout=subprocess.DEVNULL)
+            for _ in range(3)
+        ]
+        assert [x.wait(60) for x in downs] == [0, 0, 0]
+        assert innocent.poll() is None
+    finally:
+        innocent.kill()
+        innocent.wait()
+
+
+def test_damaged_heartbeat_port_is_said_at_start(tmp_path: Path) -> None:
+    (tmp_path / "heartbeat-port").write_text("\0\0")
+    result = run("up", "--state-dir", str(tmp_path), "--port", "0", "--health-port", "0")
+    assert result.returncode == 2
+    assert "heartbeat-port" in result.stderr
+    assert "Traceback" not in result.stderr

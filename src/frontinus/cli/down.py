@@ -18,6 +18,9 @@ from frontinus.settings import Settings
 
 STOP_TIMEOUT_S = 10.0
 
+MARKS = (LOCK_FILE, "frontinus.sqlite")
+"""`frontinus up` makes these before anything else: a directory with neither is none of ours."""
+
 
 def run(file: Path | None, overrides: dict[str, object], *, purge: bool) -> int:
     """Exit status: 0 when nothing of it runs any more, 1 when something could not be stopped."""
@@ -25,14 +28,18 @@ def run(file: Path | None, overrides: dict[str, object], *, purge: bool) -> int:
     if not settings.state_dir.is_dir():
         say(f"{settings.state_dir} does not exist: nothing runs there.")
         return 0
+    if not any((settings.state_dir / mark).exists() for mark in MARKS):
+        # A slip in --state-dir must not cost somebody his home directory.
+        complain(f"{settings.state_dir} is not a state directory of Frontinus: nothing in it is touched")
+        return 1
     try:
         with _control_plane_stopped(settings):
             count = asyncio.run(_destroy_amphorae(settings))
+            if purge:
+                shutil.rmtree(settings.state_dir)
     except (FrontinusError, OSError, TimeoutError) as error:
         complain(in_words(error))
         return 1
-    if purge:
-        shutil.rmtree(settings.state_dir)
     say(f"Stopped: {count} amphorae.{' Everything is forgotten.' if purge else ''}")
     return 0
 
@@ -46,11 +53,14 @@ class _control_plane_stopped:  # noqa: N801 - used as a statement
     def __enter__(self) -> None:
         deadline = time.monotonic() + STOP_TIMEOUT_S
         sign = signal.SIGTERM
+        before = ""
         while not self._locked():
             self._file.seek(0)
             text = self._file.read().strip()
-            # The lock is held, so the process that wrote its id there is alive: the id is not somebody else's.
-            if text.isdigit():
+            # Who holds the lock wrote its id there, or, another `down`, is about to empty the file: an id that stands
+            # for a while is of the holder, and not of a process that is long dead and whose number somebody else has.
+            before, is_holders = text, text == before
+            if is_holders and text.isdigit():
                 try:
                     os.kill(int(text), sign)
                 except ProcessLookupError:
@@ -60,6 +70,7 @@ class _control_plane_stopped:  # noqa: N801 - used as a statement
                     raise TimeoutError("`frontinus up` does not end; see its log")
                 sign, deadline = signal.SIGKILL, time.monotonic() + STOP_TIMEOUT_S
             time.sleep(0.05)
+        self._file.truncate(0)
 
     def __exit__(self, *_: object) -> None:
         self._file.close()

@@ -12,7 +12,7 @@ import uvloop
 
 from frontinus.cli.output import complain, in_words, say, settings_or_exit, start_logging
 from frontinus.main import Installation
-from frontinus.model.errors import FrontinusError, Invalid
+from frontinus.model.errors import FrontinusError, Invalid, WorldError
 
 LOCK_FILE = "up.lock"
 ENDPOINT_FILE = "endpoint"
@@ -35,15 +35,19 @@ def run(file: Path | None, overrides: dict[str, object]) -> int:
         except BlockingIOError:
             complain(f"another `frontinus up` runs on {settings.state_dir}; stop it, or give another --state-dir")
             return 1
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
         try:
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
             installation = Installation(settings)
         except (FrontinusError, OSError) as error:
             complain(in_words(error))
             return 2 if isinstance(error, Invalid) else 1
-        return uvloop.run(_serve(installation))
+        try:
+            return uvloop.run(_serve(installation))
+        except (WorldError, OSError) as error:  # a database that another process holds, a full disk: no bug of ours
+            complain(in_words(error))
+            return 1
 
 
 async def _serve(installation: Installation) -> int:
