@@ -20,6 +20,10 @@ from frontinus.store.statement import Statement
 
 _t = load_balancer.c
 
+CLOCK_WAS_WRONG_BEYOND = timedelta(hours=1)
+"""Nothing is put off for so long and no lease is this long. A time farther ahead was written by a clock that has been set
+back since, and would keep a fault from healing until the clock gets there again."""
+
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """The right to work on one load balancer until `expires_at`. Another controller's lease has a greater epoch."""
@@ -31,7 +35,9 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _SERVED = _t.provider.in_(select(controller.c.provider).where(controller.c.driver == bindparam("driver")))
-_FREE = or_(_t.lease_owner.is_(None), _t.lease_expires_at <= bindparam("now"))
+_FREE = or_(
+    _t.lease_owner.is_(None), _t.lease_expires_at <= bindparam("now"), _t.lease_expires_at > bindparam("beyond")
+)
 _HELD = and_(_t.id == bindparam("which"), _t.lease_owner == bindparam("owner"), _t.lease_epoch == bindparam("epoch"))
 # When a due row can be worked on: at its time, or when the lease on it is over.
 _WORKABLE_AT = func.min(
@@ -40,7 +46,7 @@ _WORKABLE_AT = func.min(
 
 _SELECT_DUE = Statement(
     select(_t.id, _t.lease_epoch)
-    .where(_t.due_at <= bindparam("now"), _FREE, _SERVED)
+    .where(or_(_t.due_at <= bindparam("now"), _t.due_at > bindparam("beyond")), _FREE, _SERVED)
     .order_by(_t.due_at, _t.id)
     .limit(bindparam("most"))
 )
@@ -80,7 +86,8 @@ def claim_due(
     expires_at = now + duration
     moment = to_microseconds(now)
     leases: list[Lease] = []
-    candidates = tx.rows(_SELECT_DUE, {"now": moment, "driver": cohort_driver, "most": limit})
+    beyond = to_microseconds(now + CLOCK_WAS_WRONG_BEYOND)
+    candidates = tx.rows(_SELECT_DUE, {"now": moment, "beyond": beyond, "driver": cohort_driver, "most": limit})
     for load_balancer_id, epoch in candidates:
         matched = tx.run(
             _CLAIM,
@@ -88,6 +95,7 @@ def claim_due(
                 "which": load_balancer_id,
                 "epoch": epoch,
                 "now": moment,
+                "beyond": beyond,
                 "owner": owner,
                 "expires": to_microseconds(expires_at),
             },

@@ -54,6 +54,15 @@ async def test_work_of_the_future_is_not_claimed(store: Store) -> None:
     assert len(await claim(store, LATER + timedelta(microseconds=1))) == 1
 
 
+async def test_a_clock_that_was_set_back_does_not_put_work_off(store: Store) -> None:
+    """due_at and the lease of a killed controller were written a day ahead of what the clock says now."""
+    await create(store, a_tree(at=LATER + timedelta(days=1)))
+    ours = await claim_one(store, LATER + timedelta(days=1))
+    theirs = await claim_one(store, LATER, owner=THEIRS)
+    assert theirs.epoch == ours.epoch + 1
+    assert await claim(store, LATER) == [], "a lease of the right time holds"
+
+
 async def test_an_expired_lease_is_taken_over_with_a_greater_epoch(store: Store) -> None:
     await create(store, a_tree())
     ours = await claim_one(store, LATER)
