@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from frontinus.model.errors import Invalid
 from frontinus.model.secrets import Secret
 from frontinus.settings import describe, load
 
+from tests.acceptance.support import Installation
 from tests.integration.api.world import World
 
 pytestmark = pytest.mark.integration
@@ -130,3 +134,51 @@ def test_settings_come_from_the_file_and_secrets_are_not_shown(tmp_path: Path) -
 def test_a_secret_shows_only_whether_there_is_one() -> None:
     assert (str(Secret("x")), f"{Secret('x')}", repr(Secret())) == ("(secret)", "(secret)", "(none)")
     assert KeystoneSettings().password == Secret()
+
+
+def test_openstack_command_with_a_static_token(tmp_path: Path) -> None:
+    """A whole installation in this mode; clients need no identity service for it."""
+    installation = Installation(
+        tmp_path / "state",
+        f'''
+        [drivers]
+        amphora = "noop"
+        compute = "noop"
+        [api]
+        auth = "token"
+        [[api.tokens]]
+        token = "{PLAIN}"
+        project_id = "shop"
+        [[api.tokens]]
+        token = "{HASHED}"
+        project_id = "bakery"
+        ''',
+    )
+    installation.start()
+    try:
+        assert openstack(installation, PLAIN, "create", "--name", "web", "--vip-subnet-id", "loopback")[0] == 0
+        status, output = openstack(installation, PLAIN, "list", "-f", "value", "-c", "name", "-c", "project_id")
+        assert (status, output.split()) == (0, ["web", "shop"])
+        assert openstack(installation, HASHED, "list", "-f", "value", "-c", "name") == (0, "")
+        assert openstack(installation, "unknown-token-0123456789", "list")[0] != 0
+        log = (tmp_path / "up.log").read_text(errors="replace")
+        assert PLAIN not in log
+        assert HASHED not in log
+    finally:
+        installation.remove()
+
+
+def openstack(installation: Installation, token: str, *words: str) -> tuple[int, str]:
+    """Exit status and standard output of `openstack loadbalancer …`."""
+    script = str(Path(sys.executable).with_name("openstack"))
+    login = ["--os-auth-type", "admin_token", "--os-endpoint", installation.endpoint, "--os-token", token]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("OS_")}
+    done = subprocess.run(
+        [script, *login, "loadbalancer", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment,
+    )
+    return done.returncode, done.stdout.strip()

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -145,8 +146,12 @@ class KeystoneAuthentication:
         if task is None:
             task = asyncio.create_task(self._ask(key, token), name="keystone")
             self._asking[key] = task
-            task.add_done_callback(lambda _: self._asking.pop(key, None))
+            task.add_done_callback(lambda done: self._asked(key, done))
         return await asyncio.shield(task)
+
+    def _asked(self, key: bytes, done: asyncio.Task[_Remembered]) -> None:
+        del self._asking[key]
+        _hear(done)
 
     async def _ask(self, key: bytes, token: str) -> _Remembered:
         asked_at = self._monotonic()  # the answer may be as old as the question
@@ -179,8 +184,9 @@ class KeystoneAuthentication:
             self._logging_in.add_done_callback(self._logged_in)
         return await asyncio.shield(self._logging_in)
 
-    def _logged_in(self, _: asyncio.Task[str]) -> None:
+    def _logged_in(self, done: asyncio.Task[str]) -> None:
         self._logging_in = None
+        _hear(done)
 
     async def _log_in(self) -> str:
         headers = {"Content-Type": "application/json"}
@@ -213,6 +219,12 @@ class KeystoneAuthentication:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             log.warning("keystone does not answer", auth_url=self._login.auth_url, reason=repr(error))
             raise _unavailable("it does not answer") from error
+
+
+def _hear(done: asyncio.Task[Any]) -> None:
+    """Whoever waited for it may have gone away; then its error is nobody's, and asyncio would complain."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _read(body: bytes) -> _Answer:
