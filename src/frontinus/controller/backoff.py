@@ -17,8 +17,11 @@ def pause(attempts: int, base: timedelta, cap: timedelta, jitter: float) -> time
 
 
 def continued(fault: Fault, before: Fault | None) -> Fault:
-    """The fault as the continuation of the one before, if it has the same cause: it keeps its beginning."""
-    if before is None or (before.code, before.object_id) != (fault.code, fault.object_id):
+    """The fault as the continuation of the one before, whatever that was about: the trouble keeps its beginning until
+    it is over. Causes that take turns would otherwise begin anew each time, and never be worth the word ERROR.
+
+    Another cause after a permanent one is new all the same: that one waited for the user, who has changed something."""
+    if before is None or before.object_id != fault.object_id or (before.permanent and before.code != fault.code):
         return fault
     return replace(fault, since=before.since, attempts=before.attempts + 1)
 

@@ -36,10 +36,17 @@ def test_same_cause_keeps_its_beginning_and_counts() -> None:
     assert continued(later, FAULT) == replace(FAULT, attempts=2)
 
 
-def test_other_cause_starts_anew() -> None:
+def test_causes_that_take_turns_are_one_trouble() -> None:
+    """Else a load balancer that fails now here, now there would stay PENDING for ever."""
     later = replace(FAULT, code="y", since=NOW + CAP)
-    assert continued(later, FAULT) == later
+    assert continued(later, FAULT) == replace(FAULT, code="y", attempts=2)
+
+
+def test_new_trouble_starts_anew() -> None:
+    later = replace(FAULT, code="y", since=NOW + CAP)
     assert continued(later, None) == later
+    assert continued(later, replace(FAULT, permanent=True)) == later
+    assert continued(later, replace(FAULT, object_id="of a listener")) == later
 
 
 def test_error_is_said_when_the_budget_is_spent_or_waiting_is_useless() -> None:
