@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -12,8 +13,10 @@ import pytest
 
 from frontinus.health.loop import Health
 from frontinus.health.settings import HealthSettings
-from frontinus.model.ids import LoadBalancerId
-from frontinus.store import health
+from frontinus.model.heartbeat import Counters, Heartbeat, ListenerReport
+from frontinus.model.ids import AmphoraId, LoadBalancerId, new_id
+from frontinus.store import health, statistics
+from frontinus.testing.fake_amphora import FakeAmphoraDriver
 
 from tests.integration.controller.world import World
 
@@ -23,14 +26,26 @@ SETTINGS = HealthSettings(
     suspect_again_after=timedelta(milliseconds=300),
     check_interval=timedelta(milliseconds=20),
     fleet_interval=timedelta(milliseconds=20),
+    statistics_interval=timedelta(milliseconds=20),
 )
 
 
+class ListenedTo(World):
+    """A world with an ear; amphorae send to `ear_port`."""
+
+    ear_port: int
+
+    def beat(self, heartbeat: Heartbeat) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(FakeAmphoraDriver.heartbeat(heartbeat), (SETTINGS.bind_host, self.ear_port))
+
+
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = World(tmp_path)
+async def world(tmp_path: Path) -> AsyncIterator[ListenedTo]:
+    made = ListenedTo(tmp_path)
     await made.register()
     ear = Health(made.store, made.hands.amphora_driver, SETTINGS, lambda: made.now)
+    made.ear_port = ear.receiver.port
     listening = asyncio.create_task(ear.run())
     yield made
     listening.cancel()
@@ -45,7 +60,7 @@ async def until(fact: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_silence_that_goes_on_is_suspected_again(world: World) -> None:
+async def test_silence_that_goes_on_is_suspected_again(world: ListenedTo) -> None:
     """The controller found it alive, because its agent answers; its datagrams are lost all the same. Should it die
     later, nobody else would notice."""
     load_balancer_id: LoadBalancerId = await world.create(80)
@@ -62,3 +77,29 @@ async def test_silence_that_goes_on_is_suspected_again(world: World) -> None:
         assert tree is not None
         ids = [x.id for x in tree.amphorae]
         await world.store.transact(lambda tx, ids=ids: health.clear_suspicion(tx, ids))  # type: ignore[misc]
+
+
+async def test_traffic_of_an_amphora_that_the_fleet_does_not_show_counts(world: ListenedTo) -> None:
+    """Its first requests come before its row says that it serves, its last ones after the row says that it is to go."""
+    load_balancer_id = await world.create(80)
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    listener_id = tree.listeners[0].id
+    for number in range(3):
+        report = ListenerReport(status="OPEN", counters=Counters(total_connections=7))
+        world.beat(
+            Heartbeat(
+                amphora_id=AmphoraId(new_id()),
+                boot=1,
+                sequence=number,
+                incremental=True,
+                listeners={listener_id: report},
+                pools={},
+            )
+        )
+
+    async def all_is_counted() -> bool:
+        counted = await world.store.read(lambda tx: statistics.listener_statistics(tx, listener_id))
+        return counted.total_connections == 21
+
+    await until(all_is_counted)
