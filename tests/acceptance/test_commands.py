@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
-from tests.acceptance.support import COMMAND, Installation, processes
+from tests.acceptance.support import COMMAND, Api, Installation, free_port, processes, until
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -134,3 +135,30 @@ def test_damaged_heartbeat_port_is_said_at_start(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "heartbeat-port" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_log_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
+    """As when the disk is full. /dev/full says so to every write."""
+    port = free_port()
+    state = ["--state-dir", str(tmp_path / "state")]
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.Popen(
+            [*COMMAND, "up", *state, "--port", str(port), "--health-port", "0"], stdout=subprocess.DEVNULL, stderr=full
+        )
+    try:
+        api = Api("127.0.0.1", port)
+
+        def answers() -> bool:
+            with suppress(OSError):
+                return api.get("/")[0] == 200
+            return False
+
+        until(answers, 30, "up does not start")
+        load_balancer = api.create("loadbalancers", "loadbalancer", vip_subnet_id=api.subnet_id())
+        # It is settled, and its settling was to be logged.
+        assert api.settled(load_balancer["id"])["provisioning_status"] == "ACTIVE"
+        assert process.poll() is None
+        assert api.get("/")[0] == 200
+    finally:
+        assert run("down", "--purge", *state).returncode == 0
+        process.wait(20)
