@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 from contextlib import suppress
@@ -155,8 +156,16 @@ def test_log_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
 
         until(answers, 30, "up does not start")
         load_balancer = api.create("loadbalancers", "loadbalancer", vip_subnet_id=api.subnet_id())
-        # It is settled, and its settling was to be logged.
         assert api.settled(load_balancer["id"])["provisioning_status"] == "ACTIVE"
+        # Its death is to be logged by the very loop that notices it.
+        dead = {x.pid for x in processes(FRONTINUS_STATE_DIR=str(tmp_path / "state"))}
+        for pid in dead:
+            os.kill(pid, signal.SIGKILL)
+        until(
+            lambda: {x.pid for x in processes(FRONTINUS_STATE_DIR=str(tmp_path / "state"))} - dead,
+            15,
+            "the amphora is not replaced",
+        )
         assert process.poll() is None
         assert api.get("/")[0] == 200
     finally:
