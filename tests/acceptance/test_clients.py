@@ -164,6 +164,31 @@ def test_openstack_command(installation: Installation, cli: Cli, backends: list[
     assert installation.amphora_processes() == []
 
 
+def test_openstack_amphora_commands(installation: Installation, cli: Cli) -> None:
+    """An amphora is listed, shown, pushed to and replaced; so is a load balancer's, with the same VIP."""
+    made = cli.ask("create", "--name", "web", "--vip-subnet-id", "loopback", "--wait")
+
+    def amphora() -> Any:
+        (one,) = cli.ask("amphora", "list", "--loadbalancer", "web")
+        return one
+
+    first = amphora()
+    assert (first["status"], first["ha_ip"]) == ("ALLOCATED", made["vip_address"])
+    assert cli.ask("amphora", "show", first["id"])["loadbalancer_id"] == made["id"]
+    cli.quiet("amphora", "configure", first["id"])
+    assert cli.run("amphora", "delete", first["id"])[0] != 0, "it is not in ERROR"
+    assert cli.run("amphora", "stats", "show", first["id"])[0] != 0, "it has no listener to tell of"
+    cli.quiet("amphora", "failover", "--wait", first["id"])
+    second = amphora()
+    assert second["id"] != first["id"]
+    cli.quiet("failover", "--wait", "web")
+    third = amphora()
+    assert third["id"] not in (first["id"], second["id"])
+    assert (third["status"], third["ha_ip"]) == ("ALLOCATED", made["vip_address"])
+    cli.quiet("delete", "--wait", "web")
+    assert installation.amphora_processes() == []
+
+
 def test_openstack_command_as_typed(cli: Cli) -> None:
     made = cli.type("create", "--name", "typed", "--vip-subnet-id", "loopback", "-f", "value", "-c", "name")
     assert (made.returncode, made.stdout.strip()) == (0, "typed"), made.stderr

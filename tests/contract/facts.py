@@ -19,8 +19,12 @@ RESOURCE_NAMES = {
     "healthmonitor": "healthmonitor",
     "l7policy": "l7policy",
     "rule": "l7rule",
+    "amphora": "amphora",
 }
 """The key on the wire, and how resources.yaml calls the resource."""
+
+
+_NOT_TAKEN = {"accepted": False}
 
 
 @cache
@@ -41,7 +45,8 @@ def rbac() -> Any:
 def fields(item_key: str) -> dict[str, Any]:
     """The contract's attributes of the resource that this key wraps."""
     found: dict[str, Any] = resources()["resources"][RESOURCE_NAMES[item_key]]["fields"]
-    return found
+    # What no operation takes goes without saying so.
+    return {wire: {"create": _NOT_TAKEN, "update": _NOT_TAKEN} | fact for wire, fact in found.items()}
 
 
 def example(name: str) -> Any:

@@ -118,7 +118,7 @@ def _success(operation: Operation) -> Json:
     if operation.id.endswith(".list"):
         schema = _enveloped(resource.collection_key, {"type": "array", "items": reference})
         links = {"type": "object", "properties": {"rel": {"type": "string"}, "href": {"type": "string"}}}
-        schema["properties"][f"{resource.collection_key}_links"] = {"type": "array", "items": links}
+        schema["properties"][resource.links_key] = {"type": "array", "items": links}
     elif operation.id == "loadbalancer.create":
         schema = _enveloped(resource.item_key, {"type": "object", "description": "With everything below it, nested."})
     else:

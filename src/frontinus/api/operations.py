@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from frontinus.api import network_compat
 from frontinus.api.calls import Handler
 from frontinus.api.fields import RESOURCES
-from frontinus.api.handlers import health_monitors, l7, listeners, load_balancers, members, pools, system
+from frontinus.api.handlers import amphorae, health_monitors, l7, listeners, load_balancers, members, pools, system
 from frontinus.api.reading import FIELDS, list_all, show
 from frontinus.api.routing import Body, Operation, Place
 from frontinus.model.enums import Kind
@@ -98,7 +98,29 @@ def resource_operations() -> tuple[Operation, ...]:
             summary="Providers that may be asked for.",
             arguments=_SELECTABLE,
         ),
+        *_amphora_operations(),
     )
+
+
+def _amphora_operations() -> Iterator[Operation]:
+    collection = "/v2/octavia/amphorae"
+    item = f"{collection}/{{{Kind.AMPHORA}}}"
+    yield Operation(
+        "amphora.list", "GET", collection, list_all(Kind.AMPHORA), "List: amphora.", arguments=None, resource="amphora"
+    )
+    yield Operation(
+        "amphora.show", "GET", item, show(Kind.AMPHORA), "Show: amphora.", arguments=None, resource="amphora"
+    )
+    yield Operation("amphora.delete", "DELETE", item, amphorae.delete, "Remove an amphora in ERROR.", success=204)
+    yield Operation(
+        "amphora.stats", "GET", f"{item}/stats", amphorae.show_statistics, "Its traffic by listener.", arguments=None
+    )
+    orders = (
+        ("config", amphorae.push_configuration, "Push its configuration again."),
+        ("failover", amphorae.failover, "Replace it."),
+    )
+    for word, handler, summary in orders:
+        yield Operation(f"amphora.{word}", "PUT", f"{item}/{word}", handler, summary, body=Body.OPTIONAL, success=202)
 
 
 def system_operations() -> tuple[Operation, ...]:
@@ -151,7 +173,7 @@ def compat_operations() -> tuple[Operation, ...]:
 
 def collections_without_lbaas() -> frozenset[str]:
     """Collections that may be asked for directly below the version."""
-    nested = {"member", "rule"}
+    nested = {"member", "rule", "amphora"}
     return frozenset(x.collection_key for x in RESOURCES.values() if x.item_key not in nested) | {"providers"}
 
 

@@ -14,14 +14,15 @@ from starlette.responses import Response
 
 from frontinus.api.calls import Call, Handler, json_response
 from frontinus.api.changes import not_found
-from frontinus.api.errors import on_the_wire
 from frontinus.api.fields import (
+    AMPHORA,
     HEALTH_MONITOR,
     L7_POLICY,
     L7_RULE,
     LISTENER,
     LOAD_BALANCER,
     MEMBER,
+    NOTHING,
     POOL,
     Field,
     Resource,
@@ -60,6 +61,7 @@ SOURCES: Mapping[Kind, Source] = {
     Kind.HEALTH_MONITOR: Source(HEALTH_MONITOR, listing.list_health_monitors, listing.get_health_monitor),
     Kind.L7_POLICY: Source(L7_POLICY, listing.list_l7_policies, listing.get_l7_policy),
     Kind.L7_RULE: Source(L7_RULE, listing.list_l7_rules, listing.get_l7_rule, Kind.L7_POLICY, "l7_policy_id"),
+    Kind.AMPHORA: Source(AMPHORA, listing.list_amphorae, listing.get_amphora),
 }
 
 
@@ -92,8 +94,8 @@ def list_all(kind: Kind) -> Handler:
 
         found = await call.api.store.read(work)
         shown = [_select(render(resource, x.value, x.references), call) for x in found]
-        ids = [x.value.id for x in found]
-        return json_response({resource.collection_key: shown, f"{resource.collection_key}_links": page.links(ids)})
+        ids = [getattr(x.value, listing.key_of(kind)) for x in found]
+        return json_response({resource.collection_key: shown, resource.links_key: page.links(ids)})
 
     return list_objects
 
@@ -127,7 +129,7 @@ class _Page:
     def __init__(self, call: Call, source: Source) -> None:
         self._call = call
         self._resource = source.resource
-        self._columns = {x.wire: x for x in source.resource.fields if x.column is not None}
+        self._columns = {x.wire: x for x in source.resource.fields if is_filter(x)}
         self._filters: list[tuple[str, object]] = []
         self._health_monitor_id: str | None = None
         self._is_empty = False
@@ -191,17 +193,16 @@ class _Page:
                 self._tags[TAGS[name]] += [x for x in value.split(",") if x] or [""]
                 continue
             field = self._columns.get(name)
-            if field is None and name != "vip_vnic_type":
+            if field is None:
                 raise Invalid(name[:80], f"{self._resource.collection_key} cannot be filtered by it")
             if name in seen:
                 raise Invalid(name, "can be given only once")
             seen.add(name)
             self._add_filter(name, value, field)
 
-    def _add_filter(self, name: str, value: str, field: Field | None) -> None:
-        if field is None:
-            # vip_vnic_type: every VIP's is normal, so there is no column for it.
-            self._is_empty = self._is_empty or value != "normal"
+    def _add_filter(self, name: str, value: str, field: Field) -> None:
+        if field.constant is not NOTHING:
+            self._is_empty |= field.constant is None or field.type.query(value, name) != field.constant
         elif field.column == "health_monitor_id":
             self._health_monitor_id = value
         elif isinstance(field.type, Choice) and not field.type.has(value):
@@ -217,11 +218,13 @@ class _Page:
             keys = [x for x in (self._call.argument("sort_key") or "").split(",") if x]
             directions = (self._call.argument("sort_dir") or "").split(",")
             pairs = [(key, directions[n] if n < len(directions) else "") for n, key in enumerate(keys)]
-        return tuple((self._sort_column(key.strip()), _is_descending(direction)) for key, direction in pairs)
+        directed = [(self._sort_column(key.strip()), _is_descending(direction)) for key, direction in pairs]
+        return tuple((column, descending) for column, descending in directed if column is not None)
 
-    def _sort_column(self, key: str) -> str:
+    def _sort_column(self, key: str) -> str | None:
+        """None for what is the same of all."""
         field = self._columns.get(key)
-        if field is None or field.column is None or field.column == "health_monitor_id":
+        if field is None or field.column == "health_monitor_id":
             raise Invalid("sort", f"{self._resource.collection_key} cannot be sorted by {key[:80]!r}")
         return field.column
 
@@ -251,5 +254,11 @@ def _is_descending(direction: str) -> bool:
 
 def known_list_arguments(resource: Resource) -> list[str]:
     """Every argument of a list, for the OpenAPI document."""
-    columns = [x.wire for x in resource.fields if x.column is not None]
-    return sorted({*columns, *TAGS, *PAGING, *SORTING, FIELDS, on_the_wire(PROJECT)})
+    filters = [x.wire for x in resource.fields if is_filter(x)]
+    tags = TAGS if any(x.wire == "tags" for x in resource.fields) else ()
+    return sorted({*filters, *tags, *PAGING, *SORTING, FIELDS})
+
+
+def is_filter(field: Field) -> bool:
+    """Whether lists can be filtered and sorted by it."""
+    return field.column is not None or field.constant is not NOTHING

@@ -28,6 +28,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     health_monitor_types: frozenset[HealthMonitorType] = frozenset()
     session_persistence_types: frozenset[SessionPersistenceType] = frozenset()
     features: frozenset[str] = frozenset()
+    flavor_keys: frozenset[str] = frozenset({"loadbalancer_topology"})
+    """Keys of flavor data that are honoured; a load balancer whose flavor asks for another is refused."""
+    availability_zone_keys: frozenset[str] = frozenset({"valid_vip_networks"})
+    """Keys of availability zone data that are honoured. The API itself sees to valid_vip_networks."""
 
 
 FEATURES: dict[str, str] = {

@@ -5,6 +5,7 @@ Pure data. validation.py applies it; api/ documents it."""
 from __future__ import annotations
 
 from frontinus.model.enums import (
+    AmphoraRole,
     HealthMonitorType,
     L7RuleCompareType,
     L7RuleType,
@@ -127,3 +128,6 @@ TLS_CIPHERS_DEFAULT = (
 )
 
 ALGORITHMS: frozenset[LbAlgorithm] = frozenset(LbAlgorithm)
+
+VRRP_PRIORITY: dict[AmphoraRole, int] = {AmphoraRole.MASTER: 100, AmphoraRole.BACKUP: 90}
+"""Who of a pair has the address while both live; an amphora that stands alone has no priority."""

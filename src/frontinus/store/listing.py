@@ -18,7 +18,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Boolean, Integer
 
-from frontinus.model.enums import AmphoraRole, AmphoraStatus, Kind, ProvisioningStatus
+from frontinus.model.compatibility import VRRP_PRIORITY
+from frontinus.model.enums import AmphoraStatus, Kind, ProvisioningStatus
 from frontinus.model.errors import Invalid
 from frontinus.model.ids import (
     AmphoraId,
@@ -65,8 +66,6 @@ _HIDDEN: Mapping[Kind, tuple[str, str]] = {
     Kind.AMPHORA: ("status", AmphoraStatus.DELETED.value),
 }
 """Rows that are kept for a while, but shown to nobody."""
-
-VRRP_PRIORITY: Mapping[AmphoraRole, int] = {AmphoraRole.MASTER: 100, AmphoraRole.BACKUP: 90}
 
 
 def _of_load_balancer(name: str) -> ColumnElement[Any]:

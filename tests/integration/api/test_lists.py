@@ -212,7 +212,7 @@ async def test_children_are_found_by_what_they_belong_to(world: World) -> None:
     assert await ids("healthmonitors?delay=3&type=HTTP") == [monitor_id]
 
 
-@pytest.mark.parametrize("key", facts.RESOURCE_NAMES)
+@pytest.mark.parametrize("key", [x for x in facts.RESOURCE_NAMES if x != "amphora"])
 async def test_every_filter_of_the_contract_is_answered(world: World, key: str) -> None:
     """Each name is taken as a filter and, where it is a column, as a sort key; an object is found by its own value."""
     load_balancer_id = await world.load_balancer()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from frontinus.api.fields.amphorae import AMPHORA
 from frontinus.api.fields.health_monitors import HEALTH_MONITOR
 from frontinus.api.fields.l7 import L7_POLICY, L7_RULE
 from frontinus.api.fields.listeners import LISTENER
@@ -16,11 +17,22 @@ from frontinus.api.fields.pools import POOL
 from frontinus.api.fields.rows import NOTHING, REFUSED, REQUIRED, UNCHANGED, Field, Missing, References, Resource, Rule
 
 RESOURCES: Mapping[str, Resource] = {
-    x.item_key: x for x in (LOAD_BALANCER, LISTENER, POOL, MEMBER, HEALTH_MONITOR, L7_POLICY, L7_RULE)
+    x.item_key: x
+    for x in (
+        LOAD_BALANCER,
+        LISTENER,
+        POOL,
+        MEMBER,
+        HEALTH_MONITOR,
+        L7_POLICY,
+        L7_RULE,
+        AMPHORA,
+    )
 }
 """By the key that wraps one of them on the wire."""
 
 __all__ = [
+    "AMPHORA",
     "HEALTH_MONITOR",
     "L7_POLICY",
     "L7_RULE",

@@ -125,6 +125,7 @@ LOAD_BALANCER = Resource(
             since="2.28",
             part=False,
             read=lambda _value, _: "normal",
+            constant="normal",
         ),
         Field(wire="topology", attribute="topology", type=Choice(Topology), doc="A filter only.", column="topology"),
         *identity_rows(),

@@ -75,6 +75,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     omit_none: bool = False
     column: str | None = None
     """The store's name of it, where lists can be filtered and sorted by it."""
+    constant: Any = NOTHING
+    """What every object has, where no column is needed to filter and sort by it."""
 
 
 class Resource(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +84,18 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     item_key: str
     collection_key: str
     fields: tuple[Field, ...]
+    links: str = ""
+    """The key of the links to other pages, where it is not the collection's with `_links` behind it."""
+    path: str = ""
+    """The collection's segment in paths, where it is not its key."""
+
+    @property
+    def links_key(self) -> str:
+        return self.links or f"{self.collection_key}_links"
+
+    @property
+    def segment(self) -> str:
+        return self.path or self.collection_key
 
 
 _SAME: Final = Rule()

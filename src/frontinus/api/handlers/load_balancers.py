@@ -23,7 +23,7 @@ from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, ProjectId, Su
 from frontinus.model.network import VipRequest
 from frontinus.model.tree import LoadBalancer, LoadBalancerTree, Vip
 from frontinus.model.validation import check_allowed_cidrs, validate, validate_load_balancer
-from frontinus.store import listing, statistics, trees
+from frontinus.store import amphorae, listing, statistics, trees
 from frontinus.store.engine import Transaction
 
 log = structlog.get_logger(__name__)
@@ -148,7 +148,11 @@ async def failover(call: Call) -> Response:
     def edit(tree: LoadBalancerTree) -> Edit:
         return Edit(after=edits.request_failover(tree, now), removes=True, error_is_fine=True)
 
-    await api.store.transact(lambda tx: edit_tree(tx, api.settings, _id(call), edit))
+    def work(tx: Transaction) -> None:
+        edit_tree(tx, api.settings, _id(call), edit)
+        amphorae.request_replacement_of_all(tx, _id(call), now)
+
+    await api.store.transact(work)
     return empty_response(202)
 
 
