@@ -1,5 +1,6 @@
 """Who may speak to the agent, the plain protocol's calls, and what malice gets."""
 
+import contextlib
 import hashlib
 import json
 import socket
@@ -44,6 +45,13 @@ def test_silent_strangers_do_not_block_the_controller(amphora: Amphora) -> None:
     finally:
         for stranger in strangers:
             stranger.close()
+
+
+def test_strangers_in_any_number_do_not_lock_the_controller_out(amphora: Amphora) -> None:
+    with contextlib.ExitStack() as strangers:
+        for _ in range(300):
+            strangers.enter_context(socket.create_connection((ADDRESS, amphora.port)))
+        assert amphora.controller().call("GET", "/1.0/info").status == 200
 
 
 def test_idle_connection_is_closed(new_amphora: Callable[..., Amphora]) -> None:

@@ -1,7 +1,8 @@
 """The REST server: mutual TLS, a thread per connection.
 
 The listening thread only accepts. A handshake happens in the connection's own thread and has its time limit, so a
-silent or slow stranger holds one thread for seconds and nobody else. It knows no route: routes.py does.
+silent or slow stranger holds one thread for seconds and nobody else; when there are too many, whoever has been silent
+longest makes room. It knows no route: routes.py does.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ THREAD_STACK = 512 * 1024
 
 
 class Server:
-    """Guarded by `_lock`: the TLS context in use, the number of connections."""
+    """Guarded by `_lock`: the TLS context in use, the number of connections, those that have not said who they are."""
 
     def __init__(self, settings: Settings, routes: Routes) -> None:
         """Binds and listens. Raises OSError (with ssl.SSLError below it) when it cannot."""
@@ -32,6 +33,7 @@ class Server:
         self._routes = routes
         self._lock = threading.Lock()
         self._connections = 0
+        self._nameless: list[ssl.SSLSocket] = []  # in the order in which they came
         self._stopping = False
         self._context = make_context(settings.server_cert, settings.client_ca)
         family = socket.AF_INET6 if ":" in settings.bind_host else socket.AF_INET
@@ -80,10 +82,7 @@ class Server:
                 log("connection not accepted", error=error.strerror)  # out of descriptors, or lost meanwhile
                 time.sleep(0.1)
                 continue
-            with self._lock:
-                crowded = self._connections >= MOST_CONNECTIONS
-                self._connections += not crowded
-            if crowded:
+            if not self._has_room():
                 connection.close()
                 log("connection refused", peer=address[0], reason="too many")
                 continue
@@ -93,6 +92,19 @@ class Server:
                 connection.close()
                 self._leave()
 
+    def _has_room(self) -> bool:
+        """Count one connection more, if need be in place of one whose handshake hangs. Otherwise anybody who can reach
+        the port, which on loopback is every user of the machine, could lock the controller out."""
+        with self._lock:
+            if self._connections >= MOST_CONNECTIONS:
+                if not self._nameless:
+                    return False
+                with contextlib.suppress(OSError):
+                    # Not SSLSocket's own, which would take the TLS object from under the thread that uses it.
+                    socket.socket.shutdown(self._nameless.pop(0), socket.SHUT_RDWR)
+            self._connections += 1
+            return True
+
     def _leave(self) -> None:
         with self._lock:
             self._connections -= 1
@@ -101,13 +113,23 @@ class Server:
         try:
             plain.settimeout(HANDSHAKE_TIMEOUT)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with self._context.wrap_socket(plain, server_side=True) as connection:
+            with self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False) as connection:
+                self._shake_hands(connection)
                 self._converse(connection, peer)
         except OSError as error:  # TLS errors are among them; the connection is lost, nothing else is
             log("connection lost", peer=peer, error=getattr(error, "reason", None) or error.strerror or str(error))
         finally:
             plain.close()
             self._leave()
+
+    def _shake_hands(self, connection: ssl.SSLSocket) -> None:
+        with self._lock:
+            self._nameless.append(connection)
+        try:
+            connection.do_handshake()
+        finally:
+            with self._lock, contextlib.suppress(ValueError):  # it may have had to make room
+                self._nameless.remove(connection)
 
     def _converse(self, connection: ssl.SSLSocket, peer: str) -> None:
         reader = Reader(connection, self._settings.idle_timeout, self._settings.request_read_timeout)
