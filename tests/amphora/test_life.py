@@ -151,6 +151,17 @@ def test_secrets_are_for_the_owner_alone(amphora: Amphora, members: list[Member]
             assert path.lstat().st_mode & 0o077 == 0 or path.name.endswith(".pid"), path
 
 
+def test_memory_of_agent_and_haproxy_is_never_dumped(amphora: Amphora, members: list[Member]) -> None:
+    """A core file would hold private keys."""
+    text = amphora.render({LISTENER: free_port()}, {ONE: members[0].port}, pool_id=POOL)
+    amphora.controller().apply(amphora.load_balancer_id, text)
+    assert amphora.process is not None
+    for pid in (amphora.process.pid, *amphora.haproxies()):
+        limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        (line,) = [line for line in limits if line.startswith("Max core file size")]
+        assert line.split()[4:6] in (["1", "1"], ["0", "0"]), pid
+
+
 def test_health_survives_a_reload(new_amphora: Callable[..., Amphora], members: list[Member]) -> None:
     """A member known to be down is still down just after a reload; one ordered to rest is what the file says."""
     amphora = new_amphora()

@@ -5,6 +5,7 @@ SIGTERM and SIGINT end the agent, never haproxy; SIGHUP reads the configuration 
 
 import gc
 import os
+import resource
 import signal
 import sys
 import time
@@ -40,6 +41,10 @@ def serve(path: str) -> int:
     try:
         settings = load_settings(path)
         os.umask(0o077)
+        # No core file of us or of haproxy, whose memory holds private keys. One byte and not none: a kernel that pipes
+        # core files to a program passes over a limit of 0, but not over 1 (core(5)).
+        if resource.getrlimit(resource.RLIMIT_CORE)[1] != 0:  # then it is forbidden already, and cannot be raised
+            resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
         # Relative paths in configurations start here (agent-extension.md, Paths), haproxy's included; and a socket's
         # path stays below the kernel's 108 bytes however deep the place is.
         files.make_directory(settings.base_path)
