@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from frontinus.drivers.amphora.haproxy.diff import Change, diff
+from frontinus.drivers.amphora.haproxy.diff import MOST_COMMANDS, Change, diff
 from frontinus.drivers.amphora.haproxy.render import render, server_number
 from frontinus.drivers.amphora.haproxy.server import Check, Server, read_server
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
@@ -180,3 +180,10 @@ SERVERS = st.builds(
 @given(SERVERS)
 def test_a_server_line_is_read_back(server: Server) -> None:
     assert read_server(server.words()) == server
+
+
+def test_very_many_members_at_once_take_a_reload() -> None:
+    """Thousands of commands would take longer than the reload, and the agent refuses more than ten thousand."""
+    many = [a_member(n) for n in range(31, 31 + MOST_COMMANDS)]
+    assert change(site(a_member()), site(a_member(), *many)) == Change((), reload=True)
+    assert not change(site(a_member()), site(a_member(), *many[: MOST_COMMANDS // 2])).reload

@@ -211,3 +211,15 @@ def test_noise_is_refused(noise: bytes) -> None:
         decode_plain(noise, KEY)
     with pytest.raises(Refused):
         decode_envelope(noise, lambda _amphora_id: KEY)
+
+
+@pytest.mark.parametrize("count", [2**53 + 1, 2**63, 2**70])
+def test_counters_that_no_database_could_hold_are_refused(count: int) -> None:
+    said = message(listeners={LISTENER: {"status": "OPEN", "stats": {"tx": count}}})
+    with pytest.raises(Refused, match="makes no sense"):
+        decode_envelope(envelope(packed(said)), lambda _: KEY)
+
+
+def test_deep_nesting_is_refused() -> None:
+    with pytest.raises(Refused, match="makes no sense"):
+        decode_envelope(envelope(zlib.compress(b'{"listeners":' + b"[" * 400_000)), lambda _: KEY)

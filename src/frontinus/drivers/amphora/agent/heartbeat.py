@@ -28,7 +28,9 @@ _HEADER = struct.Struct(">4s16sQQ")
 _RAW = 32
 _HEXADECIMAL = 64
 
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""Eight petabytes, or as many connections. Bounded, because a database's integers are: one amphora's nonsense must not
+keep the others' figures from being written."""
 
 
 class _Statistics(msgspec.Struct):
@@ -103,7 +105,7 @@ def _parse(compressed: bytes) -> _Message:
         raise Refused("something follows the message")
     try:
         return _DECODER.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(f"message makes no sense: {error}") from error
 
 
