@@ -1,14 +1,18 @@
 """One way to change a load balancer: read its tree locked, edit it purely, judge it, write the difference.
 
-Every function here runs inside a transaction of the store and makes no call to anything else. Raises NotFound, Invalid,
-Immutable, Conflict, Unsupported, in the contract's order (behaviours.yaml errors.precedence)."""
+Everything happens inside one transaction of the store and calls nothing else. Raises NotFound, Invalid, Immutable,
+Conflict, Unsupported, in the contract's order (behaviours.yaml errors.precedence), and HttpError 412 after all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import msgspec
+from starlette.responses import Response
 
+from frontinus.api.calls import Call
+from frontinus.api.etags import require_match
+from frontinus.api.rendering import render_object
 from frontinus.api.settings import ApiSettings, Immutability
 from frontinus.model import capabilities
 from frontinus.model.capabilities import Capabilities
@@ -24,50 +28,60 @@ from frontinus.store.engine import Transaction
 class Edit(msgspec.Struct, frozen=True, kw_only=True):
     """The tree as it shall be, and what has to stand still for it.
 
-    `touched` must not be on its way out. `parents` must not either, and with strict immutability must be ACTIVE.
+    `subject` is the stored object that the request's path names, which If-Match is about. `touched` must not be on its
+    way out. `parents` must not either, and with strict immutability must be ACTIVE.
     `removes` says that nothing was added or changed, so there is nothing to judge."""
 
     after: LoadBalancerTree
+    subject: TreeObject | None = None
     touched: tuple[TreeObject, ...] = ()
     parents: tuple[TreeObject, ...] = ()
     removes: bool = False
     error_is_fine: bool = False
     """Whether strict immutability lets it pass while the load balancer is in ERROR."""
+    also: Callable[[Transaction], None] | None = None
+    """What is written beside the tree, in the same transaction."""
 
 
-def edit_tree(
-    tx: Transaction,
-    settings: ApiSettings,
-    load_balancer_id: LoadBalancerId,
-    edit: Callable[[LoadBalancerTree], Edit],
-) -> LoadBalancerTree:
-    """The tree after the edit, which is written."""
-    before = trees.read_tree(tx, load_balancer_id, for_update=True)
-    if before is None:
-        raise NotFound("load_balancer", f"there is no load balancer {load_balancer_id}")
-    edited = edit(before)
-    after = edited.after
-    if not edited.removes:
-        validate(after, touched_since=after.load_balancer.generation)
-    _refuse_immutable(before, edited, settings)
-    if not edited.removes:
-        capabilities.require(after, capabilities_of(tx, settings, after.load_balancer.provider))
-    trees.write_tree(tx, before, after)
-    return after
-
-
-def edit_tree_of(
-    tx: Transaction,
-    settings: ApiSettings,
+async def change(
+    call: Call,
     kind: Kind,
     object_id: str,
     edit: Callable[[LoadBalancerTree], Edit],
-) -> LoadBalancerTree:
-    """As `edit_tree`, for the tree that an object is in."""
-    load_balancer_id = trees.load_balancer_of(tx, kind, object_id)
-    if load_balancer_id is None:
+    answer: Callable[[LoadBalancerTree], Response],
+) -> Response:
+    """Edit the tree that an object is in, and answer from the tree as it is then.
+
+    `edit` and `answer` run inside the transaction, perhaps more than once, and must be pure."""
+    settings = call.api.settings
+
+    def work(tx: Transaction) -> Response:
+        before = _locked_tree(tx, kind, object_id)
+        edited = edit(before)
+        after = edited.after
+        if not edited.removes:
+            validate(after, touched_since=after.load_balancer.generation)
+        _refuse_immutable(before, edited, settings)
+        if not edited.removes:
+            capabilities.require(after, capabilities_of(tx, settings, after.load_balancer.provider))
+        if edited.subject is not None:
+            require_match(call.headers, render_object(before, edited.subject))
+        trees.write_tree(tx, before, after)
+        if edited.also is not None:
+            edited.also(tx)
+        return answer(after)
+
+    return await call.api.store.transact(work)
+
+
+def _locked_tree(tx: Transaction, kind: Kind, object_id: str) -> LoadBalancerTree:
+    load_balancer_id: LoadBalancerId | None = LoadBalancerId(object_id)
+    if kind is not Kind.LOAD_BALANCER:
+        load_balancer_id = trees.load_balancer_of(tx, kind, object_id)
+    tree = None if load_balancer_id is None else trees.read_tree(tx, load_balancer_id, for_update=True)
+    if tree is None:
         raise not_found(kind, object_id)
-    return edit_tree(tx, settings, load_balancer_id, edit)
+    return tree
 
 
 def not_found(kind: Kind, object_id: str) -> NotFound:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from frontinus.api.calls import Call, Handler, json_response
 from frontinus.api.changes import not_found
+from frontinus.api.etags import not_modified, object_response
 from frontinus.api.fields import (
     AMPHORA,
     HEALTH_MONITOR,
@@ -72,8 +73,9 @@ def show(kind: Kind) -> Handler:
 
     async def show_object(call: Call) -> Response:
         found = await call.api.store.read(lambda tx: get_object(tx, kind, call.params))
-        shown = _select(render(resource, found.value, found.references), call)
-        return json_response({resource.item_key: shown})
+        shown = render(resource, found.value, found.references)
+        unchanged = not_modified(call.headers, shown)
+        return unchanged or object_response(resource, shown, body=_select(shown, call))
 
     return show_object
 

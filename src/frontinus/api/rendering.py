@@ -65,6 +65,11 @@ def render_in_tree(resource: Resource, tree: LoadBalancerTree, value: TreeObject
     return render(resource, value, references_of(tree, value))
 
 
+def render_object(tree: LoadBalancerTree, value: TreeObject) -> Wire:
+    """Any object of a tree, as a show has it."""
+    return render_in_tree(_RESOURCE_OF[value.kind], tree, value)
+
+
 def render_whole_tree(tree: LoadBalancerTree) -> Wire:
     """The answer to the create of a load balancer: everything nested (behaviours.yaml nested_create.response)."""
     shown = render(LOAD_BALANCER, tree.load_balancer, {}, full=True)
@@ -151,3 +156,5 @@ def _reader(field: Field, read: Callable[[Any, References], object]) -> _Reader:
 _READERS: dict[tuple[str, bool], tuple[_Reader, ...]] = {
     (key, full): _readers(resource, full=full) for key, resource in RESOURCES.items() for full in (False, True)
 }
+
+_RESOURCE_OF = {x.kind: x for x in RESOURCES.values()}

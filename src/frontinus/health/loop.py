@@ -126,7 +126,7 @@ class Health:
                     changes[Kind(kind)][object_id] = status
             if changes:
                 await self._store.transact(lambda tx: health.write_operating_statuses(tx, changes))
-        except Exception:
+        except Exception:  # whatever it was: what was taken is given back, and the turn fails as it would have
             self._accounts.weigh_again(x.amphora_id for x in of_load_balancer.values())
             raise
 
@@ -139,7 +139,7 @@ class Health:
         plain = [(x.listener_id, x.amphora_id, x.counters, x.incremental) for x in rows]
         try:
             await self._store.transact(lambda tx: health.write_statistics(tx, plain))
-        except Exception:
+        except Exception:  # as above
             self._accounts.restore_counters(rows)
             raise
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from frontinus.api import build
-from frontinus.api.calls import Call, empty_response, json_response
-from frontinus.api.changes import Edit, edit_tree_of, not_found
+from frontinus.api.calls import Call, empty_response
+from frontinus.api.changes import Edit, change, not_found
+from frontinus.api.etags import object_response
 from frontinus.api.fields import HEALTH_MONITOR
 from frontinus.api.handlers.found import find_health_monitor, find_pool
-from frontinus.api.rendering import render_in_tree
+from frontinus.api.rendering import render_object
 from frontinus.api.requests import Operation, parse_body
 from frontinus.model import edits
 from frontinus.model.enums import Kind
@@ -31,8 +32,7 @@ async def create(call: Call) -> Response:
         made.append(monitor)
         return Edit(after=edits.apply(tree, now, create=[monitor]), parents=(pool,))
 
-    tree = await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.POOL, pool_id, edit))
-    return json_response({HEALTH_MONITOR.item_key: _shown(tree, made[-1].id)}, 201)
+    return await change(call, Kind.POOL, pool_id, edit, lambda tree: _answer(tree, made[-1].id, 201))
 
 
 async def update(call: Call) -> Response:
@@ -44,10 +44,9 @@ async def update(call: Call) -> Response:
     def edit(tree: LoadBalancerTree) -> Edit:
         monitor = find_health_monitor(tree, monitor_id)
         after = edits.apply(tree, now, update=[build.changed_health_monitor(monitor, asked)])
-        return Edit(after=after, touched=(monitor,), parents=(find_pool(tree, monitor.pool_id),))
+        return Edit(after=after, subject=monitor, touched=(monitor,), parents=(find_pool(tree, monitor.pool_id),))
 
-    tree = await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.HEALTH_MONITOR, monitor_id, edit))
-    return json_response({HEALTH_MONITOR.item_key: _shown(tree, monitor_id)})
+    return await change(call, Kind.HEALTH_MONITOR, monitor_id, edit, lambda tree: _answer(tree, monitor_id))
 
 
 async def delete(call: Call) -> Response:
@@ -58,11 +57,11 @@ async def delete(call: Call) -> Response:
     def edit(tree: LoadBalancerTree) -> Edit:
         monitor = find_health_monitor(tree, monitor_id)
         pool = find_pool(tree, monitor.pool_id)
-        return Edit(after=edits.apply(tree, now, delete=[monitor]), touched=(monitor,), parents=(pool,), removes=True)
+        after = edits.apply(tree, now, delete=[monitor])
+        return Edit(after=after, subject=monitor, touched=(monitor,), parents=(pool,), removes=True)
 
-    await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.HEALTH_MONITOR, monitor_id, edit))
-    return empty_response(204)
+    return await change(call, Kind.HEALTH_MONITOR, monitor_id, edit, lambda _: empty_response(204))
 
 
-def _shown(tree: LoadBalancerTree, monitor_id: str) -> object:
-    return render_in_tree(HEALTH_MONITOR, tree, find_health_monitor(tree, monitor_id))
+def _answer(tree: LoadBalancerTree, monitor_id: str, status: int = 200) -> Response:
+    return object_response(HEALTH_MONITOR, render_object(tree, find_health_monitor(tree, monitor_id)), status)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from frontinus.api import build
-from frontinus.api.calls import Call, empty_response, json_response
-from frontinus.api.changes import Edit, edit_tree_of, not_found
+from frontinus.api.calls import Call, empty_response
+from frontinus.api.changes import Edit, change, not_found
+from frontinus.api.etags import object_response
 from frontinus.api.fields import L7_POLICY, L7_RULE
 from frontinus.api.handlers.found import find_l7_policy, find_l7_rule, find_listener
-from frontinus.api.rendering import render_in_tree
+from frontinus.api.rendering import render_object
 from frontinus.api.requests import Operation, parse_body
 from frontinus.model import edits
 from frontinus.model.enums import Kind
@@ -31,8 +32,7 @@ async def create_policy(call: Call) -> Response:
         made.append(policy)
         return Edit(after=edits.apply(tree, now, create=[policy]), touched=(listener,))
 
-    tree = await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.LISTENER, listener_id, edit))
-    return json_response({L7_POLICY.item_key: _shown_policy(tree, made[-1].id)}, 201)
+    return await change(call, Kind.LISTENER, listener_id, edit, lambda tree: _answer_policy(tree, made[-1].id, 201))
 
 
 async def update_policy(call: Call) -> Response:
@@ -44,10 +44,9 @@ async def update_policy(call: Call) -> Response:
     def edit(tree: LoadBalancerTree) -> Edit:
         policy = find_l7_policy(tree, policy_id)
         after = edits.apply(tree, now, update=[build.changed_l7_policy(policy, asked)])
-        return Edit(after=after, touched=(policy,))
+        return Edit(after=after, subject=policy, touched=(policy,))
 
-    tree = await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.L7_POLICY, policy_id, edit))
-    return json_response({L7_POLICY.item_key: _shown_policy(tree, policy_id)})
+    return await change(call, Kind.L7_POLICY, policy_id, edit, lambda tree: _answer_policy(tree, policy_id))
 
 
 async def delete_policy(call: Call) -> Response:
@@ -57,10 +56,10 @@ async def delete_policy(call: Call) -> Response:
 
     def edit(tree: LoadBalancerTree) -> Edit:
         policy = find_l7_policy(tree, policy_id)
-        return Edit(after=edits.apply(tree, now, delete=[policy]), touched=(policy,), removes=True)
+        after = edits.apply(tree, now, delete=[policy])
+        return Edit(after=after, subject=policy, touched=(policy,), removes=True)
 
-    await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.L7_POLICY, policy_id, edit))
-    return empty_response(204)
+    return await change(call, Kind.L7_POLICY, policy_id, edit, lambda _: empty_response(204))
 
 
 async def create_rule(call: Call) -> Response:
@@ -76,8 +75,9 @@ async def create_rule(call: Call) -> Response:
         made.append(rule)
         return Edit(after=edits.apply(tree, now, create=[rule]), parents=(policy,))
 
-    tree = await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.L7_POLICY, policy_id, edit))
-    return json_response({L7_RULE.item_key: _shown_rule(tree, policy_id, made[-1].id)}, 201)
+    return await change(
+        call, Kind.L7_POLICY, policy_id, edit, lambda tree: _answer_rule(tree, policy_id, made[-1].id, 201)
+    )
 
 
 async def update_rule(call: Call) -> Response:
@@ -89,10 +89,9 @@ async def update_rule(call: Call) -> Response:
     def edit(tree: LoadBalancerTree) -> Edit:
         rule = find_l7_rule(tree, policy_id, rule_id)
         after = edits.apply(tree, now, update=[build.changed_l7_rule(rule, asked)])
-        return Edit(after=after, touched=(rule,), parents=(find_l7_policy(tree, policy_id),))
+        return Edit(after=after, subject=rule, touched=(rule,), parents=(find_l7_policy(tree, policy_id),))
 
-    tree = await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.L7_POLICY, policy_id, edit))
-    return json_response({L7_RULE.item_key: _shown_rule(tree, policy_id, rule_id)})
+    return await change(call, Kind.L7_POLICY, policy_id, edit, lambda tree: _answer_rule(tree, policy_id, rule_id))
 
 
 async def delete_rule(call: Call) -> Response:
@@ -103,15 +102,15 @@ async def delete_rule(call: Call) -> Response:
     def edit(tree: LoadBalancerTree) -> Edit:
         rule = find_l7_rule(tree, policy_id, rule_id)
         policy = find_l7_policy(tree, policy_id)
-        return Edit(after=edits.apply(tree, now, delete=[rule]), touched=(rule,), parents=(policy,), removes=True)
+        after = edits.apply(tree, now, delete=[rule])
+        return Edit(after=after, subject=rule, touched=(rule,), parents=(policy,), removes=True)
 
-    await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.L7_POLICY, policy_id, edit))
-    return empty_response(204)
-
-
-def _shown_policy(tree: LoadBalancerTree, policy_id: str) -> object:
-    return render_in_tree(L7_POLICY, tree, find_l7_policy(tree, policy_id))
+    return await change(call, Kind.L7_POLICY, policy_id, edit, lambda _: empty_response(204))
 
 
-def _shown_rule(tree: LoadBalancerTree, policy_id: str, rule_id: str) -> object:
-    return render_in_tree(L7_RULE, tree, find_l7_rule(tree, policy_id, rule_id))
+def _answer_policy(tree: LoadBalancerTree, policy_id: str, status: int = 200) -> Response:
+    return object_response(L7_POLICY, render_object(tree, find_l7_policy(tree, policy_id)), status)
+
+
+def _answer_rule(tree: LoadBalancerTree, policy_id: str, rule_id: str, status: int = 200) -> Response:
+    return object_response(L7_RULE, render_object(tree, find_l7_rule(tree, policy_id, rule_id)), status)

@@ -6,10 +6,11 @@ from starlette.responses import Response
 
 from frontinus.api import build
 from frontinus.api.calls import Call, empty_response, json_response
-from frontinus.api.changes import Edit, edit_tree, edit_tree_of, not_found
+from frontinus.api.changes import Edit, change, not_found
+from frontinus.api.etags import object_response
 from frontinus.api.fields import LISTENER
 from frontinus.api.handlers.found import find_listener
-from frontinus.api.rendering import render_in_tree, render_statistics
+from frontinus.api.rendering import render_object, render_statistics
 from frontinus.api.requests import Operation, parse_body
 from frontinus.model import edits
 from frontinus.model.enums import Kind
@@ -34,8 +35,7 @@ async def create(call: Call) -> Response:
 
     if load_balancer_id is None:
         raise not_found(Kind.LOAD_BALANCER, "null")
-    tree = await api.store.transact(lambda tx: edit_tree(tx, api.settings, load_balancer_id, edit))
-    return json_response({LISTENER.item_key: _shown(tree, made[-1])}, 201)
+    return await change(call, Kind.LOAD_BALANCER, load_balancer_id, edit, lambda tree: _answer(tree, made[-1], 201))
 
 
 async def update(call: Call) -> Response:
@@ -47,10 +47,9 @@ async def update(call: Call) -> Response:
     def edit(tree: LoadBalancerTree) -> Edit:
         listener = find_listener(tree, listener_id)
         changed = build.changed_listener(listener, asked)
-        return Edit(after=edits.apply(tree, now, update=[changed]), touched=(listener,))
+        return Edit(after=edits.apply(tree, now, update=[changed]), subject=listener, touched=(listener,))
 
-    tree = await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.LISTENER, listener_id, edit))
-    return json_response({LISTENER.item_key: _shown(tree, listener_id)})
+    return await change(call, Kind.LISTENER, listener_id, edit, lambda tree: _answer(tree, listener_id))
 
 
 async def delete(call: Call) -> Response:
@@ -60,10 +59,10 @@ async def delete(call: Call) -> Response:
 
     def edit(tree: LoadBalancerTree) -> Edit:
         listener = find_listener(tree, listener_id)
-        return Edit(after=edits.apply(tree, now, delete=[listener]), touched=(listener,), removes=True)
+        after = edits.apply(tree, now, delete=[listener])
+        return Edit(after=after, subject=listener, touched=(listener,), removes=True)
 
-    await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.LISTENER, listener_id, edit))
-    return empty_response(204)
+    return await change(call, Kind.LISTENER, listener_id, edit, lambda _: empty_response(204))
 
 
 async def show_statistics(call: Call) -> Response:
@@ -77,5 +76,5 @@ async def show_statistics(call: Call) -> Response:
     return json_response({"stats": render_statistics(await call.api.store.read(work))})
 
 
-def _shown(tree: LoadBalancerTree, listener_id: str) -> object:
-    return render_in_tree(LISTENER, tree, find_listener(tree, listener_id))
+def _answer(tree: LoadBalancerTree, listener_id: str, status: int = 200) -> Response:
+    return object_response(LISTENER, render_object(tree, find_listener(tree, listener_id)), status)

@@ -8,10 +8,11 @@ from starlette.responses import Response
 
 from frontinus.api import whole_tree
 from frontinus.api.calls import Call, empty_response, json_response
-from frontinus.api.changes import Edit, capabilities_of, edit_tree, not_found
+from frontinus.api.changes import Edit, capabilities_of, change, not_found
+from frontinus.api.etags import object_response
 from frontinus.api.fields import LOAD_BALANCER
 from frontinus.api.handlers.references import require_subnets
-from frontinus.api.rendering import render_in_tree, render_statistics, render_status_tree, render_whole_tree
+from frontinus.api.rendering import render_object, render_statistics, render_status_tree, render_whole_tree
 from frontinus.api.requests import Asked, Operation, decode, parse_body
 from frontinus.api.wire_types import lenient_boolean
 from frontinus.model import edits
@@ -42,7 +43,8 @@ async def create(call: Call) -> Response:
         raise Unsupported(f"{asked.path}.additional_vips", "the network gives a load balancer one address")
     await require_subnets(api.network, whole_tree.asked_members(asked))
     tree = await _with_vip(call, wanted, request)
-    return json_response({LOAD_BALANCER.item_key: render_whole_tree(tree)}, 201)
+    shown = render_object(tree, tree.load_balancer)
+    return object_response(LOAD_BALANCER, shown, 201, body=render_whole_tree(tree))
 
 
 async def _with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequest) -> LoadBalancerTree:
@@ -118,10 +120,13 @@ async def update(call: Call) -> Response:
     now = api.clock()
 
     def edit(tree: LoadBalancerTree) -> Edit:
-        return Edit(after=edits.update_load_balancer(tree, replace(tree.load_balancer, **asked.values), now))
+        after = edits.update_load_balancer(tree, replace(tree.load_balancer, **asked.values), now)
+        return Edit(after=after, subject=tree.load_balancer)
 
-    tree = await api.store.transact(lambda tx: edit_tree(tx, api.settings, _id(call), edit))
-    return json_response({LOAD_BALANCER.item_key: render_in_tree(LOAD_BALANCER, tree, tree.load_balancer)})
+    def answer(tree: LoadBalancerTree) -> Response:
+        return object_response(LOAD_BALANCER, render_object(tree, tree.load_balancer))
+
+    return await change(call, Kind.LOAD_BALANCER, _id(call), edit, answer)
 
 
 async def delete(call: Call) -> Response:
@@ -133,10 +138,10 @@ async def delete(call: Call) -> Response:
         wanted = tree.wanted()
         if not cascade and (wanted.listeners or wanted.pools):
             raise Invalid("load_balancer", "it has listeners or pools; delete them first, or ask with cascade=true")
-        return Edit(after=edits.delete_load_balancer(tree, now), removes=True, error_is_fine=True)
+        after = edits.delete_load_balancer(tree, now)
+        return Edit(after=after, subject=tree.load_balancer, removes=True, error_is_fine=True)
 
-    await api.store.transact(lambda tx: edit_tree(tx, api.settings, _id(call), edit))
-    return empty_response(204)
+    return await change(call, Kind.LOAD_BALANCER, _id(call), edit, lambda _: empty_response(204))
 
 
 async def failover(call: Call) -> Response:
@@ -145,15 +150,14 @@ async def failover(call: Call) -> Response:
         decode(call.body)
     now = api.clock()
 
-    def edit(tree: LoadBalancerTree) -> Edit:
-        return Edit(after=edits.request_failover(tree, now), removes=True, error_is_fine=True)
-
-    def work(tx: Transaction) -> None:
-        edit_tree(tx, api.settings, _id(call), edit)
+    def mark(tx: Transaction) -> None:
         amphorae.request_replacement_of_all(tx, _id(call), now)
 
-    await api.store.transact(work)
-    return empty_response(202)
+    def edit(tree: LoadBalancerTree) -> Edit:
+        after = edits.request_failover(tree, now)
+        return Edit(after=after, subject=tree.load_balancer, removes=True, error_is_fine=True, also=mark)
+
+    return await change(call, Kind.LOAD_BALANCER, _id(call), edit, lambda _: empty_response(202))
 
 
 async def show_status(call: Call) -> Response:

@@ -8,12 +8,13 @@ from datetime import datetime
 from starlette.responses import Response
 
 from frontinus.api import build
-from frontinus.api.calls import Call, empty_response, json_response
-from frontinus.api.changes import Edit, edit_tree_of, not_found
+from frontinus.api.calls import Call, empty_response
+from frontinus.api.changes import Edit, change, not_found
+from frontinus.api.etags import object_response
 from frontinus.api.fields import MEMBER
 from frontinus.api.handlers.found import find_member, find_pool
 from frontinus.api.handlers.references import require_subnets
-from frontinus.api.rendering import render_in_tree
+from frontinus.api.rendering import render_object
 from frontinus.api.requests import Asked, Operation, parse_body, parse_list
 from frontinus.api.wire_types import lenient_boolean
 from frontinus.model import edits
@@ -37,8 +38,7 @@ async def create(call: Call) -> Response:
         made.append(member)
         return Edit(after=edits.apply(tree, now, create=[member]), parents=(pool,))
 
-    tree = await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.POOL, pool_id, edit))
-    return json_response({MEMBER.item_key: _shown(tree, pool_id, made[-1].id)}, 201)
+    return await change(call, Kind.POOL, pool_id, edit, lambda tree: _answer(tree, pool_id, made[-1].id, 201))
 
 
 async def update(call: Call) -> Response:
@@ -50,10 +50,9 @@ async def update(call: Call) -> Response:
     def edit(tree: LoadBalancerTree) -> Edit:
         member = find_member(tree, pool_id, member_id)
         after = edits.apply(tree, now, update=[build.changed_member(member, asked)])
-        return Edit(after=after, touched=(member,), parents=(find_pool(tree, pool_id),))
+        return Edit(after=after, subject=member, touched=(member,), parents=(find_pool(tree, pool_id),))
 
-    tree = await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.POOL, pool_id, edit))
-    return json_response({MEMBER.item_key: _shown(tree, pool_id, member_id)})
+    return await change(call, Kind.POOL, pool_id, edit, lambda tree: _answer(tree, pool_id, member_id))
 
 
 async def delete(call: Call) -> Response:
@@ -64,10 +63,10 @@ async def delete(call: Call) -> Response:
     def edit(tree: LoadBalancerTree) -> Edit:
         member = find_member(tree, pool_id, member_id)
         pool = find_pool(tree, pool_id)
-        return Edit(after=edits.apply(tree, now, delete=[member]), touched=(member,), parents=(pool,), removes=True)
+        after = edits.apply(tree, now, delete=[member])
+        return Edit(after=after, subject=member, touched=(member,), parents=(pool,), removes=True)
 
-    await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.POOL, pool_id, edit))
-    return empty_response(204)
+    return await change(call, Kind.POOL, pool_id, edit, lambda _: empty_response(204))
 
 
 async def update_batch(call: Call) -> Response:
@@ -82,8 +81,7 @@ async def update_batch(call: Call) -> Response:
     def edit(tree: LoadBalancerTree) -> Edit:
         return _edit_batch(tree, find_pool(tree, pool_id), asked, additive=additive, now=now)
 
-    await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.POOL, pool_id, edit))
-    return empty_response(202)
+    return await change(call, Kind.POOL, pool_id, edit, lambda _: empty_response(202))
 
 
 def _edit_batch(tree: LoadBalancerTree, pool: Pool, asked: Sequence[Asked], *, additive: bool, now: datetime) -> Edit:
@@ -101,9 +99,9 @@ def _edit_batch(tree: LoadBalancerTree, pool: Pool, asked: Sequence[Asked], *, a
             matched[known.id] = build.matched_member(known, each)
     removed = [] if additive else [x for x in stored.values() if x.id not in matched]
     if not (fresh or matched or removed):
-        return Edit(after=tree, removes=True)
+        return Edit(after=tree, subject=pool, removes=True)
     after = edits.apply(tree, now, create=fresh, update=matched.values(), delete=removed)
-    return Edit(after=after, parents=(pool,))
+    return Edit(after=after, subject=pool, parents=(pool,))
 
 
 async def _require_pool(call: Call, asked: Sequence[Asked]) -> None:
@@ -123,5 +121,5 @@ def _initial_status(tree: LoadBalancerTree, pool: Pool) -> OperatingStatus:
     return OperatingStatus.OFFLINE if watched else OperatingStatus.NO_MONITOR
 
 
-def _shown(tree: LoadBalancerTree, pool_id: str, member_id: str) -> object:
-    return render_in_tree(MEMBER, tree, find_member(tree, pool_id, member_id))
+def _answer(tree: LoadBalancerTree, pool_id: str, member_id: str, status: int = 200) -> Response:
+    return object_response(MEMBER, render_object(tree, find_member(tree, pool_id, member_id)), status)

@@ -6,19 +6,17 @@ from msgspec.structs import replace
 from starlette.responses import Response
 
 from frontinus.api import build
-from frontinus.api.calls import Call, empty_response, json_response
-from frontinus.api.changes import Edit, edit_tree, edit_tree_of, not_found
+from frontinus.api.calls import Call, empty_response
+from frontinus.api.changes import Edit, change
+from frontinus.api.etags import object_response
 from frontinus.api.fields import POOL
 from frontinus.api.handlers.found import find_listener, find_pool
-from frontinus.api.rendering import render_in_tree
+from frontinus.api.rendering import render_object
 from frontinus.api.requests import Operation, parse_body
 from frontinus.model import edits
 from frontinus.model.enums import Kind
 from frontinus.model.errors import Conflict, Invalid
-from frontinus.model.ids import LoadBalancerId
 from frontinus.model.tree import Listener, LoadBalancerTree, Pool
-from frontinus.store import trees
-from frontinus.store.engine import Transaction
 
 
 async def create(call: Call) -> Response:
@@ -44,16 +42,8 @@ async def create(call: Call) -> Response:
         attached = replace(listener, default_pool_id=pool.id)
         return Edit(after=edits.apply(tree, now, create=[pool], update=[attached]), touched=(listener,))
 
-    def work(tx: Transaction) -> LoadBalancerTree:
-        owner = load_balancer_id
-        if owner is None:
-            owner = trees.load_balancer_of(tx, Kind.LISTENER, listener_id)
-        if owner is None:
-            raise not_found(Kind.LISTENER, listener_id)
-        return edit_tree(tx, api.settings, LoadBalancerId(owner), edit)
-
-    tree = await api.store.transact(work)
-    return json_response({POOL.item_key: _shown(tree, made[-1].id)}, 201)
+    owner = (Kind.LISTENER, listener_id) if load_balancer_id is None else (Kind.LOAD_BALANCER, load_balancer_id)
+    return await change(call, *owner, edit, lambda tree: _answer(tree, made[-1].id, 201))
 
 
 async def update(call: Call) -> Response:
@@ -64,10 +54,10 @@ async def update(call: Call) -> Response:
 
     def edit(tree: LoadBalancerTree) -> Edit:
         pool = find_pool(tree, pool_id)
-        return Edit(after=edits.apply(tree, now, update=[build.changed_pool(pool, asked)]), touched=(pool,))
+        after = edits.apply(tree, now, update=[build.changed_pool(pool, asked)])
+        return Edit(after=after, subject=pool, touched=(pool,))
 
-    tree = await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.POOL, pool_id, edit))
-    return json_response({POOL.item_key: _shown(tree, pool_id)})
+    return await change(call, Kind.POOL, pool_id, edit, lambda tree: _answer(tree, pool_id))
 
 
 async def delete(call: Call) -> Response:
@@ -80,11 +70,11 @@ async def delete(call: Call) -> Response:
         user = next((x for x in tree.wanted().l7_policies if x.redirect_pool_id == pool_id), None)
         if user is not None:
             raise Conflict("pool", f"the l7policy {user.id} redirects to it")
-        return Edit(after=edits.apply(tree, now, delete=[pool]), touched=(pool,), removes=True)
+        after = edits.apply(tree, now, delete=[pool])
+        return Edit(after=after, subject=pool, touched=(pool,), removes=True)
 
-    await api.store.transact(lambda tx: edit_tree_of(tx, api.settings, Kind.POOL, pool_id, edit))
-    return empty_response(204)
+    return await change(call, Kind.POOL, pool_id, edit, lambda _: empty_response(204))
 
 
-def _shown(tree: LoadBalancerTree, pool_id: str) -> object:
-    return render_in_tree(POOL, tree, find_pool(tree, pool_id))
+def _answer(tree: LoadBalancerTree, pool_id: str, status: int = 200) -> Response:
+    return object_response(POOL, render_object(tree, find_pool(tree, pool_id)), status)
