@@ -34,6 +34,22 @@ def test_demo_shows_the_spread_and_leaves_nothing_behind(tmp_path: Path) -> None
     assert [x for x in processes(TMPDIR=str(tmp_path)) if x.pid != os.getpid()] == []
 
 
+def test_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Ctrl-C, also for a demo that a shell started in the background, where it is ignored unless asked for."""
+    shown = tmp_path / "shown"
+    with shown.open("wb") as output:
+        demo = subprocess.Popen(
+            ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *COMMAND, "demo", "--requests", "30"],
+            stdout=output,
+            env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        )
+    until(lambda: "Ctrl-C" in shown.read_text(), 60, "the demo does not come to its end")
+    demo.send_signal(signal.SIGINT)
+    assert demo.wait(30) == 0
+    assert list(tmp_path.iterdir()) == [shown]
+    assert [x for x in processes(TMPDIR=str(tmp_path)) if x.pid != os.getpid()] == []
+
+
 def test_second_up_on_one_state_directory_is_refused(installation: Installation) -> None:
     result = run("up", "--state-dir", str(installation.state_dir), "--port", "0")
     assert result.returncode == 1

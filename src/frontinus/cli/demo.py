@@ -44,7 +44,8 @@ def run(*, once: bool, backends: int, count: int) -> int:
     except ImportError:
         complain("the demo uses openstacksdk: pip install 'frontinus[demo]'")
         return 1
-    # Ctrl-C and a plain kill both clean up.
+    # Ctrl-C and a plain kill both clean up; said for both, since a shell starts background jobs deaf to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()
     state_dir = Path(tempfile.mkdtemp(prefix="frontinus-"))
