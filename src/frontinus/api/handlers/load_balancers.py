@@ -61,8 +61,7 @@ async def _with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequest) -
         for listener in tree.listeners:
             check_allowed_cidrs(listener, tree.load_balancer)
         await call.api.store.transact(lambda tx: trees.create_tree(tx, tree))
-    except BaseException:
-        # Also when the task is cancelled: an address without a load balancer would be held for nobody.
+    except BaseException:  # whatever happened, also when cancelled: the address is given back
         try:
             await network.release_vip(load_balancer.id, allocated.vip, port_owned=allocated.port_owned)
         except FrontinusError as error:
