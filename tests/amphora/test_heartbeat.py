@@ -184,3 +184,23 @@ def test_server_being_removed_is_not_reported(amphora: Amphora, members: list[Me
     beat_where(amphora.ears, lambda content: members_of(content) == {})
     members[0].release.set()
     slow.join()
+
+
+def test_a_beat_that_no_datagram_holds_comes_in_parts(amphora: Amphora, members: list[Member]) -> None:
+    servers = {str(uuid.uuid4()): members[0].port for _ in range(4_000)}
+    text = amphora.render({LISTENER: free_port()}, servers, pool_id=POOL)
+    assert amphora.controller().apply(amphora.load_balancer_id, text).status == 200
+    seen: dict[tuple[int, int], dict[int, Any]] = {}
+    while True:
+        packet = amphora.ears.next()
+        if packet[:4] != b"FRH2":
+            continue
+        assert hmac.digest(KEY, packet[:-32], "sha256") == packet[-32:]
+        boot, sequence, part, parts = struct.unpack(">QQHH", packet[20:40])
+        told = seen.setdefault((boot, sequence), {})
+        told[part] = json.loads(zlib.decompress(packet[40:-32]))
+        if len(told) == parts:
+            break
+    assert parts > 1
+    assert {name for content in told.values() for name in members_of(content)} == servers.keys()
+    assert [content["listeners"][LISTENER]["status"] for content in told.values() if content["listeners"]] == ["OPEN"]

@@ -1,6 +1,7 @@
 """Heartbeats as bytes, and haproxy's statistics as facts. Pure: no clock, no socket, no file.
 
-Two datagrams are known: Octavia's (contract heartbeat.yaml) and our envelope (docs/reference/agent-extension.md).
+Two formats are known: Octavia's (contract heartbeat.yaml) and our envelope (docs/reference/agent-extension.md), which
+goes over several datagrams when one does not hold it.
 It never invents a status word. Next: statistics.py, which reads what is parsed here; heartbeat.py, which sends.
 """
 
@@ -10,12 +11,15 @@ import hmac
 import json
 import struct
 import zlib
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import NamedTuple
 
 from frontinus_amphora.settings import UUID
 
 MAGIC = b"FRH1"
+PART_MAGIC = b"FRH2"
+LARGEST_DATAGRAM = 32_768  # of ours; UDP has room for 65,507 over IPv4
+MOST_PARTS = 256  # what a receiver joins; some 400,000 members
 PLAIN_VERSION = 3  # increments
 ENVELOPE_VERSION = 2  # absolute
 COUNTER_COLUMNS = ("bout", "bin", "stot", "ereq")  # haproxy's names, in the order of Counters
@@ -153,9 +157,56 @@ def encode_plain(content: Mapping[str, object], key: str) -> bytes:
 
 def encode_envelope(content: Mapping[str, object], key: str, amphora_id: str, boot: int, sequence: int) -> bytes:
     """Our datagram: a header that tells whose key and which turn, zlib of the JSON, the raw HMAC over all of it."""
-    header = MAGIC + bytes.fromhex(amphora_id.replace("-", "")) + struct.pack(">QQ", boot, sequence)
+    return _seal(MAGIC + _turn(amphora_id, boot, sequence), content, key)
+
+
+def encode_envelopes(content: Mapping[str, object], key: str, amphora_id: str, boot: int, sequence: int) -> list[bytes]:
+    """The envelope as one datagram; or, when it is larger than LARGEST_DATAGRAM, as parts that are whole messages
+    themselves: each is verified by itself, and together they say what the one would have said.
+
+    Raises ValueError when MOST_PARTS would not hold it."""
+    whole = encode_envelope(content, key, amphora_id, boot, sequence)
+    if len(whole) <= LARGEST_DATAGRAM:
+        return [whole]
+    count = len(whole) // LARGEST_DATAGRAM + 1
+    while count <= MOST_PARTS:
+        packets = [
+            _seal(PART_MAGIC + _turn(amphora_id, boot, sequence) + struct.pack(">HH", number, count), part, key)
+            for number, part in enumerate(_parts(content, count))
+        ]
+        if max(map(len, packets)) <= LARGEST_DATAGRAM:
+            return packets
+        count += 1 + count // 4  # a part costs a few bytes, and rows are not all of one size
+    raise ValueError("the message is too large for any number of datagrams")
+
+
+def _seal(header: bytes, content: Mapping[str, object], key: str) -> bytes:
     packet = header + zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 9)
     return packet + hmac.digest(key.encode(), packet, "sha256")
+
+
+def _turn(amphora_id: str, boot: int, sequence: int) -> bytes:
+    return bytes.fromhex(amphora_id.replace("-", "")) + struct.pack(">QQ", boot, sequence)
+
+
+def _parts(content: Mapping[str, object], count: int) -> Iterator[dict[str, object]]:
+    """The message in `count` messages with about as many listeners and members each. A pool may show in several, each
+    time with other members."""
+    listeners: Mapping[str, object] = content["listeners"]  # type: ignore[assignment]  # as `message` made it
+    pools: Mapping[str, Mapping[str, Mapping[str, str]]] = content["pools"]  # type: ignore[assignment]
+    rows: list[tuple[str, str | None]] = [(name, None) for name in listeners]
+    for name, pool in pools.items():
+        rows.extend((name, member) for member in pool["members"] or (None,))
+    for number in range(count):
+        part: dict[str, object] = {**content, "listeners": {}, "pools": {}}
+        for name, member in rows[len(rows) * number // count : len(rows) * (number + 1) // count]:
+            if name in listeners:
+                part["listeners"][name] = listeners[name]  # type: ignore[index]
+                continue
+            shown = part["pools"].setdefault(name, {**pools[name], "members": {}})  # type: ignore[attr-defined]
+            if member is not None:
+                shown["members"][member] = pools[name]["members"][member]
+        yield part
 
 
 def _number(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The agent's pulse: one datagram per interval to one controller after the other.
+"""The agent's pulse: one message per interval to one controller after the other.
 
 A beat is sent at the start, at every interval, right after a change was applied, and as soon as a status changed.
 It never blocks REST: it has its own thread, and a controller that does not hear costs nothing. Next: encoding.py.
@@ -14,7 +14,7 @@ from frontinus_amphora.encoding import (
     PLAIN_VERSION,
     Counters,
     PoolRow,
-    encode_envelope,
+    encode_envelopes,
     encode_plain,
     message,
 )
@@ -96,7 +96,7 @@ class Heart:
             time.sleep(SHORTEST_GAP)
 
     def _beat(self, forced: bool) -> bool:
-        """Read every load balancer, and send one datagram if `forced` or a status changed; True when sent."""
+        """Read every load balancer, and send one message if `forced` or a status changed; True when sent."""
         settings = self._settings()
         envelope = settings.heartbeat_format == "envelope"
         statuses: dict[str, object] = {}
@@ -123,17 +123,17 @@ class Heart:
             settings.amphora_id, self._sequence, listeners, pools, ENVELOPE_VERSION if envelope else PLAIN_VERSION
         )
         if envelope:
-            packet = encode_envelope(content, settings.heartbeat_key, settings.amphora_id, self._boot, self._sequence)
+            packets = encode_envelopes(content, settings.heartbeat_key, settings.amphora_id, self._boot, self._sequence)
         else:
-            packet = encode_plain(content, settings.heartbeat_key)
+            packets = [encode_plain(content, settings.heartbeat_key)]
         self._sequence += 1
-        self._send(packet, settings.controllers)
+        self._send(packets, settings.controllers)
         if not envelope or time.monotonic() - self._saved_at > SAVE_EVERY:
             self._bookkeeper.save()
             self._saved_at = time.monotonic()
         return True
 
-    def _send(self, packet: bytes, controllers: tuple[tuple[str, int], ...]) -> None:
+    def _send(self, packets: list[bytes], controllers: tuple[tuple[str, int], ...]) -> None:
         if not controllers:
             return
         host, port = controllers[self._turn % len(controllers)]
@@ -142,6 +142,7 @@ class Heart:
         try:
             if family not in self._sockets:
                 self._sockets[family] = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-            self._sockets[family].sendto(packet, (host, port))
+            for packet in packets:
+                self._sockets[family].sendto(packet, (host, port))
         except OSError as error:
             log("heartbeat not sent", controller=f"{host}:{port}", error=error.strerror)

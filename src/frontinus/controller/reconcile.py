@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 
 import structlog
@@ -99,12 +99,7 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
         if isinstance(step, LookAgain):
             return
         if isinstance(step, RecordSettled | ForgetLoadBalancer):
-            log.info(
-                "load balancer settled" if isinstance(step, RecordSettled) else "load balancer deleted",
-                load_balancer_id=tree.id,
-                generation=tree.load_balancer.generation,
-                left_out=len(left_out),
-            )
+            _log_outcome(step, tree, left_out)
             if isinstance(step, ForgetLoadBalancer) or left_out:
                 return
             settled = True
@@ -112,6 +107,22 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
             settled = False
     if tree is not None:
         await _record_fault(Bug(f"the plan does not end: {step!r} after {MAX_ROUNDS} rounds"), step, lease, tree, hands)
+
+
+def _log_outcome(
+    step: RecordSettled | ForgetLoadBalancer, tree: LoadBalancerTree, left_out: Mapping[str, Fault]
+) -> None:
+    if isinstance(step, ForgetLoadBalancer):
+        log.info("load balancer deleted", load_balancer_id=tree.id, generation=tree.load_balancer.generation)
+    elif not left_out:
+        log.info("load balancer settled", load_balancer_id=tree.id, generation=tree.load_balancer.generation)
+    else:
+        log.warning(
+            "load balancer settled without some listeners",
+            load_balancer_id=tree.id,
+            generation=tree.load_balancer.generation,
+            left_out={listener_id: fault.message for listener_id, fault in left_out.items()},
+        )
 
 
 def _fresh_ids() -> Iterator[AmphoraId]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from frontinus.model.heartbeat import Counters, Heartbeat
+from frontinus.model.heartbeat import Counters, Heartbeat, join
 from frontinus.model.ids import AmphoraId, ListenerId
 
 
@@ -24,6 +24,7 @@ class Accounts:
 
     def __init__(self) -> None:
         self._latest: dict[AmphoraId, Heartbeat] = {}
+        self._parts: dict[AmphoraId, dict[int, Heartbeat]] = {}  # of one message each, not whole yet
         self._heard: dict[AmphoraId, float] = {}
         self._watched_since: dict[AmphoraId, float] = {}
         self._weighed: dict[AmphoraId, float] = {}
@@ -37,9 +38,18 @@ class Accounts:
         before = self._latest.get(amphora_id)
         if before is not None and _is_overtaken(heartbeat, before):
             return False
-        self._latest[amphora_id] = heartbeat
+        if heartbeat.parts > 1 and not self._is_new_part(heartbeat):
+            return False
         self._heard[amphora_id] = now
         self._fresh.add(amphora_id)
+        if heartbeat.parts > 1:
+            # Each part is a sign of life, but only all of them together say how things stand.
+            parts = self._parts[amphora_id]
+            parts[heartbeat.part] = heartbeat
+            if len(parts) < heartbeat.parts:
+                return True
+            heartbeat = join(self._parts.pop(amphora_id).values())
+        self._latest[amphora_id] = heartbeat
         if before is None or _says_something_else(heartbeat, before):
             self._to_weigh.add(amphora_id)
         for listener_id, report in heartbeat.listeners.items():
@@ -50,9 +60,9 @@ class Accounts:
         """Replace the list of amphorae to watch; forget what is not on it."""
         wanted = frozenset(amphorae)
         self._watched_since = {x: self._watched_since.get(x, now) for x in wanted}
-        for memory in (self._latest, self._heard, self._weighed):
+        for memory in (self._latest, self._parts, self._weighed, self._heard):
             for amphora_id in [x for x in memory if x not in wanted and now - self._heard.get(x, 0.0) > FORGET_AFTER_S]:
-                del memory[amphora_id]
+                memory.pop(amphora_id)
 
     def last_heard(self) -> dict[AmphoraId, float]:
         """For each watched amphora when it was last heard, or since when it is watched if that is later."""
@@ -97,6 +107,18 @@ class Accounts:
         fresh = frozenset(self._fresh)
         self._fresh.clear()
         return fresh
+
+    def _is_new_part(self, heartbeat: Heartbeat) -> bool:
+        """Whether this part belongs to the message that is being joined, or begins a later one, which then replaces it."""
+        waiting = self._parts.get(heartbeat.amphora_id)
+        if waiting:
+            one = next(iter(waiting.values()))
+            if _order(heartbeat) == _order(one):
+                return heartbeat.parts == one.parts and heartbeat.part not in waiting
+            if _is_overtaken(heartbeat, one):
+                return False
+        self._parts[heartbeat.amphora_id] = {}
+        return True
 
     def _count(
         self, listener_id: ListenerId, counters: Counters, heartbeat: Heartbeat, before: Heartbeat | None

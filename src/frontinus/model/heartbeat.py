@@ -4,7 +4,10 @@ Field meaning: contract/heartbeat.yaml, message."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
+from msgspec.structs import replace
 
 from frontinus.model.ids import AmphoraId
 
@@ -36,6 +39,9 @@ class PoolReport(msgspec.Struct, frozen=True, kw_only=True):
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """One verified datagram. `boot` and `sequence` are None in Octavia's plain format, which has no replay protection.
 
+    A message that one datagram does not hold comes as `parts` datagrams with one boot and sequence, numbered by `part`;
+    `join` makes one of them.
+
     `incremental` says that the counters (not active_connections) are increments since the message before; otherwise
     they are absolute. Keys of `pools` are pool ids."""
 
@@ -45,3 +51,20 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     incremental: bool
     listeners: dict[str, ListenerReport]
     pools: dict[str, PoolReport]
+    part: int = 0
+    parts: int = 1
+
+
+def join(parts: Iterable[Heartbeat]) -> Heartbeat:
+    """The whole message of all its parts. A listener stands in one of them, a pool may have members in several."""
+    ordered = sorted(parts, key=lambda each: each.part)
+    listeners: dict[str, ListenerReport] = {}
+    statuses: dict[str, str] = {}
+    members: dict[str, dict[str, str]] = {}
+    for each in ordered:
+        listeners.update(each.listeners)
+        for pool_id, report in each.pools.items():
+            statuses[pool_id] = report.status
+            members.setdefault(pool_id, {}).update(report.members)
+    pools = {pool_id: PoolReport(status=status, members=members[pool_id]) for pool_id, status in statuses.items()}
+    return replace(ordered[0], listeners=listeners, pools=pools, part=0, parts=1)

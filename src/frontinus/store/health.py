@@ -102,10 +102,16 @@ def _select_pairs(size: int) -> Statement:
     # A listener without a row yet comes with amphora_id None; a listener that is gone does not come at all.
     listener, known = schema.listener, schema.listener_statistics
     return Statement(
-        select(listener.c.id, known.c.amphora_id)
+        select(listener.c.id, listener.c.load_balancer_id, known.c.amphora_id)
         .select_from(listener.outerjoin(known, known.c.listener_id == listener.c.id))
         .where(is_one_of(listener.c.id, size))
     )
+
+
+@cache
+def _select_employers(size: int) -> Statement:
+    table = schema.amphora
+    return Statement(select(table.c.id, table.c.load_balancer_id).where(is_one_of(table.c.id, size)))
 
 
 @cache
@@ -170,7 +176,8 @@ def write_statistics(tx: Transaction, told: Iterable[tuple[ListenerId, AmphoraId
     """Account traffic as (listener, amphora, counters, whether the counters are increments).
 
     Increments are added, absolute counters replace what was; active_connections always replaces. Several of one pair
-    are taken in order. Listeners that do not exist (any more) are ignored."""
+    are taken in order. Listeners that do not exist (any more) are ignored, and so is what an amphora says of a listener
+    of another load balancer: a key proves who speaks, not that it speaks of its own."""
     summed: dict[tuple[ListenerId, AmphoraId], tuple[Counters, bool]] = {}
     for listener_id, amphora_id, counters, incremental in told:
         pair = (listener_id, amphora_id)
@@ -180,18 +187,22 @@ def write_statistics(tx: Transaction, told: Iterable[tuple[ListenerId, AmphoraId
         else:
             summed[pair] = (_added(earlier[0], counters), earlier[1])
     known: set[tuple[str, str]] = set()
-    listeners: set[str] = set()
+    owner: dict[str, str] = {}
     for part in chunks(list({listener_id for listener_id, _ in summed}), _MOST_IDS_AT_ONCE):
         size = padded_size(len(part))
-        for listener_id, amphora_id in tx.rows(_select_pairs(size), padded(part, size)):
-            listeners.add(listener_id)
+        for listener_id, load_balancer_id, amphora_id in tx.rows(_select_pairs(size), padded(part, size)):
+            owner[listener_id] = load_balancer_id
             if amphora_id is not None:
                 known.add((listener_id, amphora_id))
+    employer: dict[str, str] = {}
+    for part in chunks(list({amphora_id for _, amphora_id in summed}), _MOST_IDS_AT_ONCE):
+        size = padded_size(len(part))
+        employer.update(dict(tx.rows(_select_employers(size), padded(part, size))))
     fresh: list[tuple[Value, ...]] = []
     added: list[dict[str, Value]] = []
     replaced: list[dict[str, Value]] = []
     for (listener_id, amphora_id), (counters, incremental) in summed.items():
-        if listener_id not in listeners:
+        if listener_id not in owner or employer.get(amphora_id) != owner[listener_id]:
             continue
         values = msgspec.structs.asdict(counters)
         if (listener_id, amphora_id) in known:

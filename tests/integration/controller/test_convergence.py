@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from frontinus.controller.sweeper import Sweeper
 from frontinus.controller.witness import Witness
@@ -188,10 +189,13 @@ async def test_removed_children_are_gone_when_settled(world: World) -> None:
 async def test_taken_port_leaves_one_listener_out_and_heals(world: World) -> None:
     world.taken_ports.add(81)
     load_balancer_id = await world.create(80, 81)
-    await world.turn()
+    with capture_logs() as logs:
+        await world.turn()
     tree = await world.tree(load_balancer_id)
     assert tree is not None
     by_port = {x.protocol_port: x for x in tree.listeners}
+    (line,) = [x for x in logs if x["event"] == "load balancer settled without some listeners"]
+    assert "port 81 cannot be bound (EADDRINUSE)" in line["left_out"][by_port[81].id]
     assert tree.load_balancer.provisioning_status == "ACTIVE"
     assert by_port[80].provisioning_status == "ACTIVE"
     assert by_port[81].provisioning_status == "ERROR"

@@ -13,9 +13,11 @@ import pytest
 
 from frontinus.health.loop import Health
 from frontinus.health.settings import HealthSettings
+from frontinus.model.enums import AmphoraStatus
 from frontinus.model.heartbeat import Counters, Heartbeat, ListenerReport
-from frontinus.model.ids import AmphoraId, LoadBalancerId, new_id
-from frontinus.store import health, statistics
+from frontinus.model.ids import LoadBalancerId
+from frontinus.store import health, schema, statistics
+from frontinus.store.statement import Statement
 from frontinus.testing.fake_amphora import FakeAmphoraDriver
 
 from tests.integration.controller.world import World
@@ -82,14 +84,18 @@ async def test_silence_that_goes_on_is_suspected_again(world: ListenedTo) -> Non
 async def test_traffic_of_an_amphora_that_the_fleet_does_not_show_counts(world: ListenedTo) -> None:
     """Its first requests come before its row says that it serves, its last ones after the row says that it is to go."""
     load_balancer_id = await world.create(80)
+    await world.converge()
     tree = await world.tree(load_balancer_id)
     assert tree is not None
     listener_id = tree.listeners[0].id
+    amphora_id = tree.amphorae[0].id
+    booting = schema.amphora.update().values(status=AmphoraStatus.BOOTING.value)
+    await world.store.transact(lambda tx: tx.run(Statement(booting), {}))
     for number in range(3):
         report = ListenerReport(status="OPEN", counters=Counters(total_connections=7))
         world.beat(
             Heartbeat(
-                amphora_id=AmphoraId(new_id()),
+                amphora_id=amphora_id,
                 boot=1,
                 sequence=number,
                 incremental=True,

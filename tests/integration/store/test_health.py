@@ -205,4 +205,24 @@ async def test_accounting_many_amphorae_selects_once(store: Store) -> None:
     await store.transact(lambda tx: health.write_statistics(tx, rows))
     with statements(store) as seen:
         await store.transact(lambda tx: health.write_statistics(tx, rows))
-    assert len([x for x in seen if x.lstrip().startswith("SELECT")]) == 1
+    assert len([x for x in seen if x.lstrip().startswith("SELECT")]) == 2  # whose listeners, whose amphorae
+
+
+async def test_an_amphora_cannot_account_for_another_load_balancer(store: Store) -> None:
+    ours, theirs = a_tree(), a_tree()
+    (amphora,) = await _serving(store, ours)
+    await create(store, theirs)
+    rows = [(x.listeners[0].id, amphora.id, _counters(1), False) for x in (ours, theirs)]
+    await store.transact(lambda tx: health.write_statistics(tx, rows))
+    counted = [
+        await store.read(partial(statistics.load_balancer_statistics, load_balancer_id=x.id)) for x in (ours, theirs)
+    ]
+    assert [x.bytes_in for x in counted] == [1, 0]
+
+
+async def test_an_amphora_without_a_row_counts_nothing(store: Store) -> None:
+    tree = a_tree()
+    await create(store, tree)
+    rows = [(tree.listeners[0].id, AmphoraId("unknown"), _counters(1), False)]
+    await store.transact(lambda tx: health.write_statistics(tx, rows))
+    assert await store.read(lambda tx: statistics.load_balancer_statistics(tx, tree.id)) == Counters()

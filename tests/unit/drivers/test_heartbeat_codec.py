@@ -8,17 +8,26 @@ import struct
 import zlib
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from frontinus.drivers.amphora.agent.heartbeat import LARGEST_MESSAGE, decode_envelope, decode_plain, is_envelope
+from frontinus.drivers.amphora.agent.heartbeat import (
+    LARGEST_MESSAGE,
+    MOST_PARTS,
+    decode_envelope,
+    decode_plain,
+    is_envelope,
+)
 from frontinus.drivers.amphora.interface import Refused
-from frontinus.model.heartbeat import Counters, Heartbeat, ListenerReport, PoolReport
+from frontinus.model.heartbeat import Counters, Heartbeat, ListenerReport, PoolReport, join
 from frontinus.model.ids import AmphoraId
+from frontinus_amphora.encoding import LARGEST_DATAGRAM, PoolRow, encode_envelope, encode_envelopes
+from frontinus_amphora.encoding import Counters as Told
+from frontinus_amphora.encoding import message as agents_message
 
 CONTRACT = yaml.safe_load((Path(__file__).parents[2] / "contract" / "heartbeat.yaml").read_text())
 VECTORS: list[dict[str, Any]] = CONTRACT["vectors"]
@@ -198,7 +207,7 @@ def test_a_key_is_not_asked_for_what_is_no_envelope() -> None:
     def never(amphora_id: AmphoraId) -> bytes:
         raise AssertionError(amphora_id)
 
-    for datagram in (b"", b"FRH1", envelope(b"", magic=b"FRH2"), b"FRH1" + b"x" * 63):
+    for datagram in (b"", b"FRH1", envelope(b"", magic=b"FRH3"), b"FRH1" + b"x" * 63, b"FRH2" + b"x" * 67):
         with pytest.raises(Refused, match="not an envelope"):
             decode_envelope(datagram, never)
 
@@ -223,3 +232,65 @@ def test_counters_that_no_database_could_hold_are_refused(count: int) -> None:
 def test_deep_nesting_is_refused() -> None:
     with pytest.raises(Refused, match="makes no sense"):
         decode_envelope(envelope(zlib.compress(b'{"listeners":' + b"[" * 400_000)), lambda _: KEY)
+
+
+def part(content: bytes, number: int, of: int) -> bytes:
+    return envelope(struct.pack(">HH", number, of) + content, magic=b"FRH2")
+
+
+def test_a_part_is_read_by_itself() -> None:
+    said = message(pools={f"{POOL}:{LISTENER}": {"status": "UP", "members": {MEMBER: "UP"}}})
+    datagram = part(packed(said), 1, 3)
+    assert is_envelope(datagram)
+    heard = decode_envelope(datagram, lambda _: KEY)
+    assert (heard.boot, heard.sequence, heard.part, heard.parts) == (7, 9, 1, 3)
+    assert heard.pools == {POOL: PoolReport(status="UP", members={MEMBER: "UP"})}
+
+
+@pytest.mark.parametrize("number, of", [(0, 0), (1, 1), (3, 3), (4, 3), (0, MOST_PARTS + 1), (65_535, 65_535)], ids=str)
+def test_a_part_of_no_message_is_refused(number: int, of: int) -> None:
+    with pytest.raises(Refused, match="part of no message"):
+        decode_envelope(part(packed(message()), number, of), lambda _: KEY)
+
+
+@pytest.mark.parametrize("offset", [0, 4, 20, 28, 36, 37, 38, 39, 40, -40, -1])
+def test_every_byte_of_a_part_is_signed(offset: int) -> None:
+    datagram = bytearray(part(packed(message()), 0, 2))
+    datagram[offset] ^= 1
+    with pytest.raises(Refused):
+        decode_envelope(bytes(datagram), lambda _: KEY)
+
+
+@pytest.mark.parametrize(
+    "listeners, pools, members",
+    [
+        pytest.param(1, 1, 100, id="one datagram"),
+        pytest.param(1, 1, 5_000, id="one very large pool"),
+        pytest.param(40, 200, 60, id="many of everything"),
+        pytest.param(3_000, 0, 0, id="listeners only"),
+        pytest.param(1, 4_000, 0, id="pools without members"),
+    ],
+)
+def test_what_the_agent_splits_is_joined_again(listeners: int, pools: int, members: int) -> None:
+    rows = {
+        str(uuid4()): ("OPEN", number, Told(tx=number, rx=2 * number, totconns=3 * number, ereq=4 * number))
+        for number in range(listeners)
+    }
+    told = {
+        f"{uuid4()}:{next(iter(rows))}": PoolRow("UP", {str(uuid4()): "UP" for _ in range(members)})
+        for _ in range(pools)
+    }
+    content = agents_message(AMPHORA, 9, rows, told, 2)
+    packets = encode_envelopes(content, KEY.decode(), AMPHORA, 7, 9)
+    assert max(map(len, packets)) <= LARGEST_DATAGRAM
+    heard = [decode_envelope(packet, lambda _: KEY) for packet in packets]
+    assert [each.part for each in heard] == list(range(len(packets)))
+    assert join(heard) == decode_envelope(encode_envelope(content, KEY.decode(), AMPHORA, 7, 9), lambda _: KEY)
+    assert (len(packets) > 1) == (pools * members + listeners + pools > 1_000)
+
+
+def test_a_message_for_more_parts_than_a_receiver_joins_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frontinus_amphora.encoding.MOST_PARTS", 3)
+    pools = {f"{uuid4()}:{uuid4()}": PoolRow("UP", {str(uuid4()): "UP" for _ in range(10_000)})}
+    with pytest.raises(ValueError, match="too large"):
+        encode_envelopes(agents_message(AMPHORA, 0, {}, pools, 2), KEY.decode(), AMPHORA, 7, 0)

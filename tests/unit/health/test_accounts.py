@@ -20,8 +20,12 @@ def beat(
     member: str = "UP",
     total: int = 0,
     incremental: bool = False,
+    part: int = 0,
+    parts: int = 1,
 ) -> Heartbeat:
     return Heartbeat(
+        part=part,
+        parts=parts,
         amphora_id=A,
         boot=boot,
         sequence=sequence,
@@ -117,3 +121,68 @@ def test_heartbeats_before_the_row_is_there_are_kept() -> None:
     assert not accounts.hear(beat(7), 3.0)
     accounts.watch([], 2.0 + FORGET_AFTER_S)
     assert accounts.hear(beat(7), 70.0)
+
+
+def a_part(sequence: int, number: int, of: int, boot: int = 1) -> Heartbeat:
+    """Each part has a listener and a member of its own; the pool is in all of them."""
+    return Heartbeat(
+        amphora_id=A,
+        boot=boot,
+        sequence=sequence,
+        incremental=False,
+        listeners={f"l{number}": ListenerReport(status="OPEN", counters=Counters(total_connections=number + 1))},
+        pools={"p": PoolReport(status="UP", members={f"m{number}": "UP"})},
+        part=number,
+        parts=of,
+    )
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)], ids=["in order", "out of order"])
+def test_parts_become_one_message_when_all_are_there(order: tuple[int, ...]) -> None:
+    accounts = watching()
+    for moment, number in enumerate(order[:2]):
+        assert accounts.hear(a_part(5, number, 3), float(moment))
+        assert accounts.last_heard() == {A: float(moment)}  # a part is a sign of life
+    assert accounts.take_to_weigh(1.0, 10.0) == []
+    assert accounts.take_counters() == []
+    assert accounts.hear(a_part(5, order[2], 3), 2.0)
+    (whole,) = accounts.take_to_weigh(2.0, 10.0)
+    assert whole.pools == {"p": PoolReport(status="UP", members={"m0": "UP", "m1": "UP", "m2": "UP"})}
+    assert sorted(whole.listeners) == ["l0", "l1", "l2"]
+    assert sorted(x.counters.total_connections for x in accounts.take_counters()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "said_again",
+    [
+        pytest.param(a_part(5, 0, 3), id="a part that is there already"),
+        pytest.param(a_part(4, 1, 3), id="a part of an earlier message"),
+        pytest.param(a_part(9, 1, 3, boot=0), id="a part of an earlier boot"),
+        pytest.param(a_part(5, 1, 4), id="a part of another division"),
+    ],
+)
+def test_replayed_parts_are_refused_and_keep_nobody_alive(said_again: Heartbeat) -> None:
+    accounts = watching()
+    assert accounts.hear(a_part(5, 0, 3), 1.0)
+    assert not accounts.hear(said_again, 2.0)
+    assert accounts.last_heard() == {A: 1.0}
+
+
+def test_parts_of_a_message_that_was_accepted_are_refused() -> None:
+    accounts = watching()
+    for number in range(2):
+        assert accounts.hear(a_part(5, number, 2), 1.0)
+    for number in range(2):
+        assert not accounts.hear(a_part(5, number, 2), 2.0)
+    assert not accounts.hear(beat(5), 2.0)
+    assert accounts.hear(beat(6), 3.0)
+
+
+def test_a_lost_part_costs_one_message() -> None:
+    accounts = watching()
+    assert accounts.hear(a_part(5, 0, 2), 1.0)
+    assert accounts.hear(a_part(6, 1, 2), 2.0)
+    assert not accounts.hear(a_part(5, 1, 2), 2.0)
+    assert accounts.hear(a_part(6, 0, 2), 2.0)
+    (whole,) = accounts.take_to_weigh(2.0, 10.0)
+    assert (whole.sequence, len(whole.listeners)) == (6, 2)

@@ -23,10 +23,11 @@ INTERFACE_MATURITY = "experimental"
 
 
 class Refused(Exception):
-    """A datagram that is not accepted. The reason goes to the log; never a digest."""
+    """A datagram that is not accepted. The reason goes to the log, never a digest, and counts are kept by it: it is one
+    of a few fixed texts, and what is particular to one datagram stands in `detail`."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
 
 

@@ -1,9 +1,9 @@
 """Heartbeats: from datagrams to values. Pure: no clock, no state, no I/O.
 
 Two formats: Octavia's (contract/heartbeat.yaml; no replay protection) and our envelope (docs/reference/
-agent-extension.md, which finds the key by the amphora's id). The signature is checked, in constant time, before
+agent-extension.md), which finds the key by the amphora's id and may be one part of a message. The signature is checked, in constant time, before
 anything is inflated or parsed, and inflating is bounded. Whether a boot and sequence were seen before is for the
-caller to know: health/ remembers."""
+caller to know, and parts are for it to join: health/ remembers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
+from msgspec.structs import replace
 
 from frontinus.drivers.amphora.interface import Refused
 from frontinus.model.heartbeat import Counters, Heartbeat, ListenerReport, PoolReport
 from frontinus.model.ids import AmphoraId
 
 MAGIC = b"FRH1"
+PART_MAGIC = b"FRH2"
+MOST_PARTS = 256
+"""Parts of one message. The agent makes no more; the caller has to hold them all."""
+
 LARGEST_MESSAGE = 1024 * 1024
 """Bytes of JSON. A thousand members are 60 kB; a datagram of 64 kB could otherwise inflate to 64 MB."""
 
 _HEADER = struct.Struct(">4s16sQQ")
+_PART = struct.Struct(">HH")
 _RAW = 32
 _HEXADECIMAL = 64
 
@@ -64,22 +70,28 @@ _DECODER = msgspec.json.Decoder(_Message)
 
 def is_envelope(datagram: bytes) -> bool:
     """Which of the two formats. Octavia's begins with a zlib header, which the magic is not."""
-    return datagram.startswith(MAGIC)
+    return datagram.startswith((MAGIC, PART_MAGIC))
 
 
 def decode_envelope(datagram: bytes, key_of: Callable[[AmphoraId], bytes]) -> Heartbeat:
     """Verify with the key of the amphora that the envelope names, then parse. Raises Refused."""
-    if len(datagram) < _HEADER.size + _RAW or not is_envelope(datagram):
+    is_part = datagram.startswith(PART_MAGIC)
+    start = _HEADER.size + (_PART.size if is_part else 0)
+    if len(datagram) < start + _RAW or not is_envelope(datagram):
         raise Refused("not an envelope")
     _, amphora, boot, sequence = _HEADER.unpack_from(datagram)
     amphora_id = AmphoraId(str(uuid.UUID(bytes=amphora)))
     signed = datagram[:-_RAW]
     if not hmac.compare_digest(hmac.digest(key_of(amphora_id), signed, "sha256"), datagram[-_RAW:]):
         raise Refused("signature does not match")
-    message = _parse(signed[_HEADER.size :])
+    part, parts = _PART.unpack_from(datagram, _HEADER.size) if is_part else (0, 1)
+    if not part < parts <= MOST_PARTS:
+        raise Refused("part of no message")
+    message = _parse(signed[start:])
     if message.id != amphora_id:
         raise Refused("message and envelope name different amphorae")
-    return _value(message, boot, sequence)
+    heard = _value(message, boot, sequence)
+    return replace(heard, part=part, parts=parts) if is_part else heard
 
 
 def decode_plain(datagram: bytes, key: bytes) -> Heartbeat:
@@ -106,7 +118,7 @@ def _parse(compressed: bytes) -> _Message:
     try:
         return _DECODER.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused(f"message makes no sense: {error}") from error
+        raise Refused("message makes no sense", str(error)) from error
 
 
 def _value(message: _Message, boot: int | None, sequence: int | None) -> Heartbeat:
