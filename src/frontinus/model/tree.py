@@ -99,6 +99,7 @@ class LoadBalancer(msgspec.Struct, frozen=True, kw_only=True):
     availability_zone: str | None = None
     provider: str = "amphora"
     topology: Topology = Topology.SINGLE
+    deletion_protection: bool = False  # of the load balancer itself: what hangs on it can be deleted
     tags: tuple[str, ...] = ()
     provisioning_status: ProvisioningStatus = ProvisioningStatus.PENDING_CREATE
     operating_status: OperatingStatus = OperatingStatus.OFFLINE

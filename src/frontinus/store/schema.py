@@ -24,7 +24,9 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
+from sqlalchemy.dialects import mysql
 
 metadata = MetaData(
     naming_convention={
@@ -54,6 +56,11 @@ def _word(name: str, *, nullable: bool = False) -> Column[str]:
 
 def _text(name: str, *, nullable: bool = False) -> Column[str]:
     return Column(name, Text, nullable=nullable)
+
+
+def _document(name: str, *, nullable: bool = False) -> Column[str]:
+    """Text of any length: MariaDB's TEXT ends at 64 KiB."""
+    return Column(name, Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb"), nullable=nullable)
 
 
 def _flag(name: str, *, nullable: bool = False) -> Column[bool]:
@@ -129,6 +136,8 @@ load_balancer = Table(
     _name("availability_zone", nullable=True),
     Column("provider", String(64), nullable=False),
     _word("topology"),
+    # With a default in the database, for load balancers that were made before there was protection.
+    Column("deletion_protection", Boolean, nullable=False, server_default=false()),
     _text("tags"),
     _word("provisioning_status"),
     _word("operating_status"),
@@ -372,4 +381,33 @@ availability_zone = Table(
     _time("created_at"),
     Index(None, "availability_zone_profile_id"),
     Index(None, "created_at", "name"),
+)
+
+# Creates that were sent with an Idempotency-Key. `id` is a digest of project, operation and key. Without a status the
+# row is a reservation: its owner works on the request until expires_at. With one it is the answer, kept until then.
+idempotency_key = Table(
+    "idempotency_key",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    _id("owner"),
+    _time("expires_at"),
+    _number("status", nullable=True),
+    _text("etag", nullable=True),
+    _document("body", nullable=True),
+    Index(None, "expires_at"),
+)
+
+# Questions of the API to the controllers: what would this change in what amphorae run? Rows live for seconds.
+preview = Table(
+    "preview",
+    metadata,
+    _own_id(),
+    Column("provider", String(64), nullable=False),
+    _id("load_balancer_id"),
+    _document("question"),
+    _id("claimed_by", nullable=True),
+    _document("answer", nullable=True),
+    _time("asked_at"),
+    Index(None, "claimed_by", "asked_at"),
 )

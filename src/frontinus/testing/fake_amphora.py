@@ -46,6 +46,7 @@ _REPORTS = frozenset(
         "name",
         "description",
         "tags",
+        "deletion_protection",
         "project_id",
     }
 )

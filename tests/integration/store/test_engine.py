@@ -10,13 +10,16 @@ import stat
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from msgspec.structs import replace
+from sqlalchemy import create_engine
 
 from frontinus.model.errors import Bug, Invalid, Retry
 from frontinus.store import engine, schema, trees
 from frontinus.store.engine import Store, Transaction
+from frontinus.store.migrations import configuration
 
 from tests.integration.store.world import LATER, a_tree, behind, create, edit, start_python, stored
 
@@ -242,3 +245,21 @@ async def test_a_process_killed_while_it_writes_leaves_whole_edits_only(store: S
         with behind(database) as sql:
             assert sql.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             assert sql.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+async def test_load_balancers_made_before_there_was_protection_are_unprotected(tmp_path: Path) -> None:
+    store = Store.open(f"sqlite:///{tmp_path / 'old.sqlite'}")
+    store.upgrade()
+    tree = a_tree()
+    await create(store, tree)
+    await store.close()
+    older = create_engine(f"sqlite:///{tmp_path / 'old.sqlite'}")
+    with older.begin() as connection:
+        command.downgrade(configuration(connection), "0002")
+    older.dispose()
+    store.upgrade()
+    found = await store.read(lambda tx: trees.read_tree(tx, tree.id))
+    assert found == tree
+    assert found is not None
+    assert not found.load_balancer.deletion_protection
+    await store.close()

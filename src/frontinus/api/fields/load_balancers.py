@@ -20,6 +20,7 @@ from frontinus.api.fields.rows import (
 from frontinus.api.wire_types import (
     AdditionalVips,
     Address,
+    Boolean,
     Choice,
     Text,
     Texts,
@@ -115,6 +116,13 @@ LOAD_BALANCER = Resource(
         ),
         stored("provider", Text(64), "Which kind of amphora carries it.", create=Rule(NOTHING, "amphora"), part=False),
         tags_row(),
+        stored(
+            "deletion_protection",
+            Boolean(),
+            "Whether DELETE is refused; what hangs on it can be deleted. An addition of Frontinus.",
+            create=Rule(False, False),
+            update=Rule(null=False),
+        ),
         stored("flavor_id", Uuid(), "A flavor.", create=Rule(None), since="2.6"),
         stored("availability_zone", Text(), "The name of a zone.", create=Rule(None), since="2.14"),
         Field(

@@ -18,7 +18,7 @@ from frontinus.api.wire_types import lenient_boolean
 from frontinus.model import edits
 from frontinus.model.capabilities import require
 from frontinus.model.enums import Kind
-from frontinus.model.errors import FrontinusError, Invalid, Unsupported
+from frontinus.model.errors import Conflict, FrontinusError, Invalid, Unsupported
 from frontinus.model.heartbeat import Counters
 from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId, new_id
 from frontinus.model.network import VipRequest
@@ -137,6 +137,8 @@ async def delete(call: Call) -> Response:
         wanted = tree.wanted()
         if not cascade and (wanted.listeners or wanted.pools):
             raise Invalid("load_balancer", "it has listeners or pools; delete them first, or ask with cascade=true")
+        if tree.load_balancer.deletion_protection:
+            raise Conflict("load_balancer.deletion_protection", "is true; set it to false first, then delete")
         after = edits.delete_load_balancer(tree, now)
         return Edit(after=after, subject=tree.load_balancer, removes=True, error_is_fine=True)
 
