@@ -118,6 +118,19 @@ def plan(
     return _plan_presence(tree, sightings, digests, now, settings, fresh_ids, partial=partial)
 
 
+def carried_before_next_push(steps: tuple[Step, ...], pushed: Mapping[AmphoraId, int]) -> int | None:
+    """The generation that every amphora carries, when the next step would push again to one of those that were `pushed`
+    to (to which generation) since this work began: edits came meanwhile. None when there is nothing of the kind.
+
+    It is recorded first, so that a tenant who never stops editing sees his edits settle. Amphorae that were not pushed
+    to needed no push; pushes go to those first that have waited longest, so the others have had theirs."""
+    if not steps or not isinstance(steps[0], ApplyConfiguration) or steps[0].amphora_id not in pushed:
+        return None
+    if any(isinstance(step, LookAgain) for step in steps):
+        return None  # nothing is settled without the amphora that is waited for
+    return min(pushed.values())
+
+
 def _plan_deletion(tree: LoadBalancerTree) -> tuple[Step, ...]:
     steps: list[Step] = []
     for amphora in tree.amphorae:
@@ -138,7 +151,7 @@ def _plan_presence(
     load_balancer = tree.load_balancer
     removals: list[Step] = []
     arrivals: list[Step] = []
-    pushes: list[Step] = []
+    pushes: list[ApplyConfiguration] = []
     waits: list[timedelta] = []
     free_roles = list(ROLES_OF_TOPOLOGY[load_balancer.topology])
     replacing = False
@@ -173,10 +186,13 @@ def _plan_presence(
             AwaitAgent(amphora_id),
         ]
         pushes.append(ApplyConfiguration(amphora_id))
+    # Who has the oldest configuration comes first: under edits without end each amphora of a pair gets its turn.
+    carries = {x.id: -1 if x.receipt is None else x.receipt.generation for x in tree.amphorae}
+    pushes = sorted(dict.fromkeys(pushes), key=lambda push: carries.get(push.amphora_id, -1))
     # A generation that is under way already ends in a receipt of its own.
     replacing &= load_balancer.applied_generation == load_balancer.generation
     # The dead go before their replacement comes: whatever is left of them may still hold the address.
-    steps = [*([BeginReplacement()] if replacing else []), *removals, *arrivals, *dict.fromkeys(pushes)]
+    steps = [*([BeginReplacement()] if replacing else []), *removals, *arrivals, *pushes]
     if waits:
         return (*steps, LookAgain(min(waits)))
     if steps or partial or not _settled(tree):

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from frontinus.controller.act import Hands, Situation, act
 from frontinus.controller.backoff import continued, is_reported_as_error, pause
-from frontinus.controller.plan import Sighting, needs_look, plan
+from frontinus.controller.plan import Sighting, carried_before_next_push, needs_look, plan
 from frontinus.controller.steps import (
     PHASE_OF_STEP,
     ApplyConfiguration,
@@ -60,10 +60,13 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
     wrong is a fault on the load balancer, with a time for the next try."""
     left_out: dict[str, Fault] = {}
     doubted: set[AmphoraId] = set()
+    pushed: dict[AmphoraId, int] = {}
     settled = False
     tree: LoadBalancerTree | None = None
     step: Step | None = None
-    for _ in range(MAX_ROUNDS):
+    rounds = 0
+    while rounds < MAX_ROUNDS:
+        rounds += 1
         tree = await hands.store.read(lambda tx: trees.read_tree(tx, lease.load_balancer_id))
         if tree is None:
             return  # deleted for good, by whoever held the lease before
@@ -85,6 +88,9 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
                 return
             # Nothing to do for a load balancer that was due is an outcome too: recorded, it is due no more.
             step = steps[0] if steps else RecordSettled(tree.load_balancer.generation)
+            carried_already = carried_before_next_push(steps, pushed)
+            if carried_already is not None:
+                step = RecordSettled(carried_already)
             await act(step, Situation(lease, tree, carried, rendered, left_out), hands)
         except LeaseLost:
             raise
@@ -100,11 +106,19 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
             return
         if isinstance(step, RecordSettled | ForgetLoadBalancer):
             _log_outcome(step, tree, left_out)
+            if carried_already is not None:
+                # A burst of edits. What is carried is settled; what comes within the window goes with the next push.
+                pushed.clear()
+                rounds = 0
+                await asyncio.sleep(hands.settings.coalesce_window.total_seconds())
+                continue
             if isinstance(step, ForgetLoadBalancer) or left_out:
                 return
             settled = True
         else:
             settled = False
+        if isinstance(step, ApplyConfiguration):
+            pushed[step.amphora_id] = tree.load_balancer.generation
     if tree is not None:
         await _record_fault(Bug(f"the plan does not end: {step!r} after {MAX_ROUNDS} rounds"), step, lease, tree, hands)
 
@@ -115,12 +129,12 @@ def _log_outcome(
     if isinstance(step, ForgetLoadBalancer):
         log.info("load balancer deleted", load_balancer_id=tree.id, generation=tree.load_balancer.generation)
     elif not left_out:
-        log.info("load balancer settled", load_balancer_id=tree.id, generation=tree.load_balancer.generation)
+        log.info("load balancer settled", load_balancer_id=tree.id, generation=step.generation)
     else:
         log.warning(
             "load balancer settled without some listeners",
             load_balancer_id=tree.id,
-            generation=tree.load_balancer.generation,
+            generation=step.generation,
             left_out={listener_id: fault.message for listener_id, fault in left_out.items()},
         )
 

@@ -20,6 +20,10 @@ class ControllerSettings:
     concurrency: int = 16
     """Load balancers converged at once by one controller."""
 
+    coalesce_window: timedelta = timedelta(milliseconds=50)
+    """Edits of one load balancer that come while a push of it is under way, or within this after it, become one push. A
+    change that finds no push under way is pushed at once, and none waits longer than this for the next push."""
+
     keep_alive_interval: timedelta = timedelta(seconds=5)
     """How often the controller says in the store that it is there."""
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from frontinus.controller.loop import Controller
+from frontinus.drivers.amphora.interface import Applied, Rendered
 from frontinus.drivers.compute.interface import Place
 from frontinus.model.boot import BootFiles
 from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.tree import Amphora, LoadBalancerTree
 
 from tests.integration.controller.world import SETTINGS, World
 
@@ -62,3 +66,89 @@ async def test_controller_that_was_paused_does_not_work_against_itself(tmp_path:
         with suppress(asyncio.CancelledError):
             await running
         await world.store.close()
+
+
+class SlowHand:
+    """Replaces `apply`: a push takes a while. What was pushed, and when the push began, is kept."""
+
+    def __init__(self, world: World, seconds: float) -> None:
+        self._apply = world.hands.amphora_driver.apply
+        self._seconds = seconds
+        self.pushes: list[tuple[float, int]] = []  # when, and how many members it carried
+        world.hands.amphora_driver.apply = self.apply  # type: ignore[method-assign]
+
+    async def apply(self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
+        self.pushes.append((time.monotonic(), rendered.text.count("\nmember ")))
+        await asyncio.sleep(self._seconds)
+        return await self._apply(amphora, tree, rendered)
+
+
+@asynccontextmanager
+async def controlled(world: World) -> AsyncIterator[None]:
+    controller = Controller(world.hands, ("amphora",))
+    await controller.register()
+    running = asyncio.create_task(controller.run())
+    try:
+        async with asyncio.timeout(30):
+            yield
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await world.store.close()
+
+
+async def _settled(world: World, load_balancer_id: LoadBalancerId) -> LoadBalancerTree:
+    while True:
+        tree = await world.tree(load_balancer_id)
+        assert tree is not None
+        if tree.load_balancer.provisioning_status == "ACTIVE":
+            return tree
+        await asyncio.sleep(0.002)
+
+
+async def test_a_burst_of_edits_becomes_few_pushes(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    hand = SlowHand(world, 0.02)
+    async with controlled(world):
+        load_balancer_id = await world.create(80)
+        pool_id = (await _settled(world, load_balancer_id)).pools[0].id
+        hand.pushes.clear()
+        began = time.monotonic()
+        applied = []
+        for number in range(100):
+            await world.add(load_balancer_id, world.member(load_balancer_id, pool_id, 9000 + number))
+            tree = await world.tree(load_balancer_id)
+            assert tree is not None
+            applied.append(tree.load_balancer.applied_generation)
+            await asyncio.sleep(0.004)
+        took = time.monotonic() - began
+        tree = await _settled(world, load_balancer_id)
+        await world.assert_served(load_balancer_id)
+    assert tree.load_balancer.applied_generation == 101
+    carried = [members for _, members in hand.pushes]
+    assert carried == sorted(set(carried))  # each later state once, in order
+    assert carried[-1] == 101
+    # The first at once; after each push one window, in which nothing is pushed.
+    cycle = hand._seconds + SETTINGS.coalesce_window.total_seconds()
+    assert hand.pushes[0][0] - began < cycle
+    assert len(hand.pushes) <= took / cycle + 2
+    # Nobody starves: edits settle while others still come.
+    assert len(set(applied)) > 2
+
+
+async def test_a_single_change_is_pushed_at_once(tmp_path: Path) -> None:
+    """Also when it follows another that has settled: who waits for his change does not pay for the window."""
+    world = World(tmp_path)
+    hand = SlowHand(world, 0)
+    window = SETTINGS.coalesce_window.total_seconds()
+    waits = []
+    async with controlled(world):
+        load_balancer_id = await world.create(80)
+        pool_id = (await _settled(world, load_balancer_id)).pools[0].id
+        for number in range(5):
+            edited = time.monotonic()
+            await world.add(load_balancer_id, world.member(load_balancer_id, pool_id, 9000 + number))
+            await _settled(world, load_balancer_id)
+            waits.append(hand.pushes[-1][0] - edited)
+    assert sorted(waits)[2] < window / 2

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from frontinus.controller.plan import Sighting, Verdict, needs_look, plan, verdict
+from frontinus.controller.plan import Sighting, Verdict, carried_before_next_push, needs_look, plan, verdict
 from frontinus.controller.settings import ControllerSettings
 from frontinus.controller.steps import (
     ApplyConfiguration,
@@ -329,3 +329,40 @@ def test_ordinary_edit_asks_nobody() -> None:
     assert needs_look(tree, amphora(suspected_at=SUSPECTED))
     assert needs_look(tree, amphora(status=AmphoraStatus.BOOTING))
     assert not needs_look(tree, amphora(status=AmphoraStatus.BOOTING, replacement_requested_at=NOW))
+
+
+# ---------------------------------------------------------------- bursts of edits
+
+
+@pytest.mark.parametrize(
+    "steps, pushed, carried",
+    [
+        pytest.param((), {OLD: 5}, None, id="nothing remains"),
+        pytest.param((RecordSettled(5),), {OLD: 5}, None, id="no edit came"),
+        pytest.param((ApplyConfiguration(OLD),), {}, None, id="the first push"),
+        pytest.param((ApplyConfiguration(OTHER), RecordSettled(6)), {OLD: 5}, None, id="the pair's other half waits"),
+        pytest.param((ApplyConfiguration(OLD), RecordSettled(9)), {OLD: 5}, 5, id="an edit came while it was pushed"),
+        pytest.param((ApplyConfiguration(OLD), RecordSettled(9)), {OLD: 5, OTHER: 6}, 5, id="a pair, pushed in turn"),
+        pytest.param((ApplyConfiguration(OLD), LookAgain(timedelta(1))), {OLD: 5}, None, id="another is waited for"),
+        pytest.param((CondemnAmphora(OLD), DestroyAmphora(OLD)), {OLD: 5}, None, id="it is to go"),
+    ],
+)
+def test_edits_without_end_settle_push_by_push(
+    steps: tuple[Step, ...], pushed: dict[AmphoraId, int], carried: int | None
+) -> None:
+    assert carried_before_next_push(steps, pushed) == carried
+
+
+def test_who_waits_longest_is_pushed_to_first() -> None:
+    pair = load_balancer(topology=Topology.ACTIVE_STANDBY, generation=9)
+
+    def carrying(amphora_id: AmphoraId, role: AmphoraRole, generation: int) -> Amphora:
+        receipt = Receipt(generation=generation, digest="older", driver_version="1", applied_at=NOW)
+        return amphora(id=amphora_id, role=role, receipt=receipt)
+
+    tree = LoadBalancerTree(
+        load_balancer=pair,
+        amphorae=(carrying(OLD, AmphoraRole.MASTER, 8), carrying(NEW, AmphoraRole.BACKUP, 7)),
+    )
+    steps = plan(tree, {}, {OLD: WANTED, NEW: WANTED}, NOW, SETTINGS, iter(()))
+    assert steps == (ApplyConfiguration(NEW), ApplyConfiguration(OLD), RecordSettled(9))
