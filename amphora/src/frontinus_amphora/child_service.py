@@ -1,36 +1,31 @@
-"""haproxy in master-worker mode, as a process in a session of its own.
+"""haproxy in master-worker mode, as a process in a session of its own (detached.py).
 
-It outlives the agent: nothing that the agent holds (pipe, terminal, process group) is needed by it. A restarted agent
-finds it by what was recorded (pid and start time) or by a command line that names our configuration file. What
-haproxy prints goes to a FIFO that never blocks it, and tells the agent at once that a server changed state.
+What haproxy prints tells the agent at once that a server changed state. It is found again also by a command line that
+names our configuration file.
 
 How a reload is known to have worked (haproxy 2.4 to 2.6; `reload` on the master's socket answers before it is done):
 the master closes that connection, executes itself anew, and answers `show proc` again when it has either a new worker
 or `[failed: n]`. From 2.7 on the answer itself says `Success=`.
 """
 
-import json
-import os
 import select
-import signal
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from frontinus_amphora import files, haproxy_cli, haproxy_text, processes
+from frontinus_amphora.detached import Detached
 from frontinus_amphora.errors import ServiceFailed
 from frontinus_amphora.haproxy_cli import HaproxySilent, Processes
 from frontinus_amphora.log import log
 from frontinus_amphora.service import Places
 
 GLANCE = 0.004  # seconds between two looks while waiting
-OUTPUT_KEPT = 16384
-STOP_GRACE = 5.0
-NOT_INHERITED = frozenset({"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC"})
 
 
-class ChildService:
+class ChildService(Detached):
     """See service.Service, whose docstrings are the law."""
+
+    program = "haproxy"
 
     def __init__(
         self,
@@ -40,37 +35,17 @@ class ChildService:
         timeout: float,
     ) -> None:
         """`argv` is the program and its fixed words; `extra`, of the text, are words after the configuration file."""
+        super().__init__(places.service_record, places.output)
         self._places = places
         self._argv = argv
         self._extra = extra
         self._timeout = timeout
-        self._master: tuple[int, int, int] | None = None  # pid, start time, pidfd
-        self._fifo: int | None = None
-        self._lock = threading.Lock()  # guards _heard
-        self._heard = bytearray()  # tail of what was printed during the operation under way
-
-    def adopt(self) -> int | None:
-        if self._master is None:
-            for pid in self._candidates():
-                if self._hold(pid):
-                    break
-        if self._master is None:
-            return None
-        os.close(self._open_fifo())
-        return self._master[0]
 
     def start(self) -> None:
         self._end_strays()
-        writer = self._open_fifo()
-        self._forget_heard()
         files.remove(self._places.master_socket)
         files.remove(self._places.pid)
-        try:
-            pid = processes.spawn_detached(self._command(), writer, NOT_INHERITED)
-        except OSError as error:
-            raise ServiceFailed("haproxy cannot be executed", error.strerror) from error
-        finally:
-            os.close(writer)
+        pid = self._spawn(self._command())
         try:
             if not self._hold(pid):
                 processes.reap(pid)
@@ -100,28 +75,9 @@ class ChildService:
         self._await(renewed)
 
     def stop(self) -> None:
-        if self.adopt() is not None and self._master is not None:
-            pid, _started, pidfd = self._master
-            processes.send_signal(pidfd, signal.SIGTERM)
-            processes.has_ended(pidfd, STOP_GRACE)
-            if not processes.has_ended(pidfd):
-                processes.send_signal(pidfd, signal.SIGKILL)
-                processes.has_ended(pidfd, STOP_GRACE)
-            self._drop_master()
-            log("haproxy stopped", pid=pid)
-        self._end_strays()
-        files.remove(self._places.service_record)
+        super().stop()
         files.remove(self._places.pid)
         files.remove(self._places.master_socket)
-
-    def pid(self) -> int | None:
-        master = self._master
-        if master is None:
-            return None
-        try:
-            return None if processes.has_ended(master[2]) else master[0]
-        except OSError:  # closed by another thread this very moment
-            return None
 
     def workers(self) -> int:
         pid = self.pid()
@@ -132,41 +88,6 @@ class ChildService:
             return len(found)
         seen = self._processes()
         return len(seen.workers) + len(seen.old_workers) if seen else 0
-
-    def has_died(self) -> bool:
-        if self._master is None or self.pid() is not None:
-            return False
-        self._drop_master()
-        return True
-
-    def descriptors(self) -> dict[int, str]:
-        found = {}
-        if self._fifo is not None:
-            found[self._fifo] = "output"
-        if self._master is not None:
-            found[self._master[2]] = "death"
-        return found
-
-    def drain_output(self) -> str:
-        taken = bytearray()
-        with self._lock:
-            while self._fifo is not None and len(taken) < 1 << 20:
-                try:
-                    part = os.read(self._fifo, 65536)
-                except OSError:  # nothing more
-                    break
-                taken += part
-            self._heard = (self._heard + taken)[-OUTPUT_KEPT:]
-        return taken.decode("utf-8", "replace")
-
-    def close(self) -> None:
-        if self._master is not None:
-            os.close(self._master[2])
-            self._master = None
-        with self._lock:
-            if self._fifo is not None:
-                os.close(self._fifo)
-                self._fifo = None
 
     # Finding and holding
 
@@ -184,11 +105,10 @@ class ChildService:
         ]
 
     def _candidates(self) -> list[int]:
-        """Pids that may be our master, likeliest first."""
         found: list[int] = []
-        record = _json(files.read(self._places.service_record))
-        if isinstance(record.get("pid"), int) and record.get("started") == processes.start_time(record["pid"]):
-            found.append(record["pid"])
+        recorded = self._recorded()
+        if recorded is not None:
+            found.append(recorded)
         written = files.read(self._places.pid)
         if written and written.strip().isdigit():
             found.append(int(written))
@@ -196,43 +116,8 @@ class ChildService:
             found.extend(pid for pid in processes.naming(self._places.config) if processes.session(pid) == pid)
         return [pid for pid in found if processes.names(pid, self._places.config)]
 
-    def _hold(self, pid: int) -> bool:
-        started = processes.start_time(pid)
-        pidfd = None if started is None else processes.open_pidfd(pid, started)
-        if started is None or pidfd is None:
-            return False
-        self._master = (pid, started, pidfd)
-        try:
-            files.write_atomically(self._places.service_record, json.dumps({"pid": pid, "started": started}).encode())
-        except OSError as error:  # a full disk: haproxy's pid file or command line will do instead
-            log("haproxy not recorded", pid=pid, error=error.strerror)
-        return True
-
-    def _drop_master(self) -> None:
-        if self._master is not None:
-            pid, _started, pidfd = self._master
-            self._master = None
-            processes.reap(pid)
-            os.close(pidfd)
-
-    def _end_strays(self) -> None:
-        """Workers of a dead master (and a master that nobody recorded) hold our addresses: end them."""
-        strays = [(pid, processes.start_time(pid)) for pid in processes.naming(self._places.config)]
-        alive = [(pid, started) for pid, started in strays if started is not None]
-        if alive:
-            processes.kill_all([pid for pid, _ in alive], [started for _, started in alive])
-            log("haproxy strays ended", pids=",".join(str(pid) for pid, _ in alive))
-
-    def _open_fifo(self) -> int:
-        """Hold the FIFO for reading; return a descriptor for haproxy to write to, which never blocks it.
-
-        Adopting calls it for its first half: a fresh reader makes the old writers' words arrive again."""
-        if self._fifo is None:
-            if not os.path.exists(self._places.output):
-                os.mkfifo(self._places.output, files.PRIVATE_FILE)
-            # Read and write, so that the last writer's end is not an end of file that polls as readable for ever.
-            self._fifo = os.open(self._places.output, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        return os.open(self._places.output, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    def _stray_pids(self) -> Iterator[int]:
+        return processes.naming(self._places.config)
 
     # Waiting
 
@@ -271,16 +156,6 @@ class ChildService:
     def _text(self) -> str:
         return (files.read(self._places.config) or b"").decode("utf-8", "replace")
 
-    def _forget_heard(self) -> None:
-        self.drain_output()
-        with self._lock:
-            self._heard.clear()
-
-    def _tail(self) -> str:
-        self.drain_output()
-        with self._lock:
-            return self._heard.decode("utf-8", "replace").strip()[-4096:]
-
 
 def _answers(stats_socket: str | None, seen: Processes) -> bool:
     """True when a worker of now answers at the runtime socket (if the configuration has one)."""
@@ -291,12 +166,3 @@ def _answers(stats_socket: str | None, seen: Processes) -> bool:
     except HaproxySilent:
         return False
     return any(f"\nPid: {worker}\n" in answer for worker in seen.workers)
-
-
-def _json(content: bytes | None) -> dict[str, int]:
-    """A record; a torn or foreign one counts as absent."""
-    try:
-        value = json.loads(content or b"{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
