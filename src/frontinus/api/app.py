@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from frontinus.api import calls
+from frontinus.api import calls, idempotency
 from frontinus.api.calls import Api, Call, empty_response
 from frontinus.api.errors import Unauthenticated, answer_error, fault_response, status_of
 from frontinus.api.identity.build import build_authenticator
@@ -150,6 +150,8 @@ class ApiApp:
         restricted_to = await self._guard.admit(call, operation)
         if restricted_to is not None:
             call = replace(call, restricted_to=restricted_to)
+        if operation.method == "POST" and idempotency.HEADER in headers:
+            return await idempotency.answer_once(call, operation)
         return await operation.handler(call)
 
     async def _body(self, request: Request, operation: Operation) -> bytes:

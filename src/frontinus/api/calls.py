@@ -36,6 +36,15 @@ class Api:
     authenticator: Authenticator
 
 
+@dataclass
+class Reservation:
+    """An Idempotency-Key that one request holds, by its digest. `kept` is set once its answer is part of a transaction."""
+
+    key: str
+    owner: str
+    kept: bool = False
+
+
 @dataclass(frozen=True)
 class Call:
     """A request that was routed. `params` are the variable parts of its path, `query` its arguments in order, `base` the
@@ -51,6 +60,8 @@ class Call:
     path: str
     restricted_to: ProjectId | None = None
     """The only project that a list may show; None is no restriction. Policy says so, whatever was asked for."""
+    reservation: Reservation | None = None
+    """The Idempotency-Key under which the request is answered."""
 
     def argument(self, name: str) -> str | None:
         """The last value of a query argument."""

@@ -11,6 +11,7 @@ import msgspec
 from starlette.responses import Response
 
 from frontinus.api.calls import Call
+from frontinus.api.commits import commit
 from frontinus.api.etags import require_match
 from frontinus.api.rendering import render_object
 from frontinus.api.settings import ApiSettings, Immutability
@@ -71,7 +72,7 @@ async def change(
             edited.also(tx)
         return answer(after)
 
-    return await call.api.store.transact(work)
+    return await commit(call, work)
 
 
 def _locked_tree(tx: Transaction, kind: Kind, object_id: str) -> LoadBalancerTree:

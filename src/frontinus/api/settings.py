@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -88,6 +89,10 @@ class ApiSettings:
     immutable: Immutability = Immutability.COALESCE
     """What an edit meets while an earlier one is under way: `coalesce` takes it and carries both out together, `strict`
     answers 409 until the load balancer is ACTIVE again, as Octavia does. Under both, what is being deleted is 409."""
+
+    idempotency_wait: timedelta = timedelta(seconds=10)
+    """How long a create with an Idempotency-Key waits for another one with the same key that is under way; then it is
+    answered with 409. Below what proxies wait for an answer (a minute, usually)."""
 
     pagination_max_limit: int = 1000
     """Most objects on one page, whatever limit is asked for. A limit of 0 asks for everything and gets it."""

@@ -21,7 +21,7 @@ from frontinus.controller.sweeper import Sweeper
 from frontinus.controller.witness import Witness
 from frontinus.model.errors import LeaseLost, NotFound, WorldError
 from frontinus.model.ids import ControllerId, LoadBalancerId, new_id
-from frontinus.store import controllers, convergence, leases
+from frontinus.store import controllers, convergence, idempotency, leases
 from frontinus.store.engine import Transaction
 from frontinus.store.leases import Lease
 
@@ -178,6 +178,7 @@ class Controller:
             try:
                 await self._hands.store.transact(partial(self._say_alive, now=now))
                 await self._hands.store.transact(partial(convergence.purge_deleted, before=oldest))
+                await self._hands.store.transact(partial(idempotency.purge, now=now))
             except NotFound:  # somebody forgot a silent controller: this process was stopped, or the database restored
                 with suppress(WorldError):
                     await self.register()

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
-from sqlalchemy import bindparam
+from sqlalchemy import Insert, Table, bindparam
 from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -80,3 +81,25 @@ def chunks(ids: Sequence[str], most: int) -> Iterator[Sequence[str]]:
     """The ids in parts of at most `most`."""
     for start in range(0, len(ids), most):
         yield ids[start : start + most]
+
+
+class _InsertIfAbsent(Insert):
+    inherit_cache = False
+
+
+def insert_if_absent(table: Table, columns: Sequence[str]) -> Insert:
+    """An insert of one row that does nothing, and matches none, where its primary key exists already. Of two at the same
+    time the second waits for the first transaction to end."""
+    return _InsertIfAbsent(table).values({name: bindparam(name) for name in columns})
+
+
+@compiles(_InsertIfAbsent)
+def _on_conflict(element: Insert, compiler: SQLCompiler, **options: Any) -> str:
+    text: str = compiler.visit_insert(element, **options)  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+    return f"{text} ON CONFLICT DO NOTHING"
+
+
+@compiles(_InsertIfAbsent, "mysql", "mariadb")
+def _ignore(element: Insert, compiler: SQLCompiler, **options: Any) -> str:
+    text: str = compiler.visit_insert(element.prefix_with("IGNORE"), **options)  # type: ignore[no-untyped-call]
+    return text

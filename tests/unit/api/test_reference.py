@@ -24,6 +24,9 @@ def test_every_setting_is_documented_with_its_default() -> None:
         default = setting.default
         if default is None or default == () or default is MISSING:
             continue
+        if isinstance(default, timedelta):
+            assert f"[{default.total_seconds():g}]" in line
+            continue
         shown = ", ".join(x.name for x in default) if isinstance(default, tuple) else str(default)
         assert f"[{shown.lower() if isinstance(default, bool) else shown}]" in line
 

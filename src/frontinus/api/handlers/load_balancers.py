@@ -9,6 +9,7 @@ from starlette.responses import Response
 from frontinus.api import whole_tree
 from frontinus.api.calls import Call, empty_response, json_response
 from frontinus.api.changes import Edit, capabilities_of, change, not_found
+from frontinus.api.commits import commit
 from frontinus.api.etags import object_response
 from frontinus.api.fields import LOAD_BALANCER
 from frontinus.api.handlers.references import require_subnets
@@ -42,13 +43,11 @@ async def create(call: Call) -> Response:
     if wanted.load_balancer.additional_vips:
         raise Unsupported(f"{asked.path}.additional_vips", "the network gives a load balancer one address")
     await require_subnets(api.network, whole_tree.asked_members(asked))
-    tree = await _with_vip(call, wanted, request)
-    shown = render_object(tree, tree.load_balancer)
-    return object_response(LOAD_BALANCER, shown, 201, body=render_whole_tree(tree))
+    return await _store_with_vip(call, wanted, request)
 
 
-async def _with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequest) -> LoadBalancerTree:
-    """The tree with an address, stored. The address is given back if it cannot be stored."""
+async def _store_with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequest) -> Response:
+    """Get the address and write the tree. The address is given back if it cannot be stored."""
     network = call.api.network
     load_balancer = wanted.load_balancer
     allocated = await network.allocate_vip(load_balancer.id, load_balancer.project_id, request)
@@ -60,7 +59,13 @@ async def _with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequest) -
         validate_load_balancer(tree.load_balancer)
         for listener in tree.listeners:
             check_allowed_cidrs(listener, tree.load_balancer)
-        await call.api.store.transact(lambda tx: trees.create_tree(tx, tree))
+
+        def work(tx: Transaction) -> Response:
+            trees.create_tree(tx, tree)
+            shown = render_object(tree, tree.load_balancer)
+            return object_response(LOAD_BALANCER, shown, 201, body=render_whole_tree(tree))
+
+        return await commit(call, work)
     except BaseException:  # whatever happened, also when cancelled: the address is given back
         try:
             await network.release_vip(load_balancer.id, allocated.vip, port_owned=allocated.port_owned)
@@ -68,7 +73,6 @@ async def _with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequest) -
             # The sweeper gives it back later; what went wrong first is what the caller shall read.
             log.warning("vip not released", load_balancer_id=load_balancer.id, reason=str(error))
         raise
-    return tree
 
 
 def _new_load_balancer(asked: Asked, call: Call) -> LoadBalancer:
