@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import os
 import signal
+import socket
 import threading
 import time
 import uuid
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.amphora.world import Amphora, Crowd, Member, free_port, get, is_alive, serves, wait_for
+from frontinus_amphora import hang, haproxy_text
+
+from tests.amphora.world import ADDRESS, Amphora, Crowd, Member, free_port, get, is_alive, serves, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -214,3 +217,73 @@ def test_agent_killed_at_any_moment_of_a_change(amphora: Amphora, members: list[
 def ask_in_vain(amphora: Amphora, load_balancer_id: str, text: str, base: str) -> None:
     with contextlib.suppress(OSError, http.client.HTTPException):
         amphora.controller().apply(load_balancer_id, text, base=base, reload=True)
+
+
+def workers(amphora: Amphora, master: int) -> list[int]:
+    return [each for each in amphora.haproxies() if each != master]
+
+
+@pytest.mark.parametrize("victim", ["worker", pytest.param("master and worker", marks=pytest.mark.long)])
+def test_hung_haproxy_is_restarted(new_amphora: Callable[..., Amphora], members: list[Member], victim: str) -> None:
+    amphora = new_amphora(extra="hang_timeout = 1.5")
+    port, text, pid = running(amphora, members[0])
+    for each in workers(amphora, pid):
+        os.kill(each, signal.SIGSTOP)
+    if victim != "worker":
+        os.kill(pid, signal.SIGSTOP)
+    assert serves(port, timeout=0.3) is None
+    amphora.ears.drain()
+    wait_for(lambda: serves(port, timeout=0.3) == "one", 20)
+    assert len(amphora.haproxies()) == 2
+    state = amphora.controller().state(amphora.load_balancer_id)
+    assert (state["digest"], state["running"]) == (digest(text), True)
+    assert state["pid"] != pid
+    assert "haproxy hangs" in amphora.log.read_text()
+
+
+def test_the_agent_beats_on_while_haproxy_hangs(new_amphora: Callable[..., Amphora], members: list[Member]) -> None:
+    """Who hears nothing of an amphora for three seconds suspects it."""
+    amphora = new_amphora(extra="hang_timeout = 60")
+    _port, _text, pid = running(amphora, members[0])
+    for each in workers(amphora, pid):
+        os.kill(each, signal.SIGSTOP)
+    amphora.ears.drain()
+    for _ in range(3):
+        amphora.ears.next(2.5)
+
+
+@pytest.mark.long
+def test_haproxy_that_was_stopped_for_a_moment_is_left_alone(
+    new_amphora: Callable[..., Amphora], members: list[Member]
+) -> None:
+    amphora = new_amphora(extra="hang_timeout = 8")
+    port, _text, pid = running(amphora, members[0])
+    (worker,) = workers(amphora, pid)
+    os.kill(worker, signal.SIGSTOP)
+    time.sleep(3)
+    os.kill(worker, signal.SIGCONT)
+    assert wait_for(lambda: serves(port)) == "one"
+    time.sleep(1)
+    assert sorted(amphora.haproxies()) == sorted([pid, worker])
+
+
+def test_a_listener_at_its_limit_does_not_hang(new_amphora: Callable[..., Amphora], members: list[Member]) -> None:
+    """Its connections wait in the kernel's queue, as those of a hung haproxy do; its socket answers."""
+    amphora = new_amphora(extra="hang_timeout = 0.5")
+    port = free_port()
+    text = amphora.render({LISTENER: port}, {ONE: members[0].port}, pool_id=POOL, more="    maxconn 1\n")
+    controller = amphora.controller()
+    assert controller.apply(amphora.load_balancer_id, text).status == 200
+    pid = controller.state(amphora.load_balancer_id)["pid"]
+    slow = threading.Thread(target=lambda: get(port, "/slow", 20))
+    slow.start()
+    assert members[0].waiting.wait(5)
+    with socket.create_connection((ADDRESS, port)):
+        bind = haproxy_text.Bind("", ADDRESS, port)
+        wait_for(lambda: hang.waiting(bind) == 1)
+        assert not hang.accepts([bind])
+        time.sleep(3)
+        assert controller.state(amphora.load_balancer_id)["pid"] == pid
+    members[0].release.set()
+    slow.join()
+    assert "haproxy hangs" not in amphora.log.read_text()

@@ -428,9 +428,9 @@ def get(port: int, path: str = "/", timeout: float = 5.0) -> str:
         connection.close()
 
 
-def serves(port: int) -> str | None:
+def serves(port: int, timeout: float = 1.0) -> str | None:
     try:
-        return get(port, timeout=1.0)
+        return get(port, timeout=timeout)
     except (OSError, http.client.HTTPException):
         return None
 

@@ -91,6 +91,7 @@ class Agent:
                     self._bookkeeper,
                     self.heart.poke,
                     self.supervisor.wake,
+                    self._settings.hang_timeout,
                 )
                 self._load_balancers[load_balancer_id] = found
             return found

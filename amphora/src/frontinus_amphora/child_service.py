@@ -74,8 +74,8 @@ class ChildService(Detached):
 
         self._await(renewed)
 
-    def stop(self) -> None:
-        super().stop()
+    def stop(self, *, at_once: bool = False) -> None:
+        super().stop(at_once=at_once)
         files.remove(self._places.pid)
         files.remove(self._places.master_socket)
 

@@ -45,11 +45,12 @@ class Detached:
         os.close(self._open_fifo())
         return self._master[0]
 
-    def stop(self) -> None:
+    def stop(self, *, at_once: bool = False) -> None:
         if self.adopt() is not None and self._master is not None:
             pid, _started, pidfd = self._master
-            processes.send_signal(pidfd, signal.SIGTERM)
-            processes.has_ended(pidfd, STOP_GRACE)
+            if not at_once:
+                processes.send_signal(pidfd, signal.SIGTERM)
+                processes.has_ended(pidfd, STOP_GRACE)
             if not processes.has_ended(pidfd):
                 processes.send_signal(pidfd, signal.SIGKILL)
                 processes.has_ended(pidfd, STOP_GRACE)

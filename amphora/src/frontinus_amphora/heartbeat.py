@@ -104,9 +104,12 @@ class Heart:
         pools: dict[str, PoolRow] = {}
         readings = []
         for load_balancer in self._load_balancers():
+            if load_balancer.is_in_doubt():
+                continue  # the supervisor looks; beats must not wait for an answer each time
             try:
                 seen = load_balancer.read_statistics()
             except HaproxySilent:
+                load_balancer.doubt()
                 continue  # the beat is sent without the listeners of this one
             if seen is not None:
                 statuses.update(seen.statuses())

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from frontinus_amphora import binds, files, haproxy_cli, haproxy_text, processes
 from frontinus_amphora.encoding import Statistics
 from frontinus_amphora.errors import AgentError, BaseMismatch, BindRefused, Invalid, Missing, ServiceFailed
+from frontinus_amphora.hang import HangWatch
 from frontinus_amphora.haproxy_cli import HaproxySilent
 from frontinus_amphora.log import log
 from frontinus_amphora.service import Places, Service
@@ -84,8 +85,10 @@ class LoadBalancer:
         bookkeeper: Bookkeeper,
         changed: Callable[[], None],
         watched: Callable[[], None],
+        patience: float,
     ) -> None:
-        """`changed` asks for a heartbeat; `watched` says that descriptors moved."""
+        """`changed` asks for a heartbeat; `watched` says that descriptors moved; a haproxy that hangs for `patience`
+        seconds is restarted."""
         self.id = load_balancer_id
         self.places = places
         self._checker = checker
@@ -101,6 +104,7 @@ class LoadBalancer:
         self._restarts = 0  # since the last calm
         self._restart_at: float | None = None
         self._removal_at: float | None = None
+        self._hang = HangWatch(patience)
 
     # What is asked over REST
 
@@ -200,6 +204,15 @@ class LoadBalancer:
             self.id, self._stats_socket(), self.places.master_socket, frozenset(self._record.removing)
         )
 
+    def doubt(self) -> None:
+        """haproxy gave somebody no answer: have the supervisor look whether it hangs. Never waits."""
+        if self._hang.doubt():
+            self._watched()
+
+    def is_in_doubt(self) -> bool:
+        """True while it is being looked whether haproxy hangs."""
+        return self._hang.due is not None
+
     # What the supervisor asks
 
     def resume(self) -> None:
@@ -245,7 +258,10 @@ class LoadBalancer:
                 self._restart()
             if self._removal_at is not None and now >= self._removal_at:
                 self._try_removals()
-            return min((due for due in (self._restart_at, self._removal_at) if due is not None), default=None)
+            if self._hang.due is not None and now >= self._hang.due:
+                self._look_whether_it_hangs()
+            dues = (self._restart_at, self._removal_at, self._hang.due)
+            return min((due for due in dues if due is not None), default=None)
 
     def let_go(self) -> None:
         """The agent ends; haproxy goes on. Waits for a change under way."""
@@ -431,6 +447,7 @@ class LoadBalancer:
         self._restart_at = began + LONGEST_DELAY  # whatever goes wrong below, it is tried again
         self._removal_at = None
         self._restarts += 1
+        self._hang.trust()
         tried_last = False
         try:
             self._record_that(removing=())
@@ -451,6 +468,14 @@ class LoadBalancer:
             self._restart_at = self._started_at + (0.0 if tried_last else self._delay())
         self._watched()
         self._changed()
+
+    def _look_whether_it_hangs(self) -> None:
+        if self._service.pid() is None or self._record.wanted != RUNNING:
+            self._hang.trust()
+        elif self._hang.look(self._stats_socket(), haproxy_text.binds(self._running_text() or "", self._own_peer)):
+            log("haproxy hangs", load_balancer_id=self.id, pid=self._service.pid())
+            self._service.stop(at_once=True)
+            self._restart()
 
     def _delay(self) -> float:
         """How long to wait before the next start."""

@@ -57,8 +57,10 @@ class Service(Protocol):
 
         Raises ServiceFailed: either the old worker still serves, or all of it died (see `pid`)."""
 
-    def stop(self) -> None:
-        """End it with all its workers; one that does not run is fine. Nothing of it is left when this returns."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """End it with all its workers; one that does not run is fine. Nothing of it is left when this returns.
+
+        `at_once` asks no more whether it would go by itself: it hangs."""
 
     def pid(self) -> int | None:
         """The master's pid while it runs. *Any thread.*"""

@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-OURS = frozenset({"controller_identity", "network", "haproxy_user", "idle_timeout", "reload_timeout"})
+OURS = frozenset({"controller_identity", "network", "haproxy_user", "idle_timeout", "reload_timeout", "hang_timeout"})
 
 
 class BadSettings(ValueError):
@@ -40,6 +40,7 @@ class Settings(NamedTuple):
     haproxy_user: str  # to drop to when the agent is root and the user exists; empty: stay
     idle_timeout: float  # a kept connection without a request
     reload_timeout: float  # for a new haproxy worker to come up
+    hang_timeout: float  # of a haproxy that neither answers nor accepts; then it is restarted
 
 
 def load_settings(path: str) -> Settings:
@@ -94,6 +95,7 @@ def parse_settings(text: str, path: str) -> Settings:
         haproxy_user=ours.get("haproxy_user", "haproxy"),
         idle_timeout=_seconds(ours.get("idle_timeout", "120"), "[frontinus] idle_timeout"),
         reload_timeout=_seconds(ours.get("reload_timeout", "30"), "[frontinus] reload_timeout"),
+        hang_timeout=_seconds(ours.get("hang_timeout", "5"), "[frontinus] hang_timeout"),
     )
 
 

@@ -17,6 +17,7 @@ from frontinus_amphora.log import log
 
 EVERYTHING = "show stat -1 7 -1"  # frontends, backends, servers; not the sockets behind a frontend
 FRONTENDS = "show stat -1 1 -1"
+ANSWER_TIMEOUT = 1.5  # the beat waits for it, and whoever hears no beat for three seconds suspects the amphora
 
 
 class Worker(NamedTuple):
@@ -106,7 +107,7 @@ class Bookkeeper:
         self, load_balancer_id: str, stats_socket: str, master_socket: str, removing: frozenset[str] = frozenset()
     ) -> Statistics:
         """Ask the current worker for everything and old workers for their counters. Raises HaproxySilent."""
-        answer = haproxy_cli.ask(stats_socket, f"show info;{EVERYTHING}")
+        answer = haproxy_cli.ask(stats_socket, f"show info;{EVERYTHING}", ANSWER_TIMEOUT)
         info, separator, table = answer.partition("\n\n")
         pid = next((int(line[5:]) for line in info.splitlines() if line.startswith("Pid: ")), 0)
         started = processes.start_time(pid)
