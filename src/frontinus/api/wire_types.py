@@ -416,6 +416,7 @@ class Faults(WireType):
             "permanent": value.permanent,
             "object_type": None if value.object_kind is None else KIND_ON_THE_WIRE[value.object_kind],
             "object_id": value.object_id,
+            "left_out": value.left_out,
         }
 
     def schema(self) -> Schema:
@@ -433,6 +434,7 @@ class Faults(WireType):
                 "permanent": {"type": "boolean"},
                 "object_type": text,
                 "object_id": text,
+                "left_out": {"type": "boolean"},
             },
         }
 

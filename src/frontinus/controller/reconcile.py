@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from msgspec.structs import replace
 
 from frontinus.controller.act import Hands, Situation, act
 from frontinus.controller.backoff import continued, is_reported_as_error, pause
+from frontinus.controller.omission import omitted_with
 from frontinus.controller.plan import Sighting, carried_before_next_push, needs_look, plan
 from frontinus.controller.steps import (
     PHASE_OF_STEP,
@@ -31,6 +33,7 @@ from frontinus.model.errors import (
     BindRefused,
     Bug,
     CallerError,
+    FrontinusError,
     Gone,
     Incompatible,
     LeaseLost,
@@ -73,7 +76,7 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
         step = None
         try:
             sightings = await _look(tree, hands)
-            carried = tree.wanted().without_listeners(frozenset(left_out))
+            carried = tree.wanted().without(left_out)
             rendered = _render(carried, hands)
             steps = plan(
                 tree,
@@ -99,6 +102,10 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
             continue
         except Exception as error:  # noqa: BLE001 - whatever it is becomes a fault, and the next try is set
             if await _agent_fell_silent(error, step, lease, tree, hands, doubted):
+                continue
+            if omitted := _omitted(error, step, tree, left_out, hands):
+                left_out |= omitted
+                rounds -= 1  # bounded by the number of objects: each is left out once
                 continue
             await _record_fault(error, step, lease, tree, hands)
             return
@@ -132,10 +139,10 @@ def _log_outcome(
         log.info("load balancer settled", load_balancer_id=tree.id, generation=step.generation)
     else:
         log.warning(
-            "load balancer settled without some listeners",
+            "load balancer settled without some objects",
             load_balancer_id=tree.id,
             generation=step.generation,
-            left_out={listener_id: fault.message for listener_id, fault in left_out.items()},
+            left_out={object_id: fault.message for object_id, fault in left_out.items()},
         )
 
 
@@ -186,6 +193,7 @@ def _refused_listeners(refused: BindRefused, tree: LoadBalancerTree, hands: Hand
                 since=now,
                 object_kind=Kind.LISTENER,
                 object_id=listener.id,
+                left_out=True,
             ),
             listener.fault,
         )
@@ -194,6 +202,20 @@ def _refused_listeners(refused: BindRefused, tree: LoadBalancerTree, hands: Hand
     if not faults:
         raise Retry(f"addresses of no known listener were refused: {refused}", after=1.0, code="bind-refused")
     return faults
+
+
+def _omitted(
+    error: Exception, step: Step | None, tree: LoadBalancerTree, left_out: Mapping[str, Fault], hands: Hands
+) -> dict[str, Fault]:
+    """A fault for each object that is left out because of an error about one of them; none if nothing can be."""
+    if not isinstance(error, Rejected | CallerError | Retry) or error.subject is None or error.subject.id in left_out:
+        return {}
+    omitted = omitted_with(tree.wanted().without(left_out), error.subject)
+    if omitted is None:
+        return {}
+    before = next((x.fault for x in tree.children() if x.id == error.subject.id), None)
+    fault = replace(_timed_fault(error, step, before, hands), left_out=True)
+    return dict.fromkeys(omitted, fault)
 
 
 async def _agent_fell_silent(
@@ -220,39 +242,49 @@ async def _agent_fell_silent(
     return True
 
 
-def fault_of(error: Exception, step: Step | None, tree: LoadBalancerTree, now_fault: Callable[..., Fault]) -> Fault:
-    """Say of an error who has to do what. `now_fault` makes a fault with its times filled in."""
+def fault_of(error: Exception, step: Step | None, now: datetime) -> Fault:
+    """Say of an error who has to do what, and which object it is about."""
     phase = FaultPhase.RENDER if step is None else PHASE_OF_STEP[type(step)]
+    subject = error.subject if isinstance(error, FrontinusError) else None
+    told = partial(
+        Fault,
+        phase=phase,
+        since=now,
+        object_kind=None if subject is None else subject.kind,
+        object_id=None if subject is None else subject.id,
+    )
     match error:
         case Rejected():
-            return now_fault(code="rejected", phase=phase, message=str(error), permanent=True)
+            return told(code="rejected", message=str(error), permanent=True)
         case CallerError():
-            return now_fault(code="invalid", phase=phase, message=str(error), permanent=True)
+            return told(code="invalid", message=str(error), permanent=True)
         case Retry():
-            return now_fault(code=error.code, phase=phase, message=error.reason)
+            return told(code=error.code, message=error.reason)
         case Incompatible():
-            return now_fault(code="incompatible-amphora", phase=phase, message=str(error))
+            return told(code="incompatible-amphora", message=str(error))
         case Gone():
-            return now_fault(code="amphora-gone", phase=phase, message=str(error))
+            return told(code="amphora-gone", message=str(error))
         case _:
             message = f"a fault of Frontinus itself ({type(error).__name__}); the controller's log has the details"
-            return now_fault(code="bug", phase=phase, message=message)
+            return told(code="bug", message=message)
+
+
+def _timed_fault(error: Exception, step: Step | None, before: Fault | None, hands: Hands) -> Fault:
+    """The fault as the continuation of the one before, with the time of the next try."""
+    now, settings = hands.now(), hands.settings
+    fault = continued(fault_of(error, step, now), before)
+    if fault.permanent:
+        return fault
+    asked = timedelta(seconds=error.after) if isinstance(error, Retry) else timedelta(0)
+    after = max(asked, pause(fault.attempts, settings.backoff_base, settings.backoff_cap, random.random()))
+    return replace(fault, retry_at=now + after)
 
 
 async def _record_fault(
     error: Exception, step: Step | None, lease: Lease, tree: LoadBalancerTree, hands: Hands
 ) -> None:
     now = hands.now()
-    settings = hands.settings
-
-    def now_fault(*, code: str, phase: FaultPhase, message: str, permanent: bool = False) -> Fault:
-        return Fault(code=code, phase=phase, message=message, since=now, permanent=permanent)
-
-    fault = continued(fault_of(error, step, tree, now_fault), tree.load_balancer.fault)
-    if not fault.permanent:
-        asked = timedelta(seconds=error.after) if isinstance(error, Retry) else timedelta(0)
-        after = max(asked, pause(fault.attempts, settings.backoff_base, settings.backoff_cap, random.random()))
-        fault = replace(fault, retry_at=now + after)
+    fault = _timed_fault(error, step, tree.load_balancer.fault, hands)
     log.warning(
         "load balancer not settled",
         load_balancer_id=tree.id,
@@ -262,5 +294,5 @@ async def _record_fault(
         attempts=fault.attempts,
         exc_info=error if fault.code == "bug" else None,
     )
-    as_error = is_reported_as_error(fault, now, settings.retry_budget)
+    as_error = is_reported_as_error(fault, now, hands.settings.retry_budget)
     await hands.store.transact(lambda tx: convergence.record_fault(tx, lease, fault, now, report_error=as_error))

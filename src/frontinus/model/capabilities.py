@@ -14,7 +14,7 @@ from frontinus.model.enums import (
     SessionPersistenceType,
     Topology,
 )
-from frontinus.model.errors import Unsupported
+from frontinus.model.errors import Unsupported, blaming
 from frontinus.model.tree import HealthMonitor, L7Policy, Listener, LoadBalancer, LoadBalancerTree, Member, Pool
 
 
@@ -56,17 +56,23 @@ FEATURES: dict[str, str] = {
 def require(tree: LoadBalancerTree, capabilities: Capabilities) -> None:
     """Raise Unsupported naming the first field of the wanted tree that these capabilities do not cover."""
     wanted = tree.wanted()
-    _require_load_balancer(wanted.load_balancer, capabilities)
+    with blaming(wanted.load_balancer.kind, wanted.id):
+        _require_load_balancer(wanted.load_balancer, capabilities)
     for listener in wanted.listeners:
-        _require_listener(listener, capabilities)
+        with blaming(listener.kind, listener.id):
+            _require_listener(listener, capabilities)
     for pool in wanted.pools:
-        _require_pool(pool, capabilities)
+        with blaming(pool.kind, pool.id):
+            _require_pool(pool, capabilities)
     for member in wanted.members:
-        _require_member(member, capabilities)
+        with blaming(member.kind, member.id):
+            _require_member(member, capabilities)
     for monitor in wanted.health_monitors:
-        _require_health_monitor(monitor, capabilities)
+        with blaming(monitor.kind, monitor.id):
+            _require_health_monitor(monitor, capabilities)
     for policy in wanted.l7_policies:
-        _require_l7_policy(policy, capabilities)
+        with blaming(policy.kind, policy.id):
+            _require_l7_policy(policy, capabilities)
 
 
 def _need(capabilities: Capabilities, feature: str, field: str) -> None:

@@ -23,9 +23,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from frontinus.model.enums import Kind
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The object of a tree that an error is about."""
+
+    kind: Kind
+    id: str
+
 
 class FrontinusError(Exception):
-    """Base of all errors that Frontinus raises on purpose."""
+    """Base of all errors that Frontinus raises on purpose. `subject` is the object that it is about, where one is."""
+
+    subject: Subject | None = None
+
+
+class blaming:  # noqa: N801 - read as a verb: `with blaming(Kind.MEMBER, member.id): ...`
+    """Say of an error that is raised inside which object it is about, unless one further inside has said so."""
+
+    __slots__ = ("_id", "_kind")
+
+    def __init__(self, kind: Kind, object_id: str) -> None:
+        self._kind, self._id = kind, object_id
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, FrontinusError) and error.subject is None:
+            error.subject = Subject(self._kind, self._id)
 
 
 class CallerError(FrontinusError):

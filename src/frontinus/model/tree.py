@@ -7,7 +7,7 @@ Next: edits.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import ClassVar, TypeAlias
 
@@ -52,7 +52,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """Why a wish is not carried out yet, in words for the person who made it.
 
     `permanent` faults wait for a change by the user; the others are tried again at `retry_at`. `attempts` counts the
-    tries since `since`. `object_kind` and `object_id` name the object that caused it, where one did."""
+    tries since `since`. `object_kind` and `object_id` name the object that caused it, where one did. `left_out` says that
+    what shows it is not carried, and never was, while the rest of the load balancer is."""
 
     code: str
     phase: FaultPhase
@@ -63,6 +64,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     retry_at: datetime | None = None
     object_kind: Kind | None = None
     object_id: str | None = None
+    left_out: bool = False
 
 
 class Vip(msgspec.Struct, frozen=True, kw_only=True):
@@ -369,15 +371,28 @@ class LoadBalancerTree(msgspec.Struct, frozen=True, kw_only=True):
             l7_rules=tuple(x for x in self.l7_rules if not x.delete_requested and x.l7_policy_id in policy_ids),
         )
 
-    def without_listeners(self, listener_ids: frozenset[str]) -> LoadBalancerTree:
-        """The tree less some listeners and their policies; used to carry the rest when those cannot be carried."""
-        if not listener_ids:
+    def without(self, ids: Collection[str]) -> LoadBalancerTree:
+        """The tree less some objects and what hangs on them; used to carry the rest when those cannot be carried."""
+        if not ids:
             return self
-        policies = tuple(x for x in self.l7_policies if x.listener_id not in listener_ids)
+        listeners = tuple(x for x in self.listeners if x.id not in ids)
+        pools = tuple(x for x in self.pools if x.id not in ids)
+        listener_ids, pool_ids = {x.id for x in listeners}, {None, *(x.id for x in pools)}
+        policies = tuple(
+            x
+            for x in self.l7_policies
+            if x.id not in ids and x.listener_id in listener_ids and x.redirect_pool_id in pool_ids
+        )
         policy_ids = {x.id for x in policies}
         return msgspec.structs.replace(
             self,
-            listeners=tuple(x for x in self.listeners if x.id not in listener_ids),
+            listeners=tuple(
+                x if x.default_pool_id in pool_ids else msgspec.structs.replace(x, default_pool_id=None)
+                for x in listeners
+            ),
+            pools=pools,
+            members=tuple(x for x in self.members if x.id not in ids and x.pool_id in pool_ids),
+            health_monitors=tuple(x for x in self.health_monitors if x.id not in ids and x.pool_id in pool_ids),
             l7_policies=policies,
-            l7_rules=tuple(x for x in self.l7_rules if x.l7_policy_id in policy_ids),
+            l7_rules=tuple(x for x in self.l7_rules if x.id not in ids and x.l7_policy_id in policy_ids),
         )

@@ -209,7 +209,7 @@ async def deleted_objects_are_not_rendered(bench: AmphoraBench) -> None:
         require(rendered == driver.render(without, amphora), "a listener to be deleted is rendered")
 
 
-@_checks.claim("a tenant's string is expressed, or Rejected names the field; nothing else is raised")
+@_checks.claim("a tenant's string is expressed, or Rejected names field and object; nothing else is raised")
 async def hostile_strings_are_expressed_or_rejected(bench: AmphoraBench) -> None:
     hostile = (
         'a"b',
@@ -239,6 +239,7 @@ async def hostile_strings_are_expressed_or_rejected(bench: AmphoraBench) -> None
                 driver.render(named, amphora)
             except Rejected as rejected:
                 require(rejected.field, f"{text!r} is rejected without naming a field")
+                require(rejected.subject is not None, f"{text!r} is rejected without naming an object")
 
 
 @_checks.claim("boot_files may be repeated, and its paths lie inside the place")
@@ -367,7 +368,7 @@ async def refused_bind_changes_nothing(bench: AmphoraBench) -> None:
         raise NotExaminable("the bench has no `hold_port`")
     tree = _tree(bench, *bench.ports)
     free, held = tree.listeners
-    rest = tree.without_listeners(frozenset({held.id}))
+    rest = tree.without({held.id})
     async with _running(bench, tree) as (driver, amphora):
         await driver.apply(amphora, rest, driver.render(rest, amphora))
         with bench.hold_port(bench.vip_address, held.protocol_port):

@@ -24,7 +24,7 @@ from frontinus.model.enums import (
     SessionPersistenceType,
     Topology,
 )
-from frontinus.model.errors import BindRefused, RefusedBind, Rejected, Retry
+from frontinus.model.errors import BindRefused, RefusedBind, Rejected, Retry, blaming
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId
 from frontinus.model.tree import Amphora, LoadBalancerTree, TreeObject
@@ -56,7 +56,7 @@ _LONGEST_DATAGRAM = 65_535
 
 class FakeAmphoraDriver(AmphoraDriver):
     """`places` is FakeCompute's world. Listeners whose port is in `taken_ports` are refused by its kernel, unless that
-    listener balances on the port already."""
+    listener balances on the port already. Objects whose id is in `unspeakable` cannot be rendered."""
 
     name: ClassVar[str] = "fake"
     version: ClassVar[str] = "1.0.0"
@@ -76,13 +76,19 @@ class FakeAmphoraDriver(AmphoraDriver):
         places: Mapping[AmphoraId, FakePlace] | None = None,
         taken_ports: set[int] | None = None,
         faults: Faults | None = None,
+        unspeakable: set[str] | None = None,
     ) -> None:
         self.places: Mapping[AmphoraId, FakePlace] = {} if places is None else places
         self.taken_ports: set[int] = set() if taken_ports is None else taken_ports
         self.faults = Faults() if faults is None else faults
+        self.unspeakable: set[str] = set() if unspeakable is None else unspeakable
 
     def render(self, tree: LoadBalancerTree, amphora: Amphora) -> Rendered:
         wanted = tree.wanted()
+        for child in wanted.children():
+            with blaming(child.kind, child.id):
+                if child.id in self.unspeakable:
+                    raise Rejected("name", "there are no words for it")
         lines = [f"amphora {amphora.role}", _line(wanted.load_balancer)]
         lines += sorted(_line(child) for child in wanted.children())
         text = "\n".join(lines) + "\n"

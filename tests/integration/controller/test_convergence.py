@@ -13,8 +13,10 @@ from structlog.testing import capture_logs
 from frontinus.controller.sweeper import Sweeper
 from frontinus.controller.witness import Witness
 from frontinus.model.edits import apply
+from frontinus.model.enums import Kind
 from frontinus.model.errors import LeaseLost, Rejected, Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PoolId
+from frontinus.model.tree import Fault
 from frontinus.store import convergence, leases
 from frontinus.testing.faults import Killed, When
 
@@ -194,7 +196,7 @@ async def test_taken_port_leaves_one_listener_out_and_heals(world: World) -> Non
     tree = await world.tree(load_balancer_id)
     assert tree is not None
     by_port = {x.protocol_port: x for x in tree.listeners}
-    (line,) = [x for x in logs if x["event"] == "load balancer settled without some listeners"]
+    (line,) = [x for x in logs if x["event"] == "load balancer settled without some objects"]
     assert "port 81 cannot be bound (EADDRINUSE)" in line["left_out"][by_port[81].id]
     assert tree.load_balancer.provisioning_status == "ACTIVE"
     assert by_port[80].provisioning_status == "ACTIVE"
@@ -219,6 +221,83 @@ async def test_taken_port_leaves_one_listener_out_and_heals(world: World) -> Non
     world.taken_ports.clear()
     await world.converge()
     await world.assert_served(load_balancer_id)
+
+
+async def test_a_new_object_that_cannot_be_rendered_is_left_out_alone_and_heals(world: World) -> None:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    before = await world.assert_served(load_balancer_id)
+    bad = world.member(load_balancer_id, before.pools[0].id, 8002)
+    good = world.member(load_balancer_id, before.pools[0].id, 8003)
+    world.unspeakable.add(bad.id)
+    await world.add(load_balancer_id, bad, good)
+    await world.turn()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    faults = {x.id: x.fault for x in tree.children() if x.fault is not None}
+    assert set(faults) == {bad.id}
+    fault = faults[bad.id]
+    assert (fault.code, fault.permanent, fault.left_out) == ("rejected", True, True)
+    assert (fault.object_kind, fault.object_id) == (Kind.MEMBER, bad.id)
+    assert tree.load_balancer.fault == fault
+    assert tree.load_balancer.provisioning_status == "ACTIVE"
+    assert {x.id: x.provisioning_status for x in tree.members}[bad.id] == "ERROR"
+    (place,) = world.places.values()
+    assert place.runs is not None
+    assert good.id in place.runs.text
+    assert bad.id not in place.runs.text
+    assert await world.store.read(leases.next_due) is None, "it waits for the user"
+    await world.add(load_balancer_id, world.member(load_balancer_id, before.pools[0].id, 8004))
+    await world.turn()
+    assert (await _faults(world, load_balancer_id)).keys() == {bad.id}, (
+        "another edit neither heals nor is held up by it"
+    )
+    world.unspeakable.clear()
+    await world.edit(load_balancer_id, lambda tree: apply(tree, world.now, update=[replace(bad, weight=2)]))
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+
+
+async def test_what_is_carried_stays_when_an_edit_makes_it_impossible(world: World) -> None:
+    load_balancer_id = await world.create(80, 81)
+    await world.converge()
+    before = await world.assert_served(load_balancer_id)
+    (place,) = world.places.values()
+    runs = place.runs
+    listener = before.listeners[0]
+    world.unspeakable.add(listener.id)
+    await world.edit(load_balancer_id, lambda tree: apply(tree, world.now, update=[replace(listener, name="x")]))
+    await world.turn()
+    assert place.runs == runs, "the listener is not taken away for it"
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    fault = tree.load_balancer.fault
+    assert fault is not None
+    assert (fault.object_kind, fault.object_id, fault.left_out) == (Kind.LISTENER, listener.id, False)
+    assert await _faults(world, load_balancer_id) == {listener.id: fault}
+    assert tree.load_balancer.provisioning_status == "ERROR"
+    world.unspeakable.clear()
+    await world.edit(load_balancer_id, lambda tree: apply(tree, world.now, update=[replace(listener, name="y")]))
+    assert await _faults(world, load_balancer_id) == {}, "what is asked now is not what was faulted"
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+
+
+async def test_many_objects_are_left_out_in_one_go(world: World) -> None:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    tree = await world.assert_served(load_balancer_id)
+    bad = [world.member(load_balancer_id, tree.pools[0].id, 9000 + n) for n in range(250)]
+    world.unspeakable.update(x.id for x in bad)
+    await world.add(load_balancer_id, *bad)
+    await world.turn()
+    assert (await _faults(world, load_balancer_id)).keys() == {x.id for x in bad}
+
+
+async def _faults(world: World, load_balancer_id: LoadBalancerId) -> dict[str, Fault]:
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    return {x.id: x.fault for x in tree.children() if x.fault is not None}
 
 
 async def test_lasting_trouble_becomes_an_error_that_heals(world: World) -> None:

@@ -70,6 +70,7 @@ class World:
         self.faults = Faults()
         self.places: dict[AmphoraId, FakePlace] = {}
         self.taken_ports: set[int] = set()
+        self.unspeakable: set[str] = set()
         self.network = FakeNetwork(faults=self.faults)
         self.owner = ControllerId(new_id())
         self.hands = self._hands()
@@ -77,7 +78,7 @@ class World:
     def _hands(self) -> Hands:
         return Hands(
             store=cast(Any, MortalStore(self.store, self.faults)),
-            amphora_driver=FakeAmphoraDriver(self.places, self.taken_ports, self.faults),
+            amphora_driver=FakeAmphoraDriver(self.places, self.taken_ports, self.faults, self.unspeakable),
             compute=FakeCompute(self.places, self.faults),
             network=self.network,
             settings=SETTINGS,

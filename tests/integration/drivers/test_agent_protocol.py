@@ -80,7 +80,7 @@ async def test_a_port_that_is_taken_is_told_and_heals(site: tuple[World, int]) -
             await world.apply(more)
         assert raised.value.binds == (RefusedBind(number(11), VIP, other, "EADDRINUSE"),)
         assert await ask(port) == "one"
-        assert (await world.apply(more.without_listeners(frozenset({number(11)})))).action == "unchanged"
+        assert (await world.apply(more.without({number(11)}))).action == "unchanged"
     assert (await world.apply(more)).action == "reload"
     assert await ask(other) == "one"
 

@@ -11,13 +11,19 @@ from msgspec.structs import replace
 from frontinus.drivers.amphora.haproxy import render as render_module
 from frontinus.drivers.amphora.haproxy.render import render, server_numbers
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
-from frontinus.model.enums import HealthMonitorType, ListenerProtocol, Topology
+from frontinus.model.enums import HealthMonitorType, Kind, ListenerProtocol, Topology
 from frontinus.model.errors import Invalid, Rejected
 from frontinus.model.ids import SubnetId
 from frontinus.model.tree import AdditionalVip, LoadBalancerTree
 
 from tests.unit.drivers.trees import a_listener, a_load_balancer, a_member, a_monitor, a_pool, a_tree
 
+KIND_OF_BRANCH = {
+    "load_balancer": Kind.LOAD_BALANCER,
+    "listeners": Kind.LISTENER,
+    "members": Kind.MEMBER,
+    "monitors": Kind.HEALTH_MONITOR,
+}
 SETTINGS = HaproxySettings(state_dir=Path("/nowhere"))
 
 
@@ -108,6 +114,8 @@ def test_what_cannot_be_carried_is_rejected_by_name(fields: dict[str, Any], fiel
     with pytest.raises(Rejected) as raised:
         render(site(**fields), SETTINGS)
     assert raised.value.field == field
+    assert raised.value.subject is not None
+    assert raised.value.subject.kind == KIND_OF_BRANCH[next(iter(fields))]
 
 
 def test_a_tenant_cannot_leave_his_word() -> None:

@@ -71,7 +71,7 @@ class AmphoraDriver(ABC):
     def render(self, tree: LoadBalancerTree, amphora: Amphora) -> Rendered:
         """The configuration of this amphora for the wanted tree. Pure: no clock, no I/O; same input, same digest.
 
-        Raises Rejected naming the field when a tenant's string cannot be expressed."""
+        Raises Rejected naming field and object (model.errors.blaming) when what a tenant asked cannot be expressed."""
 
     @abstractmethod
     def boot_files(self, amphora_id: AmphoraId, management_address: str) -> BootFiles:

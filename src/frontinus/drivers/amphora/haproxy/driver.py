@@ -17,13 +17,14 @@ from frontinus.drivers.amphora.agent.authority import Authority, Clock, utc_now
 from frontinus.drivers.amphora.agent.boot import AgentSettings, boot_files
 from frontinus.drivers.amphora.agent.client import AgentClient, AgentVersion, BaseMismatch, ClientSettings
 from frontinus.drivers.amphora.agent.heartbeat import decode_envelope, decode_plain, is_envelope
+from frontinus.drivers.amphora.haproxy.blame import subject_of
 from frontinus.drivers.amphora.haproxy.diff import Change, diff
 from frontinus.drivers.amphora.haproxy.render import CAPABILITIES, digest, render
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered
 from frontinus.model.boot import BootFiles
 from frontinus.model.capabilities import Capabilities
-from frontinus.model.errors import Incompatible, Invalid, Retry
+from frontinus.model.errors import Incompatible, Invalid, Rejected, Retry
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId
 from frontinus.model.tree import Amphora, LoadBalancerTree
@@ -99,9 +100,13 @@ class HaproxyDriver(AmphoraDriver):
                     applied = await self._apply_plain(amphora, rendered)
                 else:
                     applied = await self._apply_batch(amphora, rendered)
-            except BaseException:  # whatever happened, also when cancelled: what runs now is not known any more
+            except (
+                BaseException
+            ) as error:  # whatever happened, also when cancelled: what runs now is not known any more
                 self._live.pop(amphora.id, None)
                 self._client.forget(amphora.id)
+                if isinstance(error, Rejected):
+                    error.subject = subject_of(error.reason, rendered.text, tree)
                 raise
             self._remember(amphora.id, rendered.text)
             await self._renew_certificate(amphora)

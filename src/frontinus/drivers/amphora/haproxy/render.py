@@ -15,8 +15,8 @@ from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.haproxy.text import Section, Unwritable, log_format, write
 from frontinus.drivers.amphora.interface import Rendered
 from frontinus.model.capabilities import Capabilities, require
-from frontinus.model.enums import HealthMonitorType, LbAlgorithm, ListenerProtocol, PoolProtocol, Topology
-from frontinus.model.errors import Rejected, Unsupported
+from frontinus.model.enums import HealthMonitorType, Kind, LbAlgorithm, ListenerProtocol, PoolProtocol, Topology
+from frontinus.model.errors import Rejected, Unsupported, blaming
 from frontinus.model.tree import HealthMonitor, Listener, LoadBalancerTree, Member, Pool
 
 CAPABILITIES = Capabilities(
@@ -62,19 +62,24 @@ _PROXY_PROTOCOL = {PoolProtocol.PROXY: 1, PoolProtocol.PROXYV2: 2}
 def render(tree: LoadBalancerTree, settings: HaproxySettings) -> Rendered:
     """The configuration for the wanted tree; an empty text when nothing shall listen.
 
-    Raises Rejected naming the field when something cannot be expressed."""
+    Raises Rejected naming object and field when something cannot be expressed."""
     wanted = tree.wanted()
     try:
         require(wanted, CAPABILITIES)
     except Unsupported as error:
-        raise Rejected(error.field, error.reason) from error
+        rejected = Rejected(error.field, error.reason)
+        rejected.subject = error.subject
+        raise rejected from error
     listeners = sorted((x for x in wanted.listeners if x.admin_state_up), key=lambda x: x.id)
     if not listeners or not wanted.load_balancer.admin_state_up or wanted.load_balancer.delete_requested:
         return rendered("")
     sections = [_global(wanted, settings), _defaults()]
     for listener in listeners:
-        sections.append(_frontend(wanted, listener))
-        sections.extend(_backend(wanted, listener, pool) for pool in _enabled_pools(wanted, listener))
+        with blaming(listener.kind, listener.id):
+            sections.append(_frontend(wanted, listener))
+        for pool in _enabled_pools(wanted, listener):
+            with blaming(pool.kind, pool.id):
+                sections.append(_backend(wanted, listener, pool))
     try:
         return rendered(write(tuple(sections)))
     except Unwritable as error:  # every string of a tenant that can get here was tried, and named, by _checked
@@ -148,7 +153,8 @@ def _defaults() -> Section:
 
 def _frontend(tree: LoadBalancerTree, listener: Listener) -> Section:
     mode = _mode(listener)
-    address = _address(tree.load_balancer.vip.address, "vip_address")
+    with blaming(Kind.LOAD_BALANCER, tree.id):
+        address = _address(tree.load_balancer.vip.address, "vip_address")
     lines: list[tuple[str, ...]] = [
         ("mode", mode),
         ("bind", f"{bracket(address)}:{listener.protocol_port}"),
@@ -186,10 +192,13 @@ def _backend(tree: LoadBalancerTree, listener: Listener, pool: Pool) -> Section:
         ("timeout", "server", str(listener.timeout_member_data)),
     ]
     if monitor is not None:
-        lines.extend(_health_monitor(tree, monitor))
+        with blaming(monitor.kind, monitor.id):
+            lines.extend(_health_monitor(tree, monitor))
     members = sorted(tree.members_of(pool.id), key=lambda x: x.id)
     numbers = server_numbers(members)
-    lines.extend(_server(member, numbers[member.id], pool, monitor).words() for member in members)
+    for member in members:
+        with blaming(member.kind, member.id):
+            lines.append(_server(member, numbers[member.id], pool, monitor).words())
     return Section("backend", backend_name(pool, listener), tuple(lines))
 
 
