@@ -19,7 +19,7 @@ from frontinus_amphora.encoding import (
     message,
     parse_statistics,
 )
-from frontinus_amphora.statistics import Totals, Worker
+from frontinus_amphora.statistics import MOST_ABSENT, Totals, Worker
 
 pytestmark = pytest.mark.unit
 
@@ -49,6 +49,7 @@ def test_message_has_the_contracts_shape_and_order(vector: dict[str, Any]) -> No
             entry["status"],
             entry["stats"]["conns"],
             Counters(*(entry["stats"][key] for key in ("tx", "rx", "totconns", "ereq"))),
+            0,
         )
         for name, entry in wanted["listeners"].items()
     }
@@ -129,23 +130,38 @@ def test_what_is_no_table_has_no_rows(text: str) -> None:
 def test_totals_never_go_back() -> None:
     first, second = Worker(1, 10), Worker(1, 20)  # the same pid, another process
     totals = Totals()
-    totals.saw(first, {LISTENER: Counters(100, 10, 5, 1)})
-    totals.saw(second, {LISTENER: Counters(1, 1, 1, 0)})  # after a reload: both live
+    assert totals.saw(first, {LISTENER: Counters(100, 10, 5, 1)}, 77)
+    assert not totals.saw(second, {LISTENER: Counters(1, 1, 1, 0)}, 88)  # after a reload: both live
     assert totals.total(LISTENER) == (101, 11, 6, 1)
-    totals.saw(first, {LISTENER: Counters(110, 10, 5, 1)})  # an old worker still counts
+    totals.saw(first, {LISTENER: Counters(110, 10, 5, 1)}, 99)  # an old worker still counts
     totals.lost(first)
     assert totals.total(LISTENER) == (111, 11, 6, 1)
     restored = Totals.from_json(json.loads(json.dumps(totals.to_json())))
     assert restored.total(LISTENER) == (111, 11, 6, 1)
-    restored.keep_only([])
-    assert restored.total(LISTENER) == (0, 0, 0, 0)
+    assert restored.since == {LISTENER: 77}
+    restored.prune([])
+    assert restored.total(LISTENER) == (111, 11, 6, 1)  # it may only be disabled
+
+
+def test_listeners_that_are_gone_are_forgotten_when_they_are_very_many() -> None:
+    totals, worker = Totals(), Worker(1, 1)
+    names = [str(number) for number in range(MOST_ABSENT + 3)]
+    totals.saw(worker, dict.fromkeys(names, Counters(1, 1, 1, 1)), 77)
+    totals.prune(["0"])
+    assert [name for name in names if totals.total(name) == (0, 0, 0, 0)] == ["1", "2"]
+
+
+def test_counts_that_were_kept_before_times_were_count_on() -> None:
+    """A receiver that was told no time must not be told one for what it knows already."""
+    kept = {"base": {LISTENER: [1, 2, 3, 4]}, "workers": {"7:9": {"other": [1, 1, 1, 1]}}, "reported": {}}
+    assert Totals.from_json(kept).since == {LISTENER: 0, "other": 0}
 
 
 def test_increments_add_up_to_the_total() -> None:
     totals, worker = Totals(), Worker(1, 1)
-    totals.saw(worker, {LISTENER: Counters(5, 5, 5, 5)})
+    totals.saw(worker, {LISTENER: Counters(5, 5, 5, 5)}, 77)
     assert totals.take_increments(LISTENER) == (5, 5, 5, 5)
-    totals.saw(worker, {LISTENER: Counters(7, 5, 6, 5)})
+    totals.saw(worker, {LISTENER: Counters(7, 5, 6, 5)}, 88)
     assert totals.take_increments(LISTENER) == (2, 0, 1, 0)
 
 

@@ -123,11 +123,13 @@ def member_status(status: str, weight: int) -> str:
 def message(
     amphora_id: str,
     sequence: int,
-    listeners: Mapping[str, tuple[str, int, Counters]],
+    listeners: Mapping[str, tuple[str, int, Counters, int]],
     pools: Mapping[str, PoolRow],
     version: int,
 ) -> dict[str, object]:
-    """The JSON message of both formats; a listener is (status, current connections, counters)."""
+    """The JSON message of both formats; a listener is (status, current connections, counters, since when they count).
+
+    `since` stands in it where it is known, which is never so in Octavia's format."""
     return {
         "id": amphora_id,
         "seq": sequence,
@@ -140,9 +142,10 @@ def message(
                     "conns": conns,
                     "totconns": counted.totconns,
                     "ereq": counted.ereq,
+                    **({"since": since} if since else {}),
                 },
             }
-            for listener_id, (status, conns, counted) in listeners.items()
+            for listener_id, (status, conns, counted, since) in listeners.items()
         },
         "pools": {name: {"status": row.status, "members": row.members} for name, row in pools.items()},
         "ver": version,

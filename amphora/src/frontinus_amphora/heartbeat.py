@@ -100,7 +100,7 @@ class Heart:
         settings = self._settings()
         envelope = settings.heartbeat_format == "envelope"
         statuses: dict[str, object] = {}
-        listeners: dict[str, tuple[str, int, Counters]] = {}
+        listeners: dict[str, tuple[str, int, Counters, int]] = {}
         pools: dict[str, PoolRow] = {}
         readings = []
         for load_balancer in self._load_balancers():
@@ -119,7 +119,7 @@ class Heart:
         for load_balancer, seen in readings:
             count = self._bookkeeper.totals if envelope else self._bookkeeper.increments
             counted = count(load_balancer.id, seen.listeners)
-            listeners.update({name: (row.status, row.conns, counted[name]) for name, row in seen.listeners.items()})
+            listeners.update({name: (row.status, row.conns, *counted[name]) for name, row in seen.listeners.items()})
             pools.update(seen.pools)
         self._last_statuses = statuses
         content = message(

@@ -339,7 +339,7 @@ class LoadBalancer:
             return self._apply_by_reload(change), fallback
         files.write_atomically(self.places.config, change.config.encode(), durable=True)
         self._record_that(unloaded="")
-        self._bookkeeper.keep_only(self.id, [row.listener_id for row in haproxy_text.listeners(change.config)])
+        self._bookkeeper.prune(self.id, [row.listener_id for row in haproxy_text.listeners(change.config)])
         return "runtime", None
 
     def _apply_by_reload(self, change: Change) -> str:
@@ -387,7 +387,7 @@ class LoadBalancer:
 
     def _settle(self, text: str) -> None:
         """The text runs: nothing of before matters any more."""
-        self._bookkeeper.keep_only(self.id, [row.listener_id for row in haproxy_text.listeners(text)])
+        self._bookkeeper.prune(self.id, [row.listener_id for row in haproxy_text.listeners(text)])
 
     def _keep_last(self) -> None:
         """Keep the file that is known to run, until the next one is."""

@@ -2,13 +2,15 @@
 
 A listener's total is a base plus what each living worker last said of it. A worker that is gone is folded into the
 base with its last words, so a total never goes back. Old workers are asked too while they finish their connections.
-The totals are kept in `stats_counters.json` (contract heartbeat.yaml); wiping it costs the counters, nothing else.
+The totals are kept in `stats_counters.json` (contract heartbeat.yaml), with the time since when each listener is counted.
+Wiping it begins a new count: a receiver sees that by the time, and adds it to what it has.
 """
 
 import json
 import threading
+import time
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from frontinus_amphora import files, haproxy_cli, processes
 from frontinus_amphora.encoding import Counters, PoolRow, Statistics, parse_statistics
@@ -17,6 +19,7 @@ from frontinus_amphora.log import log
 
 EVERYTHING = "show stat -1 7 -1"  # frontends, backends, servers; not the sockets behind a frontend
 FRONTENDS = "show stat -1 1 -1"
+MOST_ABSENT = 1_000
 ANSWER_TIMEOUT = 1.5  # the beat waits for it, and whoever hears no beat for three seconds suspects the amphora
 
 
@@ -34,12 +37,17 @@ class Totals:
         self.base: dict[str, Counters] = {}
         self.workers: dict[Worker, dict[str, Counters]] = {}
         self.reported: dict[str, Counters] = {}  # what the last plain heartbeat had added up to
+        self.since: dict[str, int] = {}  # when counting began, in nanoseconds; 0: before this was written down
 
-    def saw(self, worker: Worker, counted: dict[str, Counters]) -> None:
-        """A living worker said this; its counters never go back while it lives."""
+    def saw(self, worker: Worker, counted: dict[str, Counters], now: int) -> bool:
+        """A living worker said this; its counters never go back while it lives. True when a listener is new: that its
+        counting began `now` must be on disk before it is told, or an agent that is killed would begin it twice."""
         before = self.workers.setdefault(worker, {})
         for listener_id, counters in counted.items():
             before[listener_id] = counters.at_least(before.get(listener_id, Counters()))
+        new = [name for name in counted if name not in self.since]
+        self.since.update(dict.fromkeys(new, now))
+        return bool(new)
 
     def lost(self, worker: Worker) -> None:
         """The worker is gone: what it last said is all that it did."""
@@ -59,30 +67,34 @@ class Totals:
         self.reported[listener_id] = total
         return increments
 
-    def keep_only(self, listener_ids: Iterable[str]) -> None:
-        """Forget listeners that are no more; ids never come back."""
-        kept = set(listener_ids)
-        for table in (self.base, self.reported, *self.workers.values()):
-            for gone in set(table) - kept:
-                del table[gone]
+    def prune(self, present: Iterable[str]) -> None:
+        """Forget those that came first of the listeners which are absent, when they are very many. The others are kept:
+        a listener that was disabled comes back, and meanwhile old workers finish its connections."""
+        absent = [name for name in self.since if name not in set(present)]
+        tables: tuple[dict[str, Any], ...] = (self.base, self.reported, self.since, *self.workers.values())
+        for gone in absent[: max(0, len(absent) - MOST_ABSENT)]:
+            for table in tables:
+                table.pop(gone, None)
 
     def to_json(self) -> dict[str, object]:
         return {
             "base": self.base,
             "workers": {f"{worker.pid}:{worker.started}": counted for worker, counted in self.workers.items()},
             "reported": self.reported,
+            "since": self.since,
         }
 
     @classmethod
-    def from_json(cls, content: dict[str, dict[str, list[int]]]) -> "Totals":
+    def from_json(cls, content: dict[str, Any]) -> "Totals":
         """Raises ValueError, TypeError or AttributeError when the content is not ours."""
         totals = cls()
         totals.base = {name: Counters(*values) for name, values in content.get("base", {}).items()}
         totals.reported = {name: Counters(*values) for name, values in content.get("reported", {}).items()}
-        for key, counted in content.get("workers", {}).items():
+        for key, table in content.get("workers", {}).items():
             pid, _, started = key.partition(":")
-            table: dict[str, list[int]] = counted  # type: ignore[assignment]  # one level deeper than its sisters
             totals.workers[Worker(int(pid), int(started))] = {name: Counters(*values) for name, values in table.items()}
+        known = {name for table in (totals.base, *totals.workers.values()) for name in table}
+        totals.since = {**dict.fromkeys(known, 0), **{str(k): int(v) for k, v in content.get("since", {}).items()}}
         return totals
 
 
@@ -117,27 +129,31 @@ class Bookkeeper:
         current = Worker(pid, started)
         with self._lock:
             totals = self._totals.setdefault(load_balancer_id, Totals())
-            totals.saw(current, {name: row.counters for name, row in seen.listeners.items()})
+            counted = {name: row.counters for name, row in seen.listeners.items()}
+            must_save = current not in totals.workers
+            must_save |= totals.saw(current, counted, time.time_ns())
             for worker in [other for other in totals.workers if other != current]:
                 self._ask_old_worker(totals, worker, master_socket)
+            if must_save:
+                self._save()
         return seen
 
-    def totals(self, load_balancer_id: str, listener_ids: Iterable[str]) -> dict[str, Counters]:
-        """Absolute counters, which never go back."""
+    def totals(self, load_balancer_id: str, listener_ids: Iterable[str]) -> dict[str, tuple[Counters, int]]:
+        """Absolute counters, which never go back, and since when they count."""
         with self._lock:
             totals = self._totals.setdefault(load_balancer_id, Totals())
-            return {listener_id: totals.total(listener_id) for listener_id in listener_ids}
+            return {name: (totals.total(name), totals.since.get(name, 0)) for name in listener_ids}
 
-    def increments(self, load_balancer_id: str, listener_ids: Iterable[str]) -> dict[str, Counters]:
+    def increments(self, load_balancer_id: str, listener_ids: Iterable[str]) -> dict[str, tuple[Counters, int]]:
         """What was added since this was last called for them."""
         with self._lock:
             totals = self._totals.setdefault(load_balancer_id, Totals())
-            return {listener_id: totals.take_increments(listener_id) for listener_id in listener_ids}
+            return {name: (totals.take_increments(name), 0) for name in listener_ids}
 
-    def keep_only(self, load_balancer_id: str, listener_ids: Iterable[str]) -> None:
+    def prune(self, load_balancer_id: str, present: Iterable[str]) -> None:
         with self._lock:
             if load_balancer_id in self._totals:
-                self._totals[load_balancer_id].keep_only(listener_ids)
+                self._totals[load_balancer_id].prune(present)
 
     def forget(self, load_balancer_id: str) -> None:
         with self._lock:
@@ -158,7 +174,7 @@ class Bookkeeper:
             return  # it may be ending; the next reading tells
         counted = {name: row.counters for name, row in parse_statistics(answer).listeners.items()}
         if counted:
-            totals.saw(worker, counted)
+            totals.saw(worker, {name: each for name, each in counted.items() if name in totals.since}, 0)
 
     def _load(self) -> None:
         try:

@@ -8,15 +8,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from frontinus.model.heartbeat import Counters, Heartbeat, join
+from frontinus.model.heartbeat import Counters, Heartbeat, ListenerReport, ListenerTraffic, join
 from frontinus.model.ids import AmphoraId, ListenerId
-
-
-class CounterRow(msgspec.Struct, frozen=True, kw_only=True):
-    listener_id: ListenerId
-    amphora_id: AmphoraId
-    counters: Counters
-    incremental: bool
 
 
 class Accounts:
@@ -29,7 +22,7 @@ class Accounts:
         self._watched_since: dict[AmphoraId, float] = {}
         self._weighed: dict[AmphoraId, float] = {}
         self._to_weigh: set[AmphoraId] = set()
-        self._counters: dict[tuple[ListenerId, AmphoraId], CounterRow] = {}
+        self._counters: dict[tuple[ListenerId, AmphoraId], ListenerTraffic] = {}
         self._fresh: set[AmphoraId] = set()
 
     def hear(self, heartbeat: Heartbeat, now: float) -> bool:
@@ -53,7 +46,7 @@ class Accounts:
         if before is None or _says_something_else(heartbeat, before):
             self._to_weigh.add(amphora_id)
         for listener_id, report in heartbeat.listeners.items():
-            self._count(ListenerId(listener_id), report.counters, heartbeat, before)
+            self._count(ListenerId(listener_id), report, heartbeat, before)
         return True
 
     def watch(self, amphorae: Iterable[AmphoraId], now: float) -> None:
@@ -86,13 +79,13 @@ class Accounts:
         """What was taken could not be written; have it taken again."""
         self._to_weigh |= set(amphorae)
 
-    def take_counters(self) -> list[CounterRow]:
+    def take_counters(self) -> list[ListenerTraffic]:
         """The counters that changed since the last call."""
         rows = list(self._counters.values())
         self._counters.clear()
         return rows
 
-    def restore_counters(self, rows: Iterable[CounterRow]) -> None:
+    def restore_counters(self, rows: Iterable[ListenerTraffic]) -> None:
         """What was taken could not be written; keep it, unless something newer came (increments are added up)."""
         for row in rows:
             key = (row.listener_id, row.amphora_id)
@@ -121,13 +114,14 @@ class Accounts:
         return True
 
     def _count(
-        self, listener_id: ListenerId, counters: Counters, heartbeat: Heartbeat, before: Heartbeat | None
+        self, listener_id: ListenerId, report: ListenerReport, heartbeat: Heartbeat, before: Heartbeat | None
     ) -> None:
-        row = CounterRow(
+        row = ListenerTraffic(
             listener_id=listener_id,
             amphora_id=heartbeat.amphora_id,
-            counters=counters,
+            counters=report.counters,
             incremental=heartbeat.incremental,
+            since=report.since,
         )
         key = (listener_id, heartbeat.amphora_id)
         if heartbeat.incremental:
@@ -135,7 +129,7 @@ class Accounts:
             self._counters[key] = row if waiting is None else _added(waiting, row)
             return
         last = None if before is None else before.listeners.get(listener_id)
-        if last is None or last.counters != counters:
+        if last is None or (last.counters, last.since) != (report.counters, report.since):
             self._counters[key] = row
 
 
@@ -162,7 +156,7 @@ def _says_something_else(heartbeat: Heartbeat, before: Heartbeat) -> bool:
     }
 
 
-def _added(one: CounterRow, later: CounterRow) -> CounterRow:
+def _added(one: ListenerTraffic, later: ListenerTraffic) -> ListenerTraffic:
     return msgspec.structs.replace(
         later,
         counters=Counters(

@@ -136,9 +136,8 @@ class Health:
         rows = self._accounts.take_counters()
         if not rows:
             return
-        plain = [(x.listener_id, x.amphora_id, x.counters, x.incremental) for x in rows]
         try:
-            await self._store.transact(lambda tx: health.write_statistics(tx, plain))
+            await self._store.transact(lambda tx: health.write_statistics(tx, rows))
         except Exception:  # as above
             self._accounts.restore_counters(rows)
             raise

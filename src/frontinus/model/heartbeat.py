@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
-from frontinus.model.ids import AmphoraId
+from frontinus.model.ids import AmphoraId, ListenerId
 
 
 class Counters(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,10 +23,22 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListenerReport(msgspec.Struct, frozen=True, kw_only=True):
-    """status is OPEN or FULL, or a word that we do not know."""
+    """status is OPEN or FULL, or a word that we do not know. `since` tells one count from another: the counters only grow
+    as long as it is the same, and a later one (nanoseconds) means that counting began anew. 0 when it is not told."""
 
     status: str
     counters: Counters
+    since: int = 0
+
+
+class ListenerTraffic(msgspec.Struct, frozen=True, kw_only=True):
+    """What one amphora says that it has carried for one listener: increments, or absolute counters since some time."""
+
+    listener_id: ListenerId
+    amphora_id: AmphoraId
+    counters: Counters
+    incremental: bool = False
+    since: int = 0
 
 
 class PoolReport(msgspec.Struct, frozen=True, kw_only=True):

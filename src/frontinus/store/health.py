@@ -10,10 +10,11 @@ from datetime import datetime
 from functools import cache
 
 import msgspec
-from sqlalchemy import and_, bindparam, case, or_, select, update
+from msgspec.structs import replace
+from sqlalchemy import ColumnElement, and_, bindparam, case, or_, select, update
 
 from frontinus.model.enums import AmphoraStatus, Kind, OperatingStatus, ProvisioningStatus
-from frontinus.model.heartbeat import Counters
+from frontinus.model.heartbeat import Counters, ListenerTraffic
 from frontinus.model.ids import AmphoraId, ListenerId, LoadBalancerId
 from frontinus.store import schema
 from frontinus.store.engine import Transaction
@@ -42,21 +43,44 @@ class _StatisticsRow(msgspec.Struct, frozen=True, kw_only=True):
     active_connections: int
     total_connections: int
     request_errors: int
+    base_bytes_in: int = 0
+    base_bytes_out: int = 0
+    base_total_connections: int = 0
+    base_request_errors: int = 0
+    counted_since: int = 0
 
 
 _STATISTICS = Shape(_StatisticsRow, schema.listener_statistics)
 _FLEET = Shape(FleetMember, schema.amphora, renamed={"amphora_id": "id"})
 
 _INSERT_STATISTICS = inserts(_STATISTICS, _STATISTICS.columns)
-_this_pair = and_(
-    schema.listener_statistics.c.listener_id == bindparam("which_listener"),
-    schema.listener_statistics.c.amphora_id == bindparam("which_amphora"),
-)
+_kept = schema.listener_statistics.c
 _GROWING = ("bytes_in", "bytes_out", "total_connections", "request_errors")
-_REPLACE_STATISTICS = Statement(
+_this_pair = and_(_kept.listener_id == bindparam("which_listener"), _kept.amphora_id == bindparam("which_amphora"))
+_this_count = and_(_this_pair, _kept.counted_since == bindparam("known_since"))
+
+
+def _at_least(name: str) -> ColumnElement[int]:
+    told = _kept[f"base_{name}"] + bindparam(name)
+    return case((_kept[name] < told, told), else_=_kept[name])
+
+
+# The same count goes on. It never goes back, whoever writes last: two receivers may hear the amphora in turn.
+_RAISE_STATISTICS = Statement(
     update(schema.listener_statistics)
-    .where(_this_pair)
-    .values({name: bindparam(name) for name in (*_GROWING, "active_connections")})
+    .where(_this_count)
+    .values({"active_connections": bindparam("active_connections"), **{name: _at_least(name) for name in _GROWING}})
+)
+# The amphora has begun to count anew. In this order, because MariaDB sees the new value of what was assigned before.
+_CONTINUE_STATISTICS = Statement(
+    update(schema.listener_statistics)
+    .where(_this_count)
+    .ordered_values(
+        *((_kept[f"base_{name}"], _kept[name]) for name in _GROWING),
+        *((_kept[name], _kept[name] + bindparam(name)) for name in _GROWING),
+        (_kept.active_connections, bindparam("active_connections")),
+        (_kept.counted_since, bindparam("since")),
+    )
 )
 _ADD_STATISTICS = Statement(
     update(schema.listener_statistics)
@@ -64,7 +88,7 @@ _ADD_STATISTICS = Statement(
     .values(
         {
             "active_connections": bindparam("active_connections"),
-            **{name: schema.listener_statistics.c[name] + bindparam(name) for name in _GROWING},
+            **{name: _kept[name] + bindparam(name) for name in _GROWING},
         }
     )
 )
@@ -102,7 +126,7 @@ def _select_pairs(size: int) -> Statement:
     # A listener without a row yet comes with amphora_id None; a listener that is gone does not come at all.
     listener, known = schema.listener, schema.listener_statistics
     return Statement(
-        select(listener.c.id, listener.c.load_balancer_id, known.c.amphora_id)
+        select(listener.c.id, listener.c.load_balancer_id, known.c.amphora_id, known.c.counted_since)
         .select_from(listener.outerjoin(known, known.c.listener_id == listener.c.id))
         .where(is_one_of(listener.c.id, size))
     )
@@ -172,47 +196,56 @@ def write_seen(tx: Transaction, seen: Mapping[AmphoraId, datetime]) -> None:
     tx.run_many(_SEEN, ({"which": each, "moment": to_microseconds(moment)} for each, moment in seen.items()))
 
 
-def write_statistics(tx: Transaction, told: Iterable[tuple[ListenerId, AmphoraId, Counters, bool]]) -> None:
-    """Account traffic as (listener, amphora, counters, whether the counters are increments).
+def write_statistics(tx: Transaction, told: Iterable[ListenerTraffic]) -> None:
+    """Account traffic. Several of one listener and amphora are taken in order.
 
-    Increments are added, absolute counters replace what was; active_connections always replaces. Several of one pair
-    are taken in order. Listeners that do not exist (any more) are ignored, and so is what an amphora says of a listener
-    of another load balancer: a key proves who speaks, not that it speaks of its own."""
-    summed: dict[tuple[ListenerId, AmphoraId], tuple[Counters, bool]] = {}
-    for listener_id, amphora_id, counters, incremental in told:
-        pair = (listener_id, amphora_id)
+    Increments are added. Absolute counters since the time that is known raise what is there, and never lower it; since a
+    later time they come on top; since an earlier one they are old news. active_connections replaces. Listeners that do
+    not exist (any more) are ignored, and so is what an amphora says of a listener of another load balancer: a key proves
+    who speaks, not that it speaks of its own."""
+    summed: dict[tuple[ListenerId, AmphoraId], ListenerTraffic] = {}
+    for each in told:
+        pair = (each.listener_id, each.amphora_id)
         earlier = summed.get(pair)
-        if earlier is None or not incremental:
-            summed[pair] = (counters, incremental)
+        if earlier is None or not each.incremental:
+            summed[pair] = each
         else:
-            summed[pair] = (_added(earlier[0], counters), earlier[1])
-    known: set[tuple[str, str]] = set()
+            summed[pair] = replace(earlier, counters=_added(earlier.counters, each.counters))
+    known: dict[tuple[str, str], int] = {}
     owner: dict[str, str] = {}
     for part in chunks(list({listener_id for listener_id, _ in summed}), _MOST_IDS_AT_ONCE):
         size = padded_size(len(part))
-        for listener_id, load_balancer_id, amphora_id in tx.rows(_select_pairs(size), padded(part, size)):
+        for listener_id, load_balancer_id, amphora_id, since in tx.rows(_select_pairs(size), padded(part, size)):
             owner[listener_id] = load_balancer_id
             if amphora_id is not None:
-                known.add((listener_id, amphora_id))
+                known[listener_id, amphora_id] = since
     employer: dict[str, str] = {}
     for part in chunks(list({amphora_id for _, amphora_id in summed}), _MOST_IDS_AT_ONCE):
         size = padded_size(len(part))
         employer.update(dict(tx.rows(_select_employers(size), padded(part, size))))
     fresh: list[tuple[Value, ...]] = []
     added: list[dict[str, Value]] = []
-    replaced: list[dict[str, Value]] = []
-    for (listener_id, amphora_id), (counters, incremental) in summed.items():
-        if listener_id not in owner or employer.get(amphora_id) != owner[listener_id]:
+    raised: list[dict[str, Value]] = []
+    continued: list[dict[str, Value]] = []
+    for pair, traffic in summed.items():
+        if pair[0] not in owner or employer.get(pair[1]) != owner[pair[0]]:
             continue
-        values = msgspec.structs.asdict(counters)
-        if (listener_id, amphora_id) in known:
-            (added if incremental else replaced).append(
-                {**values, "which_listener": listener_id, "which_amphora": amphora_id}
-            )
-        else:
-            fresh.append(_STATISTICS.encode(_StatisticsRow(listener_id=listener_id, amphora_id=amphora_id, **values)))
+        values = msgspec.structs.asdict(traffic.counters)
+        since = known.get(pair)
+        if since is None:
+            row = _StatisticsRow(listener_id=pair[0], amphora_id=pair[1], counted_since=traffic.since, **values)
+            fresh.append(_STATISTICS.encode(row))
+            continue
+        named: dict[str, Value] = {**values, "which_listener": pair[0], "which_amphora": pair[1]}
+        if traffic.incremental:
+            added.append(named)
+        elif traffic.since == since:
+            raised.append({**named, "known_since": since})
+        elif traffic.since > since:
+            continued.append({**named, "known_since": since, "since": traffic.since})
     tx.run_many(_ADD_STATISTICS, added)
-    tx.run_many(_REPLACE_STATISTICS, replaced)
+    tx.run_many(_RAISE_STATISTICS, raised)
+    tx.run_many(_CONTINUE_STATISTICS, continued)
     tx.insert(_INSERT_STATISTICS, _STATISTICS.columns, fresh)
 
 

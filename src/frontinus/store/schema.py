@@ -300,6 +300,12 @@ listener_statistics = Table(
     _counter("active_connections"),
     _counter("total_connections"),
     _counter("request_errors"),
+    # The amphora tells absolute counters since `counted_since` (nanoseconds); what was counted before that is the base.
+    _counter("base_bytes_in"),
+    _counter("base_bytes_out"),
+    _counter("base_total_connections"),
+    _counter("base_request_errors"),
+    _counter("counted_since"),
 )
 
 controller = Table(

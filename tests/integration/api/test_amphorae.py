@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from frontinus.model.enums import AmphoraStatus
-from frontinus.model.heartbeat import Counters
-from frontinus.model.ids import AmphoraId, ControllerId, LoadBalancerId, ProjectId, new_id
+from frontinus.model.heartbeat import Counters, ListenerTraffic
+from frontinus.model.ids import AmphoraId, ControllerId, ListenerId, LoadBalancerId, ProjectId, new_id
 from frontinus.model.tree import Amphora
 from frontinus.store import convergence, health, leases
 
@@ -90,9 +90,8 @@ async def test_traffic_is_told_by_listener(world: World) -> None:
     amphora = await an_amphora(world, load_balancer_id)
     assert (await world.call("GET", f"{AMPHORAE}/{amphora.id}/stats")).status == 404
     counters = Counters(bytes_in=1, bytes_out=2, active_connections=3, total_connections=4, request_errors=5)
-    await world.store.transact(
-        lambda tx: health.write_statistics(tx, [(listener_id, amphora.id, counters, False)])  # type: ignore[list-item]
-    )
+    traffic = ListenerTraffic(listener_id=ListenerId(listener_id), amphora_id=amphora.id, counters=counters)
+    await world.store.transact(lambda tx: health.write_statistics(tx, [traffic]))
     (told,) = (await world.call("GET", f"{AMPHORAE}/{amphora.id}/stats")).one("amphora_stats")
     assert set(told) == set(facts.example("amphora-show-stats-response")["amphora_stats"][0])
     assert (told["id"], told["listener_id"], told["total_connections"]) == (amphora.id, listener_id, 4)

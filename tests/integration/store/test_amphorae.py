@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from frontinus.model.enums import AmphoraRole, AmphoraStatus
-from frontinus.model.heartbeat import Counters
+from frontinus.model.heartbeat import Counters, ListenerTraffic
 from frontinus.model.tree import Amphora, LoadBalancerTree
 from frontinus.store import amphorae, convergence, health, leases, listing
 from frontinus.store.engine import Store
@@ -79,7 +79,7 @@ async def test_traffic_is_told_by_listener(store: Store) -> None:
     one, two = an_amphora(tree, AmphoraStatus.ALLOCATED), an_amphora(tree, AmphoraStatus.ALLOCATED)
     await made(store, tree, one, two)
     counters = Counters(bytes_in=1, bytes_out=2, active_connections=3, total_connections=4, request_errors=5)
-    rows = [(x.id, one.id, counters, False) for x in tree.listeners]
+    rows = [ListenerTraffic(listener_id=x.id, amphora_id=one.id, counters=counters) for x in tree.listeners]
     await store.transact(lambda tx: health.write_statistics(tx, rows))
     told = await store.read(lambda tx: amphorae.traffic_of(tx, one.id))
     assert {x.listener_id for x in told} == {x.id for x in tree.listeners}

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from frontinus.model.enums import AmphoraStatus, Kind, OperatingStatus
-from frontinus.model.heartbeat import Counters
+from frontinus.model.heartbeat import Counters, ListenerTraffic
 from frontinus.model.ids import AmphoraId, ListenerId, LoadBalancerId
 from frontinus.model.tree import Amphora, LoadBalancerTree
 from frontinus.store import convergence, health, leases, statistics
@@ -147,13 +147,25 @@ def _counters(number: int) -> Counters:
     )
 
 
-async def test_increments_add_up_and_absolute_counters_replace(store: Store) -> None:
+def _told(
+    listener_id: ListenerId, amphora_id: AmphoraId, number: int, *, incremental: bool = False, since: int = 0
+) -> ListenerTraffic:
+    return ListenerTraffic(
+        listener_id=listener_id,
+        amphora_id=amphora_id,
+        counters=_counters(number),
+        incremental=incremental,
+        since=since,
+    )
+
+
+async def test_increments_add_up_and_absolute_counters_raise(store: Store) -> None:
     tree = a_tree()
     (amphora,) = await _serving(store, tree)
     listener_id = tree.listeners[0].id
 
     async def tell(*told: tuple[int, bool]) -> Counters:
-        rows = [(listener_id, amphora.id, _counters(number), incremental) for number, incremental in told]
+        rows = [_told(listener_id, amphora.id, number, incremental=incremental) for number, incremental in told]
         await store.transact(lambda tx: health.write_statistics(tx, rows))
         return await store.read(lambda tx: statistics.listener_statistics(tx, listener_id))
 
@@ -168,9 +180,29 @@ async def test_increments_add_up_and_absolute_counters_replace(store: Store) -> 
 
     assert await tell((2, True)) == expected(2, 2)
     assert await tell((3, True)) == expected(5, 3)
-    assert await tell((4, False)) == expected(4, 4)
-    assert await tell((1, True), (2, True)) == expected(7, 2)
+    assert await tell((4, False)) == expected(5, 4)
+    assert await tell((1, True), (2, True)) == expected(8, 2)
     assert await tell((1, True), (20, False), (3, True)) == expected(23, 3)
+
+
+async def test_a_count_that_begins_anew_comes_on_top_and_nothing_ever_goes_back(store: Store) -> None:
+    tree = a_tree()
+    (amphora,) = await _serving(store, tree)
+    listener_id = tree.listeners[0].id
+
+    async def tell(number: int, since: int) -> int:
+        told = [_told(listener_id, amphora.id, number, since=since)]
+        await store.transact(lambda tx: health.write_statistics(tx, told))
+        return (await store.read(lambda tx: statistics.listener_statistics(tx, listener_id))).bytes_in
+
+    assert await tell(100, 7) == 100
+    assert await tell(90, 7) == 100  # heard late, by way of another receiver
+    assert await tell(3, 8) == 103  # its counters were wiped
+    assert await tell(5, 8) == 105
+    assert await tell(4, 8) == 105
+    assert await tell(100, 7) == 105  # old news
+    assert await tell(2, 9) == 107
+    assert await tell(50, 9) == 155
 
 
 async def test_statistics_are_summed_over_listeners_and_amphorae_gone_ones_too(store: Store) -> None:
@@ -178,10 +210,10 @@ async def test_statistics_are_summed_over_listeners_and_amphorae_gone_ones_too(s
     staying, leaving = await _serving(store, tree, amphorae=2)
     one, two = (x.id for x in tree.listeners)
     rows = [
-        (one, staying.id, _counters(1), False),
-        (one, leaving.id, _counters(2), False),
-        (two, staying.id, _counters(4), False),
-        (ListenerId("unknown"), staying.id, _counters(8), False),
+        _told(one, staying.id, 1),
+        _told(one, leaving.id, 2),
+        _told(two, staying.id, 4),
+        _told(ListenerId("unknown"), staying.id, 8),
     ]
     await store.transact(lambda tx: health.write_statistics(tx, rows))
     both = await store.read(lambda tx: statistics.load_balancer_statistics(tx, tree.id))
@@ -201,7 +233,7 @@ async def test_statistics_are_summed_over_listeners_and_amphorae_gone_ones_too(s
 async def test_accounting_many_amphorae_selects_once(store: Store) -> None:
     tree = a_tree(listeners=30)
     (amphora,) = await _serving(store, tree)
-    rows = [(x.id, amphora.id, _counters(1), True) for x in tree.listeners]
+    rows = [_told(x.id, amphora.id, 1, incremental=True) for x in tree.listeners]
     await store.transact(lambda tx: health.write_statistics(tx, rows))
     with statements(store) as seen:
         await store.transact(lambda tx: health.write_statistics(tx, rows))
@@ -212,7 +244,7 @@ async def test_an_amphora_cannot_account_for_another_load_balancer(store: Store)
     ours, theirs = a_tree(), a_tree()
     (amphora,) = await _serving(store, ours)
     await create(store, theirs)
-    rows = [(x.listeners[0].id, amphora.id, _counters(1), False) for x in (ours, theirs)]
+    rows = [_told(x.listeners[0].id, amphora.id, 1) for x in (ours, theirs)]
     await store.transact(lambda tx: health.write_statistics(tx, rows))
     counted = [
         await store.read(partial(statistics.load_balancer_statistics, load_balancer_id=x.id)) for x in (ours, theirs)
@@ -223,6 +255,6 @@ async def test_an_amphora_cannot_account_for_another_load_balancer(store: Store)
 async def test_an_amphora_without_a_row_counts_nothing(store: Store) -> None:
     tree = a_tree()
     await create(store, tree)
-    rows = [(tree.listeners[0].id, AmphoraId("unknown"), _counters(1), False)]
+    rows = [_told(tree.listeners[0].id, AmphoraId("unknown"), 1)]
     await store.transact(lambda tx: health.write_statistics(tx, rows))
     assert await store.read(lambda tx: statistics.load_balancer_statistics(tx, tree.id)) == Counters()

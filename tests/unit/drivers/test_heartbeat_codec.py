@@ -273,7 +273,7 @@ def test_every_byte_of_a_part_is_signed(offset: int) -> None:
 )
 def test_what_the_agent_splits_is_joined_again(listeners: int, pools: int, members: int) -> None:
     rows = {
-        str(uuid4()): ("OPEN", number, Told(tx=number, rx=2 * number, totconns=3 * number, ereq=4 * number))
+        str(uuid4()): ("OPEN", number, Told(tx=number, rx=2 * number, totconns=3 * number, ereq=4 * number), 5)
         for number in range(listeners)
     }
     told = {

@@ -45,6 +45,7 @@ class _Statistics(msgspec.Struct):
     conns: _Count = 0
     totconns: _Count = 0
     ereq: _Count = 0
+    since: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
 
 
 class _Pool(msgspec.Struct):
@@ -141,6 +142,7 @@ def _value(message: _Message, boot: int | None, sequence: int | None) -> Heartbe
                     total_connections=listener.stats.totconns,
                     request_errors=listener.stats.ereq,
                 ),
+                since=listener.stats.since,
             )
             for listener_id, listener in message.listeners.items()
         },
