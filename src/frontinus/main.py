@@ -20,7 +20,7 @@ import uvicorn
 from frontinus.api.app import create_app
 from frontinus.api.identity.build import build_authenticator
 from frontinus.api.policy.enforcer import Enforcer
-from frontinus.api.settings import check_bind
+from frontinus.api.settings import check_bind, check_quotas
 from frontinus.controller.act import Hands
 from frontinus.controller.loop import Controller
 from frontinus.drivers.amphora.interface import AmphoraDriver
@@ -60,6 +60,7 @@ def check(settings: Settings) -> dict[str, object]:
         if not 0 <= port <= 65_535:
             raise Invalid(key, f"must be from 0 to 65535, not {port}")
     check_bind(settings.api)
+    check_quotas(settings.api)
     build_authenticator(settings.api, now)
     Enforcer(settings.api.policy_file, enforce_new_defaults=settings.api.enforce_new_defaults)
     installed = {x.name for kind in DRIVER_KINDS for x in entry_points(group=f"frontinus.{kind}_drivers")}

@@ -20,6 +20,11 @@ RESOURCE_NAMES = {
     "l7policy": "l7policy",
     "rule": "l7rule",
     "amphora": "amphora",
+    "quota": "quota",
+    "flavorprofile": "flavorprofile",
+    "flavor": "flavor",
+    "availability_zone_profile": "availabilityzoneprofile",
+    "availability_zone": "availabilityzone",
 }
 """The key on the wire, and how resources.yaml calls the resource."""
 

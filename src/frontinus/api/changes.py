@@ -20,9 +20,10 @@ from frontinus.model.capabilities import Capabilities
 from frontinus.model.enums import Kind, ProvisioningStatus
 from frontinus.model.errors import Immutable, Invalid, NotFound, Unsupported
 from frontinus.model.ids import LoadBalancerId
+from frontinus.model.quotas import added_by
 from frontinus.model.tree import LoadBalancerTree, TreeObject
 from frontinus.model.validation import validate
-from frontinus.store import controllers, trees
+from frontinus.store import controllers, quotas, trees
 from frontinus.store.engine import Transaction
 
 
@@ -67,6 +68,8 @@ async def change(
             capabilities.require(after, capabilities_of(tx, settings, after.load_balancer.provider))
         if edited.subject is not None:
             require_match(call.headers, render_object(before, edited.subject))
+        if not edited.removes:
+            require_room(tx, call, before, after)
         trees.write_tree(tx, before, after)
         if edited.also is not None:
             edited.also(tx)
@@ -89,9 +92,11 @@ def not_found(kind: Kind, object_id: str) -> NotFound:
     return NotFound(kind, f"there is no {kind.replace('_', ' ')} {object_id[:80]}")
 
 
-def capabilities_of(tx: Transaction, settings: ApiSettings, provider: str) -> Capabilities:
-    """What the provider's driver can do. Raises Invalid for a provider that is not enabled, Unsupported for one that no
-    controller has ever served."""
+def capabilities_of(
+    tx: Transaction, settings: ApiSettings, provider: str, field: str = "load_balancer.provider"
+) -> Capabilities:
+    """What the provider's driver can do. Raises, naming `field`, Invalid for a provider that is not enabled, and
+    Unsupported for one that no controller has ever served."""
     known = next((x for x in settings.providers if x.name == provider), None)
     served_by = (known.served_by or known.name) if known is not None else provider
     found = controllers.capabilities_of(tx, served_by)
@@ -99,11 +104,30 @@ def capabilities_of(tx: Transaction, settings: ApiSettings, provider: str) -> Ca
         return found
     if known is None:
         names = ", ".join(sorted({x.name for x in settings.providers} | set(controllers.providers(tx))))
-        raise Invalid("load_balancer.provider", f"{provider!r} is not enabled; there are {names}")
+        raise Invalid(field, f"{provider[:80]!r} is not enabled; there are {names}")
     raise Unsupported(
-        "load_balancer.provider",
+        field,
         f"no controller has registered for {served_by}: start one (`frontinus up` has one) and try again",
     )
+
+
+def require_room(tx: Transaction, call: Call, before: LoadBalancerTree | None, after: LoadBalancerTree) -> None:
+    """Raise OverQuota for what the edit adds and the project may not have. Where nobody is asked who calls, projects are
+    mere words, and there are no quotas (behaviours.yaml quotas.not_enforced)."""
+    if call.identity.is_admin:
+        return
+    added = added_by(before, after)
+    if added:
+        defaults = call.api.settings.quotas.limits
+        quotas.require_room(tx, after.load_balancer.project_id, added, defaults, call.api.clock())
+
+
+def look_for_room(tx: Transaction, call: Call, wanted: LoadBalancerTree) -> None:
+    """`require_room` for a load balancer that is not made yet: so that none is over its quota only after the network was
+    asked for an address. What decides is `require_room`."""
+    if not call.identity.is_admin:
+        project_id, defaults = wanted.load_balancer.project_id, call.api.settings.quotas.limits
+        quotas.look_for_room(tx, project_id, added_by(None, wanted), defaults)
 
 
 def _refuse_immutable(before: LoadBalancerTree, edited: Edit, settings: ApiSettings) -> None:

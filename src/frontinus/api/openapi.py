@@ -14,7 +14,7 @@ from frontinus import __version__
 from frontinus.api import requests
 from frontinus.api.calls import Call, json_response
 from frontinus.api.fields import NOTHING, REFUSED, REQUIRED, RESOURCES, Field, Resource, Rule
-from frontinus.api.reading import known_list_arguments
+from frontinus.api.reading import FIELDS, known_list_arguments
 from frontinus.api.routing import Body, Operation
 from frontinus.api.wire_types import Ids, Nested, or_null
 
@@ -75,7 +75,7 @@ def _operation(operation: Operation) -> Json:
     if operation.id.endswith(".list") and operation.resource is not None:
         names = known_list_arguments(RESOURCES[operation.resource])
     elif operation.id.endswith(".show"):
-        names = ["fields"]
+        names = [FIELDS]
     parameters += [{"name": x, "in": "query", "required": False, "schema": {"type": "string"}} for x in names]
     described: Json = {
         "operationId": operation.id,
@@ -111,7 +111,8 @@ def _request_schema(operation: Operation) -> Json | None:
 
 def _success(operation: Operation) -> Json:
     described: Json = {"description": "Done."}
-    if operation.resource is None or operation.success in (202, 204):
+    is_empty = operation.success == 204 or (operation.success == 202 and operation.id != "quota.update")
+    if operation.resource is None or is_empty:
         return described
     resource = RESOURCES[operation.resource]
     reference = {"$ref": f"#/components/schemas/{operation.resource}"}

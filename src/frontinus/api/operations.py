@@ -7,8 +7,19 @@ from collections.abc import Iterator
 from frontinus.api import network_compat
 from frontinus.api.calls import Handler
 from frontinus.api.fields import RESOURCES
-from frontinus.api.handlers import amphorae, health_monitors, l7, listeners, load_balancers, members, pools, system
-from frontinus.api.reading import FIELDS, list_all, show
+from frontinus.api.handlers import (
+    amphorae,
+    health_monitors,
+    l7,
+    listeners,
+    load_balancers,
+    members,
+    offers,
+    pools,
+    quotas,
+    system,
+)
+from frontinus.api.reading import FIELDS, SOURCES, list_all, show
 from frontinus.api.routing import Body, Operation, Place
 from frontinus.model.enums import Kind
 
@@ -90,16 +101,86 @@ def resource_operations() -> tuple[Operation, ...]:
             update=l7.update_rule,
             delete=l7.delete_rule,
         ),
-        Operation(
-            id="provider.list",
-            method="GET",
-            path=f"{_LBAAS}/providers",
-            handler=system.list_providers,
-            summary="Providers that may be asked for.",
-            arguments=_SELECTABLE,
-        ),
+        *_quota_operations(),
+        *_offer_operations(),
         *_amphora_operations(),
     )
+
+
+def _quota_operations() -> Iterator[Operation]:
+    collection = f"{_LBAAS}/quotas"
+    item = f"{collection}/{{{Kind.QUOTA}}}"
+    one = Place.ITEM
+    yield Operation(
+        "quota.list",
+        "GET",
+        collection,
+        list_all(Kind.QUOTA),
+        "List: projects with a quota of their own.",
+        Place.COLLECTION,
+        arguments=None,
+        resource="quota",
+    )
+    yield Operation(
+        "quota.show", "GET", item, quotas.show, "A project's quota.", one, arguments=_SELECTABLE, resource="quota"
+    )
+    yield Operation(
+        "quota.update",
+        "PUT",
+        item,
+        quotas.update,
+        "Set limits of a project.",
+        one,
+        Body.REQUIRED,
+        resource="quota",
+        success=202,
+    )
+    yield Operation("quota.reset", "DELETE", item, quotas.reset, "Let the defaults hold again.", one, success=202)
+    for suffix, path in (("", f"{item}/default"), (".of-clients", f"{collection}/defaults")):
+        yield Operation(
+            f"quota.defaults{suffix}",
+            "GET",
+            path,
+            quotas.show_defaults,
+            "The defaults, which projects have without a quota of their own.",
+            arguments=_SELECTABLE,
+            resource="quota",
+        )
+
+
+def _offer_operations() -> Iterator[Operation]:
+    """What an operator offers to choose from, and what providers take in it."""
+    for kind in (Kind.FLAVOR_PROFILE, Kind.FLAVOR, Kind.AVAILABILITY_ZONE_PROFILE, Kind.AVAILABILITY_ZONE):
+        resource = SOURCES[kind].resource
+        yield from _crud(
+            resource.item_key,
+            f"{_LBAAS}/{resource.segment}",
+            kind,
+            create=offers.create(kind),
+            update=offers.update(kind),
+            delete=offers.delete(kind),
+        )
+    providers = f"{_LBAAS}/providers"
+    yield Operation(
+        "provider.list",
+        "GET",
+        providers,
+        system.list_providers,
+        "Providers that may be asked for.",
+        arguments=_SELECTABLE,
+    )
+    capabilities = (
+        ("flavor_capabilities", offers.list_flavor_capabilities, "Keys that it takes in flavor data."),
+        (
+            "availability_zone_capabilities",
+            offers.list_availability_zone_capabilities,
+            "Keys that it takes in availability zone data.",
+        ),
+    )
+    for word, handler, summary in capabilities:
+        path = f"{providers}/{{provider}}/{word}"
+        arguments = _SELECTABLE | {"name", "description"}
+        yield Operation(f"provider.{word}", "GET", path, handler, summary, arguments=arguments)
 
 
 def _amphora_operations() -> Iterator[Operation]:
@@ -174,7 +255,7 @@ def compat_operations() -> tuple[Operation, ...]:
 def collections_without_lbaas() -> frozenset[str]:
     """Collections that may be asked for directly below the version."""
     nested = {"member", "rule", "amphora"}
-    return frozenset(x.collection_key for x in RESOURCES.values() if x.item_key not in nested) | {"providers"}
+    return frozenset(x.segment for x in RESOURCES.values() if x.item_key not in nested) | {"providers"}
 
 
 def _crud(

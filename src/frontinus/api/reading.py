@@ -17,6 +17,10 @@ from frontinus.api.changes import not_found
 from frontinus.api.etags import not_modified, object_response
 from frontinus.api.fields import (
     AMPHORA,
+    AVAILABILITY_ZONE,
+    AVAILABILITY_ZONE_PROFILE,
+    FLAVOR,
+    FLAVOR_PROFILE,
     HEALTH_MONITOR,
     L7_POLICY,
     L7_RULE,
@@ -25,10 +29,12 @@ from frontinus.api.fields import (
     MEMBER,
     NOTHING,
     POOL,
+    QUOTA,
     Field,
     Resource,
 )
 from frontinus.api.rendering import Wire, render
+from frontinus.api.settings import ApiSettings
 from frontinus.api.wire_types import Choice
 from frontinus.model.enums import Kind
 from frontinus.model.errors import Invalid
@@ -52,6 +58,8 @@ class Source(msgspec.Struct, frozen=True):
     get: Callable[[Transaction, Any], Listed[Any] | None]
     parent: Kind | None = None
     parent_column: str = ""
+    complete: Callable[[Any, ApiSettings], Any] | None = None
+    """What is shown of a stored value, where settings take part in it."""
 
 
 SOURCES: Mapping[Kind, Source] = {
@@ -63,6 +71,18 @@ SOURCES: Mapping[Kind, Source] = {
     Kind.L7_POLICY: Source(L7_POLICY, listing.list_l7_policies, listing.get_l7_policy),
     Kind.L7_RULE: Source(L7_RULE, listing.list_l7_rules, listing.get_l7_rule, Kind.L7_POLICY, "l7_policy_id"),
     Kind.AMPHORA: Source(AMPHORA, listing.list_amphorae, listing.get_amphora),
+    Kind.QUOTA: Source(
+        QUOTA,
+        listing.list_quotas,
+        listing.get_quota,
+        complete=lambda quota, settings: quota.completed(settings.quotas.limits),
+    ),
+    Kind.FLAVOR: Source(FLAVOR, listing.list_flavors, listing.get_flavor),
+    Kind.FLAVOR_PROFILE: Source(FLAVOR_PROFILE, listing.list_flavor_profiles, listing.get_flavor_profile),
+    Kind.AVAILABILITY_ZONE: Source(AVAILABILITY_ZONE, listing.list_availability_zones, listing.get_availability_zone),
+    Kind.AVAILABILITY_ZONE_PROFILE: Source(
+        AVAILABILITY_ZONE_PROFILE, listing.list_availability_zone_profiles, listing.get_availability_zone_profile
+    ),
 }
 
 
@@ -75,7 +95,7 @@ def show(kind: Kind) -> Handler:
         found = await call.api.store.read(lambda tx: get_object(tx, kind, call.params))
         shown = render(resource, found.value, found.references)
         unchanged = not_modified(call.headers, shown)
-        return unchanged or object_response(resource, shown, body=_select(shown, call))
+        return unchanged or object_response(resource, shown, body=select_attributes(shown, call))
 
     return show_object
 
@@ -95,7 +115,10 @@ def list_all(kind: Kind) -> Handler:
             return [] if query is None else source.list(tx, query)
 
         found = await call.api.store.read(work)
-        shown = [_select(render(resource, x.value, x.references), call) for x in found]
+        complete, settings = source.complete, call.api.settings
+        if complete is not None:
+            found = [Listed(complete(x.value, settings), x.references) for x in found]
+        shown = [select_attributes(render(resource, x.value, x.references), call) for x in found]
         ids = [getattr(x.value, listing.key_of(kind)) for x in found]
         return json_response({resource.collection_key: shown, resource.links_key: page.links(ids)})
 
@@ -115,7 +138,7 @@ def get_object(tx: Transaction, kind: Kind, params: Mapping[str, str]) -> Listed
     return found
 
 
-def _select(shown: Wire, call: Call) -> Wire:
+def select_attributes(shown: Wire, call: Call) -> Wire:
     """The attributes that `fields` names; names that do not exist are ignored. tenant_id cannot be picked (contract)."""
     if not call.query:
         return shown
@@ -164,6 +187,7 @@ class _Page:
             marker=self._call.argument("marker"),
             reverse=self._is_reverse,
             project_id=None if project_id is None else ProjectId(project_id),
+            defaults=self._call.api.settings.quotas.limits if self._resource is QUOTA else None,
         )
 
     def links(self, ids: list[str]) -> list[dict[str, str]]:

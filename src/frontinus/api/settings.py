@@ -6,11 +6,13 @@ import ipaddress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 
 from frontinus.api.identity.settings import KeystoneSettings, StaticToken
 from frontinus.model.errors import Invalid
 from frontinus.model.ids import ProjectId
+from frontinus.model.quotas import COUNTED, MAX_LIMIT, UNLIMITED, Limits
 
 
 class Immutability(StrEnum):
@@ -40,6 +42,37 @@ class Provider:
 
 AMPHORA_PROVIDER = Provider("amphora", "Load balancers on amphorae of their own.")
 OCTAVIA_PROVIDER = Provider("octavia", "Another name of amphora, kept for old clients.", served_by="amphora")
+
+
+@dataclass(frozen=True)
+class DefaultQuotas:
+    """How many objects a project may have that has no quota of its own; -1 is no limit. Asked for with each create, so a
+    change here reaches every project that has not been given a limit of the kind."""
+
+    load_balancer: int = UNLIMITED
+    """Load balancers."""
+
+    listener: int = UNLIMITED
+    """Listeners, of all its load balancers together; so it is with the others."""
+
+    pool: int = UNLIMITED
+    """Pools."""
+
+    member: int = UNLIMITED
+    """Members."""
+
+    health_monitor: int = UNLIMITED
+    """Health monitors."""
+
+    l7_policy: int = UNLIMITED
+    """L7 policies."""
+
+    l7_rule: int = UNLIMITED
+    """L7 rules."""
+
+    @cached_property
+    def limits(self) -> Limits:
+        return Limits(**{kind.value: getattr(self, kind) for kind in COUNTED})
 
 
 _DEFAULT_PROJECT = ProjectId("default")
@@ -104,6 +137,9 @@ class ApiSettings:
     """Scheme, host and prefix that links in answers start with, for an API behind a proxy; by default what the client
     used itself."""
 
+    quotas: DefaultQuotas = field(default_factory=DefaultQuotas)
+    """What projects may have that were given no quota. Quotas are not looked at with authentication `none`."""
+
     network_compat: bool = True
     """Whether to answer the read-only look-ups of subnets, networks and projects that OpenStack clients send to the same
     endpoint when there is no catalog (authentication `none`). Off where a real network service answers them."""
@@ -119,6 +155,14 @@ def check_bind(settings: ApiSettings) -> None:
         'administrator. Set api.auth to "token" or "keystone", or listen on 127.0.0.1, or set api.insecure_bind = true to '
         "say that you mean it.",
     )
+
+
+def check_quotas(settings: ApiSettings) -> None:
+    """Raise Invalid naming the default that is no limit."""
+    for kind in COUNTED:
+        limit = getattr(settings.quotas, kind)
+        if not UNLIMITED <= limit <= MAX_LIMIT:
+            raise Invalid(f"api.quotas.{kind}", f"must be from {UNLIMITED} (no limit) to {MAX_LIMIT}, not {limit}")
 
 
 def _is_loopback(host: str) -> bool:

@@ -11,7 +11,7 @@ from functools import cache, lru_cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from sqlalchemy import Select, and_, bindparam, case, exists, false, not_, or_, select, tuple_, union
+from sqlalchemy import Select, and_, bindparam, case, exists, false, func, not_, or_, select, tuple_, union
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -36,7 +36,7 @@ from frontinus.model.ids import (
     ProjectId,
 )
 from frontinus.model.offers import AvailabilityZone, AvailabilityZoneProfile, Flavor, FlavorProfile
-from frontinus.model.quotas import Quota
+from frontinus.model.quotas import COUNTED, Limits, Quota
 from frontinus.model.tree import Amphora, HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool
 from frontinus.store import rows, schema
 from frontinus.store.engine import Transaction
@@ -79,6 +79,13 @@ _DERIVED: Mapping[tuple[Kind, str], ColumnElement[Any]] = {
     (Kind.AMPHORA, "vrrp_priority"): case(
         *((schema.amphora.c.role == role.value, number) for role, number in VRRP_PRIORITY.items()), else_=None
     ),
+    # A limit that the record does not say is the operator's default, as it is shown.
+    **{
+        (Kind.QUOTA, kind.value): func.coalesce(
+            schema.quota.c[kind.value], bindparam(f"default_{kind.value}", type_=Integer)
+        )
+        for kind in COUNTED
+    },
 }
 """What lists can be filtered and sorted by although no column of the table holds it; unset values may be among it."""
 
@@ -106,7 +113,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     `filters` are (column, value), all of which must hold; the value is of the column's own type, None means unset.
     A parent is a filter too (load_balancer_id, listener_id, pool_id, l7_policy_id). `sort` is (column, descending);
     created_at and id always break ties. `marker` is the id after which the page begins; with `reverse` the page is the
-    one directly before it, in the same order. `project_id` None means every project."""
+    one directly before it, in the same order. `project_id` None means every project. `defaults` are what quotas hold
+    where they say nothing."""
 
     filters: tuple[tuple[str, object], ...] = ()
     tags: tuple[str, ...] = ()
@@ -118,6 +126,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     marker: str | None = None
     reverse: bool = False
     project_id: ProjectId | None = None
+    defaults: Limits | None = None
 
 
 class Listed(msgspec.Struct, Generic[T], frozen=True):
@@ -268,6 +277,8 @@ def _page(tx: Transaction, kind: Kind, query: Query) -> list[Row]:
     parameters: dict[str, Value] = {}
     if query.project_id is not None:
         parameters["project"] = query.project_id
+    if query.defaults is not None:
+        parameters |= {f"default_{kind.value}": getattr(query.defaults, kind) for kind in COUNTED}
     filters: list[tuple[str, bool]] = []
     for number, (name, value) in enumerate(query.filters):
         stored = _stored(kind, name, value)

@@ -103,8 +103,9 @@ def add(tx: Transaction, offer: Offer) -> None:
 
 
 def change(tx: Transaction, before: Offer, after: Offer) -> None:
-    """Raises Conflict where the name is taken."""
-    _require_free_name(tx, after)
+    """Raises Conflict where a new name is taken."""
+    if after.name != before.name:
+        _require_free_name(tx, after)
     changed = _SHAPES[before.kind].changed(before, after)
     if changed:
         tx.run(_update(before.kind, tuple(changed)), {**changed, "which": _key(before)})
@@ -123,8 +124,7 @@ def remove(tx: Transaction, kind: Kind, key: str) -> None:
 def _require_free_name(tx: Transaction, offer: Offer) -> None:
     if offer.kind not in _NAMED_ONCE:
         return
-    row = tx.row(_named(offer.kind), {"name": offer.name})
-    if row is not None and (row[0] != _key(offer) or offer.kind is Kind.AVAILABILITY_ZONE):
+    if tx.row(_named(offer.kind), {"name": offer.name}) is not None:
         raise Conflict(f"{offer.kind}.name", f"there is one with the name {offer.name!r} already")
 
 

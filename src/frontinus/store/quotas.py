@@ -23,6 +23,7 @@ from frontinus.store.trees import SHAPE_OF, columns_of
 
 _t = schema.quota.c
 _HOLD = Statement(select(*columns_of(rows.QUOTA)).where(_t.project_id == bindparam("which")).with_for_update())
+_READ = Statement(select(*columns_of(rows.QUOTA)).where(_t.project_id == bindparam("which")))
 _INSERT = Statement(insert(schema.quota).values({name: bindparam(name) for name in rows.QUOTA.columns}))
 _UPDATE = Statement(
     update(schema.quota)
@@ -56,7 +57,22 @@ def require_room(
         return
     if record is None:
         _add(tx, quota)
-    for kind, limit in concerned.items():
+    _refuse_excess(tx, project_id, added, concerned)
+
+
+def look_for_room(tx: Transaction, project_id: ProjectId, added: Mapping[Kind, int], defaults: Limits) -> None:
+    """As `require_room`, but keeping nobody out and writing nothing: for refusing early what is refused anyway."""
+    row = tx.row(_READ, {"which": project_id})
+    limits = {kind: getattr(defaults, kind) for kind in COUNTED}
+    if row is not None:
+        limits = rows.QUOTA.decode(row).effective(defaults)
+    _refuse_excess(tx, project_id, added, limited(limits, added))
+
+
+def _refuse_excess(
+    tx: Transaction, project_id: ProjectId, added: Mapping[Kind, int], limits: Mapping[Kind, int]
+) -> None:
+    for kind, limit in limits.items():
         row = tx.row(_count(kind), {"which": project_id})
         used = 0 if row is None else int(row[0])
         if used + added[kind] > limit:

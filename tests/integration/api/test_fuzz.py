@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
+from uuid import uuid4
 
 import pytest
 import requests
@@ -96,7 +97,36 @@ class Served:
             "health_monitor": pool["healthmonitor"]["id"],
             "l7_policy": listener["l7policies"][0]["id"],
             "l7_rule": listener["l7policies"][0]["rules"][0]["id"],
+            "quota": "shop",
+            "provider": "amphora",
+            **self._offers(),
         }
+
+    def _offers(self) -> dict[str, str]:
+        """A flavor and a zone that nobody has deleted yet, and their profiles."""
+        ids: dict[str, str] = {}
+        for profiles, key, data, collection, offer in (
+            ("flavorprofiles", "flavorprofile", "flavor_data", "flavors", "flavor"),
+            (
+                "availabilityzoneprofiles",
+                "availability_zone_profile",
+                "availability_zone_data",
+                "availabilityzones",
+                "availability_zone",
+            ),
+        ):
+            profile = self._make(profiles, key, {"name": "p", "provider_name": "amphora", data: "{}"})
+            name = str(uuid4())
+            made = self._make(
+                collection, offer, {"name": name, f"{key.replace('rprofile', 'r_profile')}_id": profile["id"]}
+            )
+            ids |= {key.replace("rprofile", "r_profile"): profile["id"], offer: made.get("id", name)}
+        return ids
+
+    def _make(self, path: str, key: str, values: Any) -> Any:
+        answer = self.session.post(f"{self.url}/v2/lbaas/{path}", json={key: values})
+        assert answer.status_code == 201, answer.text
+        return answer.json()[key]
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +153,12 @@ BODY_IDS = {
     "pool_id": "pool",
     "default_pool_id": "pool",
     "redirect_pool_id": "pool",
+    "flavor_id": "flavor",
+    "availability_zone": "availability_zone",
+    "flavor_profile_id": "flavor_profile",
+    "availability_zone_profile_id": "availability_zone_profile",
+    "provider": "provider",
+    "provider_name": "provider",
 }
 
 
@@ -134,6 +170,7 @@ def aim(case: Case[Any], served: Served) -> None:
     for asked in case.body.values():
         if isinstance(asked, dict):
             asked |= {key: served.ids[kind] for key, kind in BODY_IDS.items() if asked.get(key) is not None}
+            asked |= {key: "{}" for key in ("flavor_data", "availability_zone_data") if key in asked}
             if "vip_address" in asked:
                 asked |= {"vip_subnet_id": SUBNET_ID, "vip_address": None}
 

@@ -27,6 +27,7 @@ from frontinus.model.enums import (
     Topology,
 )
 from frontinus.model.ids import ControllerId, LoadBalancerId
+from frontinus.model.offers import AVAILABILITY_ZONE_KEYS, FLAVOR_KEYS
 from frontinus.model.tree import LoadBalancerTree
 from frontinus.store import controllers, trees
 from frontinus.store.engine import Store, Transaction
@@ -44,6 +45,8 @@ EVERYTHING = Capabilities(
     health_monitor_types=frozenset(HealthMonitorType),
     session_persistence_types=frozenset(SessionPersistenceType),
     features=frozenset(FEATURES),
+    flavor_keys=frozenset(FLAVOR_KEYS),
+    availability_zone_keys=frozenset(AVAILABILITY_ZONE_KEYS),
 )
 
 
@@ -167,6 +170,10 @@ class World:
             "pool": "pools",
             "healthmonitor": "healthmonitors",
             "l7policy": "l7policies",
+            "flavorprofile": "flavorprofiles",
+            "flavor": "flavors",
+            "availability_zone_profile": "availabilityzoneprofiles",
+            "availability_zone": "availabilityzones",
         }
         if key == "member":
             path = f"pools/{values.pop('pool')}/members"
@@ -195,6 +202,17 @@ class World:
     async def health_monitor(self, pool_id: str, **values: Any) -> str:
         given = {"pool_id": pool_id, "type": "HTTP", "delay": 3, "timeout": 2, "max_retries": 3, **values}
         return str((await self.make("healthmonitor", **given))["id"])
+
+    async def flavor(self, name: str = "gold", provider: str = "amphora", **data: object) -> str:
+        profile = await self.make("flavorprofile", name="p", provider_name=provider, flavor_data=json.dumps(data))
+        return str((await self.make("flavor", name=name, flavor_profile_id=profile["id"]))["id"])
+
+    async def availability_zone(self, name: str = "east", provider: str = "amphora", **data: object) -> str:
+        profile = await self.make(
+            "availability_zone_profile", name="p", provider_name=provider, availability_zone_data=json.dumps(data)
+        )
+        made = await self.make("availability_zone", name=name, availability_zone_profile_id=profile["id"])
+        return str(made["name"])
 
     async def tree(self, load_balancer_id: str) -> LoadBalancerTree:
         found = await self.store.read(lambda tx: trees.read_tree(tx, LoadBalancerId(load_balancer_id)))

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from frontinus.api.identity.settings import KeystoneSettings, StaticToken
 from frontinus.api.metrics import ApiMetrics
-from frontinus.api.settings import ApiSettings
+from frontinus.api.settings import ApiSettings, DefaultQuotas
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "api.md").read_text()
 
@@ -31,8 +31,10 @@ def test_every_setting_is_documented_with_its_default() -> None:
         assert f"[{shown.lower() if isinstance(default, bool) else shown}]" in line
 
 
-@pytest.mark.parametrize("table,name", [(StaticToken, "tokens"), (KeystoneSettings, "keystone")])
-def test_every_setting_of_identity_is_documented_with_its_default(table: type[Any], name: str) -> None:
+@pytest.mark.parametrize(
+    "table,name", [(StaticToken, "tokens"), (KeystoneSettings, "keystone"), (DefaultQuotas, "quotas")]
+)
+def test_every_setting_of_a_table_is_documented_with_its_default(table: type[Any], name: str) -> None:
     for setting in fields(table):
         line = next((x for x in PAGE.splitlines() if x.startswith(f"| `{name}.{setting.name}`")), None)
         assert line is not None, setting.name

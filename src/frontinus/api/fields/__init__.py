@@ -13,7 +13,9 @@ from frontinus.api.fields.l7 import L7_POLICY, L7_RULE
 from frontinus.api.fields.listeners import LISTENER
 from frontinus.api.fields.load_balancers import LOAD_BALANCER
 from frontinus.api.fields.members import MEMBER
+from frontinus.api.fields.offers import AVAILABILITY_ZONE, AVAILABILITY_ZONE_PROFILE, FLAVOR, FLAVOR_PROFILE
 from frontinus.api.fields.pools import POOL
+from frontinus.api.fields.quotas import QUOTA
 from frontinus.api.fields.rows import NOTHING, REFUSED, REQUIRED, UNCHANGED, Field, Missing, References, Resource, Rule
 
 RESOURCES: Mapping[str, Resource] = {
@@ -27,12 +29,21 @@ RESOURCES: Mapping[str, Resource] = {
         L7_POLICY,
         L7_RULE,
         AMPHORA,
+        QUOTA,
+        FLAVOR_PROFILE,
+        FLAVOR,
+        AVAILABILITY_ZONE_PROFILE,
+        AVAILABILITY_ZONE,
     )
 }
 """By the key that wraps one of them on the wire."""
 
 __all__ = [
     "AMPHORA",
+    "AVAILABILITY_ZONE",
+    "AVAILABILITY_ZONE_PROFILE",
+    "FLAVOR",
+    "FLAVOR_PROFILE",
     "HEALTH_MONITOR",
     "L7_POLICY",
     "L7_RULE",
@@ -41,6 +52,7 @@ __all__ = [
     "MEMBER",
     "NOTHING",
     "POOL",
+    "QUOTA",
     "REFUSED",
     "REQUIRED",
     "RESOURCES",

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from frontinus.api import whole_tree
 from frontinus.api.calls import Call, empty_response, json_response
-from frontinus.api.changes import Edit, capabilities_of, change, not_found
+from frontinus.api.changes import Edit, capabilities_of, change, look_for_room, not_found, require_room
 from frontinus.api.commits import commit
 from frontinus.api.etags import object_response
 from frontinus.api.fields import LOAD_BALANCER
@@ -39,7 +39,12 @@ async def create(call: Call) -> Response:
     wanted = whole_tree.new_tree(asked, _new_load_balancer(asked, call), api.clock())
     validate(wanted)
     provider = wanted.load_balancer.provider
-    require(wanted, await api.store.read(lambda tx: capabilities_of(tx, api.settings, provider)))
+
+    def judge(tx: Transaction) -> None:
+        require(wanted, capabilities_of(tx, api.settings, provider))
+        look_for_room(tx, call, wanted)
+
+    await api.store.read(judge)
     if wanted.load_balancer.additional_vips:
         raise Unsupported(f"{asked.path}.additional_vips", "the network gives a load balancer one address")
     await require_subnets(api.network, whole_tree.asked_members(asked))
@@ -61,6 +66,7 @@ async def _store_with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequ
             check_allowed_cidrs(listener, tree.load_balancer)
 
         def work(tx: Transaction) -> Response:
+            require_room(tx, call, None, tree)
             trees.create_tree(tx, tree)
             shown = render_object(tree, tree.load_balancer)
             return object_response(LOAD_BALANCER, shown, 201, body=render_whole_tree(tree))
