@@ -6,8 +6,12 @@ from __future__ import annotations
 
 import msgspec
 
+from frontinus.model.compatibility import INSERT_HEADERS_OF_LISTENER
 from frontinus.model.enums import (
     HealthMonitorType,
+    L7PolicyAction,
+    L7RuleCompareType,
+    L7RuleType,
     LbAlgorithm,
     ListenerProtocol,
     PoolProtocol,
@@ -34,9 +38,33 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Keys of availability zone data that are honoured. The API itself sees to valid_vip_networks."""
 
 
+def insert_header_feature(name: str) -> str:
+    return f"insert_headers.{name}"
+
+
+def l7_action_feature(action: L7PolicyAction) -> str:
+    return f"l7_policy.{action}"
+
+
+def l7_rule_feature(rule_type: L7RuleType) -> str:
+    return f"l7_rule.{rule_type}"
+
+
+def l7_compare_feature(compare_type: L7RuleCompareType) -> str:
+    return f"l7_compare.{compare_type}"
+
+
 FEATURES: dict[str, str] = {
-    "l7_policies": "L7 policies and rules",
-    "insert_headers": "headers inserted by a listener",
+    **{
+        insert_header_feature(name): f"the header {name} inserted by a listener"
+        for name in sorted(frozenset().union(*INSERT_HEADERS_OF_LISTENER.values()))
+    },
+    **{l7_action_feature(action): f"L7 policies that {action}" for action in L7PolicyAction},
+    **{l7_rule_feature(rule_type): f"L7 rules about {rule_type}" for rule_type in L7RuleType},
+    **{
+        l7_compare_feature(compare_type): f"L7 rules that compare by {compare_type}"
+        for compare_type in L7RuleCompareType
+    },
     "allowed_cidrs": "source restriction of a listener",
     "additional_vips": "more than one VIP",
     "vip_qos_policy_id": "a QoS policy on the VIP",
@@ -72,7 +100,11 @@ def require(tree: LoadBalancerTree, capabilities: Capabilities) -> None:
             _require_health_monitor(monitor, capabilities)
     for policy in wanted.l7_policies:
         with blaming(policy.kind, policy.id):
-            _require_l7_policy(policy, capabilities)
+            _require_l7_policy(policy, wanted, capabilities)
+    for rule in wanted.l7_rules:
+        with blaming(rule.kind, rule.id):
+            _need(capabilities, l7_rule_feature(rule.type), "type")
+            _need(capabilities, l7_compare_feature(rule.compare_type), "compare_type")
 
 
 def _need(capabilities: Capabilities, feature: str, field: str) -> None:
@@ -94,8 +126,9 @@ def _require_load_balancer(load_balancer: LoadBalancer, capabilities: Capabiliti
 def _require_listener(listener: Listener, capabilities: Capabilities) -> None:
     if listener.protocol not in capabilities.listener_protocols:
         raise Unsupported("protocol", f"this provider does not offer {listener.protocol} listeners")
-    if any(value.lower() == "true" for value in listener.insert_headers.values()):
-        _need(capabilities, "insert_headers", "insert_headers")
+    for name, value in listener.insert_headers.items():
+        if value.lower() == "true":
+            _need(capabilities, insert_header_feature(name), "insert_headers")
     if listener.allowed_cidrs:
         _need(capabilities, "allowed_cidrs", "allowed_cidrs")
     if listener.connection_limit not in (None, -1):
@@ -134,5 +167,11 @@ def _require_health_monitor(monitor: HealthMonitor, capabilities: Capabilities) 
         _need(capabilities, "domain_name", "domain_name" if monitor.domain_name else "http_version")
 
 
-def _require_l7_policy(policy: L7Policy, capabilities: Capabilities) -> None:
-    _need(capabilities, "l7_policies", "l7policy")
+def _require_l7_policy(policy: L7Policy, tree: LoadBalancerTree, capabilities: Capabilities) -> None:
+    listener = tree.listener(policy.listener_id)
+    if listener is not None and listener.protocol not in _L7_LISTENERS:
+        raise Unsupported("listener_id", f"no provider looks into the requests of a {listener.protocol} listener")
+    _need(capabilities, l7_action_feature(policy.action), "action")
+
+
+_L7_LISTENERS = frozenset({ListenerProtocol.HTTP, ListenerProtocol.TERMINATED_HTTPS})

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import warnings
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -52,6 +51,8 @@ from frontinus.model.enums import (
     SessionPersistenceType,
 )
 from frontinus.model.errors import Conflict, Invalid, NotFound
+from frontinus.model.l7 import operand
+from frontinus.model.regular_expressions import Refused, check_regex
 from frontinus.model.tree import (
     HealthMonitor,
     L7Policy,
@@ -515,8 +516,15 @@ def _check_l7_rule_value(rule: L7Rule) -> None:
     if not value:
         raise Invalid(field, "must not be empty")
     if rule.compare_type is L7RuleCompareType.REGEX:
-        _check_regex(value, field)
+        if rule.type is L7RuleType.COOKIE and "," in (rule.key or ""):
+            raise Invalid("l7_rule.key", "a cookie whose name has a comma cannot be compared by REGEX")
+        try:
+            check_regex(value)
+        except Refused as error:
+            raise Invalid(field, f"{_quoted(value)} is not a regular expression that is taken: {error}") from error
         return
+    if not operand(rule):
+        raise Invalid(field, "must not be empty between its quotes")
     match rule.type:
         case L7RuleType.HEADER | L7RuleType.HOST_NAME | L7RuleType.PATH | L7RuleType.FILE_TYPE:
             if _BARE_WORD.fullmatch(value) is None and _QUOTED_WORDS.fullmatch(value) is None:
@@ -532,16 +540,6 @@ def _check_l7_rule_value(rule: L7Rule) -> None:
                 raise Invalid(field, "SSL_VERIFY_RESULT is compared with a number, 0 or more")
         case L7RuleType.SSL_DN_FIELD:
             pass
-
-
-def _check_regex(value: str, field: str) -> None:
-    with warnings.catch_warnings():
-        # What Python's dialect frowns at (a nested set, say) is no fault of the caller.
-        warnings.simplefilter("ignore")
-        try:
-            re.compile(value)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise Invalid(field, f"{_quoted(value)} is not a regular expression: {error}") from error
 
 
 # ---------------------------------------------------------------- what objects share

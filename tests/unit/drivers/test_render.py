@@ -11,18 +11,29 @@ from msgspec.structs import replace
 from frontinus.drivers.amphora.haproxy import render as render_module
 from frontinus.drivers.amphora.haproxy.render import render, server_numbers
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
-from frontinus.model.enums import HealthMonitorType, Kind, ListenerProtocol, Topology
+from frontinus.model.enums import HealthMonitorType, Kind, L7PolicyAction, ListenerProtocol, Topology
 from frontinus.model.errors import Invalid, Rejected
 from frontinus.model.ids import SubnetId
 from frontinus.model.tree import AdditionalVip, LoadBalancerTree
 
-from tests.unit.drivers.trees import a_listener, a_load_balancer, a_member, a_monitor, a_pool, a_tree
+from tests.unit.drivers.trees import (
+    a_listener,
+    a_load_balancer,
+    a_member,
+    a_monitor,
+    a_policy,
+    a_pool,
+    a_rule,
+    a_tree,
+)
 
 KIND_OF_BRANCH = {
     "load_balancer": Kind.LOAD_BALANCER,
     "listeners": Kind.LISTENER,
     "members": Kind.MEMBER,
     "monitors": Kind.HEALTH_MONITOR,
+    "policies": Kind.L7_POLICY,
+    "rules": Kind.L7_RULE,
 }
 SETTINGS = HaproxySettings(state_dir=Path("/nowhere"))
 
@@ -98,7 +109,16 @@ def test_nothing_to_listen_for_is_an_empty_text(tree: LoadBalancerTree) -> None:
         ({"monitors": [a_monitor(expected_codes="2\x7f0")]}, "expected_codes"),
         ({"monitors": [a_monitor(type=HealthMonitorType.PING)]}, "type"),
         ({"listeners": [a_listener(protocol=ListenerProtocol.UDP)]}, "protocol"),
-        ({"listeners": [a_listener(allowed_cidrs=("10.0.0.0/8",))]}, "allowed_cidrs"),
+        ({"listeners": [a_listener(allowed_cidrs=("10.0.0.0/8", "10.0.0"))]}, "allowed_cidrs"),
+        ({"rules": [a_rule(value="/a\nb")], "policies": [a_policy()]}, "value"),
+        (
+            {
+                "policies": [a_policy(action=L7PolicyAction.REDIRECT_TO_URL, redirect_url="http://a/\r\nX: y")],
+                "rules": [a_rule()],
+            },
+            "redirect_url",
+        ),
+        ({"policies": [a_policy(listener=11)]}, "listener_id"),
         ({"load_balancer": a_load_balancer(topology=Topology.ACTIVE_STANDBY)}, "topology"),
         (
             {

@@ -7,10 +7,20 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from frontinus.model.enums import HealthMonitorType, LbAlgorithm, ListenerProtocol, PoolProtocol
+from frontinus.model.enums import (
+    HealthMonitorType,
+    L7PolicyAction,
+    L7RuleCompareType,
+    L7RuleType,
+    LbAlgorithm,
+    ListenerProtocol,
+    PoolProtocol,
+)
 from frontinus.model.ids import (
     AmphoraId,
     HealthMonitorId,
+    L7PolicyId,
+    L7RuleId,
     ListenerId,
     LoadBalancerId,
     MemberId,
@@ -23,6 +33,8 @@ from frontinus.model.ids import (
 from frontinus.model.tree import (
     Amphora,
     HealthMonitor,
+    L7Policy,
+    L7Rule,
     Listener,
     LoadBalancer,
     LoadBalancerTree,
@@ -94,6 +106,36 @@ def a_monitor(
     )
 
 
+def a_policy(
+    policy: int = 50, listener: int = 10, action: L7PolicyAction = L7PolicyAction.REJECT, **fields: Any
+) -> L7Policy:
+    """`position` follows the id unless it is said."""
+    return L7Policy(
+        id=L7PolicyId(number(policy)),
+        listener_id=ListenerId(number(listener)),
+        action=action,
+        **_common({"position": policy, **fields}),
+    )
+
+
+def a_rule(
+    rule: int = 60,
+    policy: int = 50,
+    type: L7RuleType = L7RuleType.PATH,  # noqa: A002 - the model's word
+    compare_type: L7RuleCompareType = L7RuleCompareType.EQUAL_TO,
+    value: str = "/here",
+    **fields: Any,
+) -> L7Rule:
+    return L7Rule(
+        id=L7RuleId(number(rule)),
+        l7_policy_id=L7PolicyId(number(policy)),
+        type=type,
+        compare_type=compare_type,
+        value=value,
+        **_common(fields),
+    )
+
+
 def a_tree(
     load_balancer: LoadBalancer | None = None,
     *,
@@ -101,6 +143,8 @@ def a_tree(
     pools: Iterable[Pool] = (),
     members: Iterable[Member] = (),
     monitors: Iterable[HealthMonitor] = (),
+    policies: Iterable[L7Policy] = (),
+    rules: Iterable[L7Rule] = (),
 ) -> LoadBalancerTree:
     return LoadBalancerTree(
         load_balancer=load_balancer or a_load_balancer(),
@@ -108,6 +152,8 @@ def a_tree(
         pools=tuple(pools),
         members=tuple(members),
         health_monitors=tuple(monitors),
+        l7_policies=tuple(policies),
+        l7_rules=tuple(rules),
     )
 
 

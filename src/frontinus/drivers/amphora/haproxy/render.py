@@ -10,12 +10,32 @@ import hashlib
 import ipaddress
 from datetime import timedelta
 
+from frontinus.drivers.amphora.haproxy.headers import header_lines
+from frontinus.drivers.amphora.haproxy.l7 import l7_lines
 from frontinus.drivers.amphora.haproxy.server import Check, Server, bracket
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
-from frontinus.drivers.amphora.haproxy.text import Section, Unwritable, log_format, write
+from frontinus.drivers.amphora.haproxy.text import Section, Unwritable, checked, log_format, write
 from frontinus.drivers.amphora.interface import Rendered
-from frontinus.model.capabilities import Capabilities, require
-from frontinus.model.enums import HealthMonitorType, Kind, LbAlgorithm, ListenerProtocol, PoolProtocol, Topology
+from frontinus.model.capabilities import (
+    Capabilities,
+    insert_header_feature,
+    l7_action_feature,
+    l7_compare_feature,
+    l7_rule_feature,
+    require,
+)
+from frontinus.model.compatibility import INSERT_HEADERS_OF_LISTENER
+from frontinus.model.enums import (
+    HealthMonitorType,
+    Kind,
+    L7PolicyAction,
+    L7RuleCompareType,
+    L7RuleType,
+    LbAlgorithm,
+    ListenerProtocol,
+    PoolProtocol,
+    Topology,
+)
 from frontinus.model.errors import Rejected, Unsupported, blaming
 from frontinus.model.tree import HealthMonitor, Listener, LoadBalancerTree, Member, Pool
 
@@ -27,7 +47,15 @@ CAPABILITIES = Capabilities(
     ),
     lb_algorithms=frozenset(LbAlgorithm),
     health_monitor_types=frozenset({HealthMonitorType.HTTP, HealthMonitorType.TCP}),
-    features=frozenset({"connection_limit", "backup", "monitor_address", "domain_name", "timeout_tcp_inspect"}),
+    features=frozenset(
+        {
+            *("connection_limit", "backup", "monitor_address", "domain_name", "timeout_tcp_inspect", "allowed_cidrs"),
+            *(insert_header_feature(name) for name in INSERT_HEADERS_OF_LISTENER[ListenerProtocol.HTTP]),
+            *(l7_action_feature(action) for action in L7PolicyAction),
+            *(l7_rule_feature(rule_type) for rule_type in L7RuleType if not rule_type.startswith("SSL_")),
+            *(l7_compare_feature(compare_type) for compare_type in L7RuleCompareType),
+        }
+    ),
 )
 """What this module renders and tests/integration/drivers proves with real traffic; nothing else."""
 
@@ -56,6 +84,9 @@ SHORTEST_INTERVAL = "100ms"
 MOST_CONNECTIONS = 2_147_483_647
 """HAProxy counts connections in 31 bits."""
 
+NETWORKS_PER_LINE = 50
+"""ACL lines of one name are ored, and a line has a bounded number of words."""
+
 _PROXY_PROTOCOL = {PoolProtocol.PROXY: 1, PoolProtocol.PROXYV2: 2}
 
 
@@ -82,7 +113,7 @@ def render(tree: LoadBalancerTree, settings: HaproxySettings) -> Rendered:
                 sections.append(_backend(wanted, listener, pool))
     try:
         return rendered(write(tuple(sections)))
-    except Unwritable as error:  # every string of a tenant that can get here was tried, and named, by _checked
+    except Unwritable as error:  # every string of a tenant that can get here was tried, and named, by `checked`
         raise Rejected("load_balancer", str(error)) from error
 
 
@@ -163,6 +194,7 @@ def _frontend(tree: LoadBalancerTree, listener: Listener) -> Section:
     if mode == "http":
         # After a reload, an idle keep-alive connection is closed with its next answer, never under a request.
         lines.append(("option", "idle-close-on-response"))
+    lines += _allowed_cidrs(listener)
     match listener.connection_limit:
         case None | -1:
             pass
@@ -174,10 +206,30 @@ def _frontend(tree: LoadBalancerTree, listener: Listener) -> Section:
     if listener.timeout_tcp_inspect:
         # Bounds the wait for rules that look into the content; without such a rule nothing waits.
         lines.append(("tcp-request", "inspect-delay", str(listener.timeout_tcp_inspect)))
+    lines += l7_lines(
+        tree, listener, {pool.id: backend_name(pool, listener) for pool in _enabled_pools(tree, listener)}
+    )
     default = tree.pool(listener.default_pool_id)
     if default is not None and default.admin_state_up:
         lines.append(("default_backend", backend_name(default, listener)))
     return Section("frontend", listener.id, tuple(lines))
+
+
+def _allowed_cidrs(listener: Listener) -> list[tuple[str, ...]]:
+    """Whoever comes from elsewhere is turned away before a byte of his is read."""
+    if not listener.allowed_cidrs:
+        return []
+    try:
+        networks = [str(ipaddress.ip_network(cidr, strict=False)) for cidr in listener.allowed_cidrs]
+    except ValueError as error:
+        raise Rejected("allowed_cidrs", str(error)) from error
+    return [
+        *(
+            ("acl", "allowed_cidrs", "src", *networks[start : start + NETWORKS_PER_LINE])
+            for start in range(0, len(networks), NETWORKS_PER_LINE)
+        ),
+        ("tcp-request", "connection", "reject", "unless", "allowed_cidrs"),
+    ]
 
 
 def _backend(tree: LoadBalancerTree, listener: Listener, pool: Pool) -> Section:
@@ -191,6 +243,7 @@ def _backend(tree: LoadBalancerTree, listener: Listener, pool: Pool) -> Section:
         ("timeout", "connect", str(listener.timeout_member_connect)),
         ("timeout", "server", str(listener.timeout_member_data)),
     ]
+    lines.extend(header_lines(listener))
     if monitor is not None:
         with blaming(monitor.kind, monitor.id):
             lines.extend(_health_monitor(tree, monitor))
@@ -213,13 +266,13 @@ def _health_monitor(tree: LoadBalancerTree, monitor: HealthMonitor) -> list[tupl
         return lines
     version = "HTTP/1.1" if monitor.http_version == 1.1 else "HTTP/1.0"
     request = ["http-check", "send", "meth", (monitor.http_method or "GET"), "uri"]
-    request += [_checked(monitor.url_path or "/", "url_path"), "ver", version]
+    request += [checked(monitor.url_path or "/", "url_path"), "ver", version]
     host = monitor.domain_name
     if host is None and version == "HTTP/1.1":
         # HTTP/1.1 requires a Host (RFC 9112 3.2): the one that a client who knows only the address would send.
         host = bracket(_address(tree.load_balancer.vip.address, "vip_address"))
     if host is not None:
-        request += ["hdr", "Host", log_format(_checked(host, "domain_name"))]
+        request += ["hdr", "Host", log_format(checked(host, "domain_name"))]
     return [
         *lines,
         ("option", "httpchk"),
@@ -265,7 +318,7 @@ def _expected_codes(text: str) -> str:
     first, dash, last = codes.partition("-")
     if dash and not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
         raise Rejected("expected_codes", f"{text!r} is a range whose end is below its start")
-    return _checked(codes, "expected_codes")
+    return checked(codes, "expected_codes")
 
 
 def _address(text: str, field: str) -> str:
@@ -276,15 +329,6 @@ def _address(text: str, field: str) -> str:
     if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
         raise Rejected(field, f"{text!r} has a scope, which an amphora cannot know")
     return str(address)
-
-
-def _checked(text: str, field: str) -> str:
-    """The text, if it can stand in a configuration; else Rejected naming the field."""
-    try:
-        write((Section("check", "", (("word", text),)),))
-    except Unwritable as error:
-        raise Rejected(field, str(error)) from error
-    return text
 
 
 def _seconds(duration: timedelta) -> str:

@@ -9,6 +9,8 @@ import re
 
 import msgspec
 
+from frontinus.model.errors import Rejected
+
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:;/@%+=!?*~^&(){}\[\]<>|-]+")
 """Words of these characters stand for themselves outside quotes."""
 
@@ -87,6 +89,15 @@ def quote(word: str) -> str:
         if 0xD800 <= ord(character) <= 0xDFFF:
             raise Unwritable("text that is not Unicode is not allowed")
     return "\\'".join(f"'{part}'" if part else "" for part in word.split("'"))
+
+
+def checked(text: str, field: str) -> str:
+    """The text, if it can stand in a configuration; else Rejected naming the field."""
+    try:
+        quote(text)
+    except Unwritable as error:
+        raise Rejected(field, str(error)) from error
+    return text
 
 
 def log_format(text: str) -> str:
