@@ -5,7 +5,7 @@
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help setup system demo up test unit integration acceptance check format docs bench lock clean
+.PHONY: help setup system demo up test unit integration acceptance contract-report check format docs bench lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -24,6 +24,7 @@ help:
 	@echo 'make up [ARGS=...]   run API, controller and health receiver in one process'
 	@echo 'make test            unit, integration and the everyday acceptance tests'
 	@echo 'make acceptance      every acceptance test, and everywhere the long ones too'
+	@echo 'make contract-report count the facts of the API contract that hold, by area'
 	@echo 'make check           format, lint, types, import contracts, docs'
 	@echo 'make format          let ruff format and mend'
 	@echo 'make bench           run every script in bench/'
@@ -75,6 +76,9 @@ unit integration: setup
 acceptance: setup
 	@pytest -q tests/acceptance
 	@pytest -q -n 2 -m long tests/integration
+
+contract-report: setup
+	@pytest -q --by-area tests/integration/api/contract
 
 check: setup
 	@ruff format --check --quiet || { echo 'Run: make format' >&2; exit 1; }

@@ -162,7 +162,8 @@ _TARGET_ACTIONS = {
 
 
 def changed_l7_policy(policy: L7Policy, asked: Asked) -> L7Policy:
-    """Naming only a target switches the action to it (resources.yaml matrices.l7policy_action)."""
+    """Naming only a target switches the action to it; a new action forgets the stored targets of others
+    (resources.yaml matrices.l7policy_action)."""
     if not asked.given:
         raise Invalid(asked.path, "must name at least one attribute to change")
     values = dict(asked.values)
@@ -171,6 +172,9 @@ def changed_l7_policy(policy: L7Policy, asked: Asked) -> L7Policy:
             if values.get(target) is not None:
                 values["action"] = action
                 break
+    if "action" in values:
+        forgotten = (x for x, own in _TARGET_ACTIONS.items() if own is not values["action"] and x not in asked.given)
+        values |= dict.fromkeys(forgotten)
     changed = replace(policy, **values)
     if changed.position > policy.position:
         # Others are still numbered as if it stood in its old place, so it must go behind the one that it overtakes.

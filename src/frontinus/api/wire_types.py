@@ -119,6 +119,22 @@ class Integer(WireType):
 
 
 @dataclass(frozen=True)
+class IntegerOf(Integer):
+    """One of a few integers."""
+
+    allowed: frozenset[int] = frozenset()
+
+    def parse(self, value: object, path: str) -> int:
+        number = super().parse(value, path)
+        if number not in self.allowed:
+            raise Invalid(path, f"must be one of {', '.join(str(x) for x in sorted(self.allowed))}")
+        return number
+
+    def schema(self) -> Schema:
+        return {"type": "integer", "enum": sorted(self.allowed)}
+
+
+@dataclass(frozen=True)
 class Number(WireType):
     allowed: tuple[float, ...]
 

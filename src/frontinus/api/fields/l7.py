@@ -21,12 +21,14 @@ from frontinus.api.wire_types import (
     Boolean,
     Choice,
     Integer,
+    IntegerOf,
     Nested,
     Text,
     Uuid,
 )
 from frontinus.model.compatibility import (
     MAX_INTEGER,
+    REDIRECT_HTTP_CODES,
 )
 from frontinus.model.enums import (
     Kind,
@@ -80,8 +82,8 @@ L7_POLICY = Resource(
         tags_row(null_on_update=()),
         stored(
             "redirect_http_code",
-            Integer(),
-            "301, 302, 303, 307 or 308; 302 by default for redirects to a URL.",
+            IntegerOf(allowed=REDIRECT_HTTP_CODES),
+            "302 by default for redirects to a URL; other actions have none.",
             create=Rule(None, None),
             update=Rule(null=None),
             since="2.9",

@@ -1,0 +1,34 @@
+"""Every fact in which Frontinus differs from the reference on purpose, by area and name, with what it answers instead.
+
+Reasons come from the contract itself: outcomes that it marks unhandled_500, reference_bug or recommended; and from
+docs/reference/api.md, which tells users of the others."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Difference(NamedTuple):
+    answer: object
+    why: str
+
+
+UNHANDLED = "unhandled in the reference; the contract recommends 400"
+
+
+def _refused(*names: str) -> dict[str, Difference]:
+    return {name: Difference(400, UNHANDLED) for name in names}
+
+
+DIFFERENCES: dict[str, dict[str, Difference]] = {
+    "attributes of loadbalancer": _refused("additional_vips null at create"),
+    "attributes of listener": _refused("l7policies null at create"),
+    "attributes of pool": _refused(
+        "protocol null at create",
+        "lb_algorithm null at create",
+        "lb_algorithm null at update",
+        "tls_enabled null at update",
+    ),
+    "attributes of member": _refused("address null at create", "protocol_port null at create", "backup null at create"),
+    "attributes of healthmonitor": _refused("max_retries_down null at create"),
+}
