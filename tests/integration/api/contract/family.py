@@ -216,8 +216,11 @@ def resource_of(key: str) -> Any:
 
 
 def encoded(document: object) -> bytes:
-    """Half a surrogate pair is written as its escape, as a client's JSON library does."""
-    return json.dumps(document).encode()
+    """In UTF-8; half a surrogate pair, which has none, is written as its escape, as a client's JSON library does."""
+    try:
+        return json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(document).encode()
 
 
 def listener_with(protocol: object) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 
 from tests.integration.api.contract.differences import DIFFERENCES
 
+MOST_SHOWN = 40
+
 Recorder: TypeAlias = Callable[[str, object], None]
 
 
@@ -54,7 +56,7 @@ class Ledger:
         record_property("contract facts that differ", len(self.wrong))
         unmet = set(DIFFERENCES.get(self.area, {})) - self.meant
         assert not unmet, f"{self.area}: differences.py names what is not checked any more: {sorted(unmet)}"
-        assert not self.wrong, f"{len(self.wrong)} of {self.checked} facts differ:\n" + "\n".join(self.wrong)
+        assert not self.wrong, f"{len(self.wrong)} of {self.checked} facts differ:\n" + "\n".join(self.wrong[:MOST_SHOWN])
 
 
 def type_name(value: Any) -> str:
