@@ -29,7 +29,7 @@ class Ledger:
     names: set[str] = field(default_factory=set)
 
     def check(self, name: str, expected: object, seen: object, detail: object = "") -> bool:
-        """Whether it is as the contract has it."""
+        """Whether it is as the contract has it; not, where it differs on purpose."""
         assert name not in self.names, f"two facts are called {name!r}"
         self.names.add(name)
         self.checked += 1
@@ -56,7 +56,9 @@ class Ledger:
         record_property("contract facts that differ", len(self.wrong))
         unmet = set(DIFFERENCES.get(self.area, {})) - self.meant
         assert not unmet, f"{self.area}: differences.py names what is not checked any more: {sorted(unmet)}"
-        assert not self.wrong, f"{len(self.wrong)} of {self.checked} facts differ:\n" + "\n".join(self.wrong[:MOST_SHOWN])
+        assert not self.wrong, f"{len(self.wrong)} of {self.checked} facts differ:\n" + "\n".join(
+            self.wrong[:MOST_SHOWN]
+        )
 
 
 def type_name(value: Any) -> str:
