@@ -80,6 +80,7 @@ class Agent:
                     lambda: (*self.haproxy.arguments(), "-L", own_peer),
                     self._extra,
                     self._settings.reload_timeout,
+                    self._settings.old_workers_memory,
                 )
                 checker = Checker((self._settings.haproxy_cmd, "-L", own_peer), self._extra)
                 found = LoadBalancer(

@@ -12,7 +12,7 @@ import select
 import time
 from collections.abc import Callable, Iterator
 
-from frontinus_amphora import files, haproxy_cli, haproxy_text, processes
+from frontinus_amphora import files, haproxy_cli, haproxy_text, old_workers, processes
 from frontinus_amphora.detached import Detached
 from frontinus_amphora.errors import ServiceFailed
 from frontinus_amphora.haproxy_cli import HaproxySilent, Processes
@@ -33,6 +33,7 @@ class ChildService(Detached):
         argv: Callable[[], tuple[str, ...]],
         extra: Callable[[str], tuple[str, ...]],
         timeout: float,
+        old_workers_mib: float,
     ) -> None:
         """`argv` is the program and its fixed words; `extra`, of the text, are words after the configuration file."""
         super().__init__(places.service_record, places.output)
@@ -40,6 +41,7 @@ class ChildService(Detached):
         self._argv = argv
         self._extra = extra
         self._timeout = timeout
+        self._old_workers_mib = old_workers_mib
 
     def start(self) -> None:
         self._end_strays()
@@ -73,6 +75,8 @@ class ChildService(Detached):
             return any(worker not in known for worker in seen.workers)
 
         self._await(renewed)
+        seen = self._processes()
+        old_workers.bound(seen.old_workers if seen else (), self._old_workers_mib)
 
     def stop(self, *, at_once: bool = False) -> None:
         super().stop(at_once=at_once)

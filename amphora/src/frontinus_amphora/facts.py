@@ -82,6 +82,13 @@ def details(haproxy: Haproxy, listener_ids: list[str], haproxy_count: int, direc
     }
 
 
+def memory_kib() -> tuple[int, int]:
+    """What the machine has, and what of it programs could have now."""
+    values = dict(line.partition(":")[::2] for line in _lines("/proc/meminfo"))
+    total, available = (int(values.get(name, "0").split()[0]) for name in ("MemTotal", "MemAvailable"))
+    return total, available
+
+
 def interface_of(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str | None:
     """The interface which holds this address; None when none does."""
     if isinstance(address, ipaddress.IPv6Address):

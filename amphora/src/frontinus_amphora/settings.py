@@ -10,7 +10,17 @@ import re
 from typing import NamedTuple
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-OURS = frozenset({"controller_identity", "network", "haproxy_user", "idle_timeout", "reload_timeout", "hang_timeout"})
+OURS = frozenset(
+    {
+        "controller_identity",
+        "network",
+        "haproxy_user",
+        "idle_timeout",
+        "reload_timeout",
+        "hang_timeout",
+        "old_workers_memory",
+    }
+)
 
 
 class BadSettings(ValueError):
@@ -40,6 +50,7 @@ class Settings(NamedTuple):
     haproxy_user: str  # to drop to when the agent is root and the user exists; empty: stay
     idle_timeout: float  # a kept connection without a request
     reload_timeout: float  # for a new haproxy worker to come up
+    old_workers_memory: float  # MiB that old workers may hold together; 0: a share of the machine's memory
     hang_timeout: float  # of a haproxy that neither answers nor accepts; then it is restarted
 
 
@@ -95,6 +106,7 @@ def parse_settings(text: str, path: str) -> Settings:
         haproxy_user=ours.get("haproxy_user", "haproxy"),
         idle_timeout=_seconds(ours.get("idle_timeout", "120"), "[frontinus] idle_timeout"),
         reload_timeout=_seconds(ours.get("reload_timeout", "30"), "[frontinus] reload_timeout"),
+        old_workers_memory=_mebibytes(ours.get("old_workers_memory", "0"), "[frontinus] old_workers_memory"),
         hang_timeout=_seconds(ours.get("hang_timeout", "5"), "[frontinus] hang_timeout"),
     )
 
@@ -128,6 +140,16 @@ def _seconds(text: str, key: str) -> float:
         value = 0.0
     if not 0 < value < 1e6:
         raise BadSettings(f"{key} must be a positive number of seconds")
+    return value
+
+
+def _mebibytes(text: str, key: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise BadSettings(f"{key} must be a number of MiB")
     return value
 
 

@@ -86,11 +86,12 @@ class HaproxySettings:
     costs no more in a thread of its own."""
 
     hard_stop_after: timedelta = timedelta(minutes=30)
-    """*text* How long connections may go on in a worker that a reload replaced; then they are cut. It bounds what
-    old workers hold (about 5 MB each)."""
+    """*text* How long connections may go on in a worker that a reload replaced; then they are cut. An old worker costs
+    3 to 10 MB and no CPU; should they hold too much memory, the agent ends the oldest (its old_workers_memory)."""
 
-    max_old_workers: int = 10
-    """*text* Reloads that an old worker may outlive; older ones are ended with their connections."""
+    max_old_workers: int = 1_000
+    """*text* Reloads that an old worker may outlive; older ones are ended with their connections. High, because a
+    number says nothing of how old a connection is; time and memory are what bound them."""
 
     @property
     def authority_directory(self) -> Path:

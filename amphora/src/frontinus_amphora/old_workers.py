@@ -1,0 +1,61 @@
+"""Which workers that a reload replaced must end before their connections do. Only memory can demand it: their time is
+bounded by haproxy itself (hard-stop-after), and their number costs nothing but memory (docs/design/0007-old-workers.md).
+
+Next: child_service.py, which asks after each reload.
+"""
+
+import os
+import signal
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from frontinus_amphora import facts, processes
+from frontinus_amphora.log import log
+
+SHARE = 4  # old workers may hold a quarter of the machine's memory,
+RESERVE = 8  # as long as an eighth of it is available
+PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+class OldWorker(NamedTuple):
+    pid: int
+    started: int
+    held_kib: int
+
+
+def to_end(old: Iterable[OldWorker], limit_kib: int, available_kib: int, reserve_kib: int) -> list[OldWorker]:
+    """The oldest ones, until the others hold no more than the limit and the reserve is there. Pure."""
+    left = sorted(old, key=lambda worker: worker.started)
+    held = sum(worker.held_kib for worker in left)
+    ended: list[OldWorker] = []
+    while left and (held > limit_kib or available_kib < reserve_kib):
+        oldest = left.pop(0)
+        ended.append(oldest)
+        held -= oldest.held_kib
+        available_kib += oldest.held_kib
+    return ended
+
+
+def bound(pids: Iterable[int], limit_mib: float) -> None:
+    """End what memory demands of these old workers. `limit_mib` 0: a share of the machine's memory."""
+    old = [worker for worker in map(_measure, pids) if worker is not None]
+    if not old:
+        return
+    total, available = facts.memory_kib()
+    limit = int(limit_mib * 1024) or total // SHARE
+    for worker in to_end(old, limit, available, total // RESERVE):
+        descriptor = processes.open_pidfd(worker.pid, worker.started)
+        if descriptor is not None:
+            log("old haproxy worker ended for its memory", pid=worker.pid, held_kib=worker.held_kib)
+            processes.send_signal(descriptor, signal.SIGTERM)
+            os.close(descriptor)
+
+
+def _measure(pid: int) -> OldWorker | None:
+    started = processes.start_time(pid)
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            resident, shared = (int(word) for word in file.read().split()[1:3])
+    except (OSError, ValueError):
+        return None
+    return None if started is None else OldWorker(pid, started, (resident - shared) * PAGE_KIB)
