@@ -171,6 +171,7 @@ class Installation:
             amphora_driver=self.drivers.amphora,
             compute=self.drivers.compute,
             network=self.drivers.network,
+            secret=self.drivers.secret,
             settings=settings.controller,
             now=now,
         )

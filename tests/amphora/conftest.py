@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 def new_amphora(pki: Pki) -> Iterator[Callable[..., Amphora]]:
     made: list[Amphora] = []
 
-    def make(**settings: str) -> Amphora:
+    def make(**settings: Any) -> Amphora:
         made.append(Amphora(pki, **settings))
         return made[-1].start()
 

@@ -28,7 +28,7 @@ def test_first_apply_starts_haproxy(amphora: Amphora, members: list[Member]) -> 
     assert (answer.status, answer.json["action"]) == (200, "start")
     assert get(port) == "one"
     state = controller.state(amphora.load_balancer_id)
-    assert {"digest": digest(text), "running": True, "workers": 1, "removing": []} == {
+    assert {"digest": digest(text), "running": True, "workers": 1, "removing": [], "files": []} == {
         key: value for key, value in state.items() if key != "pid"
     }
     again = controller.apply(amphora.load_balancer_id, text)

@@ -92,7 +92,7 @@ def test_discovery(amphora: Amphora) -> None:
         assert (answer.status, answer.json) == (200, {"api_version": "1.0"})
     extension = controller.call("GET", "/frontinus").json
     assert extension["extension"] == 1
-    assert extension["features"] == ["apply", "state", "heartbeat-envelope"]
+    assert extension["features"] == ["apply", "state", "heartbeat-envelope", "files"]
     assert controller.call("GET", "/1.0/info").json["haproxy_version"] == extension["haproxy_version"]
     assert extension["haproxy_version"].split(".")[0].isdecimal()
 
@@ -231,7 +231,7 @@ def test_malformed_requests_get_an_answer_and_hurt_nobody(amphora: Amphora) -> N
     upload = f"/1.0/loadbalancer/{amphora.id}/{amphora.load_balancer_id}/haproxy"
     assert controller.call("PUT", upload, b"\xff\xfe").status == 400
     assert controller.call("PUT", f"/frontinus/1/loadbalancer/{amphora.load_balancer_id}", "[" * 100_000).status == 400
-    assert controller.call("PUT", upload, b"x" * ((8 << 20) + 1)).status == 413
+    assert controller.call("PUT", upload, b"x" * ((32 << 20) + 1)).status == 413
     controller.close()
     for raw, status in (
         (b"nonsense\r\n\r\n", b"400"),

@@ -3,6 +3,7 @@
 No test helper knows the agent's inside; they see what a controller, a client and the kernel see.
 """
 
+import base64
 import contextlib
 import datetime as dt
 import hashlib
@@ -151,6 +152,32 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
 
+class SentFile(NamedTuple):
+    """A file beside a configuration, as a driver sends it; `sent` False: only named, since it is there already."""
+
+    name: str
+    content: bytes
+    private: bool = True
+    sent: bool = True
+
+    def row(self) -> dict[str, object]:
+        row: dict[str, object] = {
+            "name": self.name,
+            "sha256": hashlib.sha256(self.content).hexdigest(),
+            "private": self.private,
+        }
+        return {**row, "content": base64.b64encode(self.content).decode()} if self.sent else row
+
+
+def digest_of(config: str, files: tuple[SentFile, ...] = ()) -> str:
+    """As docs/reference/agent-extension.md has it."""
+    text = hashlib.sha256(config.encode()).hexdigest()
+    lines = ""
+    for each in sorted(files, key=lambda file: file.name):
+        lines += f"{each.name} {each.row()['sha256']} {'private' if each.private else 'public'}\n"
+    return hashlib.sha256(f"{text}\n{lines}".encode()).hexdigest() if lines else text
+
+
 class Controller:
     """Speaks REST to one agent over one kept connection, made anew when lost."""
 
@@ -191,10 +218,19 @@ class Controller:
         base: str | None = None,
         commands: tuple[str, ...] = (),
         reload: bool = False,
+        files: tuple[SentFile, ...] = (),
         changed: dict[str, object] | None = None,
     ) -> Answer:
-        digest = hashlib.sha256(config.encode()).hexdigest()
-        content = {"config": config, "digest": digest, "base": base, "commands": list(commands), "reload": reload}
+        digest = digest_of(config, files)
+        content: dict[str, object] = {
+            "config": config,
+            "digest": digest,
+            "base": base,
+            "commands": list(commands),
+            "reload": reload,
+        }
+        if files:
+            content["files"] = [each.row() for each in files]
         return self.call(
             "PUT", f"/frontinus/1/loadbalancer/{load_balancer_id}", json.dumps({**content, **(changed or {})})
         )
@@ -206,13 +242,22 @@ class Controller:
 class Amphora:
     """A place with an agent: a directory of its own, and a process that can be killed and started again."""
 
-    def __init__(self, pki: Pki, *, extra: str = "", beat: str = "", identity: str = "controller.frontinus") -> None:
+    def __init__(
+        self,
+        pki: Pki,
+        *,
+        extra: str = "",
+        beat: str = "",
+        identity: str = "controller.frontinus",
+        on_disk: bool = False,
+    ) -> None:
         self.pki = pki
         self.id = str(uuid.uuid4())
         self.load_balancer_id = str(uuid.uuid4())
         self.directory = Path(tempfile.mkdtemp(prefix="fa-", dir="/tmp"))
         self.base = self.directory / ("a-place-deeper-than-a-socket-name-may-be-long" * 3)
-        self.certificates = self.directory / "c"
+        self.memory = Path(tempfile.mkdtemp(prefix="fa-", dir="/dev/shm"))
+        self.certificates = (self.directory if on_disk else self.memory) / "c"
         self.server_cert = self.directory / "server.pem"
         self.server_cert.write_bytes(pki.server_ca.issue_pem(self.id))
         self.ears = Ears()
@@ -288,6 +333,7 @@ network = none
         wait_for(lambda: not self.haproxies())
         self.ears.close()
         shutil.rmtree(self.directory)
+        shutil.rmtree(self.memory, ignore_errors=True)
 
     def haproxies(self) -> list[int]:
         """Every living process but the agent that carries this amphora's mark in its environment."""

@@ -9,6 +9,7 @@ import threading
 
 from frontinus_amphora import files, haproxy_text
 from frontinus_amphora.child_service import ChildService
+from frontinus_amphora.companions import Companions
 from frontinus_amphora.errors import AgentError
 from frontinus_amphora.facts import Haproxy
 from frontinus_amphora.heartbeat import Heart
@@ -19,6 +20,8 @@ from frontinus_amphora.settings import UUID, BadSettings, Settings, keep_our_sec
 from frontinus_amphora.statistics import Bookkeeper
 from frontinus_amphora.supervisor import Supervisor
 
+CERTIFICATES = "certs"
+
 
 class Agent:
     """Guarded by `_lock`: the table of load balancers, the settings. Any thread may call."""
@@ -28,6 +31,7 @@ class Agent:
         files.make_directory(settings.base_cert_dir)
         self._lock = threading.Lock()
         self._settings = settings
+        self._link_certificates()
         self._load_balancers: dict[str, LoadBalancer] = {}
         self.haproxy = Haproxy(settings.haproxy_cmd)
         self._bookkeeper = Bookkeeper(f"{settings.base_path}/stats_counters.json")
@@ -86,6 +90,7 @@ class Agent:
                 found = LoadBalancer(
                     load_balancer_id,
                     places,
+                    self._companions_of(places, load_balancer_id),
                     service,
                     checker,
                     own_peer,
@@ -96,6 +101,24 @@ class Agent:
                 )
                 self._load_balancers[load_balancer_id] = found
             return found
+
+    def _companions_of(self, places: Places, load_balancer_id: str) -> Companions:
+        private = f"{self._settings.base_cert_dir}/{load_balancer_id}"
+        links = {"private": f"{CERTIFICATES}/{load_balancer_id}", "public": f"{load_balancer_id}/files"}
+        return Companions(private, places.files, places.manifest, places.trial, links)
+
+    def _link_certificates(self) -> None:
+        """Configurations reach private files as certs/<load balancer>/<file>, relative to base_path, wherever they are.
+
+        A directory of that name is of an agent that kept them on disk: what is in it was pushed, and will be again."""
+        link, target = f"{self._settings.base_path}/{CERTIFICATES}", self._settings.base_cert_dir
+        if link == target or (os.path.islink(link) and os.readlink(link) == target):
+            return
+        if os.path.islink(link):
+            files.remove(link)
+        else:
+            files.remove_tree(link)
+        os.symlink(target, link)
 
     def delete(self, load_balancer_id: str) -> None:
         """Take the load balancer away with all that belongs to it. Safe to repeat."""

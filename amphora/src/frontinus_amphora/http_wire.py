@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 LARGEST_HEAD = 16384
-LARGEST_BODY = 8 << 20
+LARGEST_BODY = 32 << 20  # a thousand certificates with their chains are 10 MB
 REASONS = {
     200: "OK",
     202: "Accepted",

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from frontinus_amphora import binds, files, haproxy_cli, haproxy_text, processes
+from frontinus_amphora import binds, companions, files, haproxy_cli, haproxy_text, processes
+from frontinus_amphora.companions import Companion, Companions, Manifest
 from frontinus_amphora.encoding import Statistics
 from frontinus_amphora.errors import AgentError, BaseMismatch, BindRefused, Invalid, Missing, ServiceFailed
 from frontinus_amphora.hang import HangWatch
@@ -38,6 +39,7 @@ class Change(NamedTuple):
     base: str | None
     commands: tuple[str, ...]  # each one ready to send
     reload: bool
+    companions: tuple[Companion, ...] = ()
 
 
 class Applied(NamedTuple):
@@ -53,6 +55,7 @@ class State(NamedTuple):
     pid: int | None
     workers: int
     removing: tuple[str, ...]
+    companions: tuple[Companion, ...]
 
 
 class Record(NamedTuple):
@@ -79,6 +82,7 @@ class LoadBalancer:
         self,
         load_balancer_id: str,
         places: Places,
+        own_files: Companions,
         service: Service,
         checker: Checker,
         own_peer: str,
@@ -98,6 +102,7 @@ class LoadBalancer:
         self._watched = watched
         self._lock = threading.RLock()
         self._record = _load_record(places.record)
+        self._companions = own_files
         self._service = service
         self._started_at = 0.0
         self._socket_of: tuple[tuple[int, int], str] | None = None
@@ -172,6 +177,7 @@ class LoadBalancer:
                 if os.path.abspath(stats_socket).startswith(f"{os.path.dirname(self.places.directory)}/"):
                     files.remove(stats_socket)
                 files.remove(self.places.stats_socket)
+                self._companions.remove()
                 files.remove_tree(self.places.directory)
             self._bookkeeper.forget(self.id)
         self._changed()
@@ -185,12 +191,14 @@ class LoadBalancer:
         """What is here now. Never waits for a change under way."""
         text = self._text()
         pid = self._service.pid()
+        manifest = self._companions.manifest()
         return State(
-            digest=None if text is None else haproxy_text.digest(text),
+            digest=self._digest(text),
             running=pid is not None,
             pid=pid,
             workers=self._service.workers(),
             removing=self._record.removing,
+            companions=() if manifest is None else manifest.companions,
         )
 
     def is_running(self) -> bool:
@@ -277,17 +285,27 @@ class LoadBalancer:
 
     def _apply(self, change: Change) -> tuple[str, str | None]:
         before = self._text()
-        current = None if before is None else haproxy_text.digest(before)
+        current = self._digest(before)
         running = self._service.pid() is not None
         loaded = running and not self._record.unloaded
         if current == change.digest and loaded:  # 2
             return "unchanged", None
         if change.base is not None and change.base != current:  # 3
             raise BaseMismatch(current)
-        if not change.reload and change.base is not None and loaded:
-            return self._apply_at_run_time(change)
-        if current != change.digest or not loaded:
-            self._check(change.config)  # 4
+        trial: str | None = None
+        if self._companions.differ(change.companions) or (current is None and change.companions):
+            trial = self._companions.lay_out(change.companions, current)
+        try:
+            if not change.reload and change.base is not None and loaded:
+                return self._apply_at_run_time(change, trial)
+            if current != change.digest or not loaded:
+                self._check(change.config, trial)  # 4
+            return self._apply_checked(change, before, running, loaded)
+        finally:
+            if trial is not None:
+                self._companions.drop_new()
+
+    def _apply_checked(self, change: Change, before: str | None, running: bool, loaded: bool) -> tuple[str, str | None]:
         refused = self._refused_binds(change.config, running)  # 5
         if refused and not running:
             # It may be a haproxy of ours that nothing on disk tells of: whoever wiped the place left it running.
@@ -304,7 +322,7 @@ class LoadBalancer:
             )
         if not running:  # 6
             recorded = self._record
-            self._swap_in(change.config)
+            self._swap_in(change)
             try:
                 self._start_on_purpose()
             except (ServiceFailed, OSError):
@@ -322,7 +340,7 @@ class LoadBalancer:
         held = haproxy_text.binds(self._running_text() or "", self._own_peer) if running else ()
         return binds.refused_binds(haproxy_text.binds(text, self._own_peer), held)
 
-    def _apply_at_run_time(self, change: Change) -> tuple[str, str | None]:
+    def _apply_at_run_time(self, change: Change, trial: str | None) -> tuple[str, str | None]:
         """7: the commands first, because traffic waits for them and not for the file. haproxy itself refuses a command
         that it does not understand; should it then refuse the text (4), a reload brings back what is on disk.
 
@@ -330,21 +348,22 @@ class LoadBalancer:
         self._record_that(unloaded="commands")
         fallback = self._send(change.commands)
         try:
-            self._check(change.config)
+            self._check(change.config, trial)
         except Invalid:
             self._save_states(self._need_config())
             self._reload_or_restore()
             raise
         if fallback is not None:
             return self._apply_by_reload(change), fallback
-        files.write_atomically(self.places.config, change.config.encode(), durable=True)
+        self._write(change)
         self._record_that(unloaded="")
+        self._companions.forget_last()
         self._bookkeeper.prune(self.id, [row.listener_id for row in haproxy_text.listeners(change.config)])
         return "runtime", None
 
     def _apply_by_reload(self, change: Change) -> str:
         self._save_states(change.config)  # 8
-        self._swap_in(change.config)
+        self._swap_in(change)
         self._reload_or_restore()
         self._settle(change.config)
         return "reload"
@@ -369,24 +388,32 @@ class LoadBalancer:
                 refusal = refusal or f"{first.split('<<')[0].strip()}: {answer.strip()[:500]}"
         return refusal
 
-    def _check(self, text: str) -> None:
-        """Raises Invalid with what haproxy says of the text, without our own paths."""
+    def _check(self, text: str, trial: str | None = None) -> None:
+        """Raises Invalid with what haproxy says of the text, without our own paths. `trial` is the directory from which
+        relative paths lead to the files that come with it; None: they are where they were."""
         files.make_directory(self.places.directory)
         files.write_atomically(self.places.scratch, text.encode())
-        argv = [*self._checker.command, "-c", "-f", self.places.scratch, *self._checker.extra(text)]
+        where = ("-C", trial) if trial is not None else ()
+        argv = [*self._checker.command, *where, "-c", "-f", self.places.scratch, *self._checker.extra(text)]
         code, output = processes.run(argv, CHECK_TIMEOUT)
         if code != 0:
             os.replace(self.places.scratch, f"{self.places.scratch}-failed")
             raise Invalid("Invalid request", output.replace(self.places.scratch, "haproxy.cfg"))
         files.remove(self.places.scratch)
 
-    def _swap_in(self, text: str) -> None:
+    def _swap_in(self, change: Change) -> None:
         self._keep_last()
         self._record_that(wanted=RUNNING, unloaded="apply")
-        files.write_atomically(self.places.config, text.encode(), durable=True)
+        self._write(change)
+
+    def _write(self, change: Change) -> None:
+        """Files first: until the text is there too, the manifest does not fit it, and nothing is known by any digest."""
+        self._companions.swap_in(Manifest(haproxy_text.digest(change.config), change.companions))
+        files.write_atomically(self.places.config, change.config.encode(), durable=True)
 
     def _settle(self, text: str) -> None:
         """The text runs: nothing of before matters any more."""
+        self._companions.forget_last()
         self._bookkeeper.prune(self.id, [row.listener_id for row in haproxy_text.listeners(text)])
 
     def _keep_last(self) -> None:
@@ -394,6 +421,7 @@ class LoadBalancer:
         content = files.read(self.places.config)
         if content is not None and self._is_proven():
             files.write_atomically(self.places.last_config, content)
+            self._companions.keep_last()
 
     def _is_proven(self) -> bool:
         """True when haproxy was made from the file on disk, whatever commands it was given since."""
@@ -403,7 +431,9 @@ class LoadBalancer:
         """Leave things as they were before a start that failed."""
         if before is None:
             files.remove(self.places.config)
+            self._companions.remove()
         else:
+            self._companions.put_back(haproxy_text.digest(before))
             files.write_atomically(self.places.config, before.encode(), durable=True)
         self._record_that(recorded.wanted, recorded.unloaded, recorded.removing)
         if recorded.wanted == RUNNING:
@@ -419,6 +449,7 @@ class LoadBalancer:
         except ServiceFailed:
             last = files.read(self.places.last_config)
             if last is not None:
+                self._companions.restore_last()
                 files.write_atomically(self.places.config, last, durable=True)
             # Commands sent before have changed what runs, so the next change must not be made by commands alone.
             self._record_that(unloaded="upload")
@@ -457,6 +488,7 @@ class LoadBalancer:
             log("haproxy not restarted", load_balancer_id=self.id, error=str(error)[-500:])
             last = files.read(self.places.last_config)
             if not self._is_proven() and last is not None and last != files.read(self.places.config):
+                self._companions.restore_last()
                 files.write_atomically(self.places.config, last)
                 self._record_that(unloaded="upload")
                 tried_last = True
@@ -540,6 +572,15 @@ class LoadBalancer:
             found = haproxy_text.stats_socket(self._text() or "") or self.places.stats_socket
             self._socket_of = cached = (version, found)
         return cached[1]
+
+    def _digest(self, text: str | None) -> str | None:
+        """What is on disk is known by this; None when it is not whole, so that it must be pushed again."""
+        manifest = self._companions.manifest()
+        if text is None or manifest is None:
+            return None if text is None else haproxy_text.digest(text)
+        if manifest.config != haproxy_text.digest(text) or not self._companions.are_here(manifest):
+            return None
+        return companions.digest(text, manifest.companions)
 
     def _text(self) -> str | None:
         content = files.read(self.places.config)

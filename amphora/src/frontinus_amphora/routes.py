@@ -4,15 +4,19 @@ The plain protocol's wire spellings (`loadbalancer`, `lb_id`) live here alone. N
 before they come near a file name. Contract: amphora-agent.yaml; ours: docs/reference/agent-extension.md.
 """
 
+import base64
 import hashlib
 import ipaddress
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from frontinus_amphora import API_VERSION, EXTENSION_VERSION, __version__, facts, files, haproxy_cli, haproxy_text
 from frontinus_amphora.agent import Agent
+from frontinus_amphora.companions import NAME as FILE_NAME
+from frontinus_amphora.companions import Companion, NotInMemory, in_memory
+from frontinus_amphora.companions import digest as companions_digest
 from frontinus_amphora.errors import AgentError, Invalid, Missing, ServiceFailed, Unsupported
 from frontinus_amphora.http_wire import Request, Response, answer, default_error
 from frontinus_amphora.load_balancer import Change, LoadBalancer
@@ -22,7 +26,8 @@ from frontinus_amphora.settings import UUID, BadSettings
 ID = f"({UUID.pattern.replace('(', '(?:')})"
 CERTIFICATE_NAME = re.compile(r"[A-Za-z0-9_-]+\.pem")
 MOST_COMMANDS = 10_000
-FEATURES = ["apply", "state", "heartbeat-envelope"]
+MOST_FILES = 10_000
+FEATURES = ["apply", "state", "heartbeat-envelope", "files"]
 OK = {"message": "OK"}
 
 Handler = Callable[..., Response]
@@ -125,7 +130,9 @@ class Routes:
     def _state(self, request: Request, lb_id: str) -> Response:
         found = self._agent.find(lb_id)
         if found is None:
-            return answer(200, {"digest": None, "running": False, "pid": None, "workers": 0, "removing": []})
+            return answer(
+                200, {"digest": None, "running": False, "pid": None, "workers": 0, "removing": [], "files": []}
+            )
         state = found.state()
         return answer(
             200,
@@ -135,6 +142,9 @@ class Routes:
                 "pid": state.pid,
                 "workers": state.workers,
                 "removing": list(state.removing),
+                "files": [
+                    {"name": each.name, "sha256": each.sha256, "private": each.private} for each in state.companions
+                ],
             },
         )
 
@@ -183,7 +193,10 @@ class Routes:
 
     def _upload_certificate(self, request: Request, lb_id: str, filename: str) -> Response:
         path = self._certificate_path(lb_id, filename)
-        files.make_directory(path.rpartition("/")[0])
+        directory = path.rpartition("/")[0]
+        files.make_directory(directory)
+        if not in_memory(directory):
+            raise NotInMemory(directory)
         files.write_atomically(path, request.body)
         return answer(200, OK, etag=_md5(request.body))
 
@@ -290,7 +303,7 @@ def _parse_change(body: bytes) -> Change:
     content = _parse_object(body)
     if content is None:
         raise Invalid("malformed body", "a JSON object is needed")
-    unknown = sorted(set(content) - {"config", "digest", "base", "commands", "reload"})
+    unknown = sorted(set(content) - {"config", "digest", "base", "commands", "reload", "files"})
     if unknown:
         raise Invalid("malformed body", f"unknown keys: {', '.join(unknown)[:200]}")
     config, digest, base = content.get("config"), content.get("digest"), content.get("base")
@@ -309,6 +322,32 @@ def _parse_change(body: bytes) -> Change:
         config.encode()
     except UnicodeEncodeError as error:
         raise Invalid("malformed body", "config is not Unicode") from error
-    if haproxy_text.digest(config) != digest:
-        raise Invalid("digest mismatch", "sha256 of config is not digest")
-    return Change(config, digest, base, tuple(ready), reload)
+    companions = tuple(_parse_companions(content.get("files", [])))
+    if companions_digest(config, companions) != digest:
+        raise Invalid("digest mismatch", "sha256 of config and files is not digest")
+    return Change(config, digest, base, tuple(ready), reload, companions)
+
+
+def _parse_companions(rows: object) -> Iterator[Companion]:
+    """Raises Invalid, naming what is wrong; never with a content."""
+    if not isinstance(rows, list) or len(rows) > MOST_FILES:
+        raise Invalid("malformed body", f"files must be a list of at most {MOST_FILES}")
+    names = set()
+    for row in rows:
+        if not isinstance(row, dict) or set(row) - {"name", "sha256", "private", "content"}:
+            raise Invalid("malformed body", "each of files must have name, sha256, private, and perhaps content")
+        name, sha256, private, text = row.get("name"), row.get("sha256"), row.get("private"), row.get("content")
+        if not isinstance(name, str) or not FILE_NAME.fullmatch(name) or name in names:
+            raise Invalid("malformed body", "each of files must have a name of its own, of letters, digits and _.-")
+        names.add(name)
+        if not isinstance(sha256, str) or not isinstance(private, bool) or not isinstance(text, str | None):
+            raise Invalid("malformed body", f"{name}: sha256 must be text, private a boolean, content text or null")
+        content = None
+        if text is not None:
+            try:
+                content = base64.b64decode(text, validate=True)
+            except ValueError:
+                raise Invalid("malformed body", f"{name}: content is not base64") from None
+            if hashlib.sha256(content).hexdigest() != sha256:
+                raise Invalid("digest mismatch", f"{name}: sha256 of its content is not sha256")
+        yield Companion(name, sha256, private, content)

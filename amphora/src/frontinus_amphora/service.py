@@ -18,6 +18,9 @@ class Places(NamedTuple):
     state: str  # server states, by default
     record: str  # what load_balancer.py must remember
     service_record: str  # what the service must remember
+    manifest: str  # of the files beside the configuration (companions.py)
+    files: str  # directory of those that are not private
+    trial: str  # directory in which a new set of files is tried
     output: str  # FIFO of what haproxy prints
     stats_socket: str  # by default; the configuration decides
     master_socket: str
@@ -34,6 +37,9 @@ class Places(NamedTuple):
             state=f"{directory}/servers-state",
             record=f"{directory}/agent.json",
             service_record=f"{directory}/service.json",
+            manifest=f"{directory}/files.json",
+            files=f"{directory}/files",
+            trial=f"{directory}/trial",
             output=f"{directory}/output",
             # Relative to base_path, where agent and haproxy work: a socket's path has room for 107 bytes.
             stats_socket=f"{load_balancer_id}.sock",

@@ -31,6 +31,7 @@ from frontinus.controller.steps import (
 from frontinus.drivers.amphora.interface import AmphoraDriver, Rendered
 from frontinus.drivers.compute.interface import ComputeDriver
 from frontinus.drivers.network.interface import NetworkDriver
+from frontinus.drivers.secret.interface import SecretDriver
 from frontinus.model.enums import AmphoraStatus
 from frontinus.model.errors import Bug, Retry
 from frontinus.model.ids import AmphoraId
@@ -52,6 +53,7 @@ class Hands:
     amphora_driver: AmphoraDriver
     compute: ComputeDriver
     network: NetworkDriver
+    secret: SecretDriver
     settings: ControllerSettings
     now: Callable[[], datetime]
 

@@ -19,6 +19,7 @@ from frontinus.controller.act import Hands, Situation, act
 from frontinus.controller.backoff import continued, is_reported_as_error, pause
 from frontinus.controller.omission import omitted_with
 from frontinus.controller.plan import Sighting, carried_before_next_push, needs_look, plan
+from frontinus.controller.secrets import Resolver, SecretsOutOfReach, SecretUnreadable
 from frontinus.controller.steps import (
     PHASE_OF_STEP,
     ApplyConfiguration,
@@ -65,6 +66,7 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
     doubted: set[AmphoraId] = set()
     pushed: dict[AmphoraId, int] = {}
     settled = False
+    resolver = Resolver(hands.secret)
     tree: LoadBalancerTree | None = None
     step: Step | None = None
     rounds = 0
@@ -77,7 +79,7 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
         try:
             sightings = await _look(tree, hands)
             carried = tree.wanted().without(left_out)
-            rendered = _render(carried, hands)
+            rendered = await _render(carried, resolver, hands)
             steps = plan(
                 tree,
                 sightings,
@@ -170,10 +172,11 @@ async def _sight(amphora: Amphora, tree: LoadBalancerTree, hands: Hands) -> Sigh
     return Sighting(place=place, answering=answering)
 
 
-def _render(carried: LoadBalancerTree, hands: Hands) -> dict[AmphoraId, Rendered]:
+async def _render(carried: LoadBalancerTree, resolver: Resolver, hands: Hands) -> dict[AmphoraId, Rendered]:
     if carried.load_balancer.delete_requested:
         return {}
-    return {x.id: hands.amphora_driver.render(carried, x) for x in carried.amphorae}
+    secrets = await resolver.resolve(carried)
+    return {x.id: hands.amphora_driver.render(carried, x, secrets) for x in carried.amphorae}
 
 
 def _refused_listeners(refused: BindRefused, tree: LoadBalancerTree, hands: Hands) -> dict[str, Fault]:
@@ -245,6 +248,8 @@ async def _agent_fell_silent(
 def fault_of(error: Exception, step: Step | None, now: datetime) -> Fault:
     """Say of an error who has to do what, and which object it is about."""
     phase = FaultPhase.RENDER if step is None else PHASE_OF_STEP[type(step)]
+    if isinstance(error, SecretUnreadable | SecretsOutOfReach):
+        phase = FaultPhase.SECRET
     subject = error.subject if isinstance(error, FrontinusError) else None
     told = partial(
         Fault,
@@ -256,6 +261,8 @@ def fault_of(error: Exception, step: Step | None, now: datetime) -> Fault:
     match error:
         case Rejected():
             return told(code="rejected", message=str(error), permanent=True)
+        case SecretUnreadable():
+            return told(code="secret-unreadable", message=str(error), permanent=True)
         case CallerError():
             return told(code="invalid", message=str(error), permanent=True)
         case Retry():

@@ -10,6 +10,8 @@ import msgspec
 class BootFiles(msgspec.Struct, frozen=True, kw_only=True):
     """Relative path -> content; every file is private (0600).
 
-    `{place}` in a file that ends in .conf stands for the absolute directory where the compute driver puts them."""
+    In a file that ends in .conf, `{place}` stands for the absolute directory where the compute driver puts them, and
+    `{memory}` for one of the place's own whose files never reach a disk: it is there when the agent starts, for its
+    owner's eyes only, and gone with the place. It may be empty after every start."""
 
     files: Mapping[str, bytes]

@@ -14,8 +14,9 @@ from pathlib import PurePosixPath
 
 from msgspec.structs import replace
 
-from frontinus.drivers.amphora.interface import INTERFACE_VERSION, AmphoraDriver, Refused
+from frontinus.drivers.amphora.interface import INTERFACE_VERSION, AmphoraDriver, Refused, Rendered
 from frontinus.model.capabilities import FEATURES
+from frontinus.model.certificates import Secrets, secret_uses
 from frontinus.model.enums import AmphoraStatus, LbAlgorithm, ListenerProtocol, PoolProtocol, ProvisioningStatus
 from frontinus.model.errors import BindRefused, Rejected, Retry
 from frontinus.model.ids import (
@@ -31,6 +32,7 @@ from frontinus.model.ids import (
     new_id,
 )
 from frontinus.model.tree import Amphora, Listener, LoadBalancer, LoadBalancerTree, Member, Pool, Vip
+from frontinus.testing.certificates import TestAuthority
 from frontinus.testing.exam import Checks, NotExaminable, Report, expect, hold, require
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -128,6 +130,31 @@ def _amphora(tree: LoadBalancerTree, address: str, amphora_id: AmphoraId | None 
     )
 
 
+def _terminating(tree: LoadBalancerTree) -> LoadBalancerTree:
+    """The tree with its first listener ending TLS, with a default certificate and one more for another name."""
+    listener = replace(
+        tree.listeners[0],
+        protocol=ListenerProtocol.TERMINATED_HTTPS,
+        default_tls_container_ref=f"default:{new_id()}",
+        sni_container_refs=(f"sni:{new_id()}",),
+    )
+    return replace(tree, listeners=(listener, *tree.listeners[1:]))
+
+
+def _terminates(driver: AmphoraDriver) -> bool:
+    return ListenerProtocol.TERMINATED_HTTPS in driver.capabilities.listener_protocols
+
+
+def _secrets(tree: LoadBalancerTree, authority: TestAuthority) -> Secrets:
+    """A fresh certificate for every reference."""
+    names = {use.reference: f"{number}.example.org" for number, use in enumerate(secret_uses(tree))}
+    return Secrets(certificates={reference: authority.issue(name) for reference, name in names.items()})
+
+
+async def _rendering(driver: AmphoraDriver, tree: LoadBalancerTree, amphora: Amphora) -> Rendered:
+    return driver.render(tree, amphora)
+
+
 @asynccontextmanager
 async def _driver(bench: AmphoraBench) -> AsyncIterator[AmphoraDriver]:
     driver = bench.factory()
@@ -196,6 +223,25 @@ async def digest_follows_the_configuration(bench: AmphoraBench) -> None:
     async with _driver(bench) as driver:
         digests = [driver.render(x, amphora).digest for x in (tree, another_member, another_port, another_address)]
         require(len(set(digests)) == len(digests), "two configurations have one digest")
+
+
+@_checks.claim("the digest covers the files too, and no file shows its content when printed")
+async def digest_follows_the_secrets(bench: AmphoraBench) -> None:
+    tree = _terminating(_tree(bench, bench.ports[0]))
+    amphora = _amphora(tree, bench.deaf_address)
+    authority = TestAuthority()
+    old, new = _secrets(tree, authority), _secrets(tree, authority)
+    async with _driver(bench) as driver:
+        if not _terminates(driver):
+            return
+        first = driver.render(tree, amphora, old)
+        require(driver.render(tree, amphora, old) == first, "the second answer differs from the first")
+        require(driver.render(tree, amphora, new).digest != first.digest, "another certificate has the same digest")
+        require(len({file.name for file in first.files}) == len(first.files), "two files have one name")
+        shown = repr(first).encode()
+        for key in (x.private_key for x in old.certificates.values()):
+            require(key.splitlines()[1] not in shown, "the private key is printed with it")
+        await expect(Rejected, _rendering(driver, tree, amphora), "a reference that was not resolved")
 
 
 @_checks.claim("it renders the wanted tree: what is to be deleted is not in it")
@@ -393,6 +439,24 @@ async def many_tasks_at_once(bench: AmphoraBench) -> None:
         )
         await driver.apply(amphora, tree, driver.render(tree, amphora))
         await _require_runs(driver, amphora, tree)
+
+
+@_checks.claim("apply brings changed files to the amphora, also by a driver that knows nothing of those before")
+async def apply_carries_files(bench: AmphoraBench) -> None:
+    tree = _terminating(_tree(bench, bench.ports[0]))
+    authority = TestAuthority()
+    old, new = _secrets(tree, authority), _secrets(tree, authority)
+    plain = replace(tree, listeners=())
+    async with _running(bench, tree) as (driver, amphora), _driver(bench) as other:
+        if not _terminates(driver):
+            return
+        for by, secrets in ((driver, old), (driver, new), (other, old), (driver, new), (driver, new)):
+            rendered = by.render(tree, amphora, secrets)
+            await by.apply(amphora, tree, rendered)
+            info = await by.info(amphora, tree)
+            require(info.running and info.digest in (None, rendered.digest), f"{info.digest}, not {rendered.digest}")
+        await driver.apply(amphora, plain, driver.render(plain, amphora))
+        await driver.apply(amphora, tree, driver.render(tree, amphora, old))
 
 
 @_checks.claim("an interrupted apply is completed by the next")

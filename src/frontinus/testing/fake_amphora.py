@@ -6,16 +6,17 @@ Renders a text that a person can read in a failed assertion: one line per object
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from hashlib import sha256
 from typing import ClassVar
 
 import msgspec
 
-from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered
+from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered, RenderedFile
 from frontinus.model.boot import BootFiles
 from frontinus.model.capabilities import FEATURES, Capabilities
+from frontinus.model.certificates import NO_SECRETS, Certificate, SecretKind, Secrets, secret_uses
 from frontinus.model.enums import (
     HealthMonitorType,
     LbAlgorithm,
@@ -83,7 +84,7 @@ class FakeAmphoraDriver(AmphoraDriver):
         self.faults = Faults() if faults is None else faults
         self.unspeakable: set[str] = set() if unspeakable is None else unspeakable
 
-    def render(self, tree: LoadBalancerTree, amphora: Amphora) -> Rendered:
+    def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
         wanted = tree.wanted()
         for child in wanted.children():
             with blaming(child.kind, child.id):
@@ -92,7 +93,8 @@ class FakeAmphoraDriver(AmphoraDriver):
         lines = [f"amphora {amphora.role}", _line(wanted.load_balancer)]
         lines += sorted(_line(child) for child in wanted.children())
         text = "\n".join(lines) + "\n"
-        return Rendered(text=text, digest=sha256(text.encode()).hexdigest())
+        files = tuple(_files(wanted, secrets))
+        return Rendered(text=text, digest=_digest(text, files), files=files)
 
     def boot_files(self, amphora_id: AmphoraId, management_address: str) -> BootFiles:
         return BootFiles(
@@ -102,8 +104,8 @@ class FakeAmphoraDriver(AmphoraDriver):
     async def apply(self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
         async with self.faults.around("apply"):
             place = self._agent_of(amphora)
-            if rendered.digest != sha256(rendered.text.encode()).hexdigest():
-                raise Rejected("digest", "it is not the digest of the text")
+            if rendered.digest != _digest(rendered.text, rendered.files):
+                raise Rejected("digest", "it is not the digest of text and files")
             before = place.runs
             if not _binds(rendered.text):
                 # Nothing shall listen, so no balancer runs: there is no configuration for one without a bind.
@@ -182,6 +184,32 @@ def _line(value: TreeObject) -> str:
     return f"{value.kind} {msgspec.json.encode(facts, order='deterministic').decode()}"
 
 
+def _files(wanted: LoadBalancerTree, secrets: Secrets) -> Iterator[RenderedFile]:
+    """One file for each reference, named by it. Raises Rejected for one that was not resolved."""
+    contents = {
+        SecretKind.CERTIFICATE: lambda ref: _pem(secrets.certificates[ref]),
+        SecretKind.AUTHORITIES: lambda ref: b"".join(secrets.authorities[ref].certificates),
+        SecretKind.REVOCATIONS: lambda ref: b"".join(secrets.revocations[ref].lists),
+    }
+    for kind, reference in sorted({(use.kind, use.reference) for use in secret_uses(wanted)}):
+        try:
+            content = contents[kind](reference)
+        except KeyError as error:
+            raise Rejected(kind, f"{reference} was not resolved") from error
+        yield RenderedFile(name=f"{kind}-{sha256(reference.encode()).hexdigest()[:16]}.pem", content=content)
+
+
+def _pem(certificate: Certificate) -> bytes:
+    return b"".join((certificate.certificate, certificate.private_key, *certificate.intermediates))
+
+
+def _digest(text: str, files: tuple[RenderedFile, ...]) -> str:
+    whole = sha256(text.encode())
+    for file in files:
+        whole.update(f"{file.name} {file.private} {sha256(file.content).hexdigest()}\n".encode())
+    return whole.hexdigest()
+
+
 def _binds(text: str) -> set[tuple[str, int]]:
     """Listener id and port of every enabled listener in a rendered text."""
     found = set()
@@ -198,4 +226,6 @@ def _action(before: Rendered | None, after: Rendered) -> str:
     if before is None:
         return "start"
     changed = set(before.text.splitlines()) ^ set(after.text.splitlines())
-    return "runtime" if all(line.startswith("member ") for line in changed) else "reload"
+    # The contents of a file that stays change as members do: without a new start of anything.
+    same_files = {x.name for x in before.files} == {x.name for x in after.files}
+    return "runtime" if same_files and all(line.startswith("member ") for line in changed) else "reload"

@@ -18,12 +18,15 @@ from frontinus.testing.exam import Checks, NotExaminable, Report, expect, hold, 
 @dataclass(frozen=True)
 class SecretBench:
     """`reference` is a good certificate that `project_id` may read and `stranger_id` may not; None: there is none.
-    `broken` are references that exist and do not parse, for the same project."""
+    `authorities` and `revocations` are references to such, for the same project, and so are `broken`, which exist and
+    do not parse."""
 
     factory: Callable[[], SecretDriver]
     reference: str | None = None
     project_id: ProjectId = ProjectId("conformance")
     stranger_id: ProjectId = ProjectId("stranger")
+    authorities: str | None = None
+    revocations: str | None = None
     broken: tuple[str, ...] = ()
 
 
@@ -86,10 +89,30 @@ async def unknown_reference_is_invalid(bench: SecretBench) -> None:
     async with _driver(bench) as driver:
         unknown = [f"local:{new_id()}", f"https://keys.example.org/v1/containers/{new_id()}", new_id()]
         hostile = ["nonsense", "../../etc/passwd", "local:../../etc/passwd", "file:///etc/passwd", "local:\x00", "ключ"]
-        for reference in (*unknown, *hostile):
-            call = driver.certificate(reference, bench.project_id)
-            error = await expect(Invalid, call, f"reference {reference!r}")
-            require(reference in str(error), f"the message for {reference!r} does not name it: {error}")
+        for method in (driver.certificate, driver.authorities, driver.revocations):
+            for reference in (*unknown, *hostile):
+                error = await expect(Invalid, method(reference, bench.project_id), f"reference {reference!r}")
+                require(reference in str(error), f"the message for {reference!r} does not name it: {error}")
+
+
+@_checks.claim("authorities are certificates, and revocation lists are that; a secret of another kind is Invalid")
+async def other_kinds_are_what_they_should_be(bench: SecretBench) -> None:
+    if bench.authorities is None or bench.revocations is None:
+        raise NotExaminable("the bench has no `authorities` or no `revocations`")
+    async with _driver(bench) as driver:
+        found = await driver.authorities(bench.authorities, bench.project_id)
+        require(found.certificates, "there is no authority")
+        for certificate in found.certificates:
+            x509.load_pem_x509_certificate(certificate)
+        revoked = await driver.revocations(bench.revocations, bench.project_id)
+        require(revoked.lists, "there is no revocation list")
+        for revocations in revoked.lists:
+            x509.load_pem_x509_crl(revocations)
+        keyless = driver.certificate(bench.authorities, bench.project_id)
+        await expect(Invalid, keyless, "authorities without a key, asked for as certificate")
+        await expect(Invalid, driver.revocations(_good(bench), bench.project_id), "a certificate, asked for as list")
+        await expect(Invalid, driver.authorities(bench.authorities, bench.stranger_id), "a stranger's call")
+        await expect(Invalid, driver.revocations(bench.revocations, bench.stranger_id), "a stranger's call")
 
 
 @_checks.claim("Invalid when the reference is not readable by the project")

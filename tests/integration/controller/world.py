@@ -33,6 +33,7 @@ from frontinus.store.engine import Store, Transaction, Wakeups
 from frontinus.testing.fake_amphora import FakeAmphoraDriver
 from frontinus.testing.fake_compute import FakeCompute, FakePlace
 from frontinus.testing.fake_network import FakeNetwork
+from frontinus.testing.fake_secret import FakeSecrets
 from frontinus.testing.faults import Faults, Killed
 
 _T = TypeVar("_T")
@@ -72,6 +73,7 @@ class World:
         self.taken_ports: set[int] = set()
         self.unspeakable: set[str] = set()
         self.network = FakeNetwork(faults=self.faults)
+        self.secrets = FakeSecrets(faults=self.faults)
         self.owner = ControllerId(new_id())
         self.hands = self._hands()
 
@@ -81,6 +83,7 @@ class World:
             amphora_driver=FakeAmphoraDriver(self.places, self.taken_ports, self.faults, self.unspeakable),
             compute=FakeCompute(self.places, self.faults),
             network=self.network,
+            secret=self.secrets,
             settings=SETTINGS,
             now=lambda: self.now,
         )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from frontinus.drivers.amphora.haproxy.diff import diff
+from frontinus.drivers.amphora.haproxy.diff import diff_texts
 from frontinus.drivers.amphora.haproxy.render import render
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.haproxy.text import Section, write
@@ -48,7 +48,7 @@ def test_golden_files_load(case: Path, tmp_path: Path) -> None:
 def test_every_accepted_tree_loads(tmp_path: Path, tree: LoadBalancerTree) -> None:
     rendered = render(tree, SETTINGS)
     assert rendered == render(tree, SETTINGS)
-    assert diff(rendered.text, rendered.text).commands == ()
+    assert diff_texts(rendered.text, rendered.text).commands == ()
     if rendered.text:
         checked = check(tmp_path, rendered.text)
         assert checked.returncode == 0, checked.stderr

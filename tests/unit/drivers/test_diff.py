@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from frontinus.drivers.amphora.haproxy.diff import MOST_COMMANDS, Change, diff
+from frontinus.drivers.amphora.haproxy.diff import MOST_COMMANDS, Change, diff_texts
 from frontinus.drivers.amphora.haproxy.render import render, server_number
 from frontinus.drivers.amphora.haproxy.server import Check, Server, read_server
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
@@ -38,7 +38,7 @@ def site(*members: Member, monitored: bool = False, pool: dict[str, Any] | None 
 
 
 def change(before: LoadBalancerTree, after: LoadBalancerTree) -> Change:
-    return diff(text(before), text(after))
+    return diff_texts(text(before), text(after))
 
 
 def test_nothing_changed() -> None:
@@ -147,12 +147,12 @@ def test_the_same_member_in_two_backends_changes_in_both() -> None:
 
 @pytest.mark.parametrize("foreign", ["", "# by hand\nglobal\n    daemon\n", "backend x\n\tserver y 1.1.1.1:1\n"])
 def test_what_we_did_not_write_takes_a_reload(foreign: str) -> None:
-    assert diff(foreign, text(site(a_member()))).reload
+    assert diff_texts(foreign, text(site(a_member()))).reload
 
 
 def test_a_server_line_that_we_would_not_write_takes_a_reload() -> None:
     old = text(site(a_member()))
-    assert diff(old.replace(" weight 1", " weight 1 maxconn 5"), old) == Change((), reload=True)
+    assert diff_texts(old.replace(" weight 1", " weight 1 maxconn 5"), old) == Change((), reload=True)
 
 
 SERVERS = st.builds(

@@ -49,6 +49,14 @@ KEY = ec.generate_private_key(ec.SECP256R1())
 LEAF = certificate_of(KEY)
 OTHER_KEY = ec.generate_private_key(ec.SECP256R1())
 INTERMEDIATE = certificate_of(OTHER_KEY, "an authority")
+REVOKED = (
+    x509.CertificateRevocationListBuilder()
+    .issuer_name(INTERMEDIATE.subject)
+    .last_update(datetime(2026, 1, 1, tzinfo=UTC))
+    .next_update(datetime(2027, 1, 1, tzinfo=UTC))
+    .sign(OTHER_KEY, hashes.SHA256())
+    .public_bytes(PEM)
+)
 
 
 @pytest.fixture
@@ -88,6 +96,24 @@ async def test_every_form_gives_the_same_certificate(
     assert key.private_numbers() == KEY.private_numbers()
 
 
+async def test_what_has_no_key_serves_where_none_is_needed(secrets: LocalSecrets) -> None:
+    """Authorities and revocation lists alone or together; a certificate with its key is an authority too."""
+    both = secrets.put(pem(LEAF) + REVOKED + pem(INTERMEDIATE), OURS)
+    whole = secrets.put(pem(KEY) + pem(LEAF), OURS)
+
+    assert (await secrets.authorities(both, OURS)).certificates == (pem(LEAF), pem(INTERMEDIATE))
+    assert (await secrets.revocations(both, OURS)).lists == (REVOKED,)
+    assert (await secrets.authorities(whole, OURS)).certificates == (pem(LEAF),)
+    with pytest.raises(Invalid, match="holds no private key"):
+        await secrets.certificate(both, OURS)
+    with pytest.raises(Invalid, match="no revocation list"):
+        await secrets.revocations(whole, OURS)
+    with pytest.raises(Invalid, match="no certificate of an authority"):
+        await secrets.authorities(secrets.put(REVOKED, OURS), OURS)
+    with pytest.raises(Invalid, match="no such secret"):
+        await secrets.revocations(both, THEIRS)
+
+
 @pytest.mark.parametrize("key", [rsa.generate_private_key(65537, 2048), ed25519.Ed25519PrivateKey.generate()])
 async def test_other_kinds_of_keys(secrets: LocalSecrets, key: Key) -> None:
     leaf = certificate_of(key)
@@ -100,7 +126,10 @@ async def test_other_kinds_of_keys(secrets: LocalSecrets, key: Key) -> None:
     [
         (b"", None, "neither PEM nor"),
         (b"\x30\x82nonsense", None, "neither PEM nor"),
-        (pem(LEAF), None, "no private key"),
+        (pem(LEAF), "needless", "no private key"),
+        (b"-----BEGIN PUBLIC KEY-----\nMA==\n-----END PUBLIC KEY-----\n", None, "no certificate, no key"),
+        (pem(KEY) + pem(LEAF) + REVOKED, None, "two secrets"),
+        (REVOKED.replace(b"MI", b"XX", 1), None, "revocation list in the PEM text cannot be read"),
         (pem(KEY), None, "no certificate"),
         (pem(LEAF) + pem(OTHER_KEY), None, "belongs to none"),
         (pem(LEAF) + pem(KEY) + pem(OTHER_KEY), None, "more than one private key"),

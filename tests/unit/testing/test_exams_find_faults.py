@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from hashlib import sha256
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from frontinus.drivers.amphora.interface import AmphoraInfo, Applied, Refused, Rendered
 from frontinus.drivers.compute.interface import Place, PlaceState
 from frontinus.model.boot import BootFiles
+from frontinus.model.certificates import NO_SECRETS, Secrets
 from frontinus.model.errors import Bug, Invalid
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId, LoadBalancerId, ProjectId, SubnetId, new_id
@@ -193,20 +195,26 @@ async def test_broken_network_driver_fails(driver: type[FakeNetwork], check: str
 
 
 class RendersTime(FakeAmphoraDriver):
-    def render(self, tree: LoadBalancerTree, amphora: Amphora) -> Rendered:
-        rendered = super().render(tree, amphora)
+    def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
+        rendered = super().render(tree, amphora, secrets)
         return replace(rendered, text=f"{rendered.text}{self.faults.total}{id(self)}")
 
 
+class ForgetsFilesInTheDigest(FakeAmphoraDriver):
+    def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
+        rendered = super().render(tree, amphora, secrets)
+        return replace(rendered, digest=sha256(rendered.text.encode()).hexdigest())
+
+
 class RendersNothing(FakeAmphoraDriver):
-    def render(self, tree: LoadBalancerTree, amphora: Amphora) -> Rendered:
-        return super().render(replace(tree, members=()), amphora)
+    def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
+        return super().render(replace(tree, members=()), amphora, secrets)
 
 
 class RendersTheDeleted(FakeAmphoraDriver):
-    def render(self, tree: LoadBalancerTree, amphora: Amphora) -> Rendered:
+    def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
         listeners = tuple(replace(x, delete_requested=False) for x in tree.listeners)
-        return super().render(replace(tree, listeners=listeners), amphora)
+        return super().render(replace(tree, listeners=listeners), amphora, secrets)
 
 
 class BelievesEverything(FakeAmphoraDriver):
@@ -255,6 +263,7 @@ class AnswersForTheSilent(FakeAmphoraDriver):
     "driver, check",
     [
         pytest.param(RendersTime, "render is pure"),
+        pytest.param(ForgetsFilesInTheDigest, "digest follows the secrets"),
         pytest.param(RendersNothing, "digest follows the configuration"),
         pytest.param(RendersTheDeleted, "deleted objects are not rendered"),
         pytest.param(BelievesEverything, "changed heartbeat is refused"),

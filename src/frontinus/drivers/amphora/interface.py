@@ -14,6 +14,7 @@ import msgspec
 
 from frontinus.model.boot import BootFiles
 from frontinus.model.capabilities import Capabilities
+from frontinus.model.certificates import NO_SECRETS, Secrets
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId
 from frontinus.model.tree import Amphora, LoadBalancerTree
@@ -31,11 +32,26 @@ class Refused(Exception):
         self.reason = reason
 
 
+class RenderedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file beside the configuration text. `name` is one path component, unique among the files of its amphora.
+
+    A `private` file holds what nobody may see: it is kept in memory only, and appears in no log and no answer."""
+
+    name: str
+    content: bytes
+    private: bool = True
+
+    def __repr__(self) -> str:  # keeps private keys out of logs and tracebacks
+        return f"RenderedFile(name={self.name!r}, private={self.private})"
+
+
 class Rendered(msgspec.Struct, frozen=True, kw_only=True):
-    """What an amphora shall run. `digest` (sha256 hex) covers everything in it; same input, same digest."""
+    """What an amphora shall run. `digest` (sha256 hex) covers everything in it, text and files; same input, same
+    digest."""
 
     text: str
     digest: str
+    files: tuple[RenderedFile, ...] = ()
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,10 +84,11 @@ class AmphoraDriver(ABC):
     capabilities: ClassVar[Capabilities]
 
     @abstractmethod
-    def render(self, tree: LoadBalancerTree, amphora: Amphora) -> Rendered:
+    def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
         """The configuration of this amphora for the wanted tree. Pure: no clock, no I/O; same input, same digest.
 
-        Raises Rejected naming field and object (model.errors.blaming) when what a tenant asked cannot be expressed."""
+        `secrets` has what is behind every reference of the tree (model/certificates.py, secret_uses). Raises Rejected
+        naming field and object (model.errors.blaming) when what a tenant asked cannot be expressed."""
 
     @abstractmethod
     def boot_files(self, amphora_id: AmphoraId, management_address: str) -> BootFiles:

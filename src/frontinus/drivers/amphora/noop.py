@@ -9,9 +9,12 @@ from datetime import datetime
 from hashlib import sha256
 from typing import ClassVar
 
+import msgspec
+
 from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered
 from frontinus.model.boot import BootFiles
 from frontinus.model.capabilities import FEATURES, Capabilities
+from frontinus.model.certificates import NO_SECRETS, Secrets, secret_uses
 from frontinus.model.enums import (
     HealthMonitorType,
     LbAlgorithm,
@@ -20,6 +23,7 @@ from frontinus.model.enums import (
     SessionPersistenceType,
     Topology,
 )
+from frontinus.model.errors import Rejected
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId
 from frontinus.model.tree import Amphora, LoadBalancerTree
@@ -41,10 +45,15 @@ class NoopAmphoraDriver(AmphoraDriver):
         features=frozenset(FEATURES),
     )
 
-    def render(self, tree: LoadBalancerTree, amphora: Amphora) -> Rendered:
+    def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
         # One line per object and the edit that last touched it: differs after every edit, as a real one would.
         wanted = tree.wanted()
         lines = sorted(f"{child.kind} {child.id} {child.changed_generation}" for child in wanted.children())
+        for use in secret_uses(wanted):
+            content = secrets.of(use)
+            if content is None:
+                raise Rejected(use.field, f"{use.reference} was not resolved")
+            lines.append(f"{use.object_id} {use.field} {sha256(msgspec.json.encode(content)).hexdigest()}")
         text = "\n".join((f"{amphora.role} {wanted.load_balancer.vip.address}", *lines))
         return Rendered(text=text, digest=sha256(text.encode()).hexdigest())
 

@@ -5,29 +5,29 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-import msgspec
-
+from frontinus.model.certificates import Authorities, Certificate, Revocations
 from frontinus.model.ids import ProjectId
 
 
-class Certificate(msgspec.Struct, frozen=True, kw_only=True):
-    """A parsed and checked certificate. PEM texts; the key is unencrypted and matches the certificate."""
-
-    certificate: bytes
-    private_key: bytes
-    intermediates: tuple[bytes, ...] = ()
-
-    def __repr__(self) -> str:  # keeps private keys out of logs and tracebacks
-        return "Certificate(...)"
-
-
 class SecretDriver(ABC):
+    """Each method may be called as often as needed, gives the same for the same content, and raises Invalid naming the
+    reference when it cannot be resolved, is not readable by the project, or is not what it should be; Retry when the
+    store cannot be asked."""
+
     name: ClassVar[str]
 
     @abstractmethod
     async def certificate(self, reference: str, project_id: ProjectId) -> Certificate:
-        """The certificate behind a reference, readable by the project. Raises Invalid naming the reference when it
-        cannot be resolved, is not readable by the project, or does not parse; Retry when the store cannot be asked."""
+        """The certificate with its key behind a reference, readable by the project."""
+
+    @abstractmethod
+    async def authorities(self, reference: str, project_id: ProjectId) -> Authorities:
+        """The certificates of authorities behind a reference, at least one. A secret with a key is fine: the key stays
+        where it is."""
+
+    @abstractmethod
+    async def revocations(self, reference: str, project_id: ProjectId) -> Revocations:
+        """The revocation lists behind a reference, at least one."""
 
     async def close(self) -> None:  # noqa: B027 - nothing to let go of by default
         """Let go of connections."""

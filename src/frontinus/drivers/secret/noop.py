@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from frontinus.drivers.secret.interface import Certificate, SecretDriver
+from frontinus.drivers.secret.interface import SecretDriver
+from frontinus.model.certificates import Authorities, Certificate, Revocations
 from frontinus.model.errors import Invalid
 from frontinus.model.ids import ProjectId
 
@@ -13,4 +14,14 @@ class NoopSecrets(SecretDriver):
     name: ClassVar[str] = "noop"
 
     async def certificate(self, reference: str, project_id: ProjectId) -> Certificate:
-        raise Invalid(reference, "this installation keeps no secrets: its secret driver is noop")
+        raise _none(reference)
+
+    async def authorities(self, reference: str, project_id: ProjectId) -> Authorities:
+        raise _none(reference)
+
+    async def revocations(self, reference: str, project_id: ProjectId) -> Revocations:
+        raise _none(reference)
+
+
+def _none(reference: str) -> Invalid:
+    return Invalid(reference, "this installation keeps no secrets: its secret driver is noop")

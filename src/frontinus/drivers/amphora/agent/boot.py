@@ -1,7 +1,8 @@
 """The files that a place holds before the agent in it starts: configuration, server certificate, authority.
 
 Layout of the configuration: contract/amphora-agent.yaml, agent_config_file, plus the agent's own `[frontinus]`
-section. Pure but for the certificate that is issued. `{place}` stands for the place's directory (model/boot.py)."""
+section. Pure but for the certificate that is issued. `{place}` and `{memory}` stand for directories of the
+place (model/boot.py)."""
 
 from __future__ import annotations
 
@@ -53,7 +54,7 @@ def agent_config(amphora_id: AmphoraId, management_address: str, heartbeat_key: 
         {
             "haproxy_amphora": {
                 "base_path": "{place}",
-                "base_cert_dir": "{place}/certs",
+                "base_cert_dir": "{memory}",
                 "bind_host": management_address,
                 "bind_port": str(settings.port),
                 "haproxy_cmd": settings.haproxy_command,

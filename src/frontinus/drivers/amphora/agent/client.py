@@ -6,6 +6,7 @@ and the id is turned into an address only at the last moment. Decides nothing ab
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import ssl
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from frontinus.drivers.amphora.agent.authority import Authority
+from frontinus.drivers.amphora.agent.files import FileMark
 from frontinus.model.errors import BindRefused, Incompatible, RefusedBind, Rejected, Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.model.tree import Amphora
@@ -63,6 +65,19 @@ class AgentState(msgspec.Struct, frozen=True):
     pid: int | None = None
     workers: int = 0
     removing: tuple[str, ...] = ()
+    files: tuple[FileMark, ...] = ()
+
+
+class SentFile(msgspec.Struct, frozen=True):
+    """A file of an apply. Without content: the agent is taken to have it."""
+
+    name: str
+    sha256: str
+    private: bool
+    content: bytes | None
+
+    def __repr__(self) -> str:  # keeps private keys out of logs and tracebacks
+        return f"SentFile(name={self.name!r}, private={self.private})"
 
 
 class ApplyAnswer(msgspec.Struct, frozen=True):
@@ -85,6 +100,10 @@ class _Version(msgspec.Struct):
     api_version: str
 
 
+class _Md5(msgspec.Struct):
+    md5sum: str
+
+
 class _Extension(msgspec.Struct):
     extension: int
     agent_version: str
@@ -98,6 +117,7 @@ class _Apply(msgspec.Struct):
     base: str | None
     commands: Sequence[str]
     reload: bool
+    files: Sequence[SentFile] | msgspec.UnsetType = msgspec.UNSET  # agents without the feature know no such key
 
 
 class _Trouble(msgspec.Struct):
@@ -213,11 +233,21 @@ class AgentClient:
         base: str | None,
         commands: Sequence[str],
         reload: bool,
+        files: Sequence[SentFile] = (),
     ) -> ApplyAnswer:
-        """Extension only: the batch apply. Raises BaseMismatch, BindRefused (nothing changed), Rejected with what
+        """Extension only: the batch apply. Raises BaseMismatch (also for files that the agent has not), BindRefused (nothing changed), Rejected with what
         HAProxy says of the text, or Retry when it came to nothing and what ran before still runs."""
         path = f"/frontinus/1/loadbalancer/{load_balancer_id}"
-        body = msgspec.json.encode(_Apply(config=text, digest=digest, base=base, commands=commands, reload=reload))
+        body = msgspec.json.encode(
+            _Apply(
+                config=text,
+                digest=digest,
+                base=base,
+                commands=commands,
+                reload=reload,
+                files=files or msgspec.UNSET,
+            )
+        )
         answer = await self._ask(amphora, "PUT", path, body=body, timeout=self._settings.apply_timeout)
         if answer.status == 409:
             raise BaseMismatch
@@ -245,6 +275,20 @@ class AgentClient:
         answer = await self._ask(amphora, "DELETE", path, timeout=self._settings.apply_timeout)
         if answer.status != 404:
             self._expect_success(answer)
+
+    async def upload_file(self, amphora: Amphora, load_balancer_id: LoadBalancerId, name: str, content: bytes) -> None:
+        """Plain protocol: a file among the load balancer's certificates; one that is there already is not sent."""
+        path = f"/1.0/loadbalancer/{load_balancer_id}/certificates/{name}"
+        answer = await self._ask(amphora, "GET", path, timeout=self._settings.info_timeout)
+        wanted = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if answer.status != 404 and self._decode(answer, _Md5).md5sum == wanted:
+            return
+        self._expect_success(await self._ask(amphora, "PUT", path, body=content, timeout=self._settings.apply_timeout))
+
+    async def delete_file(self, amphora: Amphora, load_balancer_id: LoadBalancerId, name: str) -> None:
+        """Plain protocol: the file is not there any more."""
+        path = f"/1.0/loadbalancer/{load_balancer_id}/certificates/{name}"
+        self._expect_success(await self._ask(amphora, "DELETE", path, timeout=self._settings.info_timeout))
 
     async def rotate_certificate(self, amphora: Amphora, certificate: bytes) -> None:
         """The agent serves with this certificate and key from now on."""

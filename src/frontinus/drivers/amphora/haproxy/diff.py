@@ -8,8 +8,10 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
+from frontinus.drivers.amphora.agent.files import Live, marks
 from frontinus.drivers.amphora.haproxy.server import Check, Server, bracket, read_server
 from frontinus.drivers.amphora.haproxy.text import Configuration, Section, Unreadable, read
+from frontinus.drivers.amphora.interface import Rendered
 
 MOST_COMMANDS = 1000
 """Above this a reload costs less: a command takes about a millisecond under load, a reload a tenth of a second. The agent
@@ -24,7 +26,15 @@ class Change(msgspec.Struct, frozen=True):
     reload: bool
 
 
-def diff(old: str, new: str) -> Change:
+def diff(old: Live, new: Rendered) -> Change:
+    """The smallest change from what runs to what shall run."""
+    change = diff_texts(old.text, new.text)
+    if frozenset(old.files) != frozenset(marks(new.files)):
+        return replace(change, reload=True)
+    return change
+
+
+def diff_texts(old: str, new: str) -> Change:
     """The smallest change from the configuration that runs to another one.
 
     Members that come, go, or change weight, state or check address need no reload. Anything else does, and so does a

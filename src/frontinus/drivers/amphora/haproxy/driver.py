@@ -15,21 +15,32 @@ import structlog
 
 from frontinus.drivers.amphora.agent.authority import Authority, Clock, utc_now
 from frontinus.drivers.amphora.agent.boot import AgentSettings, boot_files
-from frontinus.drivers.amphora.agent.client import AgentClient, AgentVersion, BaseMismatch, ClientSettings
+from frontinus.drivers.amphora.agent.client import (
+    AgentClient,
+    AgentVersion,
+    BaseMismatch,
+    ClientSettings,
+    SentFile,
+)
+from frontinus.drivers.amphora.agent.files import Live, digest, marks
 from frontinus.drivers.amphora.agent.heartbeat import decode_envelope, decode_plain, is_envelope
 from frontinus.drivers.amphora.haproxy.blame import subject_of
 from frontinus.drivers.amphora.haproxy.diff import Change, diff
-from frontinus.drivers.amphora.haproxy.render import CAPABILITIES, digest, render
+from frontinus.drivers.amphora.haproxy.render import CAPABILITIES, render
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered
 from frontinus.model.boot import BootFiles
 from frontinus.model.capabilities import Capabilities
+from frontinus.model.certificates import NO_SECRETS, Secrets
 from frontinus.model.errors import Incompatible, Invalid, Rejected, Retry
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
 OLDEST_AGENT, FIRST_UNKNOWN_AGENT = (0, 1), (1,)
+FILES = "files"
+"""The agent's feature: an apply has files beside the text."""
+
 TRIES = 3
 """How often an apply begins anew because something else was found running."""
 
@@ -79,12 +90,12 @@ class HaproxyDriver(AmphoraDriver):
             network=settings.network,
         )
         self._heartbeat_key = lru_cache(maxsize=20_000)(self._make_heartbeat_key)
-        self._live: OrderedDict[AmphoraId, str] = OrderedDict()
+        self._live: OrderedDict[AmphoraId, Live] = OrderedDict()
         self._certified_at: dict[AmphoraId, datetime] = {}
         self._locks: WeakValueDictionary[AmphoraId, asyncio.Lock] = WeakValueDictionary()
 
-    def render(self, tree: LoadBalancerTree, amphora: Amphora) -> Rendered:
-        return render(tree, self._settings)
+    def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
+        return render(tree, self._settings, secrets)
 
     def boot_files(self, amphora_id: AmphoraId, management_address: str) -> BootFiles:
         return boot_files(amphora_id, management_address, self._authority, self._agent_settings)
@@ -94,6 +105,9 @@ class HaproxyDriver(AmphoraDriver):
         async with lock:
             version = await self._version(amphora)
             try:
+                if rendered.files and version.extension is not None and FILES not in version.features:
+                    self._client.forget(amphora.id)
+                    raise Incompatible(version.agent, "agents that take files")
                 if not rendered.text:
                     applied = await self._stop(amphora, rendered)
                 elif version.extension is None:
@@ -108,7 +122,7 @@ class HaproxyDriver(AmphoraDriver):
                 if isinstance(error, Rejected):
                     error.subject = subject_of(error.reason, rendered.text, tree)
                 raise
-            self._remember(amphora.id, rendered.text)
+            self._remember(amphora.id, Live(rendered.text, marks(rendered.files)))
             await self._renew_certificate(amphora)
             return applied
 
@@ -161,17 +175,18 @@ class HaproxyDriver(AmphoraDriver):
         base = self._live.get(amphora.id)
         for _ in range(TRIES):
             if base is None:
-                base = await self._client.read_text(amphora, amphora.load_balancer_id)
-            change = Change((), reload=True) if base is None else diff(base, rendered.text)
+                base = await self._read_live(amphora)
+            change = Change((), reload=True) if base is None else diff(base, rendered)
             try:
                 answer = await self._client.apply(
                     amphora,
                     amphora.load_balancer_id,
                     text=rendered.text,
                     digest=rendered.digest,
-                    base=None if base is None else digest(base),
+                    base=None if base is None else base.digest,
                     commands=change.commands,
                     reload=change.reload,
+                    files=_sent_files(rendered, base),
                 )
             except BaseMismatch:
                 base = None
@@ -190,13 +205,28 @@ class HaproxyDriver(AmphoraDriver):
             code="agent-contended",
         )
 
+    async def _read_live(self, amphora: Amphora) -> Live | None:
+        """What is on the amphora's disk; None when there is nothing, or not the whole of it."""
+        state = await self._client.state(amphora, amphora.load_balancer_id)
+        text = await self._client.read_text(amphora, amphora.load_balancer_id)
+        found = None if text is None else Live(text, state.files)
+        return found if found is not None and found.digest == state.digest else None
+
     async def _apply_plain(self, amphora: Amphora, rendered: Rendered) -> Applied:
         """By Octavia's calls. Whether the file on disk is what runs cannot be asked: only a reload that we saw tells."""
-        known = self._live.get(amphora.id) == rendered.text
+        before, load_balancer_id = self._live.get(amphora.id), amphora.load_balancer_id
+        if any(not file.private for file in rendered.files):
+            raise Incompatible("without the extension", "agents that take files")
+        known = before == Live(rendered.text, marks(rendered.files))
         if known and await self._client.read_text(amphora, amphora.load_balancer_id) == rendered.text:
             return Applied(digest=rendered.digest, action="unchanged")
-        await self._client.upload(amphora, amphora.load_balancer_id, rendered.text)
-        await self._client.reload(amphora, amphora.load_balancer_id)
+        for file in rendered.files:
+            await self._client.upload_file(amphora, load_balancer_id, file.name, file.content)
+        await self._client.upload(amphora, load_balancer_id, rendered.text)
+        await self._client.reload(amphora, load_balancer_id)
+        kept = {file.name for file in rendered.files}
+        for name in (x.name for x in (before.files if before is not None else ()) if x.name not in kept):
+            await self._client.delete_file(amphora, load_balancer_id, name)
         return Applied(digest=rendered.digest, action="reload")
 
     async def _stop(self, amphora: Amphora, rendered: Rendered) -> Applied:
@@ -240,14 +270,23 @@ class HaproxyDriver(AmphoraDriver):
             return
         self._certified_at[amphora.id] = now
 
-    def _remember(self, amphora_id: AmphoraId, text: str) -> None:
-        self._live[amphora_id] = text
+    def _remember(self, amphora_id: AmphoraId, live: Live) -> None:
+        self._live[amphora_id] = live
         self._live.move_to_end(amphora_id)
         while len(self._live) > self._settings.remembered_texts:
             self._live.popitem(last=False)
 
     def _make_heartbeat_key(self, amphora_id: AmphoraId) -> bytes:
         return self._authority.heartbeat_key(amphora_id).encode()
+
+
+def _sent_files(rendered: Rendered, base: Live | None) -> list[SentFile]:
+    """The files of an apply: those that the amphora has are only named."""
+    there = frozenset(base.files if base is not None else ())
+    return [
+        SentFile(mark.name, mark.sha256, mark.private, None if mark in there else file.content)
+        for mark, file in zip(marks(rendered.files), rendered.files, strict=True)
+    ]
 
 
 def serves(agent_version: str) -> bool:

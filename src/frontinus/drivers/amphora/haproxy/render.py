@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from collections.abc import Sequence
 from datetime import timedelta
 
+from frontinus.drivers.amphora.agent.files import digest, marks
 from frontinus.drivers.amphora.haproxy.headers import header_lines
 from frontinus.drivers.amphora.haproxy.l7 import l7_lines
 from frontinus.drivers.amphora.haproxy.server import Check, Server, bracket
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.haproxy.text import Section, Unwritable, checked, log_format, write
-from frontinus.drivers.amphora.interface import Rendered
+from frontinus.drivers.amphora.interface import Rendered, RenderedFile
 from frontinus.model.capabilities import (
     Capabilities,
     insert_header_feature,
@@ -24,6 +26,7 @@ from frontinus.model.capabilities import (
     l7_rule_feature,
     require,
 )
+from frontinus.model.certificates import NO_SECRETS, Secrets
 from frontinus.model.compatibility import INSERT_HEADERS_OF_LISTENER
 from frontinus.model.enums import (
     HealthMonitorType,
@@ -90,7 +93,7 @@ NETWORKS_PER_LINE = 50
 _PROXY_PROTOCOL = {PoolProtocol.PROXY: 1, PoolProtocol.PROXYV2: 2}
 
 
-def render(tree: LoadBalancerTree, settings: HaproxySettings) -> Rendered:
+def render(tree: LoadBalancerTree, settings: HaproxySettings, secrets: Secrets = NO_SECRETS) -> Rendered:
     """The configuration for the wanted tree; an empty text when nothing shall listen.
 
     Raises Rejected naming object and field when something cannot be expressed."""
@@ -117,13 +120,10 @@ def render(tree: LoadBalancerTree, settings: HaproxySettings) -> Rendered:
         raise Rejected("load_balancer", str(error)) from error
 
 
-def rendered(text: str) -> Rendered:
-    return Rendered(text=text, digest=digest(text))
-
-
-def digest(text: str) -> str:
-    """What driver and agent know a configuration by: SHA-256 of its UTF-8, in hexadecimal."""
-    return hashlib.sha256(text.encode()).hexdigest()
+def rendered(text: str, files: Sequence[RenderedFile] = ()) -> Rendered:
+    """Text and files with their digest."""
+    ordered = tuple(sorted(files, key=lambda file: file.name))
+    return Rendered(text=text, digest=digest(text, marks(ordered)), files=ordered)
 
 
 def server_number(member_id: str) -> int:

@@ -76,6 +76,9 @@ class ProcessSettings:
     agent_command: tuple[str, ...] = field(default_factory=_agent_command)
     """The agent's program and first words; `--config <place>/agent.conf` is added."""
 
+    memory_dir: Path | None = Path("/dev/shm")  # noqa: S108 - what is made in it is for our eyes only
+    """A directory on a tmpfs; each amphora gets one of its own in it for its keys. Made and removed with its place."""
+
     balancer: str = "haproxy"
     """The balancer's program, a name or a path: looked for before a place is built, so that the fault can say what to
     install, and recognised by this name when a place is looked at."""
@@ -123,7 +126,7 @@ class ProcessCompute(ComputeDriver):
         return await self._in_thread(lambda: self._build(amphora_id, boot))
 
     async def get(self, amphora_id: AmphoraId) -> Place:
-        directory = PlaceDirectory(self._amphorae, amphora_id)
+        directory = self._directory(amphora_id)
         self._reap(amphora_id)
         if not directory.exists():
             return Place(amphora_id=amphora_id, state=PlaceState.ABSENT)
@@ -147,7 +150,7 @@ class ProcessCompute(ComputeDriver):
 
     def _build(self, amphora_id: AmphoraId, boot: BootFiles) -> Place:
         command = self._find_command()
-        directory = PlaceDirectory(self._amphorae, amphora_id)
+        directory = self._directory(amphora_id)
         try:
             with directory.locked() as is_new:
                 directory.lay_down(boot)
@@ -171,7 +174,7 @@ class ProcessCompute(ComputeDriver):
         return self._describe(amphora_id, PlaceState.RUNNING if is_running else PlaceState.STOPPED, balancing)
 
     def _destroy(self, amphora_id: AmphoraId) -> None:
-        directory = PlaceDirectory(self._amphorae, amphora_id)
+        directory = self._directory(amphora_id)
         try:
             with directory.locked():
                 self._end_all(amphora_id)
@@ -203,11 +206,16 @@ class ProcessCompute(ComputeDriver):
     def _list_owned(self) -> tuple[AmphoraId, ...]:
         in_directories = amphorae_in(self._amphorae)
         for amphora_id in in_directories:
-            PlaceDirectory(self._amphorae, amphora_id).trim_log()
+            self._directory(amphora_id).trim_log()
             self._reap(amphora_id)
         return tuple(dict.fromkeys((*in_directories, *self._census.take())))
 
     # Steps
+
+    def _directory(self, amphora_id: AmphoraId) -> PlaceDirectory:
+        memory = self._settings.memory_dir
+        has_memory = memory is not None and memory.is_dir()
+        return PlaceDirectory(self._amphorae, amphora_id, memory if has_memory else None)
 
     def _find_command(self) -> list[str]:
         """The agent's words with its program as a path. Raises Retry saying what to install."""

@@ -9,8 +9,9 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from frontinus.drivers.compute.process.processes import Process
@@ -28,13 +29,16 @@ LOG_LIMIT = 4 * LOG_KEPT
 class PlaceDirectory:
     """Paths and files of one amphora. Knows nothing of processes but what the pid file says."""
 
-    def __init__(self, amphorae: Path, amphora_id: AmphoraId) -> None:
+    def __init__(self, amphorae: Path, amphora_id: AmphoraId, memory: Path | None = None) -> None:
+        """`memory` is a directory on a tmpfs, which may be everybody's; None: this machine has none."""
         if not _UUID.fullmatch(amphora_id):
             # It becomes a path, and destroying removes that path with all below it.
             raise Bug(f"amphora id {amphora_id!r} is not a UUID in lower case")
         self.path = amphorae / amphora_id
         self.config = self.path / "agent.conf"
         self.log = self.path / "agent.log"
+        # Without memory the agent is told a directory on disk, and says what is wrong when it is sent a key.
+        self.memory = self.path / "certs" if memory is None else memory / f"frontinus-{amphora_id}"
         self._pid_file = self.path / "agent.pid"
 
     def exists(self) -> bool:
@@ -72,7 +76,9 @@ class PlaceDirectory:
             return False
 
     def lay_down(self, boot: BootFiles) -> None:
-        """Write the boot files. Raises Bug for a path that leads out of the place."""
+        """Write the boot files. Raises Bug for a path that leads out of the place, OSError for a directory in memory
+        that somebody else has made."""
+        self._make_memory()
         for relative, content in boot.files.items():
             pure = PurePosixPath(relative)
             if pure.is_absolute() or ".." in pure.parts or not pure.parts:
@@ -80,8 +86,18 @@ class PlaceDirectory:
             target = self.path / pure
             if len(pure.parts) > 1:
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            text = content.replace(b"{place}", os.fsencode(self.path)) if pure.suffix == ".conf" else content
+            text = content
+            if pure.suffix == ".conf":
+                text = content.replace(b"{place}", os.fsencode(self.path))
+                text = text.replace(b"{memory}", os.fsencode(self.memory))
             _write(target, text)
+
+    def _make_memory(self) -> None:
+        self.memory.mkdir(mode=0o700, exist_ok=True)
+        found = self.memory.lstat()
+        # Its name is no secret, and its parent is everybody's.
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise PermissionError(f"{self.memory} is there already, and not ours alone; remove it")
 
     def read_agent(self) -> Process | None:
         """The process that was last started as agent, as far as that was written down."""
@@ -121,10 +137,9 @@ class PlaceDirectory:
 
     def remove(self) -> None:
         """Take the directory away with all in it. Nothing may run in it any more."""
-        try:
-            shutil.rmtree(self.path)
-        except FileNotFoundError:
-            return
+        for directory in (self.memory, self.path):
+            with suppress(FileNotFoundError):
+                shutil.rmtree(directory)
 
 
 def amphorae_in(amphorae: Path) -> tuple[AmphoraId, ...]:

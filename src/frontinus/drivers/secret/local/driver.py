@@ -20,8 +20,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from frontinus.drivers.private_files import locked, write_private
-from frontinus.drivers.secret.interface import Certificate, SecretDriver
+from frontinus.drivers.secret.interface import SecretDriver
 from frontinus.drivers.secret.local.bundle import FIELD, parse_bundle
+from frontinus.model.certificates import Authorities, Certificate, Revocations
 from frontinus.model.errors import Invalid, Retry
 from frontinus.model.ids import ProjectId
 
@@ -59,12 +60,15 @@ class StoredSecret(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Record(msgspec.Struct, frozen=True):
+    """`certificate` and `private_key` are empty where there is no key; `intermediates` are then the authorities."""
+
     project_id: str
     name: str
     created_at: datetime
     certificate: bytes
     private_key: bytes
     intermediates: tuple[bytes, ...]
+    lists: tuple[bytes, ...] = ()
 
 
 class LocalSecrets(SecretDriver):
@@ -83,28 +87,41 @@ class LocalSecrets(SecretDriver):
             raise Invalid("directory", f"{self._directory} cannot hold secrets: {error}") from error
 
     async def certificate(self, reference: str, project_id: ProjectId) -> Certificate:
-        path = self._path(reference)
-        record = None if path is None else self._read(path)
-        if record is None or record.project_id != project_id:
-            # One answer for both: whether another project has such a secret is not told.
-            raise Invalid(reference, "this project has no such secret; store it first")
+        record = self._find(reference, project_id)
+        if not record.private_key:
+            raise Invalid(reference, "holds no private key; store the certificate together with its key")
         return Certificate(
             certificate=record.certificate, private_key=record.private_key, intermediates=record.intermediates
         )
 
+    async def authorities(self, reference: str, project_id: ProjectId) -> Authorities:
+        record = self._find(reference, project_id)
+        certificates = ((record.certificate,) if record.certificate else ()) + record.intermediates
+        if not certificates:
+            raise Invalid(reference, "holds no certificate of an authority")
+        return Authorities(certificates=certificates)
+
+    async def revocations(self, reference: str, project_id: ProjectId) -> Revocations:
+        record = self._find(reference, project_id)
+        if not record.lists:
+            raise Invalid(reference, "holds no revocation list (X509 CRL)")
+        return Revocations(lists=record.lists)
+
     def put(self, content: bytes, project_id: ProjectId, *, name: str = "", password: str | None = None) -> str:
-        """Keep a certificate with its key, from PEM or PKCS#12; its reference. Raises Invalid for what does not parse
-        or does not fit together; then nothing is kept."""
+        """Keep what bundle.py can read, from PEM or PKCS#12; its reference. Raises Invalid for what does not parse or
+        does not fit together; then nothing is kept."""
         if len(content) > LARGEST_BUNDLE:
             raise Invalid(FIELD, f"is larger than {LARGEST_BUNDLE} bytes")
-        certificate = parse_bundle(content, password)
+        bundle = parse_bundle(content, password)
+        certificate = bundle.certificate
         record = _Record(
             project_id=project_id,
             name=name,
             created_at=self._clock(),
-            certificate=certificate.certificate,
-            private_key=certificate.private_key,
-            intermediates=certificate.intermediates,
+            certificate=b"" if certificate is None else certificate.certificate,
+            private_key=b"" if certificate is None else certificate.private_key,
+            intermediates=bundle.authorities if certificate is None else certificate.intermediates,
+            lists=bundle.lists,
         )
         secret_id = str(uuid4())
         nonce = secrets.token_bytes(_NONCE)
@@ -136,6 +153,14 @@ class LocalSecrets(SecretDriver):
         if path is None or record is None or record.project_id != project_id:
             raise Invalid(reference, "this project has no such secret")
         path.unlink(missing_ok=True)
+
+    def _find(self, reference: str, project_id: ProjectId) -> _Record:
+        path = self._path(reference)
+        record = None if path is None else self._read(path)
+        if record is None or record.project_id != project_id:
+            # One answer for both: whether another project has such a secret is not told.
+            raise Invalid(reference, "this project has no such secret; store it first")
+        return record
 
     def _path(self, reference: str) -> Path | None:
         text = reference.removeprefix(PREFIX)
