@@ -113,7 +113,7 @@ class HaproxyDriver(AmphoraDriver):
                 elif version.extension is None:
                     applied = await self._apply_plain(amphora, rendered)
                 else:
-                    applied = await self._apply_batch(amphora, rendered)
+                    applied = await self._apply_batch(amphora, rendered, takes_files=FILES in version.features)
             except (
                 BaseException
             ) as error:  # whatever happened, also when cancelled: what runs now is not known any more
@@ -170,12 +170,12 @@ class HaproxyDriver(AmphoraDriver):
     async def close(self) -> None:
         await self._client.close()
 
-    async def _apply_batch(self, amphora: Amphora, rendered: Rendered) -> Applied:
+    async def _apply_batch(self, amphora: Amphora, rendered: Rendered, *, takes_files: bool) -> Applied:
         """By the extension: against what runs, in one request."""
         base = self._live.get(amphora.id)
         for _ in range(TRIES):
             if base is None:
-                base = await self._read_live(amphora)
+                base = await self._read_live(amphora, takes_files=takes_files)
             change = Change((), reload=True) if base is None else diff(base, rendered)
             try:
                 answer = await self._client.apply(
@@ -205,12 +205,14 @@ class HaproxyDriver(AmphoraDriver):
             code="agent-contended",
         )
 
-    async def _read_live(self, amphora: Amphora) -> Live | None:
+    async def _read_live(self, amphora: Amphora, *, takes_files: bool) -> Live | None:
         """What is on the amphora's disk; None when there is nothing, or not the whole of it."""
-        state = await self._client.state(amphora, amphora.load_balancer_id)
+        state = await self._client.state(amphora, amphora.load_balancer_id) if takes_files else None
         text = await self._client.read_text(amphora, amphora.load_balancer_id)
-        found = None if text is None else Live(text, state.files)
-        return found if found is not None and found.digest == state.digest else None
+        if text is None or state is None:
+            return None if text is None else Live(text)
+        found = Live(text, state.files)
+        return found if found.digest == state.digest else None
 
     async def _apply_plain(self, amphora: Amphora, rendered: Rendered) -> Applied:
         """By Octavia's calls. Whether the file on disk is what runs cannot be asked: only a reload that we saw tells."""
