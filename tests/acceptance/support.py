@@ -279,11 +279,25 @@ def backend(name: str, port: int = 0) -> Iterator[Backend]:
 
         def do_GET(self) -> None:
             answered[self.path] += 1
+            if self.headers.get("Upgrade") == "echo":
+                self._echo()
+                return
             body = name.encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def _echo(self) -> None:
+            """As a WebSocket server does: what was HTTP is a pipe from now on."""
+            self.close_connection = True
+            self.send_response(101)
+            self.send_header("Upgrade", "echo")
+            self.send_header("Connection", "Upgrade")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while said := self.connection.recv(4096):
+                    self.connection.sendall(said)
 
         def log_message(self, *_: object) -> None:
             """Quiet."""

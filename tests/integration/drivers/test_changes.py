@@ -199,3 +199,32 @@ async def test_a_hundred_members_come_and_go(world: World, site: Site) -> None:
     assert await spread(site.port, 5) == {"zero": 5}
     assert (await world.apply(tree)).action == "runtime"
     assert await ask(site.port) == "503"
+
+
+async def test_a_connection_limit_changes_at_run_time(world: World, site: Site) -> None:
+    """Raised and lowered in the HAProxy that runs, and the same after a start from the text."""
+
+    def limited(limit: int) -> LoadBalancerTree:
+        tree = site.tree(0)
+        return replace(tree, listeners=tuple(replace(x, connection_limit=limit) for x in tree.listeners))
+
+    def limit() -> str:
+        lines = world.runtime("show stat").removeprefix("# ").strip().splitlines()
+        names = lines[0].split(",")
+        (row,) = [dict(zip(names, x.split(","), strict=True)) for x in lines[1:] if x.split(",")[1] == "FRONTEND"]
+        return row["slim"]
+
+    await world.apply(site.tree(0))
+    pids = world.haproxy_pids()
+    for number_of_connections in (1, 3, 2):
+        assert (await world.apply(limited(number_of_connections))).action == "runtime"
+        assert limit() == str(number_of_connections)
+    assert world.haproxy_pids() == pids
+    async with asyncio.timeout(10):
+        first, second = [await asyncio.open_connection(VIP, site.port) for _ in range(2)]
+        third = asyncio.create_task(ask(site.port))
+        done, _ = await asyncio.wait((third,), timeout=0.3)
+        assert not done  # over the limit: it waits in the kernel's queue
+        first[1].close()
+        assert await third == "zero"
+        second[1].close()

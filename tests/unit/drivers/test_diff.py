@@ -121,7 +121,7 @@ def test_where_checks_go_takes_a_reload_when_the_member_speaks_proxy() -> None:
         replace(site(a_member()), listeners=(a_listener(port=81),)),
         replace(site(a_member()), listeners=(a_listener(), a_listener(11, port=81))),
         replace(site(a_member()), listeners=(a_listener(protocol=ListenerProtocol.TCP),)),
-        replace(site(a_member()), listeners=(a_listener(connection_limit=5),)),
+        replace(site(a_member()), listeners=(a_listener(timeout_client_data=5),)),
     ],
 )
 def test_structure_takes_a_reload(after: LoadBalancerTree) -> None:
@@ -131,7 +131,7 @@ def test_structure_takes_a_reload(after: LoadBalancerTree) -> None:
 
 def test_with_a_reload_members_that_stay_are_changed_before_it() -> None:
     before = site(a_member(), a_member(31), a_member(32))
-    after = replace(site(a_member(weight=3), a_member(31), a_member(33)), listeners=(a_listener(connection_limit=5),))
+    after = replace(site(a_member(weight=3), a_member(31), a_member(33)), listeners=(a_listener(port=81),))
     assert change(before, after) == Change((f"set server {THIRTY} weight 3",), reload=True)
 
 
@@ -187,3 +187,30 @@ def test_very_many_members_at_once_take_a_reload() -> None:
     many = [a_member(n) for n in range(31, 31 + MOST_COMMANDS)]
     assert change(site(a_member()), site(a_member(), *many)) == Change((), reload=True)
     assert not change(site(a_member()), site(a_member(), *many[: MOST_COMMANDS // 2])).reload
+
+
+@pytest.mark.parametrize(
+    "old, new, expected",
+    [
+        pytest.param(5, 6, Change((f"set maxconn frontend {number(10)} 6",), reload=False), id="another limit"),
+        pytest.param(
+            -1, 6, Change((f"set maxconn frontend {number(10)} 6",), reload=False), id="a limit for the first time"
+        ),
+        pytest.param(5, -1, Change((), reload=True), id="no limit any more"),
+        pytest.param(5, 0, Change((), reload=True), id="nobody is let in, which is a rule and no limit"),
+        pytest.param(0, 5, Change((), reload=True), id="somebody is let in again"),
+    ],
+)
+def test_a_connection_limit(old: int, new: int, expected: Change) -> None:
+    def limited(limit: int) -> LoadBalancerTree:
+        return a_tree(listeners=[a_listener(connection_limit=limit)], pools=[a_pool()], members=[a_member()])
+
+    assert change(limited(old), limited(new)) == expected
+
+
+def test_a_connection_limit_among_other_changes_takes_a_reload() -> None:
+    def listening(limit: int, timeout: int) -> LoadBalancerTree:
+        listener = a_listener(connection_limit=limit, timeout_client_data=timeout)
+        return a_tree(listeners=[listener], pools=[a_pool()], members=[a_member()])
+
+    assert change(listening(5, 1_000), listening(6, 2_000)) == Change((), reload=True)

@@ -37,8 +37,8 @@ def diff(old: Live, new: Rendered) -> Change:
 def diff_texts(old: str, new: str) -> Change:
     """The smallest change from the configuration that runs to another one.
 
-    Members that come, go, or change weight, state or check address need no reload. Anything else does, and so does a
-    text that this driver did not write."""
+    Members that come, go, or change weight, state or check address, and another connection limit, need no reload.
+    Anything else does, and so does a text that this driver did not write."""
     try:
         before, after = _index(read(old)), _index(read(new))
     except Unreadable:
@@ -49,7 +49,9 @@ def diff_texts(old: str, new: str) -> Change:
     leaving: list[str] = []
     for key in sorted(before.keys() & after.keys()):
         if before[key].others != after[key].others:
-            structural = True
+            limit = _limit(key, before[key].others, after[key].others)
+            structural |= limit is None
+            staying += limit or []
         old_servers, new_servers = before[key].servers, after[key].servers
         backend = key[1]
         for name in sorted(old_servers.keys() | new_servers.keys()):
@@ -104,6 +106,21 @@ def _take_apart(section: Section) -> _Contents:
         else:
             servers[words[1]] = words
     return _Contents(tuple(others), servers)
+
+
+def _limit(
+    key: tuple[str, str], old: tuple[tuple[str, ...], ...], new: tuple[tuple[str, ...], ...]
+) -> list[str] | None:
+    """The command for a frontend of which nothing differs but its `maxconn`; None when there is more to it.
+
+    A limit that is lifted takes a reload: what HAProxy itself would allow then, it has worked out at its start."""
+    kind, name = key
+    limits = [words for words in new if words[0] == "maxconn"]
+    if kind != "frontend" or len(limits) != 1:
+        return None
+    if [words for words in old if words[0] != "maxconn"] != [words for words in new if words[0] != "maxconn"]:
+        return None
+    return [f"set maxconn frontend {name} {limits[0][1]}"]
 
 
 def _add(backend: str, server: Server) -> list[str]:

@@ -1,0 +1,461 @@
+"""Changes of every kind under a constant load that must not notice: kept connections, new ones, and long-lived ones.
+
+`KINDS` is the table; a kind is one write of the API, made as often as one likes. `Stage.make` makes it and says how
+HAProxy got there and how long that took. test_hitless.py asks for no error; bench/change_latency.py prints figures."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from tests.acceptance.support import Api, Backend, Installation, Load, backend, free_port, serving, until
+
+APPLIED = re.compile(r"change applied .*?action=(\w+) fallback=(.*?) took_ms=")
+ASK_EVERY_S = 0.02
+
+
+class LongLived:
+    """Connections that were HTTP once and say something every now and then, each to hear it back."""
+
+    def __init__(self, host: str, ports: tuple[int, ...], *, each: int = 2, pause: float = 0.02) -> None:
+        self.errors: list[str] = []
+        self.echoes = 0
+        self._pause = pause
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._talk, args=(host, port), daemon=True) for port in ports for _ in range(each)
+        ]
+        self._count = threading.Lock()
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        until(lambda: self.echoes >= 3 * len(self._threads) or self.errors, 10, "long-lived connections do not begin")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(15)
+
+    def _talk(self, host: str, port: int) -> None:
+        try:
+            with socket.create_connection((host, port), 10) as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    head += self._hear(connection)
+                if b" 101 " not in head.splitlines()[0]:
+                    raise ConnectionError(f"no upgrade: {head!r}")
+                number = 0
+                while not self._stop.wait(self._pause):
+                    said = b"%06d" % number
+                    connection.sendall(said)
+                    heard = b""
+                    while len(heard) < len(said):
+                        heard += self._hear(connection)
+                    if heard != said:
+                        raise ConnectionError(f"said {said!r}, heard {heard!r}")
+                    number += 1
+                    with self._count:
+                        self.echoes += 1
+        except OSError as error:
+            self.errors.append(f"long-lived on port {port}: {error!r}")
+
+    @staticmethod
+    def _hear(connection: socket.socket) -> bytes:
+        part = connection.recv(4096)
+        if not part:
+            raise ConnectionError("closed")
+        return part
+
+
+@dataclass(frozen=True)
+class Made:
+    """One change: HAProxy's action (`none` when nothing had to be pushed), and the time from the API's answer until it
+    was in effect and on disk, and until the API said ACTIVE."""
+
+    action: str
+    effect_s: float
+    settled_s: float
+
+
+@dataclass
+class Stage:
+    """A load balancer with everything that the kinds change, under load. Use as a context."""
+
+    installation: Installation
+    api: Api = field(init=False)
+    ids: dict[str, str] = field(default_factory=dict)
+    load: Load = field(init=False)
+    long_lived: LongLived = field(init=False)
+
+    def __enter__(self) -> Self:
+        self.api = self.installation.api()
+        with ExitStack() as stack:
+            self.backends = [stack.enter_context(backend(f"backend-{n}")) for n in (1, 2, 3)]
+            self.spare = stack.enter_context(backend("spare"))
+            self._set_up()
+            self.load = stack.enter_context(Load(self.vip, self.web_port, pause=0.004))
+            self.long_lived = stack.enter_context(LongLived(self.vip, (self.web_port, self.tcp_port)))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def errors(self) -> list[str]:
+        return [*self.load.errors, *self.long_lived.errors]
+
+    def _set_up(self) -> None:
+        self.web_port, self.tcp_port, self.other_port = free_port(), free_port(), free_port()
+        load_balancer = self.api.web_load_balancer(self.backends, self.web_port)
+        self.vip = load_balancer["vip_address"]
+        self.ids = {
+            "load_balancer": load_balancer["id"],
+            "web": load_balancer["listeners"][0]["id"],
+            "pool": load_balancer["pools"][0]["id"],
+        }
+        self.ids["second"] = self._pool("HTTP", self.backends)
+        self.ids["third"] = self._pool("HTTP", self.backends)
+        self._listener("tcp", "TCP", self.tcp_port, self._pool("TCP", self.backends))
+        self._listener("other", "HTTP", self.other_port, self.ids["second"])
+        self.create_member()
+        self.create_monitor("second")
+        self.create_policy("standing", action="REDIRECT_TO_POOL", redirect_pool_id=self.ids["third"])
+        self.create_rule("standing")
+        self.api.settled(self.ids["load_balancer"])
+        serving(self.vip, self.web_port)
+        serving(self.vip, self.tcp_port)
+
+    def _pool(self, protocol: str, members: list[Backend]) -> str:
+        pool = self.api.create(
+            "pools",
+            "pool",
+            loadbalancer_id=self.ids["load_balancer"],
+            protocol=protocol,
+            lb_algorithm="ROUND_ROBIN",
+        )
+        for server in members:
+            self.api.create(f"pools/{pool['id']}/members", "member", address="127.0.0.1", protocol_port=server.port)
+        return str(pool["id"])
+
+    def _listener(self, name: str, protocol: str, port: int, pool_id: str) -> None:
+        made = self.api.create(
+            "listeners",
+            "listener",
+            loadbalancer_id=self.ids["load_balancer"],
+            protocol=protocol,
+            protocol_port=port,
+            default_pool_id=pool_id,
+        )
+        self.ids[name] = made["id"]
+
+    # ---------------------------------------------------------------- one change
+
+    def make(self, kind: Kind, turn: int) -> Made:
+        """Make the change for the `turn`-th time. What has to be there before is made first, and not measured."""
+        if kind.before is not None:
+            kind.before(self, turn)
+            self.api.settled(self.ids["load_balancer"])
+        log = self._agent_log()
+        offset = log.stat().st_size
+        kind.change(self, turn)
+        answered = time.perf_counter()
+        seen: list[str] = []
+        in_effect = 0.0
+        asked_at = 0.0
+
+        def look() -> None:
+            nonlocal in_effect
+            with log.open() as file:
+                file.seek(offset)
+                actions = [match[1] for match in APPLIED.finditer(file.read())]
+            if len(actions) > len(seen):
+                seen[:] = actions
+                in_effect = time.perf_counter() - answered
+
+        def is_settled() -> bool:
+            """Looks at the log often and asks the API seldom, which shares the processor with what is measured."""
+            nonlocal asked_at
+            look()
+            if time.perf_counter() - asked_at < ASK_EVERY_S:
+                return False
+            status = self.api.load_balancer(self.ids["load_balancer"])["provisioning_status"]
+            asked_at = time.perf_counter()
+            return bool(status == "ACTIVE")
+
+        until(is_settled, 20, f"{kind.name}: not settled", pause=0.002)
+        settled = time.perf_counter() - answered
+        look()  # once more: it may have been settled between the two looks
+        return Made("+".join(sorted(set(seen))) or "none", in_effect, settled)
+
+    def _agent_log(self) -> Any:
+        (amphora_id,) = self.installation.amphora_ids()
+        return self.installation.state_dir / "amphorae" / amphora_id / "agent.log"
+
+    # ---------------------------------------------------------------- what the kinds do
+
+    def update(self, collection: str, key: str, which: str, /, **attributes: object) -> None:
+        self.api.update(f"{collection}/{self.ids[which]}", key, **attributes)
+
+    def create_listener(self) -> None:
+        self._listener("fresh", "HTTP", free_port(), self.ids["pool"])
+
+    def create_member(self) -> None:
+        members = f"pools/{self.ids['pool']}/members"
+        made = self.api.create(members, "member", address="127.0.0.1", protocol_port=self.spare.port)
+        self.ids["member"] = made["id"]
+
+    def delete_member(self) -> None:
+        self.api.delete(self.member)
+
+    @property
+    def member(self) -> str:
+        return f"pools/{self.ids['pool']}/members/{self.ids['member']}"
+
+    def update_member(self, **attributes: object) -> None:
+        self.api.update(self.member, "member", **attributes)
+
+    def create_monitor(self, pool: str) -> None:
+        made = self.api.create(
+            "healthmonitors",
+            "healthmonitor",
+            pool_id=self.ids[pool],
+            type="HTTP",
+            delay=5,
+            timeout=3,
+            max_retries=2,
+        )
+        self.ids[f"monitor of {pool}"] = made["id"]
+
+    def without_monitor(self) -> None:
+        monitor_id = self.ids.pop("monitor of third", None)
+        if monitor_id is not None:
+            self.api.delete(f"healthmonitors/{monitor_id}")
+
+    def with_monitor(self) -> None:
+        if "monitor of third" not in self.ids:
+            self.create_monitor("third")
+
+    def update_monitor(self, **attributes: object) -> None:
+        self.update("healthmonitors", "healthmonitor", "monitor of second", **attributes)
+
+    def create_policy(self, name: str, **attributes: object) -> None:
+        made = self.api.create("l7policies", "l7policy", listener_id=self.ids["web"], **attributes)
+        self.ids[f"policy {name}"] = made["id"]
+
+    def create_rule(self, policy: str) -> None:
+        rules = f"l7policies/{self.ids[f'policy {policy}']}/rules"
+        made = self.api.create(rules, "rule", type="PATH", compare_type="STARTS_WITH", value=f"/{policy}")
+        self.ids[f"rule of {policy}"] = made["id"]
+
+    def rule_path(self, policy: str) -> str:
+        return f"l7policies/{self.ids[f'policy {policy}']}/rules/{self.ids[f'rule of {policy}']}"
+
+    def replace_members(self, turn: int) -> None:
+        """The members of the second pool, in one call: one of the three comes or goes."""
+        servers = self.backends if turn % 2 else self.backends[:2]
+        body = {"members": [{"address": "127.0.0.1", "protocol_port": x.port, "weight": 1 + turn % 2} for x in servers]}
+        status, answer = self.api.call("PUT", f"/v2/lbaas/pools/{self.ids['second']}/members", body)
+        assert status == 202, (status, answer)
+
+    def offers(self, kind: Kind) -> bool:
+        """Whether the driver can do this at all; the API refuses with 501 what it cannot."""
+        try:
+            kind.change(self, 0)
+        except AssertionError as refused:
+            if "(501" not in str(refused):
+                raise
+            return False
+        self.api.settled(self.ids["load_balancer"])
+        return True
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of change. `change` gets the turn, and makes another value of it each time; `reload` says what HAProxy 2.6
+    needs for it: `runtime` none, `reload`, or `none` when the amphora has nothing to do."""
+
+    name: str
+    action: str
+    change: Callable[[Stage, int], object]
+    before: Callable[[Stage, int], object] | None = None
+    optional: bool = False  # asked for only if the driver offers it
+
+
+def _listener(**values: Callable[[int], object]) -> Callable[[Stage, int], object]:
+    return lambda stage, turn: stage.update(
+        "listeners", "listener", "web", **{key: value(turn) for key, value in values.items()}
+    )
+
+
+def _pool(name: str = "pool", **values: Callable[[int], object]) -> Callable[[Stage, int], object]:
+    return lambda stage, turn: stage.update(
+        "pools", "pool", name, **{key: value(turn) for key, value in values.items()}
+    )
+
+
+def _monitor(**values: Callable[[int], object]) -> Callable[[Stage, int], object]:
+    return lambda stage, turn: stage.update_monitor(**{key: value(turn) for key, value in values.items()})
+
+
+def _member(**values: Callable[[int], object]) -> Callable[[Stage, int], object]:
+    return lambda stage, turn: stage.update_member(**{key: value(turn) for key, value in values.items()})
+
+
+def _policy(**values: Callable[[int], object]) -> Callable[[Stage, int], object]:
+    return lambda stage, turn: stage.update(
+        "l7policies", "l7policy", "policy standing", **{key: value(turn) for key, value in values.items()}
+    )
+
+
+def _even(one: object, other: object) -> Callable[[int], object]:
+    return lambda turn: one if turn % 2 == 0 else other
+
+
+def _burst(stage: Stage, turn: int) -> None:
+    for number in range(20):
+        stage.update_member(weight=100 + (turn + number) % 50)
+
+
+KINDS = (
+    Kind("listener: create", "reload", lambda stage, _: stage.create_listener()),
+    Kind(
+        "listener: delete",
+        "reload",
+        lambda stage, _: stage.api.delete(f"listeners/{stage.ids['fresh']}"),
+        before=lambda stage, _: stage.create_listener(),
+    ),
+    Kind("listener: name, tags", "none", _listener(name=lambda turn: f"web {turn}", tags=lambda turn: [f"t{turn}"])),
+    Kind("listener: connection_limit", "runtime", _listener(connection_limit=_even(5_000, 6_000))),
+    Kind("listener: timeout_client_data", "reload", _listener(timeout_client_data=_even(51_000, 52_000))),
+    Kind("listener: timeout_member_connect", "reload", _listener(timeout_member_connect=_even(5_100, 5_200))),
+    Kind("listener: timeout_member_data", "reload", _listener(timeout_member_data=_even(51_000, 52_000))),
+    Kind("listener: timeout_tcp_inspect", "reload", _listener(timeout_tcp_inspect=_even(100, 200))),
+    Kind("listener: insert_headers", "reload", _listener(insert_headers=_even({"X-Forwarded-For": "true"}, {}))),
+    Kind(
+        "listener: allowed_cidrs",
+        "reload",
+        _listener(allowed_cidrs=_even(["127.0.0.0/8"], ["127.0.0.0/8", "10.0.0.0/8"])),
+    ),
+    Kind(
+        "listener: default_pool_id",
+        "reload",
+        lambda stage, turn: stage.update(
+            "listeners", "listener", "web", default_pool_id=stage.ids["second" if turn % 2 == 0 else "pool"]
+        ),
+    ),
+    Kind(
+        "listener: admin_state_up (of another)",
+        "reload",
+        lambda stage, turn: stage.update("listeners", "listener", "other", admin_state_up=turn % 2 == 1),
+    ),
+    Kind("pool: create, not used yet", "none", lambda stage, _: stage.ids.update(fresh=stage._pool("HTTP", []))),
+    Kind(
+        "pool: delete, not used",
+        "none",
+        lambda stage, _: stage.api.delete(f"pools/{stage.ids['fresh']}"),
+        before=lambda stage, _: stage.ids.update(fresh=stage._pool("HTTP", [])),
+    ),
+    Kind("pool: lb_algorithm", "reload", _pool(lb_algorithm=_even("LEAST_CONNECTIONS", "ROUND_ROBIN"))),
+    Kind("pool: admin_state_up (of another)", "reload", _pool("third", admin_state_up=_even(False, True))),
+    Kind(
+        "pool: session_persistence",
+        "reload",
+        _pool(session_persistence=_even({"type": "SOURCE_IP"}, None)),
+        optional=True,
+    ),
+    Kind(
+        "member: create",
+        "runtime",
+        lambda stage, _: stage.create_member(),
+        before=lambda stage, _: stage.delete_member(),
+    ),
+    Kind(
+        "member: delete",
+        "runtime",
+        lambda stage, turn: stage.api.delete(
+            f"pools/{stage.ids['third']}/members/{stage.ids['leaving']}",
+        ),
+        before=lambda stage, turn: stage.ids.update(
+            leaving=stage.api.create(
+                f"pools/{stage.ids['third']}/members", "member", address="127.0.0.1", protocol_port=stage.spare.port
+            )["id"]
+        ),
+    ),
+    Kind("member: weight", "runtime", _member(weight=lambda turn: 2 + turn)),
+    Kind("member: drain and back", "runtime", _member(weight=_even(0, 1))),
+    Kind("member: admin_state_up", "runtime", _member(admin_state_up=_even(False, True))),
+    Kind("member: backup", "reload", _member(backup=_even(True, False))),
+    Kind("member: name", "none", _member(name=lambda turn: f"spare {turn}")),
+    Kind("member: replace all in one call", "runtime", lambda stage, turn: stage.replace_members(turn)),
+    Kind("member: 20 edits in a row", "runtime", _burst),
+    Kind(
+        "monitor: create",
+        "reload",
+        lambda stage, _: stage.create_monitor("third"),
+        before=lambda stage, _: stage.without_monitor(),
+    ),
+    Kind(
+        "monitor: delete",
+        "reload",
+        lambda stage, _: stage.without_monitor(),
+        before=lambda stage, _: stage.with_monitor(),
+    ),
+    Kind("monitor: delay", "reload", _monitor(delay=_even(6, 7))),
+    Kind("monitor: timeout", "reload", _monitor(timeout=_even(2, 3))),
+    Kind("monitor: max_retries", "reload", _monitor(max_retries=_even(3, 4))),
+    Kind("monitor: max_retries_down", "reload", _monitor(max_retries_down=_even(4, 5))),
+    Kind("monitor: url_path", "reload", _monitor(url_path=_even("/a", "/b"))),
+    Kind("monitor: http_method", "reload", _monitor(http_method=_even("OPTIONS", "HEAD"))),
+    Kind("monitor: expected_codes", "reload", _monitor(expected_codes=_even("200-204", "200"))),
+    Kind("monitor: admin_state_up", "reload", _monitor(admin_state_up=_even(False, True))),
+    Kind("L7 policy: create", "reload", lambda stage, _: _policy_with_rule(stage)),
+    Kind(
+        "L7 policy: delete",
+        "reload",
+        lambda stage, _: stage.api.delete(f"l7policies/{stage.ids['policy fresh']}"),
+        before=lambda stage, _: _policy_with_rule(stage),
+    ),
+    Kind("L7 policy: admin_state_up", "reload", _policy(admin_state_up=_even(False, True))),
+    Kind(
+        "L7 policy: action",
+        "reload",
+        lambda stage, turn: stage.update(
+            "l7policies",
+            "l7policy",
+            "policy standing",
+            **(
+                {"action": "REDIRECT_TO_URL", "redirect_url": f"http://example.com/{turn}"}
+                if turn % 2 == 0
+                else {"action": "REDIRECT_TO_POOL", "redirect_pool_id": stage.ids["third"]}
+            ),
+        ),
+    ),
+    Kind("L7 rule: create", "reload", lambda stage, _: stage.create_rule("standing")),
+    Kind(
+        "L7 rule: value",
+        "reload",
+        lambda stage, turn: stage.api.update(stage.rule_path("standing"), "rule", value=f"/standing{turn}"),
+    ),
+    Kind(
+        "L7 rule: delete",
+        "reload",
+        lambda stage, _: stage.api.delete(stage.rule_path("standing")),
+        before=lambda stage, _: stage.create_rule("standing"),
+    ),
+)
+"""Left out: admin_state_up and deletion of the load balancer or of what the load uses, whose meaning is to end traffic."""
+
+
+def _policy_with_rule(stage: Stage) -> None:
+    stage.create_policy("fresh", action="REJECT")
+    stage.create_rule("fresh")
