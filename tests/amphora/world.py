@@ -336,16 +336,18 @@ network = none
         shutil.rmtree(self.memory, ignore_errors=True)
 
     def haproxies(self) -> list[int]:
-        """Every living process but the agent that carries this amphora's mark in its environment."""
+        """Every living process but the agent that carries this amphora's mark in its environment, or, since nginx
+        writes its title over that, prints to a file of this place."""
         mark = f"FRONTINUS_AMPHORA_ID={self.id}".encode()
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdecimal() and (self.process is None or int(entry.name) != self.process.pid):
                 try:
                     environment = (entry / "environ").read_bytes().split(b"\0")
+                    output = str((entry / "fd" / "2").readlink())
                 except OSError:
                     continue
-                if mark in environment and is_alive(int(entry.name)):
+                if (mark in environment or output.startswith(f"{self.base}/")) and is_alive(int(entry.name)):
                     found.append(int(entry.name))
         return found
 

@@ -13,12 +13,15 @@ from frontinus_amphora.companions import Companions
 from frontinus_amphora.errors import AgentError
 from frontinus_amphora.facts import Haproxy
 from frontinus_amphora.heartbeat import Heart
-from frontinus_amphora.load_balancer import Checker, LoadBalancer
+from frontinus_amphora.load_balancer import LoadBalancer
 from frontinus_amphora.log import log
+from frontinus_amphora.nginx import Nginx
+from frontinus_amphora.nginx_service import Program
 from frontinus_amphora.service import Places
 from frontinus_amphora.settings import UUID, BadSettings, Settings, keep_our_section, parse_settings
 from frontinus_amphora.statistics import Bookkeeper
 from frontinus_amphora.supervisor import Supervisor
+from frontinus_amphora.values import Checker
 
 CERTIFICATES = "certs"
 
@@ -38,6 +41,7 @@ class Agent:
         self.heart = Heart(lambda: self.settings, self.load_balancers, self._bookkeeper)
         self.supervisor = Supervisor(self.load_balancers, self.heart.look)
         self._write_user_file()
+        self.nginx = Program(settings.nginx_cmd, settings.haproxy_user if self._drops_root else "")
 
     @property
     def settings(self) -> Settings:
@@ -87,11 +91,20 @@ class Agent:
                     self._settings.old_workers_memory,
                 )
                 checker = Checker((self._settings.haproxy_cmd, "-L", own_peer), self._extra)
+                nginx = Nginx(
+                    load_balancer_id,
+                    self._settings.base_path,
+                    self.nginx,
+                    self._settings.reload_timeout,
+                    self.heart.poke,
+                    self.supervisor.wake,
+                )
                 found = LoadBalancer(
                     load_balancer_id,
                     places,
                     self._companions_of(places, load_balancer_id),
                     service,
+                    nginx,
                     checker,
                     own_peer,
                     self._bookkeeper,

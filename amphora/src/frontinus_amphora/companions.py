@@ -101,6 +101,10 @@ class Companions:
         """Of the set beside the text on disk; None when there never was one."""
         return self._read_manifest(LIVE)
 
+    def public(self, *, new: bool = False) -> str:
+        """The directory of the files that are not private: those on disk, or the new set."""
+        return f"{self._directories[False]}{NEW if new else LIVE}"
+
     def are_here(self, manifest: Manifest) -> bool:
         """Whether every file is here, as the manifest says."""
         return all(self._sha256(self._path(each, LIVE)) == each.sha256 for each in manifest.companions)

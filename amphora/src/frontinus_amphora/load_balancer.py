@@ -1,4 +1,5 @@
-"""One load balancer on this amphora: its configuration file, and the haproxy that runs it.
+"""One load balancer on this amphora: its configuration file, and the haproxy that runs it; and nginx beside it, or
+instead, when the files that came along say so (nginx.py).
 
 The promise: whatever fails, what ran before still runs and its file is still on disk. A change is written down before
 it is made (`Record`), so an agent that is killed half way finishes or repeats it when it comes back. It knows nothing
@@ -11,68 +12,24 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from frontinus_amphora import binds, companions, files, haproxy_cli, haproxy_text, processes
-from frontinus_amphora.companions import Companion, Companions, Manifest
+from frontinus_amphora.companions import Companions, Manifest
 from frontinus_amphora.encoding import Statistics
 from frontinus_amphora.errors import AgentError, BaseMismatch, BindRefused, Invalid, Missing, ServiceFailed
 from frontinus_amphora.hang import HangWatch
 from frontinus_amphora.haproxy_cli import HaproxySilent
 from frontinus_amphora.log import log
+from frontinus_amphora.nginx import Nginx, Pushed, read_pushed
 from frontinus_amphora.service import Places, Service
 from frontinus_amphora.statistics import Bookkeeper
+from frontinus_amphora.values import ACTIONS, RUNNING, STOPPED, Applied, Change, Checker, Record, State, load_record
 
 CHECK_TIMEOUT = 60.0
 CALM = 10.0  # seconds; what a haproxy that lived so long did before is forgotten
 FREE_RESTARTS = 3  # without a pause; then it pauses for twice as long each time
 FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
 REMOVAL_DELAY = 0.2
-RUNNING, STOPPED = "running", "stopped"
-
-
-class Change(NamedTuple):
-    """A batch apply (docs/reference/agent-extension.md)."""
-
-    config: str
-    digest: str
-    base: str | None
-    commands: tuple[str, ...]  # each one ready to send
-    reload: bool
-    companions: tuple[Companion, ...] = ()
-
-
-class Applied(NamedTuple):
-    digest: str
-    action: str  # unchanged | start | runtime | reload
-    fallback: str | None
-    took_ms: float
-
-
-class State(NamedTuple):
-    digest: str | None
-    running: bool
-    pid: int | None
-    workers: int
-    removing: tuple[str, ...]
-    companions: tuple[Companion, ...]
-
-
-class Record(NamedTuple):
-    """What survives the agent."""
-
-    wanted: str = STOPPED  # running | stopped (on purpose)
-    # "" | commands (sent; the file does not say yet what they did) | upload (not yet asked to reload)
-    # | apply (swapped in, reload not yet proven)
-    unloaded: str = ""
-    removing: tuple[str, ...] = ()  # backend/server that could not be deleted yet
-
-
-class Checker(NamedTuple):
-    """How a text is checked: the program, and what comes after the file."""
-
-    command: tuple[str, ...]
-    extra: Callable[[str], tuple[str, ...]]  # of the text
 
 
 class LoadBalancer:
@@ -84,6 +41,7 @@ class LoadBalancer:
         places: Places,
         own_files: Companions,
         service: Service,
+        nginx: Nginx,
         checker: Checker,
         own_peer: str,
         bookkeeper: Bookkeeper,
@@ -101,9 +59,10 @@ class LoadBalancer:
         self._changed = changed
         self._watched = watched
         self._lock = threading.RLock()
-        self._record = _load_record(places.record)
+        self._record = load_record(places.record)
         self._companions = own_files
         self._service = service
+        self._nginx = nginx
         self._started_at = 0.0
         self._socket_of: tuple[tuple[int, int], str] | None = None
         self._restarts = 0  # since the last calm
@@ -174,6 +133,7 @@ class LoadBalancer:
                 stats_socket = haproxy_text.stats_socket(self._text() or "") or self.places.stats_socket
                 self._service.stop()
                 self._service.close()
+                self._nginx.delete()
                 if os.path.abspath(stats_socket).startswith(f"{os.path.dirname(self.places.directory)}/"):
                     files.remove(stats_socket)
                 files.remove(self.places.stats_socket)
@@ -194,7 +154,7 @@ class LoadBalancer:
         manifest = self._companions.manifest()
         return State(
             digest=self._digest(text),
-            running=pid is not None,
+            running=text is not None and (pid is not None or not text) and self._nginx.is_settled(self._pushed()),
             pid=pid,
             workers=self._service.workers(),
             removing=self._record.removing,
@@ -202,15 +162,19 @@ class LoadBalancer:
         )
 
     def is_running(self) -> bool:
-        return self._service.pid() is not None
+        return self._service.pid() is not None or self._nginx.is_running()
 
     def read_statistics(self) -> Statistics | None:
-        """What haproxy reports now; None when it does not run. Raises HaproxySilent."""
+        """What haproxy and nginx report now; None when neither runs. Raises HaproxySilent."""
+        listeners, pools = self._nginx.rows()
+        if listeners:
+            self._bookkeeper.read_log(self.id, self._nginx.log, listeners)
         if self._service.pid() is None:
-            return None
-        return self._bookkeeper.read(
+            return Statistics(listeners, pools) if self._nginx.is_running() else None
+        seen = self._bookkeeper.read(
             self.id, self._stats_socket(), self.places.master_socket, frozenset(self._record.removing)
         )
+        return Statistics({**seen.listeners, **listeners}, {**seen.pools, **pools})
 
     def doubt(self) -> None:
         """haproxy gave somebody no answer: have the supervisor look whether it hangs. Never waits."""
@@ -236,27 +200,32 @@ class LoadBalancer:
                     self._removal_at = time.monotonic()
             elif self._record.wanted == RUNNING:
                 self._restart_at = time.monotonic()  # the supervisor does it: REST must not wait for it
+            self._nginx.resume(self._pushed())
 
     def descriptors(self) -> dict[int, str]:
-        return self._service.descriptors()
+        return {**self._service.descriptors(), **self._nginx.descriptors()}
 
     def heard(self) -> str:
-        """What haproxy printed meanwhile."""
-        return self._service.drain_output()
+        """What haproxy and nginx printed meanwhile."""
+        return self._service.drain_output() + self._nginx.heard()
 
     def notice_death(self) -> None:
-        """haproxy may have died: if so, restart it, at once or after the back-off."""
+        """haproxy or nginx may have died: if so, restart it, at once or after the back-off."""
         with self._lock:
-            if not self._service.has_died():
-                return
-            now = time.monotonic()
-            if now - self._started_at > CALM:
-                self._restarts = 0
-            delay = self._delay()
-            log("haproxy died", load_balancer_id=self.id, wanted=self._record.wanted, restart_in=delay)
-            if self._record.wanted == RUNNING:
-                self._restart_at = now + delay
+            self._nginx.notice_death()
+            self._notice_death_of_haproxy()
         self.attend()
+
+    def _notice_death_of_haproxy(self) -> None:
+        if not self._service.has_died():
+            return
+        now = time.monotonic()
+        if now - self._started_at > CALM:
+            self._restarts = 0
+        delay = self._delay()
+        log("haproxy died", load_balancer_id=self.id, wanted=self._record.wanted, restart_in=delay)
+        if self._record.wanted == RUNNING:
+            self._restart_at = now + delay
 
     def attend(self) -> float | None:
         """Do what is due; the time (monotonic) when something will be due, None when nothing will."""
@@ -268,13 +237,14 @@ class LoadBalancer:
                 self._try_removals()
             if self._hang.due is not None and now >= self._hang.due:
                 self._look_whether_it_hangs()
-            dues = (self._restart_at, self._removal_at, self._hang.due)
+            dues = (self._restart_at, self._removal_at, self._hang.due, self._nginx.attend())
             return min((due for due in dues if due is not None), default=None)
 
     def let_go(self) -> None:
-        """The agent ends; haproxy goes on. Waits for a change under way."""
+        """The agent ends; haproxy and nginx go on. Waits for a change under way."""
         if self._lock.acquire(timeout=10.0):
             try:
+                self._nginx.let_go()
                 if self._service.pid() is not None:
                     self._remember_counters()
                 self._service.close()
@@ -287,8 +257,8 @@ class LoadBalancer:
         before = self._text()
         current = self._digest(before)
         running = self._service.pid() is not None
-        loaded = running and not self._record.unloaded
-        if current == change.digest and loaded:  # 2
+        loaded = running is bool(before) and not self._record.unloaded
+        if current == change.digest and loaded and self._nginx.is_settled(self._pushed()):  # 2
             return "unchanged", None
         if change.base is not None and change.base != current:  # 3
             raise BaseMismatch(current)
@@ -296,14 +266,40 @@ class LoadBalancer:
         if self._companions.differ(change.companions) or (current is None and change.companions):
             trial = self._companions.lay_out(change.companions, current)
         try:
-            if not change.reload and change.base is not None and loaded:
-                return self._apply_at_run_time(change, trial)
-            if current != change.digest or not loaded:
-                self._check(change.config, trial)  # 4
-            return self._apply_checked(change, before, running, loaded)
+            pushed = self._pushed(trial is not None)
+            if pushed is not None and not self._nginx.is_settled(pushed):
+                self._nginx.check(pushed, trial)
+                _refuse(self._nginx.refused_binds(pushed.outline))
+            action, fallback = self._apply_haproxy(change, trial, before, current, running, loaded)
+            # Last, because it may need files that came with haproxy's text. Should it fail, nothing is `unchanged`.
+            return max(action, self._nginx.follow(pushed), key=ACTIONS.index), fallback
         finally:
             if trial is not None:
                 self._companions.drop_new()
+
+    def _apply_haproxy(
+        self, change: Change, trial: str | None, before: str | None, current: str | None, running: bool, loaded: bool
+    ) -> tuple[str, str | None]:
+        if not change.config:
+            return self._stop_and_write(change), None
+        if not change.reload and change.base is not None and loaded and running:
+            return self._apply_at_run_time(change, trial)
+        if current != change.digest or not loaded:
+            self._check(change.config, trial)  # 4
+        return self._apply_checked(change, before, running, loaded)
+
+    def _stop_and_write(self, change: Change) -> str:
+        """An empty text: no haproxy runs, and the files that come with it are all there is."""
+        running = self._service.pid() is not None
+        if running or self._restart_at is not None:
+            self._record_that(wanted=STOPPED, removing=())
+            self._restart_at = None
+            self._remember_counters()
+            self._service.stop()
+        self._write(change)
+        self._record_that(wanted=STOPPED, unloaded="", removing=())
+        self._settle(change.config)
+        return "stop" if running else "unchanged"
 
     def _apply_checked(self, change: Change, before: str | None, running: bool, loaded: bool) -> tuple[str, str | None]:
         refused = self._refused_binds(change.config, running)  # 5
@@ -311,15 +307,7 @@ class LoadBalancer:
             # It may be a haproxy of ours that nothing on disk tells of: whoever wiped the place left it running.
             self._service.stop()
             refused = self._refused_binds(change.config, running)
-        if refused:
-            raise BindRefused(
-                "addresses cannot be bound",
-                ", ".join(f"{bind.address}:{bind.port} {error}" for bind, error in refused),
-                binds=[
-                    {"frontend": bind.frontend, "address": bind.address, "port": bind.port, "errno": error}
-                    for bind, error in refused
-                ],
-            )
+        _refuse(refused)
         if not running:  # 6
             recorded = self._record
             self._swap_in(change)
@@ -357,8 +345,7 @@ class LoadBalancer:
             return self._apply_by_reload(change), fallback
         self._write(change)
         self._record_that(unloaded="")
-        self._companions.forget_last()
-        self._bookkeeper.prune(self.id, [row.listener_id for row in haproxy_text.listeners(change.config)])
+        self._settle(change.config)
         return "runtime", None
 
     def _apply_by_reload(self, change: Change) -> str:
@@ -414,7 +401,9 @@ class LoadBalancer:
     def _settle(self, text: str) -> None:
         """The text runs: nothing of before matters any more."""
         self._companions.forget_last()
-        self._bookkeeper.prune(self.id, [row.listener_id for row in haproxy_text.listeners(text)])
+        pushed = self._pushed()
+        of_nginx = () if pushed is None else pushed.outline.listeners
+        self._bookkeeper.prune(self.id, [*(row.listener_id for row in haproxy_text.listeners(text)), *of_nginx])
 
     def _keep_last(self) -> None:
         """Keep the file that is known to run, until the next one is."""
@@ -582,6 +571,10 @@ class LoadBalancer:
             return None
         return companions.digest(text, manifest.companions)
 
+    def _pushed(self, new: bool = False) -> Pushed | None:
+        """What nginx shall run, by the files on disk, or by the `new` ones that are tried. Raises Invalid."""
+        return read_pushed(self._companions.public(new=new))
+
     def _text(self) -> str | None:
         content = files.read(self.places.config)
         return None if content is None else content.decode("utf-8", "replace")
@@ -610,13 +603,14 @@ class LoadBalancer:
             self._record = changed
 
 
-def _load_record(path: str) -> Record:
-    """A torn or foreign record counts as one of a running load balancer: serving is the safer mistake."""
-    content = files.read(path)
-    if content is None:
-        return Record()
-    try:
-        value = json.loads(content)
-        return Record(str(value["wanted"]), str(value["unloaded"]), tuple(str(name) for name in value["removing"]))
-    except (ValueError, KeyError, TypeError):
-        return Record(wanted=RUNNING, unloaded="upload")
+def _refuse(refused: list[binds.RefusedBind]) -> None:
+    """Raises BindRefused when there are any."""
+    if refused:
+        raise BindRefused(
+            "addresses cannot be bound",
+            ", ".join(f"{bind.address}:{bind.port} {error}" for bind, error in refused),
+            binds=[
+                {"frontend": bind.frontend, "address": bind.address, "port": bind.port, "errno": error}
+                for bind, error in refused
+            ],
+        )

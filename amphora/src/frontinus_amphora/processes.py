@@ -52,6 +52,22 @@ def naming(argument: str) -> Iterator[int]:
             yield int(entry)
 
 
+def prints_to(pid: int, path: str) -> bool:
+    """True when its error output is this file, even if the file was removed meanwhile."""
+    try:
+        return os.readlink(f"/proc/{pid}/fd/2").removesuffix(" (deleted)") == path
+    except OSError:
+        return False
+
+
+def printing_to(path: str) -> Iterator[int]:
+    """Every living process whose error output is this file."""
+    own = os.getpid()
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal() and int(entry) != own and prints_to(int(entry), path) and start_time(int(entry)):
+            yield int(entry)
+
+
 def open_pidfd(pid: int, started: int) -> int | None:
     """A descriptor that becomes readable when this very process ends; None when it is gone already."""
     try:

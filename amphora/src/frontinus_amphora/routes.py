@@ -19,9 +19,10 @@ from frontinus_amphora.companions import Companion, NotInMemory, in_memory
 from frontinus_amphora.companions import digest as companions_digest
 from frontinus_amphora.errors import AgentError, Invalid, Missing, ServiceFailed, Unsupported
 from frontinus_amphora.http_wire import Request, Response, answer, default_error
-from frontinus_amphora.load_balancer import Change, LoadBalancer
+from frontinus_amphora.load_balancer import LoadBalancer
 from frontinus_amphora.log import log
 from frontinus_amphora.settings import UUID, BadSettings
+from frontinus_amphora.values import Change
 
 ID = f"({UUID.pattern.replace('(', '(?:')})"
 CERTIFICATE_NAME = re.compile(r"[A-Za-z0-9_-]+\.pem")
@@ -100,7 +101,8 @@ class Routes:
                 "extension": EXTENSION_VERSION,
                 "agent_version": __version__,
                 "haproxy_version": self._agent.haproxy.version(),
-                "features": FEATURES,
+                "nginx_version": self._agent.nginx.version(),
+                "features": [*FEATURES, "nginx"] if self._agent.nginx.version() else FEATURES,
             },
         )
 

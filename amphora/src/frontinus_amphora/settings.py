@@ -15,6 +15,7 @@ OURS = frozenset(
         "controller_identity",
         "network",
         "haproxy_user",
+        "nginx_cmd",
         "idle_timeout",
         "reload_timeout",
         "hang_timeout",
@@ -48,6 +49,7 @@ class Settings(NamedTuple):
     controller_identity: str | None  # DNS name that a client certificate must carry; None: the chain is enough
     network: str  # none: addresses are there already and plugging is a no-op | unsupported: plugging is refused
     haproxy_user: str  # to drop to when the agent is root and the user exists; empty: stay
+    nginx_cmd: str
     idle_timeout: float  # a kept connection without a request
     reload_timeout: float  # for a new haproxy worker to come up
     old_workers_memory: float  # MiB that old workers may hold together; 0: a share of the machine's memory
@@ -104,6 +106,7 @@ def parse_settings(text: str, path: str) -> Settings:
         controller_identity=ours.get("controller_identity") or None,
         network=network,
         haproxy_user=ours.get("haproxy_user", "haproxy"),
+        nginx_cmd=ours.get("nginx_cmd", "/usr/sbin/nginx"),
         idle_timeout=_seconds(ours.get("idle_timeout", "120"), "[frontinus] idle_timeout"),
         reload_timeout=_seconds(ours.get("reload_timeout", "30"), "[frontinus] reload_timeout"),
         old_workers_memory=_mebibytes(ours.get("old_workers_memory", "0"), "[frontinus] old_workers_memory"),

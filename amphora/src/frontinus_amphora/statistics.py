@@ -1,4 +1,4 @@
-"""What haproxy has counted, made monotone over its reloads, its deaths and the agent's own restarts.
+"""What haproxy and nginx have counted, made monotone over their reloads, its deaths and the agent's own restarts.
 
 A listener's total is a base plus what each living worker last said of it. A worker that is gone is folded into the
 base with its last words, so a total never goes back. Old workers are asked too while they finish their connections.
@@ -9,13 +9,14 @@ Wiping it begins a new count: a receiver sees that by the time, and adds it to w
 import json
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from frontinus_amphora import files, haproxy_cli, processes
 from frontinus_amphora.encoding import Counters, PoolRow, Statistics, parse_statistics
 from frontinus_amphora.haproxy_cli import HaproxySilent
 from frontinus_amphora.log import log
+from frontinus_amphora.tally import LONGEST, empty_log, read_tally
 
 EVERYTHING = "show stat -1 7 -1"  # frontends, backends, servers; not the sockets behind a frontend
 FRONTENDS = "show stat -1 1 -1"
@@ -38,6 +39,7 @@ class Totals:
         self.workers: dict[Worker, dict[str, Counters]] = {}
         self.reported: dict[str, Counters] = {}  # what the last plain heartbeat had added up to
         self.since: dict[str, int] = {}  # when counting began, in nanoseconds; 0: before this was written down
+        self.log_position = 0  # up to where nginx's log is in the base
 
     def saw(self, worker: Worker, counted: dict[str, Counters], now: int) -> bool:
         """A living worker said this; its counters never go back while it lives. True when a listener is new: that its
@@ -45,13 +47,22 @@ class Totals:
         before = self.workers.setdefault(worker, {})
         for listener_id, counters in counted.items():
             before[listener_id] = counters.at_least(before.get(listener_id, Counters()))
-        new = [name for name in counted if name not in self.since]
+        return self.began(counted, now)
+
+    def began(self, listener_ids: Iterable[str], now: int) -> bool:
+        """These are counted, since now unless it is known better; True when one of them is new."""
+        new = [name for name in listener_ids if name not in self.since]
         self.since.update(dict.fromkeys(new, now))
         return bool(new)
 
     def lost(self, worker: Worker) -> None:
         """The worker is gone: what it last said is all that it did."""
         for listener_id, counters in self.workers.pop(worker, {}).items():
+            self.base[listener_id] = self.base.get(listener_id, Counters()).plus(counters)
+
+    def added(self, increments: dict[str, Counters]) -> None:
+        """Somebody who only adds counted this."""
+        for listener_id, counters in increments.items():
             self.base[listener_id] = self.base.get(listener_id, Counters()).plus(counters)
 
     def total(self, listener_id: str) -> Counters:
@@ -82,12 +93,15 @@ class Totals:
             "workers": {f"{worker.pid}:{worker.started}": counted for worker, counted in self.workers.items()},
             "reported": self.reported,
             "since": self.since,
+            "log_position": self.log_position,
         }
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Totals":
         """Raises ValueError, TypeError or AttributeError when the content is not ours."""
         totals = cls()
+        position: object = content.get("log_position", 0)
+        totals.log_position = position if isinstance(position, int) else 0
         totals.base = {name: Counters(*values) for name, values in content.get("base", {}).items()}
         totals.reported = {name: Counters(*values) for name, values in content.get("reported", {}).items()}
         for key, table in content.get("workers", {}).items():
@@ -137,6 +151,20 @@ class Bookkeeper:
             if must_save:
                 self._save()
         return seen
+
+    def read_log(self, load_balancer_id: str, path: str, listener_ids: Collection[str]) -> None:
+        """Add what nginx counted since this was last called, for listeners that there are."""
+        with self._lock:
+            totals = self._totals.setdefault(load_balancer_id, Totals())
+            tally = read_tally(path, totals.log_position)
+            must_save = totals.began(listener_ids, time.time_ns())
+            totals.added({name: counted for name, counted in tally.added.items() if name in totals.since})
+            totals.log_position = tally.position
+            if must_save or tally.position > LONGEST:
+                self._save()  # or else an agent that is killed now would count again what stands there next
+                if tally.position > LONGEST and empty_log(path, tally.position):
+                    totals.log_position = 0
+                    self._save()
 
     def totals(self, load_balancer_id: str, listener_ids: Iterable[str]) -> dict[str, tuple[Counters, int]]:
         """Absolute counters, which never go back, and since when they count."""

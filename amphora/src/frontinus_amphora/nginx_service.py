@@ -1,0 +1,116 @@
+"""nginx with its workers, as a process in a session of its own (detached.py).
+
+nginx writes its title over its command line, so it is known by what it holds: its error output is our FIFO.
+A reload is asked for with SIGHUP. It worked when there is a worker that was not there before; it did not when nginx
+prints `[emerg]`, and then what ran before still runs.
+"""
+
+import re
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+from frontinus_amphora import processes
+from frontinus_amphora.detached import Detached
+from frontinus_amphora.errors import ServiceFailed
+from frontinus_amphora.log import log
+
+GLANCE = 0.002  # seconds between two looks while waiting
+
+
+class Program:
+    """The nginx program: its version and how to run it, asked once, when first needed."""
+
+    def __init__(self, command: str, user: str = "") -> None:
+        """`user` is whom its workers become, when the agent is root."""
+        self.command = command
+        self._asked = False
+        self._version = ""
+        self._directives = f"user {user}; " if user else ""
+
+    def version(self) -> str:
+        """Like 1.22.1; empty when the program does not run or cannot balance datagrams."""
+        if not self._asked:
+            code, output = processes.run((self.command, "-V"), 10.0)
+            match = re.search(r"nginx version: [^/\n]*/(\d[\w.]*)", output) if code == 0 else None
+            stream = re.search(r"--with-stream(=dynamic)?(?= |$)", output)
+            if match and stream:
+                self._version = match[1]
+                if stream[1]:
+                    modules = re.search(r"--modules-path=(\S+)", output)
+                    self._directives += f"load_module {modules[1] if modules else 'modules'}/ngx_stream_module.so; "
+            self._asked = True
+        return self._version
+
+    def arguments(self, directory: str, config: str) -> list[str]:
+        """The command line for a configuration. What belongs to this machine is said here, not in the text: how to
+        come by the module, and where the process id goes."""
+        self.version()
+        return [self.command, "-p", f"{directory}/", "-c", config, "-g", f"{self._directives}pid nginx.pid;"]
+
+
+class NginxService(Detached):
+    """See service.Service, whose docstrings are the law."""
+
+    program = "nginx"
+
+    def __init__(self, command: Callable[[], list[str]], record: str, output: str, timeout: float) -> None:
+        super().__init__(record, output)
+        self._command = command
+        self._timeout = timeout
+
+    def start(self) -> None:
+        self._end_strays()
+        *words, directives = self._command()
+        pid = self._spawn([*words, f"{directives} daemon off;"])
+        try:
+            if not self._hold(pid):
+                processes.reap(pid)
+            self._await(frozenset())
+        except ServiceFailed:
+            self.stop()
+            raise
+        log("nginx started", pid=pid)
+
+    def reload(self) -> None:
+        known = frozenset(self._workers())
+        master = self._master
+        if master is None or self.pid() is None:
+            raise ServiceFailed("nginx did not reload", "it does not run")
+        self._forget_heard()
+        processes.send_signal(master[2], signal.SIGHUP)
+        self._await(known)
+
+    def workers(self) -> int:
+        return len(self._workers())
+
+    def _await(self, known: frozenset[int]) -> None:
+        """Look until a worker is there that is not among the known. Raises ServiceFailed."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            if self.pid() is None:
+                raise ServiceFailed("nginx ended", self._tail())
+            if any(worker not in known for worker in self._workers()):
+                return
+            said = self._tail()
+            if "[emerg]" in said:
+                raise ServiceFailed("nginx did not take the configuration", said)
+            if time.monotonic() > deadline:
+                raise ServiceFailed("nginx is not ready in time", said)
+            select.select([], [], [], GLANCE)
+
+    def _workers(self) -> list[int]:
+        pid = self.pid()
+        if pid is None:
+            return []
+        found = processes.children(pid)
+        return [child for child in self._stray_pids() if child != pid] if found is None else found
+
+    def _candidates(self) -> list[int]:
+        recorded = self._recorded()
+        held = set(self._stray_pids()) if recorded is None else {recorded}
+        return [pid for pid in held if processes.session(pid) == pid and processes.prints_to(pid, self._output)]
+
+    def _stray_pids(self) -> Iterator[int]:
+        return processes.printing_to(self._output)

@@ -1,0 +1,310 @@
+"""nginx as the agent's second service: beside haproxy, instead of it, and through whatever befalls either."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+import uuid
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.amphora.world import (
+    ADDRESS,
+    MEMBER_ADDRESS,
+    Amphora,
+    Member,
+    SentFile,
+    digest_of,
+    free_port,
+    get,
+    is_alive,
+    wait_for,
+)
+
+pytestmark = pytest.mark.integration
+
+LISTENER, OTHER, POOL, ONE, TWO = (str(uuid.UUID(int=number)) for number in (1, 2, 3, 11, 12))
+
+
+class DatagramMember:
+    """Answers each datagram with its name, except those of a health check."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.heard: list[bytes] = []
+        self.port = 0
+        self._ended = threading.Event()
+        self.start()
+
+    def start(self) -> None:
+        self._ended.clear()
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((MEMBER_ADDRESS, self.port))
+        self._socket.settimeout(0.02)
+        self.port = int(self._socket.getsockname()[1])
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while not self._ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                content, sender = self._socket.recvfrom(1000)
+                if content != b"X":
+                    self.heard.append(content)
+                    self._socket.sendto(self.name.encode(), sender)
+
+
+def ask(port: int, timeout: float = 2.0) -> str | None:
+    """One datagram from a socket of its own; who answered."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(timeout)
+        client.connect((ADDRESS, port))
+        try:
+            client.send(b"who?")
+            return client.recv(100).decode()
+        except OSError:
+            return None
+
+
+class Site:
+    """A UDP listener before two members, as a driver would render it."""
+
+    def __init__(self, amphora: Amphora, members: list[DatagramMember]) -> None:
+        self.amphora = amphora
+        self.lb = amphora.load_balancer_id
+        self.members = members
+        self.port = free_port()
+        self.controller = amphora.controller()
+
+    def files(self, port: int | None = None, *, checked: bool = False, more: str = "") -> tuple[SentFile, ...]:
+        port = port or self.port
+        servers = "".join(
+            f"    server {MEMBER_ADDRESS}:{member.port} max_fails=0; # {POOL}/{name}\n"
+            for name, member in zip((ONE, TWO), self.members, strict=True)
+        )
+        text = f"""error_log stderr crit;
+events {{ worker_connections 100; }}
+stream {{
+  log_format it "{LISTENER} $bytes_sent $bytes_received 1 0";
+  upstream pool {{
+{servers}  }}
+  server {{
+    listen {ADDRESS}:{port} udp; proxy_pass pool; proxy_timeout 200ms; {more}
+    access_log nginx.log it buffer=16k flush=100ms;
+  }}
+}}
+"""
+        check = {
+            "kind": "UDP-CONNECT",
+            "address": MEMBER_ADDRESS,
+            "interval": 0.1,
+            "timeout": 0.05,
+            "rise": 1,
+            "fall": 2,
+        }
+        outline = {
+            "listeners": {LISTENER: {"binds": [[ADDRESS, port]], "datagrams": True}},
+            "pools": {
+                POOL: {
+                    name: {"check": {**check, "port": member.port}} if checked else {}
+                    for name, member in zip((ONE, TWO), self.members, strict=True)
+                }
+            },
+        }
+        return (
+            SentFile("nginx.conf", text.encode(), private=False),
+            SentFile("nginx.json", json.dumps(outline).encode(), private=False),
+        )
+
+    def apply(self, config: str, files: tuple[SentFile, ...]) -> str:
+        answer = self.controller.apply(self.lb, config, files=files)
+        assert answer.status == 200, answer.body
+        return str(answer.json["action"])
+
+    def spread(self) -> Counter[str | None]:
+        return Counter(ask(self.port) for _ in range(8))
+
+    def nginx_pid(self) -> int:
+        return int((self.amphora.base / self.lb / "nginx" / "nginx.pid").read_text())
+
+    def beat(self) -> Any:
+        """What the next heartbeat says."""
+        return json.loads(zlib.decompress(self.amphora.ears.next()[36:-32]))
+
+
+@pytest.fixture
+def site(amphora: Amphora) -> Iterator[Site]:
+    members = [DatagramMember("one"), DatagramMember("two")]
+    yield Site(amphora, members)
+    for member in members:
+        member.stop()
+
+
+def test_nginx_alone_serves_datagrams(site: Site) -> None:
+    assert site.apply("", site.files()) == "start"
+    assert site.spread() == {"one": 4, "two": 4}
+    assert site.apply("", site.files()) == "unchanged"
+    state = site.controller.state(site.lb)
+    assert (True, digest_of("", site.files()), None) == (state["running"], state["digest"], state["pid"])
+    assert "1\n" in [
+        line.split()[4] + "\n"
+        for line in Path(f"/proc/{site.nginx_pid()}/limits").read_text().splitlines()
+        if line.startswith("Max core file size")
+    ]
+
+
+def test_heartbeats_tell_statuses_and_counters(site: Site) -> None:
+    site.apply("", site.files())
+    site.spread()
+
+    def counted() -> Any:
+        said = site.beat()
+        listener = said["listeners"].get(LISTENER)
+        return said if listener and listener["stats"]["totconns"] == 8 else None
+
+    said = wait_for(counted)
+    listener = said["listeners"][LISTENER]
+    assert listener["stats"].pop("since") > 0
+    counters = {"tx": 24, "rx": 32, "conns": 0, "totconns": 8, "ereq": 0}
+    assert listener == {"status": "OPEN", "stats": counters}
+    assert said["pools"] == {POOL: {"status": "UP", "members": {ONE: "no check", TWO: "no check"}}}
+
+
+def test_haproxy_and_nginx_share_a_port_number_and_change_apart(site: Site, members: list[Member]) -> None:
+    plain = site.amphora.render({OTHER: site.port}, {ONE: members[0].port}, pool_id=POOL)
+    assert site.apply(plain, site.files()) == "start"
+    assert (get(site.port), site.spread()) == ("one", {"one": 4, "two": 4})
+    haproxy, nginx = site.controller.state(site.lb)["pid"], site.nginx_pid()
+    digest = digest_of(plain, site.files())
+    other = site.files(more="proxy_requests 1;")
+    answer = site.controller.apply(site.lb, plain, base=digest, files=other)
+    assert (answer.status, answer.json["action"]) == (200, "reload")
+    assert (haproxy, nginx) == (site.controller.state(site.lb)["pid"], site.nginx_pid())
+    assert (get(site.port), site.spread()) == ("one", {"one": 4, "two": 4})
+    assert site.apply("", other) == "stop"
+    assert site.spread() == {"one": 4, "two": 4}
+    assert site.apply(plain, ()) == "start"
+    assert (get(site.port), ask(site.port, 0.2)) == ("one", None)
+    wait_for(lambda: not is_alive(nginx))
+
+
+def test_what_nginx_refuses_changes_nothing(site: Site) -> None:
+    site.apply("", site.files())
+    answer = site.controller.apply(site.lb, "", files=site.files(more="proxy_tmeout 1s;"))
+    assert answer.status == 400
+    assert 'unknown directive "proxy_tmeout" in nginx.conf' in answer.json["details"]
+    assert site.spread() == {"one": 4, "two": 4}
+    assert digest_of("", site.files()) == site.controller.state(site.lb)["digest"]
+    assert site.apply("", site.files()) == "unchanged"
+
+
+def test_a_taken_port_is_told_by_listener(site: Site) -> None:
+    site.apply("", site.files())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
+        holder.bind((ADDRESS, 0))
+        port = int(holder.getsockname()[1])
+        answer = site.controller.apply(site.lb, "", files=site.files(port))
+    assert answer.status == 422
+    assert answer.json["binds"] == [{"frontend": LISTENER, "address": ADDRESS, "port": port, "errno": "EADDRINUSE"}]
+    assert site.spread() == {"one": 4, "two": 4}
+
+
+def test_an_outline_is_needed(site: Site) -> None:
+    answer = site.controller.apply(site.lb, "", files=site.files()[:1])
+    assert (answer.status, answer.json["details"]) == (400, "nginx.conf and nginx.json come together")
+
+
+def test_a_member_that_is_down_gets_nothing(site: Site) -> None:
+    site.apply("", site.files(checked=True))
+    assert site.spread() == {"one": 4, "two": 4}
+    one, two = site.members
+    two.stop()
+    wait_for(lambda: site.beat()["pools"].get(POOL, {}).get("members", {}).get(TWO) == "DOWN")
+    wait_for(lambda: f"{two.port} max_fails=0 down" in (site.amphora.base / f"{site.lb}.nginx.conf").read_text())
+    wait_for(lambda: site.spread() == {"one": 8})
+    two.start()
+    wait_for(lambda: site.spread() == {"one": 4, "two": 4})
+    assert not any(content == b"X" for content in one.heard)
+
+
+def test_nginx_outlives_its_agent_and_what_was_known_too(site: Site) -> None:
+    site.apply("", site.files(checked=True))
+    site.members[1].stop()
+    wait_for(lambda: site.spread() == {"one": 8})
+    pid = site.nginx_pid()
+    site.amphora.kill()
+    assert site.spread() == {"one": 8}
+    site.amphora.start()
+    site.controller = site.amphora.controller()
+    assert site.spread() == {"one": 8}
+    assert (pid, True) == (site.nginx_pid(), site.controller.state(site.lb)["running"])
+    assert site.apply("", site.files(checked=True)) == "unchanged"
+    site.members[1].start()
+    wait_for(lambda: site.spread() == {"one": 4, "two": 4})
+    assert pid == site.nginx_pid()
+
+
+@pytest.mark.parametrize("victim", ["master", "worker"])
+def test_a_killed_nginx_is_back_at_once(site: Site, victim: str) -> None:
+    site.apply("", site.files())
+    pid = site.nginx_pid()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    os.kill(pid if victim == "master" else int(children[0]), signal.SIGKILL)
+    wait_for(lambda: not is_alive(int(children[0])))
+    wait_for(lambda: site.spread() == {"one": 4, "two": 4}, 3)
+
+
+def test_one_that_died_with_its_agent_is_started(site: Site) -> None:
+    site.apply("", site.files())
+    site.amphora.kill()
+    os.kill(site.nginx_pid(), signal.SIGKILL)
+    site.amphora.start()
+    wait_for(lambda: site.spread() == {"one": 4, "two": 4}, 5)
+
+
+def test_a_wiped_place_finds_the_nginx_that_it_forgot(site: Site) -> None:
+    """Nothing on disk tells of it, and it holds the port: the next push ends it and starts anew."""
+    site.apply("", site.files())
+    pid = site.nginx_pid()
+    site.amphora.kill()
+    for path in sorted(site.amphora.base.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    site.amphora.start()
+    site.controller = site.amphora.controller()
+    assert site.apply("", site.files()) == "start"
+    assert not is_alive(pid)
+    assert site.spread() == {"one": 4, "two": 4}
+
+
+def test_deleting_leaves_nothing(site: Site) -> None:
+    site.apply("", site.files())
+    pid = site.nginx_pid()
+    assert site.controller.call("DELETE", f"/1.0/listeners/{site.lb}").status == 200
+    assert not is_alive(pid)
+    assert [path for path in site.amphora.base.iterdir() if path.name.startswith(site.lb)] == []
+
+
+def test_counters_are_never_counted_twice(site: Site) -> None:
+    """The agent is killed between readings: what stands in the log is added to what was saved with it."""
+    site.apply("", site.files())
+    site.spread()
+    log = site.amphora.base / site.lb / "nginx" / "nginx.log"
+    wait_for(lambda: len(log.read_text().splitlines()) == 8)
+    for _ in range(2):
+        site.amphora.kill()
+        site.amphora.ears.drain()
+        site.amphora.start()
+    site.amphora.ears.drain()
+    wait_for(lambda: site.beat()["listeners"].get(LISTENER, {}).get("stats", {}).get("totconns") == 8)
