@@ -16,8 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from frontinus.api import calls, idempotency
+from frontinus.api import calls, dry_run, idempotency
 from frontinus.api.calls import Api, Call, empty_response
+from frontinus.api.dry_run import ReadOnlyStore
 from frontinus.api.errors import Unauthenticated, answer_error, fault_response, status_of
 from frontinus.api.identity.build import build_authenticator
 from frontinus.api.identity.interface import Authenticator, Identity
@@ -33,7 +34,7 @@ from frontinus.api.policy.enforcer import Enforcer
 from frontinus.api.policy.guard import Guard
 from frontinus.api.ports import Clock, VipAllocator
 from frontinus.api.requests import decode
-from frontinus.api.routing import Body, Operation, Route, Router
+from frontinus.api.routing import WRITES, Body, Operation, Route, Router
 from frontinus.api.settings import ApiSettings
 from frontinus.model.errors import FrontinusError, Invalid
 from frontinus.store.engine import Store
@@ -108,7 +109,7 @@ class ApiApp:
             if route is None:
                 response = empty_response(200)
             else:
-                operation = route.operation.id
+                operation = _counted_as(route, scope["query_string"])
                 response = await self._answer(request, route, identity)
         except Unauthenticated as error:
             operation = _UNAUTHENTICATED
@@ -135,6 +136,10 @@ class ApiApp:
             calls.check_accept(headers)
             body = await self._body(request, operation)
         query = calls.read_query(request.scope["query_string"])
+        is_dry_run = False
+        if query and operation.method in WRITES:
+            is_dry_run, query = _take_dry_run(query)
+            api = replace(api, store=ReadOnlyStore(api.store)) if is_dry_run else api
         if operation.arguments is not None:
             calls.refuse_unknown_arguments(query, operation.arguments)
         call = Call(
@@ -146,12 +151,16 @@ class ApiApp:
             body=body,
             base=calls.base_url(request, prefix, api.settings),
             path=request.scope["path"].removeprefix(prefix),
+            dry_run=is_dry_run,
         )
         restricted_to = await self._guard.admit(call, operation)
         if restricted_to is not None:
             call = replace(call, restricted_to=restricted_to)
-        if operation.method == "POST" and idempotency.HEADER in headers:
-            return await idempotency.answer_once(call, operation)
+        if operation.method == "POST" and not is_dry_run and idempotency.HEADER in headers:
+            response = await idempotency.answer_once(call, operation)
+            if idempotency.REPLAYED_HEADER in response.headers:
+                self._metrics.count_replay(operation.id)
+            return response
         return await operation.handler(call)
 
     async def _body(self, request: Request, operation: Operation) -> bytes:
@@ -165,6 +174,22 @@ class ApiApp:
         if body or operation.body is Body.REQUIRED:
             calls.check_content_type(headers, body)
         return body
+
+
+def _counted_as(route: Route, query: bytes) -> str:
+    """The operation's name in metrics: a dry run makes nothing, and takes its time by the clock."""
+    operation = route.operation
+    if query and operation.method in WRITES and b"dry_run=true" in query.lower():
+        return f"{operation.id}.{dry_run.ARGUMENT}"
+    return operation.id
+
+
+def _take_dry_run(query: tuple[tuple[str, str], ...]) -> tuple[bool, tuple[tuple[str, str], ...]]:
+    """Whether a dry run is asked for, and the other arguments."""
+    values = [dry_run.is_asked_for(value) for name, value in query if name == dry_run.ARGUMENT]
+    if len(values) > 1:
+        raise Invalid(dry_run.ARGUMENT, "can be given only once")
+    return any(values), tuple(x for x in query if x[0] != dry_run.ARGUMENT)
 
 
 def _answer_failure(error: Exception, request_id: str, operation: str) -> Response:

@@ -60,6 +60,8 @@ class Call:
     path: str
     restricted_to: ProjectId | None = None
     """The only project that a list may show; None is no restriction. Policy says so, whatever was asked for."""
+    dry_run: bool = False
+    """Whether nothing is to be done, only told."""
     reservation: Reservation | None = None
     """The Idempotency-Key under which the request is answered."""
 

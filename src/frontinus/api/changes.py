@@ -6,6 +6,7 @@ Conflict, Unsupported, in the contract's order (behaviours.yaml errors.precedenc
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 from starlette.responses import Response
@@ -13,13 +14,14 @@ from starlette.responses import Response
 from frontinus.api.calls import Call
 from frontinus.api.commits import commit
 from frontinus.api.etags import require_match
-from frontinus.api.rendering import render_object
+from frontinus.api.rendering import RESOURCE_OF, Wire, render_object
 from frontinus.api.settings import ApiSettings, Immutability
+from frontinus.api.written import Written
 from frontinus.model import capabilities
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.enums import Kind, ProvisioningStatus
 from frontinus.model.errors import Immutable, Invalid, NotFound, Unsupported
-from frontinus.model.ids import LoadBalancerId
+from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.model.quotas import added_by
 from frontinus.model.tree import LoadBalancerTree, TreeObject
 from frontinus.model.validation import validate
@@ -41,6 +43,8 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
     removes: bool = False
     error_is_fine: bool = False
     """Whether strict immutability lets it pass while the load balancer is in ERROR."""
+    replaced: tuple[AmphoraId, ...] = ()
+    """Amphorae that are to be replaced, whatever becomes of the tree."""
     also: Callable[[Transaction], None] | None = None
     """What is written beside the tree, in the same transaction."""
 
@@ -51,13 +55,16 @@ async def change(
     object_id: str,
     edit: Callable[[LoadBalancerTree], Edit],
     answer: Callable[[LoadBalancerTree], Response],
+    *,
+    shown: Callable[[LoadBalancerTree], Wire] | None = None,
 ) -> Response:
     """Edit the tree that an object is in, and answer from the tree as it is then.
 
-    `edit` and `answer` run inside the transaction, perhaps more than once, and must be pure."""
+    `edit` and `answer` run inside the transaction, perhaps more than once, and must be pure. `shown` is what a dry run
+    shows where the answer has no body; by default the edit's subject as it would be."""
     settings = call.api.settings
 
-    def work(tx: Transaction) -> Response:
+    def work(tx: Transaction) -> Written:
         before = _locked_tree(tx, kind, object_id)
         edited = edit(before)
         after = edited.after
@@ -73,9 +80,24 @@ async def change(
         trees.write_tree(tx, before, after)
         if edited.also is not None:
             edited.also(tx)
-        return answer(after)
+        return Written(
+            answer=answer(after),
+            before=before,
+            after=after,
+            replaced=edited.replaced,
+            shown=partial(shown or partial(_subject, edited.subject), after),
+        )
 
     return await commit(call, work)
+
+
+def _subject(subject: TreeObject | None, after: LoadBalancerTree) -> Wire:
+    """The subject of an edit under its envelope, as it is then."""
+    if subject is None:
+        return {}
+    objects = (after.load_balancer, *after.children())
+    found = next(x for x in objects if x.id == subject.id)
+    return {RESOURCE_OF[found.kind].item_key: render_object(after, found)}
 
 
 def _locked_tree(tx: Transaction, kind: Kind, object_id: str) -> LoadBalancerTree:
@@ -97,12 +119,12 @@ def capabilities_of(
 ) -> Capabilities:
     """What the provider's driver can do. Raises, naming `field`, Invalid for a provider that is not enabled, and
     Unsupported for one that no controller has ever served."""
-    known = next((x for x in settings.providers if x.name == provider), None)
-    served_by = (known.served_by or known.name) if known is not None else provider
+    known = any(x.name == provider for x in settings.providers)
+    served_by = settings.served_by(provider)
     found = controllers.capabilities_of(tx, served_by)
     if found is not None:
         return found
-    if known is None:
+    if not known:
         names = ", ".join(sorted({x.name for x in settings.providers} | set(controllers.providers(tx))))
         raise Invalid(field, f"{provider[:80]!r} is not enabled; there are {names}")
     raise Unsupported(

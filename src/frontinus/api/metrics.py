@@ -28,6 +28,16 @@ class ApiMetrics:
             registry=registry,
         )
 
+        self._replays = Counter(
+            "frontinus_api_replays",
+            "Creates that were sent again and got the first answer, by operation.",
+            ("operation",),
+            registry=registry,
+        )
+
+    def count_replay(self, operation: str) -> None:
+        self._replays.labels(operation).inc()
+
     def count(self, operation: str, status: int, seconds: float) -> None:
         self._requests.labels(operation, str(status)).inc()
         self._seconds.labels(operation).observe(seconds)

@@ -13,9 +13,11 @@ from starlette.responses import Response
 from frontinus import __version__
 from frontinus.api import requests
 from frontinus.api.calls import Call, json_response
+from frontinus.api.dry_run import ARGUMENT, DRY_RUN_SCHEMA
 from frontinus.api.fields import NOTHING, REFUSED, REQUIRED, RESOURCES, Field, Resource, Rule
+from frontinus.api.idempotency import HEADER
 from frontinus.api.reading import FIELDS, known_list_arguments
-from frontinus.api.routing import Body, Operation
+from frontinus.api.routing import WRITES, Body, Operation
 from frontinus.api.wire_types import Ids, Nested, or_null
 
 Json = dict[str, Any]  # an OpenAPI document, which is free-form JSON by definition
@@ -77,11 +79,16 @@ def _operation(operation: Operation) -> Json:
     elif operation.id.endswith(".show"):
         names = [FIELDS]
     parameters += [{"name": x, "in": "query", "required": False, "schema": {"type": "string"}} for x in names]
+    if operation.method in WRITES:
+        parameters.append(_DRY_RUN)
+    if operation.method == "POST":
+        parameters.append(_IDEMPOTENCY_KEY)
     described: Json = {
         "operationId": operation.id,
         "summary": operation.summary,
         "responses": {
             str(operation.success): _success(operation),
+            **_dry_answer(operation),
             "default": {
                 "description": "What is wrong, in words.",
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/fault"}}},
@@ -124,7 +131,33 @@ def _success(operation: Operation) -> Json:
         schema = _enveloped(resource.item_key, {"type": "object", "description": "With everything below it, nested."})
     else:
         schema = _enveloped(resource.item_key, reference)
+        if operation.method in WRITES and operation.success == 200:
+            schema["properties"][ARGUMENT] = DRY_RUN_SCHEMA
     return described | {"content": {"application/json": {"schema": schema}}}
+
+
+def _dry_answer(operation: Operation) -> Json:
+    """What a dry run is answered with, where that is another status than the real one's."""
+    if operation.method not in WRITES or operation.success == 200:
+        return {}
+    schema = {"type": "object", "properties": {ARGUMENT: DRY_RUN_SCHEMA}, "required": [ARGUMENT]}
+    return {"200": {"description": "Only tried: see dry_run.", "content": {"application/json": {"schema": schema}}}}
+
+
+_DRY_RUN: Json = {
+    "name": ARGUMENT,
+    "in": "query",
+    "required": False,
+    "description": "Judge the request and tell what it would do; do nothing.",
+    "schema": {"type": "boolean", "default": False},
+}
+_IDEMPOTENCY_KEY: Json = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Whoever sends the request again with the same key gets the first answer; nothing is made twice.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-~]+$"},
+}
 
 
 def _enveloped(key: str, schema: Json) -> Json:

@@ -67,7 +67,7 @@ def render_in_tree(resource: Resource, tree: LoadBalancerTree, value: TreeObject
 
 def render_object(tree: LoadBalancerTree, value: TreeObject) -> Wire:
     """Any object of a tree, as a show has it."""
-    return render_in_tree(_RESOURCE_OF[value.kind], tree, value)
+    return render_in_tree(RESOURCE_OF[value.kind], tree, value)
 
 
 def render_whole_tree(tree: LoadBalancerTree) -> Wire:
@@ -157,4 +157,4 @@ _READERS: dict[tuple[str, bool], tuple[_Reader, ...]] = {
     (key, full): _readers(resource, full=full) for key, resource in RESOURCES.items() for full in (False, True)
 }
 
-_RESOURCE_OF = {x.kind: x for x in RESOURCES.values()}
+RESOURCE_OF = {x.kind: x for x in RESOURCES.values()}

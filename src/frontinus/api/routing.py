@@ -13,6 +13,9 @@ from frontinus.api.calls import Handler
 from frontinus.api.errors import HttpError
 from frontinus.model.errors import Invalid
 
+WRITES = frozenset({"POST", "PUT", "DELETE"})
+"""Methods of operations that change something; each of them can be tried (dry_run.py)."""
+
 
 class Body(Enum):
     NONE = auto()

@@ -127,6 +127,10 @@ class ApiSettings:
     """How long a create with an Idempotency-Key waits for another one with the same key that is under way; then it is
     answered with 409. Below what proxies wait for an answer (a minute, usually)."""
 
+    preview_wait: timedelta = timedelta(seconds=2)
+    """How long a dry run waits for a controller to say what the change would do to what amphorae run; then it is answered
+    without. Above the controllers' poll interval, so that a lost wake-up is no loss."""
+
     pagination_max_limit: int = 1000
     """Most objects on one page, whatever limit is asked for. A limit of 0 asks for everything and gets it."""
 
@@ -143,6 +147,11 @@ class ApiSettings:
     network_compat: bool = True
     """Whether to answer the read-only look-ups of subnets, networks and projects that OpenStack clients send to the same
     endpoint when there is no catalog (authentication `none`). Off where a real network service answers them."""
+
+    def served_by(self, provider: str) -> str:
+        """The name under which controllers of a provider register."""
+        known = next((x for x in self.providers if x.name == provider), None)
+        return provider if known is None else known.served_by or known.name
 
 
 def check_bind(settings: ApiSettings) -> None:

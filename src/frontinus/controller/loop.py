@@ -16,12 +16,13 @@ from typing import Any
 import structlog
 
 from frontinus.controller.act import Hands
+from frontinus.controller.previewer import Previewer
 from frontinus.controller.reconcile import reconcile
 from frontinus.controller.sweeper import Sweeper
 from frontinus.controller.witness import Witness
 from frontinus.model.errors import LeaseLost, NotFound, WorldError
 from frontinus.model.ids import ControllerId, LoadBalancerId, new_id
-from frontinus.store import controllers, convergence, idempotency, leases
+from frontinus.store import controllers, convergence, idempotency, leases, previews
 from frontinus.store.engine import Transaction
 from frontinus.store.leases import Lease
 
@@ -45,6 +46,7 @@ class Controller:
         }
         self._sweeper = Sweeper(hands)
         self._witness = Witness(hands)
+        self._previewer = Previewer(self.id, hands)
         self._busy: dict[LoadBalancerId, asyncio.Task[None]] = {}
         self._freed = asyncio.Event()
 
@@ -79,6 +81,7 @@ class Controller:
             asyncio.create_task(self._keep_alive(), name="controller-keep-alive"),
             asyncio.create_task(self._sweeper.run(), name="controller-sweeper"),
             asyncio.create_task(self._witness.run(), name="controller-witness"),
+            asyncio.create_task(self._previewer.run(), name="controller-previewer"),
         ]
         try:
             while True:
@@ -179,6 +182,7 @@ class Controller:
                 await self._hands.store.transact(partial(self._say_alive, now=now))
                 await self._hands.store.transact(partial(convergence.purge_deleted, before=oldest))
                 await self._hands.store.transact(partial(idempotency.purge, now=now))
+                await self._hands.store.transact(partial(previews.purge, now=now))
             except NotFound:  # somebody forgot a silent controller: this process was stopped, or the database restored
                 with suppress(WorldError):
                     await self.register()

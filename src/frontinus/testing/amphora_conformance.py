@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from msgspec.structs import replace
 
-from frontinus.drivers.amphora.interface import INTERFACE_VERSION, AmphoraDriver, Refused, Rendered
+from frontinus.drivers.amphora.interface import INTERFACE_VERSION, AmphoraDriver, Refused, Rendered, RenderedFile
 from frontinus.model.capabilities import FEATURES
 from frontinus.model.certificates import Secrets, secret_uses
 from frontinus.model.enums import AmphoraStatus, LbAlgorithm, ListenerProtocol, PoolProtocol, ProvisioningStatus
@@ -31,6 +31,7 @@ from frontinus.model.ids import (
     SubnetId,
     new_id,
 )
+from frontinus.model.previews import ACTIONS
 from frontinus.model.tree import Amphora, Listener, LoadBalancer, LoadBalancerTree, Member, Pool, Vip
 from frontinus.testing.certificates import TestAuthority
 from frontinus.testing.exam import Checks, NotExaminable, Report, expect, hold, require
@@ -286,6 +287,54 @@ async def hostile_strings_are_expressed_or_rejected(bench: AmphoraBench) -> None
             except Rejected as rejected:
                 require(rejected.field, f"{text!r} is rejected without naming a field")
                 require(rejected.subject is not None, f"{text!r} is rejected without naming an object")
+
+
+@_checks.claim("preview is pure, tells equals unchanged and shows what differs")
+async def preview_is_pure(bench: AmphoraBench) -> None:
+    tree = _tree(bench, bench.ports[0])
+    amphora = _amphora(tree, bench.deaf_address)
+    async with _driver(bench) as driver, _driver(bench) as other:
+        old = driver.render(tree, amphora)
+        pool = tree.pools[0]
+        new = driver.render(replace(tree, members=(*tree.members, _member(tree.id, pool.id, 10))), amphora)
+        for before, after in ((None, old), (old, new), (old, old), (old, None), (None, None)):
+            told = driver.preview(before, after)
+            require(told == driver.preview(before, after) == other.preview(before, after), "it answers differently")
+            require(told.action in ACTIONS, f"action {told.action!r}")
+        same = driver.preview(old, old)
+        require((same.action, same.commands, same.diff) == ("unchanged", (), ""), f"of equals: {same}")
+        if old.text != new.text:
+            require(driver.preview(old, new).diff, "it shows no difference")
+
+
+@_checks.claim("a preview shows nothing of what is in private files")
+async def preview_keeps_secrets(bench: AmphoraBench) -> None:
+    tree = _tree(bench, bench.ports[0])
+    async with _driver(bench) as driver:
+        plain = driver.render(tree, _amphora(tree, bench.deaf_address))
+        keys = [
+            replace(plain, digest=str(n) * 64, files=(RenderedFile(name="key.pem", content=b"PRIVATE KEY %d" % n),))
+            for n in (1, 2)
+        ]
+        for before, after in ((None, keys[0]), (keys[0], keys[1]), (keys[1], plain), (plain, keys[0])):
+            told = driver.preview(before, after)
+            require("PRIVATE KEY" not in repr(told), f"it shows a key: {told}")
+
+
+@_checks.claim("preview foretells what apply does")
+async def preview_foretells_apply(bench: AmphoraBench) -> None:
+    tree = _tree(bench, bench.ports[0])
+    pool = tree.pools[0]
+    more_members = replace(tree, members=(*tree.members, _member(tree.id, pool.id, 10)))
+    another_port = replace(more_members, listeners=(replace(tree.listeners[0], protocol_port=bench.ports[1]),))
+    before = None
+    async with _running(bench, tree) as (driver, amphora):
+        for each in (tree, tree, more_members, another_port, replace(another_port, listeners=())):
+            rendered = driver.render(each, amphora)
+            told = driver.preview(before, rendered).action
+            done = (await driver.apply(amphora, each, rendered)).action
+            require(told == done, f"foretold {told}, done {done}")
+            before = rendered
 
 
 @_checks.claim("boot_files may be repeated, and its paths lie inside the place")

@@ -28,6 +28,7 @@ from frontinus.model.enums import (
 from frontinus.model.errors import BindRefused, RefusedBind, Rejected, Retry, blaming
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId
+from frontinus.model.previews import Preview, unified
 from frontinus.model.tree import Amphora, LoadBalancerTree, TreeObject
 from frontinus.testing.fake_compute import FakePlace
 from frontinus.testing.faults import Faults
@@ -95,6 +96,16 @@ class FakeAmphoraDriver(AmphoraDriver):
         text = "\n".join(lines) + "\n"
         files = tuple(_files(wanted, secrets))
         return Rendered(text=text, digest=_digest(text, files), files=files)
+
+    def preview(self, before: Rendered | None, after: Rendered | None) -> Preview:
+        old, new = ("" if x is None else x.text for x in (before, after))
+        change = unified(old, new, "fake")
+        if before is not None and after is not None and before.digest == after.digest:
+            return Preview(action="unchanged")
+        if after is None or not _binds(new):
+            return Preview(action="stop" if before is not None else "unchanged", diff=change)
+        action = _action(before, after) if _binds(old) else "start"
+        return Preview(action=action, reason="it is structure" if action == "reload" else "", diff=change)
 
     def boot_files(self, amphora_id: AmphoraId, management_address: str) -> BootFiles:
         return BootFiles(

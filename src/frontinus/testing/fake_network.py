@@ -66,6 +66,13 @@ class FakeNetwork(NetworkDriver):
             )
         return AllocatedVip(vip=vip, port_owned=True)
 
+    async def preview_vip(
+        self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
+    ) -> AllocatedVip:
+        async with self.faults.around("preview_vip"):
+            elsewhere = FakeNetwork(dict(self.vips), subnets=self.subnets, brought_ports=self.brought_ports)
+            return await elsewhere.allocate_vip(load_balancer_id, project_id, request)
+
     async def release_vip(self, load_balancer_id: LoadBalancerId, vip: Vip, *, port_owned: bool) -> None:
         async with self.faults.around("release_vip"):
             if self.vips.get(vip.address) == load_balancer_id:

@@ -125,6 +125,26 @@ async def allocation_repeats(bench: NetworkBench) -> None:
         require(after == first, f"first {first}, after a restart {after}")
 
 
+@_checks.claim("preview_vip tells what allocate_vip would give or refuse, and takes nothing")
+async def a_preview_takes_nothing(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        load_balancer_id, other = candidate.fresh_id(), candidate.fresh_id()
+        request = VipRequest(subnet_id=candidate.subnet.id)
+        foreseen = await candidate.driver.preview_vip(load_balancer_id, _PROJECT, request)
+        require(load_balancer_id not in await candidate.driver.list_owned(), "it is on record")
+        by_address = VipRequest(subnet_id=candidate.subnet.id, address=foreseen.vip.address)
+        require(await candidate.driver.preview_vip(other, _PROJECT, by_address) is not None, "its address is taken")
+        given = await candidate.driver.allocate_vip(other, _PROJECT, by_address)
+        require(
+            given.vip.address == foreseen.vip.address, f"foreseen {foreseen.vip.address}, given {given.vip.address}"
+        )
+        again = await candidate.driver.preview_vip(load_balancer_id, _PROJECT, request)
+        require(again.vip.address != given.vip.address, "it foresees an address that is taken")
+        await expect(Conflict, candidate.driver.preview_vip(load_balancer_id, _PROJECT, by_address), "a taken address")
+        unknown = VipRequest(subnet_id=SubnetId(new_id()))
+        await expect(Invalid, candidate.driver.preview_vip(load_balancer_id, _PROJECT, unknown), "an unknown subnet")
+
+
 @_checks.claim("two calls at once for one load balancer get one address")
 async def racing_calls_get_one_address(bench: NetworkBench) -> None:
     async with _candidate(bench) as candidate:

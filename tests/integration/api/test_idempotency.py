@@ -46,6 +46,7 @@ async def rows(store: Store) -> int:
 
 async def bodies(world: World) -> dict[str, tuple[str, dict[str, Any]]]:
     """For each operation that makes something in a tree: where to, and a body that succeeds once only."""
+    ids = await world.offers()
     load_balancer = await world.load_balancer()
     listener = await world.listener(load_balancer)
     pool = await world.pool(load_balancer)
@@ -60,6 +61,19 @@ async def bodies(world: World) -> dict[str, tuple[str, dict[str, Any]]]:
         "member.create": (f"pools/{pool}/members", {"member": {"address": "192.0.2.1", "protocol_port": 80}}),
         "healthmonitor.create": ("healthmonitors", {"healthmonitor": monitor}),
         "l7policy.create": ("l7policies", {"l7policy": {"listener_id": listener, "action": "REJECT"}}),
+        "flavorprofile.create": (
+            "flavorprofiles",
+            {"flavorprofile": {"name": "n", "provider_name": "amphora", "flavor_data": "{}"}},
+        ),
+        "flavor.create": ("flavors", {"flavor": {"name": "n", "flavor_profile_id": ids["flavor_profile"]}}),
+        "availability_zone_profile.create": (
+            "availabilityzoneprofiles",
+            {"availability_zone_profile": {"name": "n", "provider_name": "amphora", "availability_zone_data": "{}"}},
+        ),
+        "availability_zone.create": (
+            "availabilityzones",
+            {"availability_zone": {"name": "n", "availability_zone_profile_id": ids["availability_zone_profile"]}},
+        ),
         "rule.create": (f"l7policies/{policy}/rules", {"rule": rule}),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -27,7 +28,9 @@ TOKENS = (
     StaticToken(token=Secret(ADMIN), project_id="ops", roles=("admin",)),
     StaticToken(token=Secret(TENANT), project_id="shop"),
 )
-SETTINGS = ApiSettings(auth=Authentication.TOKEN, tokens=TOKENS, quotas=DefaultQuotas(listener=9))
+SETTINGS = ApiSettings(
+    auth=Authentication.TOKEN, tokens=TOKENS, quotas=DefaultQuotas(listener=9), preview_wait=timedelta(0)
+)
 DEFAULTS = {
     "loadbalancer": -1,
     "load_balancer": -1,
@@ -260,3 +263,33 @@ def test_a_default_that_is_no_limit_is_refused_at_the_start(limit: int) -> None:
     with pytest.raises(Invalid) as refused:
         main.check(Settings(api=api))
     assert refused.value.field == "api.quotas.member"
+
+
+async def test_a_create_that_is_sent_again_counts_once(world: World) -> None:
+    await allow(world, {"loadbalancer": 1})
+    body = {"loadbalancer": {"vip_subnet_id": SUBNET_ID}}
+
+    async def create(key: str) -> Answer:
+        return await world.call("POST", "loadbalancers", body, {"X-Auth-Token": TENANT, "Idempotency-Key": key})
+
+    answers = await asyncio.gather(*(create("one") for _ in range(3)))
+    assert {(x.status, x.body) for x in answers} == {(201, answers[0].body)}
+    assert (await create("another")).status == 403
+    await allow(world, {"loadbalancer": 2})
+    assert (await create("another")).status == 201, "what was refused left its key free"
+
+
+async def test_a_dry_run_meets_the_quota_and_uses_none_of_it(world: World) -> None:
+    await allow(world, {"loadbalancer": 1})
+    body = {"loadbalancer": {"vip_subnet_id": SUBNET_ID}}
+    tried = [(await ask(world, "POST", "loadbalancers?dry_run=true", body, TENANT)).status for _ in range(2)]
+    assert tried == [200, 200]
+    assert (await ask(world, "POST", "loadbalancers", body, TENANT)).status == 201
+    assert (await ask(world, "POST", "loadbalancers?dry_run=true", body, TENANT)).status == 403
+
+
+async def test_policy_holds_in_a_dry_run(world: World) -> None:
+    mine = (await ask(world, "POST", "loadbalancers", {"loadbalancer": {"vip_subnet_id": SUBNET_ID}})).json
+    path = f"loadbalancers/{mine['loadbalancer']['id']}?dry_run=true"
+    assert (await ask(world, "DELETE", path, token=TENANT)).status == 403
+    assert (await ask(world, "PUT", "quotas/shop?dry_run=true", {"quota": {"pool": 1}}, TENANT)).status == 403

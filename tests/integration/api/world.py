@@ -214,6 +214,26 @@ class World:
         made = await self.make("availability_zone", name=name, availability_zone_profile_id=profile["id"])
         return str(made["name"])
 
+    async def offers(self) -> dict[str, str]:
+        """A flavor and a zone, and beside those a profile of each kind that nothing stands on; by the words of paths."""
+        made: dict[str, str] = {}
+        for number in (1, 2):
+            flavor = {"name": f"f{number}", "provider_name": "amphora", "flavor_data": "{}"}
+            zone = {"name": f"z{number}", "provider_name": "amphora", "availability_zone_data": "{}"}
+            for path, key, name, values in (
+                ("flavorprofiles", "flavorprofile", "flavor_profile", flavor),
+                ("availabilityzoneprofiles", "availability_zone_profile", "availability_zone_profile", zone),
+            ):
+                made[name] = (await self.call("POST", path, {key: values})).one(key)["id"]
+            if number == 1:
+                asked = {"name": "f", "flavor_profile_id": made["flavor_profile"]}
+                made["flavor"] = (await self.call("POST", "flavors", {"flavor": asked})).one("flavor")["id"]
+                asked = {"name": "z", "availability_zone_profile_id": made["availability_zone_profile"]}
+                made["availability_zone"] = (
+                    await self.call("POST", "availabilityzones", {"availability_zone": asked})
+                ).one("availability_zone")["name"]
+        return made
+
     async def tree(self, load_balancer_id: str) -> LoadBalancerTree:
         found = await self.store.read(lambda tx: trees.read_tree(tx, LoadBalancerId(load_balancer_id)))
         assert found is not None

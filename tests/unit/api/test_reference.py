@@ -47,7 +47,9 @@ def test_every_setting_of_a_table_is_documented_with_its_default(table: type[Any
 
 def test_every_metric_is_documented() -> None:
     registry = CollectorRegistry()
-    ApiMetrics(registry).count("x", 200, 0.1)
+    metrics = ApiMetrics(registry)
+    metrics.count("x", 200, 0.1)
+    metrics.count_replay("x")
     names = {x.name.removesuffix("_created").removesuffix("_total") for x in registry.collect()}
     assert names
     assert all(f"`{name}" in PAGE for name in names)

@@ -17,6 +17,7 @@ from frontinus.model.errors import Bug, Invalid
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId, LoadBalancerId, ProjectId, SubnetId, new_id
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest
+from frontinus.model.previews import Preview
 from frontinus.model.tree import Amphora, LoadBalancerTree, Vip
 from frontinus.testing import amphora_conformance, compute_conformance, network_conformance
 from frontinus.testing.compute_conformance import ComputeBench
@@ -164,6 +165,13 @@ class ReleasesEverything(FakeNetwork):
         self.vips.clear()
 
 
+class TakesWhatItPreviews(FakeNetwork):
+    async def preview_vip(
+        self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
+    ) -> AllocatedVip:
+        return await self.allocate_vip(load_balancer_id, project_id, request)
+
+
 class KnowsEverySubnet(FakeNetwork):
     async def get_subnet(self, subnet_id: SubnetId) -> Subnet:
         return replace(self.subnets[0], id=subnet_id)
@@ -183,6 +191,7 @@ class KnowsEverySubnet(FakeNetwork):
         pytest.param(ReleasesForAnybody, "released address is free"),
         pytest.param(NeverReleases, "released address is free"),
         pytest.param(ReleasesEverything, "release owned gives all back"),
+        pytest.param(TakesWhatItPreviews, "a preview takes nothing"),
         pytest.param(KnowsEverySubnet, "unknown subnet is invalid"),
     ],
 )
@@ -215,6 +224,24 @@ class RendersTheDeleted(FakeAmphoraDriver):
     def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
         listeners = tuple(replace(x, delete_requested=False) for x in tree.listeners)
         return super().render(replace(tree, listeners=listeners), amphora, secrets)
+
+
+class ForetellsTheBest(FakeAmphoraDriver):
+    def preview(self, before: Rendered | None, after: Rendered | None) -> Preview:
+        told = super().preview(before, after)
+        return replace(told, action="runtime") if told.action == "reload" else told
+
+
+class ShowsKeys(FakeAmphoraDriver):
+    def preview(self, before: Rendered | None, after: Rendered | None) -> Preview:
+        files = () if after is None else after.files
+        return replace(super().preview(before, after), commands=tuple(f"set ssl cert <<\n{x.content!r}" for x in files))
+
+
+class ForetellsByTheClock(FakeAmphoraDriver):
+    def preview(self, before: Rendered | None, after: Rendered | None) -> Preview:
+        self.faults.calls["preview"] += 1
+        return replace(super().preview(before, after), reason=str(self.faults.total))
 
 
 class BelievesEverything(FakeAmphoraDriver):
@@ -266,6 +293,9 @@ class AnswersForTheSilent(FakeAmphoraDriver):
         pytest.param(ForgetsFilesInTheDigest, "digest follows the secrets"),
         pytest.param(RendersNothing, "digest follows the configuration"),
         pytest.param(RendersTheDeleted, "deleted objects are not rendered"),
+        pytest.param(ForetellsTheBest, "preview foretells apply"),
+        pytest.param(ShowsKeys, "preview keeps secrets"),
+        pytest.param(ForetellsByTheClock, "preview is pure"),
         pytest.param(BelievesEverything, "changed heartbeat is refused"),
         pytest.param(CrashesOnJunk, "junk is refused"),
         pytest.param(OnlySaysItApplied, "apply runs what was rendered"),

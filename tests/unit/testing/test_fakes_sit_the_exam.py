@@ -96,6 +96,7 @@ async def test_noop_network_owns_nothing_and_keeps_the_other_promises() -> None:
     report = await network_conformance.examine(NetworkBench(factory=NoopNetwork))
     assert set(report.failed) == {
         "unknown subnet is invalid",
+        "a preview takes nothing",
         "taken address is a conflict",
         "racing for one address",
         "address outside is invalid",

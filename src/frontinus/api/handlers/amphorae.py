@@ -4,13 +4,18 @@ What is asked is written down; the controller does it when it looks next."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.responses import Response
 
 from frontinus.api.calls import Call, empty_response, json_response
 from frontinus.api.changes import not_found
-from frontinus.api.rendering import render_statistics
+from frontinus.api.commits import commit
+from frontinus.api.fields import AMPHORA
+from frontinus.api.rendering import Wire, render, render_statistics
 from frontinus.api.requests import decode
 from frontinus.api.settings import Immutability
+from frontinus.api.written import Written
 from frontinus.model import edits
 from frontinus.model.enums import AmphoraStatus, Kind, ProvisioningStatus
 from frontinus.model.errors import Conflict, Immutable, NotFound
@@ -48,12 +53,13 @@ async def push_configuration(call: Call) -> Response:
     _read_nothing(call)
     amphora_id, now = _id(call), call.api.clock()
 
-    def work(tx: Transaction) -> None:
+    def work(tx: Transaction) -> Written:
         amphora = _require_staying(tx, amphora_id)
         amphorae.request_push(tx, amphora_id, amphora.load_balancer_id, now)
+        tree = trees.read_tree(tx, amphora.load_balancer_id)
+        return Written(answer=empty_response(202), before=tree, after=tree, shown=_shown(tx, amphora_id))
 
-    await call.api.store.transact(work)
-    return empty_response(202)
+    return await commit(call, work)
 
 
 async def failover(call: Call) -> Response:
@@ -61,7 +67,7 @@ async def failover(call: Call) -> Response:
     _read_nothing(call)
     amphora_id, now = _id(call), call.api.clock()
 
-    def work(tx: Transaction) -> None:
+    def work(tx: Transaction) -> Written:
         amphora = _require_staying(tx, amphora_id)
         tree = trees.read_tree(tx, amphora.load_balancer_id, for_update=True)
         if tree is None:
@@ -72,23 +78,37 @@ async def failover(call: Call) -> Response:
         settled = load_balancer.provisioning_status is ProvisioningStatus.ACTIVE
         if call.api.settings.immutable is Immutability.STRICT and not settled:
             raise Immutable(Kind.LOAD_BALANCER, f"{load_balancer.id} is {load_balancer.provisioning_status}")
-        trees.write_tree(tx, tree, edits.request_failover(tree, now))
+        after = edits.request_failover(tree, now)
+        trees.write_tree(tx, tree, after)
         amphorae.request_replacement(tx, amphora_id, now)
+        return Written(
+            answer=empty_response(202), before=tree, after=after, replaced=(amphora_id,), shown=_shown(tx, amphora_id)
+        )
 
-    await call.api.store.transact(work)
-    return empty_response(202)
+    return await commit(call, work)
 
 
 async def delete(call: Call) -> Response:
     amphora_id, now = _id(call), call.api.clock()
 
-    def work(tx: Transaction) -> None:
+    def work(tx: Transaction) -> Written:
         amphora = _require(tx, amphora_id)
         if not amphorae.request_removal(tx, amphora_id, amphora.load_balancer_id, now):
             raise Conflict(Kind.AMPHORA, f"{amphora_id} is {amphora.status}; only one in ERROR can be deleted")
+        return Written(answer=empty_response(204), shown=_shown(tx, amphora_id))
 
-    await call.api.store.transact(work)
-    return empty_response(204)
+    return await commit(call, work)
+
+
+def _shown(tx: Transaction, amphora_id: AmphoraId) -> Callable[[], Wire]:
+    """What a dry run shows: the amphora as it is after what was written, read while it is."""
+
+    def show() -> Wire:
+        return {AMPHORA.item_key: shown}
+
+    found = listing.get_amphora(tx, amphora_id)
+    shown = {} if found is None else render(AMPHORA, found.value, found.references)
+    return show
 
 
 def _read_nothing(call: Call) -> None:

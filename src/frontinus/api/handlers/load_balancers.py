@@ -16,6 +16,7 @@ from frontinus.api.handlers.references import require_subnets
 from frontinus.api.rendering import render_object, render_statistics, render_status_tree, render_whole_tree
 from frontinus.api.requests import Asked, Operation, decode, parse_body
 from frontinus.api.wire_types import lenient_boolean
+from frontinus.api.written import Written
 from frontinus.model import edits
 from frontinus.model.capabilities import require
 from frontinus.model.enums import Kind
@@ -55,7 +56,8 @@ async def _store_with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequ
     """Get the address and write the tree. The address is given back if it cannot be stored."""
     network = call.api.network
     load_balancer = wanted.load_balancer
-    allocated = await network.allocate_vip(load_balancer.id, load_balancer.project_id, request)
+    get_vip = network.preview_vip if call.dry_run else network.allocate_vip
+    allocated = await get_vip(load_balancer.id, load_balancer.project_id, request)
     try:
         tree = replace(
             wanted,
@@ -65,14 +67,16 @@ async def _store_with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequ
         for listener in tree.listeners:
             check_allowed_cidrs(listener, tree.load_balancer)
 
-        def work(tx: Transaction) -> Response:
+        def work(tx: Transaction) -> Written:
             require_room(tx, call, None, tree)
             trees.create_tree(tx, tree)
             shown = render_object(tree, tree.load_balancer)
-            return object_response(LOAD_BALANCER, shown, 201, body=render_whole_tree(tree))
+            return Written(answer=object_response(LOAD_BALANCER, shown, 201, body=render_whole_tree(tree)), after=tree)
 
         return await commit(call, work)
     except BaseException:  # whatever happened, also when cancelled: the address is given back
+        if call.dry_run:
+            raise
         try:
             await network.release_vip(load_balancer.id, allocated.vip, port_owned=allocated.port_owned)
         except FrontinusError as error:
@@ -166,7 +170,14 @@ async def failover(call: Call) -> Response:
 
     def edit(tree: LoadBalancerTree) -> Edit:
         after = edits.request_failover(tree, now)
-        return Edit(after=after, subject=tree.load_balancer, removes=True, error_is_fine=True, also=mark)
+        return Edit(
+            after=after,
+            subject=tree.load_balancer,
+            removes=True,
+            error_is_fine=True,
+            replaced=tuple(x.id for x in tree.amphorae),
+            also=mark,
+        )
 
     return await change(call, Kind.LOAD_BALANCER, _id(call), edit, lambda _: empty_response(202))
 

@@ -14,7 +14,7 @@ from frontinus.api.etags import object_response
 from frontinus.api.fields import MEMBER
 from frontinus.api.handlers.found import find_member, find_pool
 from frontinus.api.handlers.references import require_subnets
-from frontinus.api.rendering import render_object
+from frontinus.api.rendering import Wire, render_object
 from frontinus.api.requests import Asked, Operation, parse_body, parse_list
 from frontinus.api.wire_types import lenient_boolean
 from frontinus.model import edits
@@ -81,7 +81,10 @@ async def update_batch(call: Call) -> Response:
     def edit(tree: LoadBalancerTree) -> Edit:
         return _edit_batch(tree, find_pool(tree, pool_id), asked, additive=additive, now=now)
 
-    return await change(call, Kind.POOL, pool_id, edit, lambda _: empty_response(202))
+    def shown(tree: LoadBalancerTree) -> Wire:
+        return {MEMBER.collection_key: [render_object(tree, x) for x in tree.members_of(find_pool(tree, pool_id).id)]}
+
+    return await change(call, Kind.POOL, pool_id, edit, lambda _: empty_response(202), shown=shown)
 
 
 def _edit_batch(tree: LoadBalancerTree, pool: Pool, asked: Sequence[Asked], *, additive: bool, now: datetime) -> Edit:

@@ -19,6 +19,7 @@ from frontinus.api.fields import AVAILABILITY_ZONE, AVAILABILITY_ZONE_PROFILE, F
 from frontinus.api.reading import FIELDS, SOURCES
 from frontinus.api.rendering import render
 from frontinus.api.requests import Operation, parse_body
+from frontinus.api.written import Written
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.enums import Kind
 from frontinus.model.errors import Conflict, Invalid, Unsupported
@@ -141,12 +142,13 @@ def delete(kind: Kind) -> Handler:
     async def delete_offer(call: Call) -> Response:
         key = call.params[kind]
 
-        def work(tx: Transaction) -> Response:
+        def work(tx: Transaction) -> Written:
             found = SOURCES[kind].get(tx, key)
+            shown = {} if found is None else render(resource, found.value, {})
             if found is not None:
-                require_match(call.headers, render(resource, found.value, {}))
+                require_match(call.headers, shown)
             offers.remove(tx, kind, key)
-            return empty_response(204)
+            return Written(answer=empty_response(204), shown=lambda: {resource.item_key: shown})
 
         return await commit(call, work)
 

@@ -13,6 +13,7 @@ from frontinus.api.fields.quotas import KIND_OF
 from frontinus.api.reading import select_attributes
 from frontinus.api.rendering import Wire, render
 from frontinus.api.requests import Operation, parse_body
+from frontinus.api.written import Written
 from frontinus.model.enums import Kind
 from frontinus.model.errors import Invalid
 from frontinus.model.ids import ProjectId
@@ -56,11 +57,12 @@ async def reset(call: Call) -> Response:
     """Let the defaults hold again."""
     project_id = _project(call)
 
-    def work(tx: Transaction) -> Response:
+    def work(tx: Transaction) -> Written:
         require_match(call.headers, _shown(tx, call, project_id))
         if not quotas.reset(tx, project_id):
             raise not_found(Kind.QUOTA, project_id)
-        return empty_response(202)
+        shown = _shown(tx, call, project_id)
+        return Written(answer=empty_response(202), shown=lambda: {QUOTA.item_key: shown})
 
     return await commit(call, work)
 

@@ -17,6 +17,7 @@ from frontinus.model.capabilities import Capabilities
 from frontinus.model.certificates import NO_SECRETS, Secrets
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId
+from frontinus.model.previews import Preview
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
 INTERFACE_VERSION = 1
@@ -89,6 +90,13 @@ class AmphoraDriver(ABC):
 
         `secrets` has what is behind every reference of the tree (model/certificates.py, secret_uses). Raises Rejected
         naming field and object (model.errors.blaming) when what a tenant asked cannot be expressed."""
+
+    @abstractmethod
+    def preview(self, before: Rendered | None, after: Rendered | None) -> Preview:
+        """What `apply` would do to an amphora that runs `before` (None: nothing yet) so that it runs `after` (None: it is
+        to be removed). Pure, and called from any thread.
+
+        A tenant reads the answer: nothing private of `files` may be in it, in commands as little as in the diff."""
 
     @abstractmethod
     def boot_files(self, amphora_id: AmphoraId, management_address: str) -> BootFiles:

@@ -26,6 +26,7 @@ from frontinus.model.enums import (
 from frontinus.model.errors import Rejected
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId
+from frontinus.model.previews import Preview, unified
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
 
@@ -56,6 +57,11 @@ class NoopAmphoraDriver(AmphoraDriver):
             lines.append(f"{use.object_id} {use.field} {sha256(msgspec.json.encode(content)).hexdigest()}")
         text = "\n".join((f"{amphora.role} {wanted.load_balancer.vip.address}", *lines))
         return Rendered(text=text, digest=sha256(text.encode()).hexdigest())
+
+    def preview(self, before: Rendered | None, after: Rendered | None) -> Preview:
+        # As its apply: whatever it is asked for is so already.
+        old, new = ("" if x is None else x.text for x in (before, after))
+        return Preview(action="unchanged", diff=unified(old, new, "noop"))
 
     def boot_files(self, amphora_id: AmphoraId, management_address: str) -> BootFiles:
         return BootFiles(files={})

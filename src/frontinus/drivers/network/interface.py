@@ -26,6 +26,12 @@ class NetworkDriver(ABC):
         balancers never get one address. Raises Invalid, Conflict, or Retry; leaves nothing behind when it fails."""
 
     @abstractmethod
+    async def preview_vip(
+        self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
+    ) -> AllocatedVip:
+        """What allocate_vip would answer or raise now; nothing is taken, so another may have the address a moment later."""
+
+    @abstractmethod
     async def release_vip(self, load_balancer_id: LoadBalancerId, vip: Vip, *, port_owned: bool) -> None:
         """Give the address back. Unknown ones are done already. A port that the user brought is kept."""
 

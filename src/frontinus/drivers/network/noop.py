@@ -43,6 +43,11 @@ class NoopNetwork(NetworkDriver):
         )
         return AllocatedVip(vip=vip, port_owned=request.port_id is None)
 
+    async def preview_vip(
+        self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
+    ) -> AllocatedVip:
+        return await self.allocate_vip(load_balancer_id, project_id, request)
+
     async def release_vip(self, load_balancer_id: LoadBalancerId, vip: Vip, *, port_owned: bool) -> None:
         return
 

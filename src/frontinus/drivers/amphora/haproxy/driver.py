@@ -26,6 +26,7 @@ from frontinus.drivers.amphora.agent.files import Live, digest, marks
 from frontinus.drivers.amphora.agent.heartbeat import decode_envelope, decode_plain, is_envelope
 from frontinus.drivers.amphora.haproxy.blame import subject_of
 from frontinus.drivers.amphora.haproxy.diff import Change, diff
+from frontinus.drivers.amphora.haproxy.preview import preview
 from frontinus.drivers.amphora.haproxy.render import CAPABILITIES, render
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered
@@ -35,6 +36,7 @@ from frontinus.model.certificates import NO_SECRETS, Secrets
 from frontinus.model.errors import Incompatible, Invalid, Rejected, Retry
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId
+from frontinus.model.previews import Preview
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
 OLDEST_AGENT, FIRST_UNKNOWN_AGENT = (0, 1), (1,)
@@ -97,6 +99,9 @@ class HaproxyDriver(AmphoraDriver):
     def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
         return render(tree, self._settings, secrets)
 
+    def preview(self, before: Rendered | None, after: Rendered | None) -> Preview:
+        return preview(before, after)
+
     def boot_files(self, amphora_id: AmphoraId, management_address: str) -> BootFiles:
         return boot_files(amphora_id, management_address, self._authority, self._agent_settings)
 
@@ -114,9 +119,7 @@ class HaproxyDriver(AmphoraDriver):
                     applied = await self._apply_plain(amphora, rendered)
                 else:
                     applied = await self._apply_batch(amphora, rendered, takes_files=FILES in version.features)
-            except (
-                BaseException
-            ) as error:  # whatever happened, also when cancelled: what runs now is not known any more
+            except BaseException as error:  # also when cancelled: what runs now is not known any more
                 self._live.pop(amphora.id, None)
                 self._client.forget(amphora.id)
                 if isinstance(error, Rejected):

@@ -105,13 +105,25 @@ class LoopbackNetwork(NetworkDriver):
                 after=10.0,
                 code="network-state",
             ) from error
-        vip = Vip(
-            address=str(address),
-            subnet_id=subnet.value.id,
-            network_id=subnet.value.network_id,
-            port_id=PortId(str(uuid5(_PORTS, load_balancer_id))),
-        )
-        return AllocatedVip(vip=vip, port_owned=True)
+        return _allocated(load_balancer_id, subnet, address)
+
+    async def preview_vip(
+        self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
+    ) -> AllocatedVip:
+        subnet, asked = self._understand(request)
+        try:
+            held = _read(self._owner_record(load_balancer_id))
+            if held is not None:
+                asked = IPv4Address(held)
+            elif asked is not None and _read(self._vips / str(asked)) is not None:
+                raise Conflict("vip_address", f"{asked} belongs to another load balancer")
+            return _allocated(load_balancer_id, subnet, asked or self._find_free(load_balancer_id, subnet))
+        except OSError as error:
+            raise Retry(
+                f"addresses cannot be looked up: {error}; look after {self._vips.parent}",
+                after=10.0,
+                code="network-state",
+            ) from error
 
     async def release_vip(self, load_balancer_id: LoadBalancerId, vip: Vip, *, port_owned: bool) -> None:
         self._release(load_balancer_id, vip.address)
@@ -255,6 +267,16 @@ class _CheckedSubnet:
     value: Subnet
     network: IPv4Network
     pool: IPv4Network
+
+
+def _allocated(load_balancer_id: LoadBalancerId, subnet: _CheckedSubnet, address: IPv4Address) -> AllocatedVip:
+    vip = Vip(
+        address=str(address),
+        subnet_id=subnet.value.id,
+        network_id=subnet.value.network_id,
+        port_id=PortId(str(uuid5(_PORTS, load_balancer_id))),
+    )
+    return AllocatedVip(vip=vip, port_owned=True)
 
 
 def _check_subnet(subnet: LoopbackSubnet, number: int) -> _CheckedSubnet:

@@ -1,0 +1,144 @@
+"""Answer the API's questions: what would this change do to what the amphorae run?
+
+Renders the tree as it is and as it would be, exactly as reconcile.py does, and has the driver tell the difference.
+Changes nothing, asks no amphora, holds no lease. Next: store/previews.py."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from functools import partial
+
+import msgspec
+import structlog
+
+from frontinus.controller.act import Hands
+from frontinus.controller.omission import omitted_with
+from frontinus.controller.plan import ROLES_OF_TOPOLOGY
+from frontinus.controller.reconcile import fault_of
+from frontinus.controller.secrets import Resolver
+from frontinus.drivers.amphora.interface import Rendered
+from frontinus.model.enums import AmphoraStatus
+from frontinus.model.errors import CallerError, Rejected, Retry
+from frontinus.model.ids import AmphoraId, ControllerId, new_id
+from frontinus.model.previews import Answer, Preview, PreviewOfAmphora, Question
+from frontinus.model.tree import Amphora, Fault, LoadBalancerTree
+from frontinus.store import previews
+from frontinus.store.previews import Claimed
+
+log = structlog.get_logger()
+
+MOST_AT_ONCE = 8
+"""Questions claimed in one turn; others are for other controllers, or for the next turn."""
+
+
+class Previewer:
+    """One per controller. One owner: its own loop."""
+
+    def __init__(self, owner: ControllerId, hands: Hands) -> None:
+        self._owner = owner
+        self._hands = hands
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        wakeups = self._hands.store.wakeups()
+        while True:
+            try:
+                while await self.turn():
+                    pass
+            except Exception:  # the loop protects its next turn; whoever asked is told that nobody answered
+                log.exception("previews could not be answered")
+            longest = self._hands.settings.poll_interval.total_seconds() * (0.75 + random.random() / 2)
+            await wakeups.wait(longest)
+
+    async def turn(self) -> bool:
+        """Answer what is open; whether there was anything. What is edited wakes this loop too, so it only reads first."""
+        store, driver, now = self._hands.store, self._hands.amphora_driver.name, self._hands.now()
+        if not await store.read(lambda tx: previews.is_any_open(tx, driver, now)):
+            return False
+        claimed = await store.transact(lambda tx: previews.claim(tx, self._owner, driver, now, MOST_AT_ONCE))
+        for each in claimed:
+            await self._answer(each)
+        return bool(claimed)
+
+    async def _answer(self, claimed: Claimed) -> None:
+        answer = await answer_to(claimed.question, self._hands)
+        give = partial(previews.answer, question_id=claimed.id, owner=self._owner, given=answer)
+        await self._hands.store.transact(give)
+
+
+async def answer_to(question: Question, hands: Hands) -> Answer:
+    """What would become of each amphora, and what of the wish could not be carried."""
+    after = question.after
+    amphorae = [
+        x for x in after.amphorae if x.status not in (AmphoraStatus.PENDING_DELETE, AmphoraStatus.DELETED)
+    ] or _still_to_be_made(after, hands)
+    faults: list[Fault] = []
+    resolver = Resolver(hands.secret)
+    then = await _render(after, amphorae, faults, resolver, hands)
+    if then is None:
+        return Answer(faults=tuple(faults))
+    now = None if question.before is None else await _render(question.before, amphorae, [], resolver, hands)
+    existing = {x.id for x in after.amphorae}
+    told = [
+        PreviewOfAmphora(
+            amphora_id=x.id if x.id in existing else None,
+            role=x.role,
+            preview=await _preview(x, question, now, then[x.id], hands),
+        )
+        for x in amphorae
+    ]
+    return Answer(amphorae=tuple(told), faults=tuple(faults))
+
+
+async def _preview(
+    amphora: Amphora,
+    question: Question,
+    now: dict[AmphoraId, Rendered | None] | None,
+    then: Rendered | None,
+    hands: Hands,
+) -> Preview:
+    if amphora.id in question.replaced:
+        return Preview(action="replace", reason="another amphora takes its place")
+    if amphora.receipt is None:
+        before = None  # whatever was asked for, nothing runs there yet
+    elif now is None:
+        return Preview(action="reload", reason="what is asked for now cannot be rendered, so it cannot be compared")
+    else:
+        before = now[amphora.id]
+    # In a thread: comparing two long texts takes long.
+    return await asyncio.to_thread(hands.amphora_driver.preview, before, then)
+
+
+def _still_to_be_made(tree: LoadBalancerTree, hands: Hands) -> list[Amphora]:
+    load_balancer = tree.load_balancer
+    return [
+        Amphora(
+            id=AmphoraId(new_id()),
+            load_balancer_id=load_balancer.id,
+            project_id=load_balancer.project_id,
+            role=role,
+            created_at=hands.now(),
+        )
+        for role in ROLES_OF_TOPOLOGY[load_balancer.topology]
+    ]
+
+
+async def _render(
+    tree: LoadBalancerTree, amphorae: list[Amphora], faults: list[Fault], resolver: Resolver, hands: Hands
+) -> dict[AmphoraId, Rendered | None] | None:
+    """What each amphora would run, less what would be left out; None if nothing could be carried. Why is in `faults`."""
+    if tree.load_balancer.delete_requested:
+        return {x.id: None for x in amphorae}
+    carried = tree.wanted()
+    while True:
+        try:
+            secrets = await resolver.resolve(carried)
+            return {x.id: hands.amphora_driver.render(carried, x, secrets) for x in amphorae}
+        except (Rejected, CallerError, Retry) as error:
+            fault = fault_of(error, None, hands.now())
+            omitted = None if error.subject is None else omitted_with(carried, error.subject)
+            faults.append(msgspec.structs.replace(fault, left_out=omitted is not None))
+            if omitted is None:
+                return None
+            carried = carried.without(omitted)

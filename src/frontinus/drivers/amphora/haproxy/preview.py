@@ -1,0 +1,69 @@
+"""What a change does to one amphora, in words for the tenant. Pure. What is decided is diff.py's; here it is only told.
+
+Nothing of files beside the text is shown but that they differ, and of a command only what stands in its first line: a
+payload may be a key."""
+
+from __future__ import annotations
+
+from frontinus.drivers.amphora.agent.files import Live, marks
+from frontinus.drivers.amphora.haproxy.diff import MOST_COMMANDS, diff
+from frontinus.drivers.amphora.haproxy.render import rendered
+from frontinus.drivers.amphora.haproxy.text import Section, Unreadable, read
+from frontinus.drivers.amphora.interface import Rendered
+from frontinus.model.previews import Preview, unified
+
+_NAME = "haproxy.cfg"
+_MOST_SECTIONS_NAMED = 5
+
+
+def preview(before: Rendered | None, after: Rendered | None) -> Preview:
+    """See AmphoraDriver.preview."""
+    old, new = before or _NOTHING, after or _NOTHING
+    if old == new:
+        return Preview(action="unchanged")
+    change = unified(_shown(old), _shown(new), _NAME)
+    if not new.text:
+        return Preview(action="stop" if old.text else "unchanged", diff=change)
+    if not old.text:
+        return Preview(action="start", diff=change)
+    found = diff(Live(old.text, marks(old.files)), new)
+    commands = tuple(x.partition("\n")[0] for x in found.commands)
+    if not found.reload:
+        return Preview(action="runtime", commands=commands, diff=change)
+    return Preview(action="reload", reason=_reason(old, new), commands=commands, diff=change)
+
+
+_NOTHING = rendered("")
+
+
+def _shown(configuration: Rendered) -> str:
+    """The text, and of each file its name and what tells one content from another."""
+    beside = [f"# beside it: {x.name}, {x.sha256[:12]}" for x in marks(configuration.files)]
+    return "\n".join([configuration.text, *beside])
+
+
+def _reason(old: Rendered, new: Rendered) -> str:
+    try:
+        before, after = _sections(old.text), _sections(new.text)
+    except Unreadable:
+        return "what runs was not written by this version"
+    named = [f"file {x} is another" for x in sorted({x.name for x in set(marks(old.files)) ^ set(marks(new.files))})]
+    for key in sorted(before.keys() | after.keys()):
+        if key not in after:
+            named.append(f"{' '.join(key)} goes")
+        elif key not in before:
+            named.append(f"{' '.join(key)} comes")
+        elif _structure(before[key]) != _structure(after[key]):
+            named.append(f"{' '.join(key)} changes in more than its servers")
+    if not named:
+        return f"servers change in what can be set at a start only, or by more than {MOST_COMMANDS} commands"
+    more = len(named) - _MOST_SECTIONS_NAMED
+    return "; ".join([*named[:_MOST_SECTIONS_NAMED], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _sections(text: str) -> dict[tuple[str, ...], Section]:
+    return {(x.kind, x.name) if x.name else (x.kind,): x for x in read(text)}
+
+
+def _structure(section: Section) -> tuple[tuple[str, ...], ...]:
+    return tuple(words for words in section.lines if words[0] != "server")

@@ -1,0 +1,107 @@
+"""Questions of the API to the controllers of a driver, and their answers: rows that live for seconds.
+
+The question goes in, the controllers are woken, one of them claims it and writes the answer, and the API takes both away.
+What nobody takes away (the process that asked was killed) is purged."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import msgspec
+from sqlalchemy import bindparam, delete, insert, select, update
+
+from frontinus.model.ids import ControllerId, LoadBalancerId
+from frontinus.model.previews import Answer, Question
+from frontinus.store.engine import Transaction
+from frontinus.store.rows import to_json, to_microseconds
+from frontinus.store.schema import controller, preview
+from frontinus.store.statement import Statement
+
+STALE_AFTER = timedelta(minutes=1)
+"""No API waits so long for an answer."""
+
+_t = preview.c
+_COLUMNS = ("id", "provider", "load_balancer_id", "question", "asked_at")
+_SERVED = _t.provider.in_(select(controller.c.provider).where(controller.c.driver == bindparam("driver")))
+
+_INSERT = Statement(insert(preview).values({name: bindparam(name) for name in _COLUMNS}))
+_SELECT_OPEN = Statement(
+    select(_t.id, _t.question)
+    .where(_t.claimed_by.is_(None), _t.asked_at >= bindparam("oldest"), _SERVED)
+    .order_by(_t.asked_at)
+    .limit(bindparam("most"))
+)
+_CLAIM = Statement(
+    update(preview).where(_t.id == bindparam("which"), _t.claimed_by.is_(None)).values(claimed_by=bindparam("owner"))
+)
+_ANSWER = Statement(
+    update(preview)
+    .where(_t.id == bindparam("which"), _t.claimed_by == bindparam("owner"))
+    .values(answer=bindparam("text"))
+)
+_SELECT_ANSWER = Statement(select(_t.answer).where(_t.id == bindparam("which")))
+_DELETE = Statement(delete(preview).where(_t.id == bindparam("which")))
+_PURGE = Statement(delete(preview).where(_t.asked_at < bindparam("oldest")))
+
+_load_question = msgspec.json.Decoder(Question).decode
+_load_answer = msgspec.json.Decoder(Answer).decode
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """A question that is this controller's to answer."""
+
+    id: str
+    question: Question
+
+
+def ask(
+    tx: Transaction,
+    question_id: str,
+    provider: str,
+    load_balancer_id: LoadBalancerId,
+    question: Question,
+    now: datetime,
+) -> None:
+    """Put a question to the controllers that serve a provider, and wake them."""
+    asked = {"id": question_id, "provider": provider, "load_balancer_id": load_balancer_id}
+    tx.run(_INSERT, {**asked, "question": to_json(question), "asked_at": to_microseconds(now)})
+    tx.wake()
+
+
+def is_any_open(tx: Transaction, driver: str, now: datetime) -> bool:
+    """Whether there is something to claim; a read, for the turn after turn in which there is not."""
+    return tx.row(_SELECT_OPEN, {**_open(driver, now), "most": 1}) is not None
+
+
+def claim(tx: Transaction, owner: ControllerId, driver: str, now: datetime, limit: int) -> list[Claimed]:
+    """Up to `limit` open questions for this driver; each goes to one controller only."""
+    found = tx.rows(_SELECT_OPEN, {**_open(driver, now), "most": limit})
+    return [
+        Claimed(question_id, _load_question(text))
+        for question_id, text in found
+        if tx.run(_CLAIM, {"which": question_id, "owner": owner}) == 1
+    ]
+
+
+def answer(tx: Transaction, question_id: str, owner: ControllerId, given: Answer) -> None:
+    """Answer a claimed question. Nothing happens if nobody waits for it any more."""
+    tx.run(_ANSWER, {"which": question_id, "owner": owner, "text": to_json(given)})
+
+
+def answer_to(tx: Transaction, question_id: str) -> Answer | None:
+    """The answer, if there is one yet."""
+    row = tx.row(_SELECT_ANSWER, {"which": question_id})
+    return None if row is None or row[0] is None else _load_answer(row[0])
+
+
+def forget(tx: Transaction, question_id: str) -> None:
+    tx.run(_DELETE, {"which": question_id})
+
+
+def purge(tx: Transaction, now: datetime) -> int:
+    """Forget questions whose asker must be gone; how many."""
+    return tx.run(_PURGE, {"oldest": to_microseconds(now - STALE_AFTER)})
+
+
+def _open(driver: str, now: datetime) -> dict[str, str | int | float | bool | None]:
+    return {"driver": driver, "oldest": to_microseconds(now - STALE_AFTER)}

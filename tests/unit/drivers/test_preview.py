@@ -1,0 +1,153 @@
+"""What a tenant is told of a change: the right action, why it takes a reload, and a diff that is a diff."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frontinus.drivers.amphora.haproxy.diff import MOST_COMMANDS
+from frontinus.drivers.amphora.haproxy.preview import preview
+from frontinus.drivers.amphora.haproxy.render import render, rendered
+from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
+from frontinus.model.previews import ACTIONS, LONGEST_DIFF, strongest, unified
+from frontinus.model.tree import LoadBalancerTree
+
+from tests.unit.drivers.trees import a_listener, a_load_balancer, a_member, a_pool, a_tree
+
+SETTINGS = HaproxySettings(state_dir=Path("/nowhere"))
+
+
+def site(**fields: Any) -> LoadBalancerTree:
+    parts: dict[str, Any] = {"listeners": [a_listener()], "pools": [a_pool()], "members": [a_member(), a_member(31)]}
+    return a_tree(load_balancer=a_load_balancer(), **{**parts, **fields})
+
+
+NOTHING = site(listeners=[])
+MEMBER = str(site().members[0].id)
+MANY = [a_member(1000 + n, weight=1) for n in range(MOST_COMMANDS + 1)]
+
+
+@pytest.mark.parametrize(
+    "before, after, action, reason",
+    [
+        pytest.param(None, site(), "start", "", id="nothing runs yet"),
+        pytest.param(NOTHING, site(), "start", "", id="the first listener"),
+        pytest.param(site(), NOTHING, "stop", "", id="the last listener"),
+        pytest.param(site(), None, "stop", "", id="it is removed"),
+        pytest.param(None, NOTHING, "unchanged", "", id="nothing, still"),
+        pytest.param(None, None, "unchanged", "", id="nothing at all"),
+        pytest.param(site(), site(), "unchanged", "", id="the same"),
+        pytest.param(site(), site(members=[a_member(weight=9), a_member(31)]), "runtime", "", id="a weight"),
+        pytest.param(site(), site(members=[a_member()]), "runtime", "", id="a member less"),
+        pytest.param(
+            site(),
+            site(listeners=[a_listener(), a_listener(11, port=81)]),
+            "reload",
+            "backend 00000000-0000-0000-0000-000000000014:00000000-0000-0000-0000-00000000000b comes; "
+            "frontend 00000000-0000-0000-0000-00000000000b comes",
+            id="a listener more",
+        ),
+        pytest.param(
+            site(),
+            site(listeners=[a_listener(timeout_client_data=9)]),
+            "reload",
+            "frontend 00000000-0000-0000-0000-00000000000a changes in more than its servers",
+            id="a timeout",
+        ),
+        pytest.param(
+            site(), site(members=MANY), "reload", "or by more than 1000 commands", id="more members than commands"
+        ),
+        pytest.param(
+            site(), site(members=[a_member(backup=True), a_member(31)]), "reload", "at a start only", id="a backup"
+        ),
+    ],
+)
+def test_the_action_and_its_reason_are_told(
+    before: LoadBalancerTree | None, after: LoadBalancerTree | None, action: str, reason: str
+) -> None:
+    told = preview(*(None if x is None else render(x, SETTINGS) for x in (before, after)))
+    assert told.action == action
+    assert reason in told.reason
+    assert bool(told.reason) == (action == "reload")
+    assert bool(told.diff) == (action != "unchanged")
+    assert bool(told.commands) == (action == "runtime")
+
+
+def test_commands_are_those_that_would_be_sent() -> None:
+    told = preview(render(site(), SETTINGS), render(site(members=[a_member(weight=9), a_member(31)]), SETTINGS))
+    (command,) = told.commands
+    assert command.endswith(f"/{MEMBER} weight 9")
+
+
+def test_what_was_not_written_by_us_is_a_reload() -> None:
+    told = preview(rendered("listen x\n  bind :1\n"), render(site(), SETTINGS))
+    assert (told.action, told.reason) == ("reload", "what runs was not written by this version")
+
+
+# ---------------------------------------------------------------- diffs
+
+
+LINES = st.lists(st.sampled_from(["a", "b", "c", "  d", "-", "+", "@@ x"]), max_size=40)
+
+
+@given(before=LINES, after=LINES)
+def test_a_diff_is_one_that_patch_applies(before: list[str], after: list[str], tmp_path_factory: Any) -> None:
+    """What both texts begin and end with is left out of the comparison, so the places in it are our own work."""
+    shared = [f"same {n}" for n in range(10)]
+    old, new = ([*shared, *x, *shared] for x in (before, after))
+    diff = unified("\n".join(old), "\n".join(new), "f")
+    assert (diff == "") == (old == new)
+    assert _patched(old, diff) == new
+
+
+def _patched(old: list[str], diff: str) -> list[str]:
+    """A strict reader of unified diffs: every line of context and every place must be right."""
+    new: list[str] = []
+    position = 0
+    for line in diff.split("\n")[2:-1]:
+        if line.startswith("@@ -"):
+            start, _, length = line.split(" ")[1][1:].partition(",")
+            begin = int(start) - (0 if length == "0" else 1)
+            new += old[position:begin]
+            position = begin
+            begin_of_new, _, length = line.split(" ")[2][1:].partition(",")
+            assert len(new) == int(begin_of_new) - (0 if length == "0" else 1)
+        elif line[0] in " -":
+            assert old[position] == line[1:]
+            position += 1
+            new += [line[1:]] if line[0] == " " else []
+        else:
+            assert line[0] == "+"
+            new.append(line[1:])
+    return [*new, *old[position:]]
+
+
+def test_a_real_diff_has_the_same_places(tmp_path: Path) -> None:
+    old = render(site(), SETTINGS).text
+    new = render(site(members=[a_member(weight=9)]), SETTINGS).text
+    for name, text in (("old", old), ("new", new)):
+        (tmp_path / name).write_text(text)
+    real = subprocess.run(
+        ["diff", "-u", "old", "new"], cwd=tmp_path, capture_output=True, text=True, check=False
+    ).stdout
+    assert unified(old, new, "f").splitlines()[2:] == real.splitlines()[2:]
+
+
+def test_a_diff_is_bounded() -> None:
+    told = unified("", "\n".join(str(x) for x in range(3 * LONGEST_DIFF)), "f").splitlines()
+    assert len(told) == LONGEST_DIFF + 1
+    assert told[-1].endswith("more lines")
+    assert len(unified("", "x" * 100_000, "f")) < 2_000
+
+
+def test_the_greatest_interference_counts() -> None:
+    assert [strongest([]), strongest(["runtime", "unchanged"]), strongest(ACTIONS)] == [
+        "unchanged",
+        "runtime",
+        "replace",
+    ]
