@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 import uvicorn
+from prometheus_client import CollectorRegistry
 
 from frontinus.api.app import create_app
 from frontinus.api.identity.build import build_authenticator
@@ -23,11 +24,13 @@ from frontinus.api.policy.enforcer import Enforcer
 from frontinus.api.settings import check_bind, check_quotas
 from frontinus.controller.act import Hands
 from frontinus.controller.loop import Controller
+from frontinus.controller.metrics import ControllerMetrics
 from frontinus.drivers.amphora.interface import AmphoraDriver
 from frontinus.drivers.compute.interface import ComputeDriver
 from frontinus.drivers.network.interface import NetworkDriver
 from frontinus.drivers.secret.interface import SecretDriver
 from frontinus.health.loop import Health
+from frontinus.health.metrics import HealthMetrics
 from frontinus.health.settings import HealthSettings
 from frontinus.model.errors import Bug, Invalid
 from frontinus.settings import Settings, decode
@@ -165,7 +168,8 @@ class Installation:
         self.store.upgrade()
         health_settings = _with_kept_port(settings)
         self.drivers = build_drivers(settings, health_settings.bind_port)
-        self.health = Health(self.store, self.drivers.amphora, health_settings, now)
+        self._metrics = CollectorRegistry()
+        self.health = Health(self.store, self.drivers.amphora, health_settings, now, HealthMetrics(self._metrics))
         hands = Hands(
             store=self.store,
             amphora_driver=self.drivers.amphora,
@@ -174,6 +178,7 @@ class Installation:
             secret=self.drivers.secret,
             settings=settings.controller,
             now=now,
+            metrics=ControllerMetrics(self._metrics),
         )
         self.controller = Controller(hands, PROVIDERS)
         self._listening = _listen(settings.api.bind_host, settings.api.bind_port)
@@ -188,7 +193,14 @@ class Installation:
         """Serve until `stop` is set, then let go of everything. Amphorae are not touched. Raises whatever ended one of
         the parts before its time."""
         authenticator = build_authenticator(self.settings.api, now)
-        app = create_app(self.store, self.drivers.network, self.settings.api, now, authenticator=authenticator)
+        app = create_app(
+            self.store,
+            self.drivers.network,
+            self.settings.api,
+            now,
+            authenticator=authenticator,
+            registry=self._metrics,
+        )
         server = _Server(
             uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 from collections import Counter
 
 import pytest
@@ -32,6 +33,15 @@ def test_no_change_costs_a_request(installation: Installation, times: int) -> No
             if actions.keys() != {kind.action}:
                 wrong.append(f"{kind.name}: {dict(actions)} instead of {kind.action}")
             assert stage.errors == [], kind.name
+    with urllib.request.urlopen(f"{installation.endpoint}/metrics") as answer:
+        told = answer.read().decode()
+    for name in (
+        'frontinus_controller_pushes_total{action="runtime"}',
+        'frontinus_controller_pushes_total{action="reload"}',
+        "frontinus_health_datagrams_accepted_total",
+        "frontinus_api_requests_total{",
+    ):
+        assert name in told, name
     report(f"{stage.load.total} requests, {stage.long_lived.echoes} echoes, {stage.load.reopened} connections reopened")
     assert stage.errors == []
     assert wrong == []

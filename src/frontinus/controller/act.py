@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
 
 from msgspec.structs import replace
 
+from frontinus.controller.metrics import ControllerMetrics
 from frontinus.controller.settings import ControllerSettings
 from frontinus.controller.steps import (
     ApplyConfiguration,
@@ -47,7 +48,7 @@ AGENT_POLL_S = 0.02
 
 @dataclass(frozen=True)
 class Hands:
-    """What the controller acts with: the drivers, the store and the clock. One per process."""
+    """What the controller acts with: the drivers, the store and the clock; and where it counts. One per process."""
 
     store: Store
     amphora_driver: AmphoraDriver
@@ -56,6 +57,7 @@ class Hands:
     secret: SecretDriver
     settings: ControllerSettings
     now: Callable[[], datetime]
+    metrics: ControllerMetrics = field(default_factory=ControllerMetrics)
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,9 @@ async def _await_agent(amphora: Amphora, situation: Situation, hands: Hands) -> 
 
 async def _apply(amphora: Amphora, situation: Situation, hands: Hands) -> None:
     rendered = situation.rendered[amphora.id]
-    applied = await hands.amphora_driver.apply(amphora, situation.carried, rendered)
+    with hands.metrics.push_seconds.time():
+        applied = await hands.amphora_driver.apply(amphora, situation.carried, rendered)
+    hands.metrics.pushes.labels(applied.action).inc()
     # The wish may carry the time of another machine, whose clock is ahead; it is obeyed all the same.
     applied_at = max(hands.now(), amphora.push_requested_at or amphora.created_at)
     receipt = Receipt(

@@ -8,6 +8,7 @@ import asyncio
 import os
 import random
 import socket
+import time
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -113,6 +114,7 @@ class Controller:
             before = self._busy.get(lease.load_balancer_id)
             task = asyncio.create_task(self._converge(lease, before), name=f"reconcile-{lease.load_balancer_id}")
             self._busy[lease.load_balancer_id] = task
+        self._hands.metrics.leases.set(len(self._busy))
 
     async def _rest(self) -> None:
         """Until a wake-up, a free place, or the poll interval (spread, so that many controllers do not poll as one)."""
@@ -134,6 +136,8 @@ class Controller:
         if before is not None:
             before.cancel()
             await asyncio.gather(before, return_exceptions=True)
+        metrics = self._hands.metrics
+        started = time.perf_counter()
         work = asyncio.create_task(reconcile(lease, self._hands))
         renewal = asyncio.create_task(self._renew(lease))
         try:
@@ -141,8 +145,9 @@ class Controller:
             if work.done():
                 await work
             else:
-                log.warning("lease lost", load_balancer_id=lease.load_balancer_id)
+                raise LeaseLost("it ran out, or was taken over")
         except LeaseLost:
+            metrics.reconciles.labels("lease-lost").inc()
             log.warning("lease lost", load_balancer_id=lease.load_balancer_id)
         except Exception:  # one load balancer's trouble must not stop the others; the lease runs out and it is retried
             log.exception("reconcile failed", load_balancer_id=lease.load_balancer_id)
@@ -152,8 +157,10 @@ class Controller:
             await asyncio.gather(work, renewal, return_exceptions=True)
             with suppress(Exception):  # an unreleased lease runs out by itself
                 await self._hands.store.transact(lambda tx: leases.release(tx, lease))
+            metrics.reconcile_seconds.observe(time.perf_counter() - started)
             if self._busy.get(lease.load_balancer_id) is asyncio.current_task():
                 del self._busy[lease.load_balancer_id]
+            metrics.leases.set(len(self._busy))
             self._freed.set()
 
     async def _renew(self, lease: Lease) -> None:
@@ -181,6 +188,8 @@ class Controller:
             try:
                 await self._hands.store.transact(partial(self._say_alive, now=now))
                 await self._hands.store.transact(partial(convergence.purge_deleted, before=oldest))
+                count = partial(leases.count_due, cohort_driver=self._hands.amphora_driver.name, now=now)
+                self._hands.metrics.due.set(await self._hands.store.read(count))
                 await self._hands.store.transact(partial(idempotency.purge, now=now))
                 await self._hands.store.transact(partial(previews.purge, now=now))
             except NotFound:  # somebody forgot a silent controller: this process was stopped, or the database restored

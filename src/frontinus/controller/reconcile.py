@@ -112,9 +112,10 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
             await _record_fault(error, step, lease, tree, hands)
             return
         if isinstance(step, LookAgain):
+            hands.metrics.reconciles.labels("waiting").inc()
             return
         if isinstance(step, RecordSettled | ForgetLoadBalancer):
-            _log_outcome(step, tree, left_out)
+            _tell_outcome(step, tree, left_out, hands)
             if carried_already is not None:
                 # A burst of edits. What is carried is settled; what comes within the window goes with the next push.
                 pushed.clear()
@@ -132,9 +133,13 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
         await _record_fault(Bug(f"the plan does not end: {step!r} after {MAX_ROUNDS} rounds"), step, lease, tree, hands)
 
 
-def _log_outcome(
-    step: RecordSettled | ForgetLoadBalancer, tree: LoadBalancerTree, left_out: Mapping[str, Fault]
+def _tell_outcome(
+    step: RecordSettled | ForgetLoadBalancer, tree: LoadBalancerTree, left_out: Mapping[str, Fault], hands: Hands
 ) -> None:
+    deleted = isinstance(step, ForgetLoadBalancer)
+    hands.metrics.reconciles.labels("deleted" if deleted else "partial" if left_out else "settled").inc()
+    for fault in left_out.values():
+        hands.metrics.faults.labels(fault.code).inc()
     if isinstance(step, ForgetLoadBalancer):
         log.info("load balancer deleted", load_balancer_id=tree.id, generation=tree.load_balancer.generation)
     elif not left_out:
@@ -301,5 +306,7 @@ async def _record_fault(
         attempts=fault.attempts,
         exc_info=error if fault.code == "bug" else None,
     )
+    hands.metrics.reconciles.labels("fault").inc()
+    hands.metrics.faults.labels(fault.code).inc()
     as_error = is_reported_as_error(fault, now, hands.settings.retry_budget)
     await hands.store.transact(lambda tx: convergence.record_fault(tx, lease, fault, now, report_error=as_error))

@@ -17,6 +17,7 @@ import structlog
 from frontinus.drivers.amphora.interface import AmphoraDriver, Refused
 from frontinus.health.accounts import Accounts
 from frontinus.health.liveness import WakingClock, judge
+from frontinus.health.metrics import HealthMetrics
 from frontinus.health.receiver import Receiver
 from frontinus.health.settings import HealthSettings
 from frontinus.model.enums import Kind, OperatingStatus
@@ -38,9 +39,15 @@ class Health:
     Immutable: store, driver, settings, clock. One owner (the event loop): everything else."""
 
     def __init__(
-        self, store: Store, driver: AmphoraDriver, settings: HealthSettings, now: Callable[[], datetime]
+        self,
+        store: Store,
+        driver: AmphoraDriver,
+        settings: HealthSettings,
+        now: Callable[[], datetime],
+        metrics: HealthMetrics | None = None,
     ) -> None:
         """Binds the socket. Raises OSError when the port is taken."""
+        self._metrics = HealthMetrics() if metrics is None else metrics
         self._store = store
         self._driver = driver
         self._settings = settings
@@ -83,6 +90,7 @@ class Health:
                 await turn()
             except Exception:  # the loop protects its next turn; nothing is lost that is not said again
                 log.exception("health turn failed", turn=turn.__name__)
+                self._metrics.failed_turns.labels(turn.__name__.strip("_").replace("_", "-")).inc()
             if once:
                 return
             await asyncio.sleep(interval.total_seconds())
@@ -91,10 +99,16 @@ class Health:
         try:
             heartbeat = self._driver.decode(bytes(datagram), self._now())
         except Refused as refused:
-            self._refusals[refused.reason] += 1
+            self._refuse(refused.reason)
             return
-        if not self._accounts.hear(heartbeat, self._awake()):
-            self._refusals["replayed or overtaken"] += 1
+        if self._accounts.hear(heartbeat, self._awake()):
+            self._metrics.accepted.inc()
+        else:
+            self._refuse("replayed or overtaken")
+
+    def _refuse(self, reason: str) -> None:
+        self._refusals[reason] += 1
+        self._metrics.refused.labels(reason).inc()
 
     async def _report_refusals(self) -> None:
         """One line per reason and turn, whatever the number of datagrams: garbage must not fill the log."""
@@ -107,6 +121,8 @@ class Health:
         self._fleet = {x.amphora_id: x for x in members}
         self._accounts.watch(self._fleet, self._awake())
         self._suspected = {x: t for x, t in self._suspected.items() if x in self._fleet}
+        self._metrics.watched.set(len(members))
+        self._metrics.suspected.set(sum(x.suspected_at is not None for x in members))
 
     async def _write_statuses(self) -> None:
         heartbeats = self._accounts.take_to_weigh(self._awake(), self._settings.refresh_interval.total_seconds())
@@ -154,6 +170,7 @@ class Health:
         judgement = judge(self._accounts.last_heard(), moment, self._settings)
         if judgement.braked != self._braked:
             self._braked = judgement.braked
+            self._metrics.braked.set(self._braked)
             log.warning(
                 "too many amphorae are silent at once: nobody is suspected" if judgement.braked else "brake released",
                 watched=len(self._fleet),
@@ -170,6 +187,7 @@ class Health:
         ]
         if new:
             log.warning("amphorae are silent", amphorae=new)
+            self._metrics.suspicions.inc(len(new))
             now = self._now()
             await self._store.transact(lambda tx: health.suspect(tx, new, now))
             self._suspected |= dict.fromkeys(new, moment)

@@ -50,6 +50,9 @@ _SELECT_DUE = Statement(
     .order_by(_t.due_at, _t.id)
     .limit(bindparam("most"))
 )
+_COUNT_DUE = Statement(
+    select(func.count()).select_from(load_balancer).where(_t.due_at <= bindparam("now"), _FREE, _SERVED)
+)
 _CLAIM = Statement(
     update(load_balancer)
     .where(_t.id == bindparam("which"), _t.lease_epoch == bindparam("epoch"), _FREE)
@@ -142,6 +145,13 @@ def next_due(tx: Transaction, *, cohort_driver: str | None = None) -> datetime |
     else:
         row = tx.row(_SELECT_NEXT_SERVED, {"driver": cohort_driver})
     return None if row is None or row[0] is None else from_microseconds(row[0])
+
+
+def count_due(tx: Transaction, *, cohort_driver: str, now: datetime) -> int:
+    """How many load balancers of this driver are due and free: the backlog."""
+    beyond = to_microseconds(now + CLOCK_WAS_WRONG_BEYOND)
+    row = tx.row(_COUNT_DUE, {"now": to_microseconds(now), "beyond": beyond, "driver": cohort_driver})
+    return 0 if row is None else int(row[0])
 
 
 def lost(lease: Lease) -> LeaseLost:

@@ -6,14 +6,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from frontinus.controller.loop import Controller
+from frontinus.controller.metrics import ControllerMetrics
 from frontinus.drivers.amphora.interface import Applied, Rendered
 from frontinus.drivers.compute.interface import Place
 from frontinus.model.boot import BootFiles
 from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.model.tree import Amphora, LoadBalancerTree
+from frontinus.store import leases
 
 from tests.integration.controller.world import SETTINGS, World
 
@@ -152,3 +157,49 @@ async def test_a_single_change_is_pushed_at_once(tmp_path: Path) -> None:
             await _settled(world, load_balancer_id)
             waits.append(hand.pushes[-1][0] - edited)
     assert sorted(waits)[2] < window / 2
+
+
+async def test_the_controller_counts_what_it_did(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.taken_ports.add(81)
+    registry = CollectorRegistry()
+    world.hands = replace(world.hands, metrics=ControllerMetrics(registry))
+    async with controlled(world):
+        load_balancer_id = await world.create(80)
+        pool_id = (await _settled(world, load_balancer_id)).pools[0].id
+        await world.add(load_balancer_id, world.member(load_balancer_id, pool_id, 9000))
+        await _settled(world, load_balancer_id)
+        await world.add(load_balancer_id, world.listener(load_balancer_id, 81, pool_id))
+        await _settled(world, load_balancer_id)
+
+        def count(name: str, **labels: str) -> float:
+            return registry.get_sample_value(f"frontinus_controller_{name}", labels) or 0.0
+
+        assert count("pushes_total", action="reload") + count("pushes_total", action="start") >= 1
+        assert count("pushes_total", action="runtime") == 1
+        assert count("reconciles_total", outcome="settled") >= 2
+        assert count("reconciles_total", outcome="partial") >= 1
+        assert count("faults_total", code="bind-refused") >= 1
+        assert count("push_seconds_count") >= 2
+        while count("leases"):  # noqa: ASYNC110 - the fact is a number
+            await asyncio.sleep(0.01)
+        await world.delete(load_balancer_id)
+        while not count("reconciles_total", outcome="deleted"):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+
+
+async def test_the_backlog_is_what_is_due_and_free(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.register()
+    for port in (80, 81):
+        await world.create(port)
+
+    async def backlog() -> int:
+        return await world.store.read(lambda tx: leases.count_due(tx, cohort_driver="fake", now=world.now))
+
+    assert await backlog() == 2
+    await world.store.transact(
+        lambda tx: leases.claim_due(tx, world.owner, "fake", world.now, SETTINGS.lease_duration, 1)
+    )
+    assert await backlog() == 1
+    await world.store.close()

@@ -10,8 +10,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from frontinus.health.loop import Health
+from frontinus.health.metrics import HealthMetrics
 from frontinus.health.settings import HealthSettings
 from frontinus.model.enums import AmphoraStatus
 from frontinus.model.heartbeat import Counters, Heartbeat, ListenerReport
@@ -36,6 +38,10 @@ class ListenedTo(World):
     """A world with an ear; amphorae send to `ear_port`."""
 
     ear_port: int
+    metrics: CollectorRegistry
+
+    def counted(self, name: str, **labels: str) -> float:
+        return self.metrics.get_sample_value(f"frontinus_health_{name}", labels) or 0.0
 
     def beat(self, heartbeat: Heartbeat) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -46,7 +52,8 @@ class ListenedTo(World):
 async def world(tmp_path: Path) -> AsyncIterator[ListenedTo]:
     made = ListenedTo(tmp_path)
     await made.register()
-    ear = Health(made.store, made.hands.amphora_driver, SETTINGS, lambda: made.now)
+    made.metrics = CollectorRegistry()
+    ear = Health(made.store, made.hands.amphora_driver, SETTINGS, lambda: made.now, HealthMetrics(made.metrics))
     made.ear_port = ear.receiver.port
     listening = asyncio.create_task(ear.run())
     yield made
@@ -109,3 +116,30 @@ async def test_traffic_of_an_amphora_that_the_fleet_does_not_show_counts(world: 
         return counted.total_connections == 21
 
     await until(all_is_counted)
+
+
+async def test_what_is_heard_and_refused_is_counted_by_reason(world: ListenedTo) -> None:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    beat = Heartbeat(amphora_id=tree.amphorae[0].id, boot=1, sequence=0, incremental=False, listeners={}, pools={})
+    world.beat(beat)
+    world.beat(beat)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.sendto(b"noise" * 10, (SETTINGS.bind_host, world.ear_port))
+
+    async def all_is_counted() -> bool:
+        return (
+            world.counted("datagrams_accepted_total") == 1
+            and world.counted("datagrams_refused_total", reason="replayed or overtaken") == 1
+            and world.counted("datagrams_refused_total", reason="wrong digest") == 1
+            and world.counted("amphorae_watched") == 1
+        )
+
+    await until(all_is_counted)
+
+    async def is_suspected() -> bool:
+        return world.counted("suspicions_total") == 1 and world.counted("amphorae_suspected") == 1
+
+    await until(is_suspected)
