@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from frontinus.drivers.amphora.haproxy.driver import HaproxyDriver
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
@@ -249,7 +250,8 @@ async def crowd(port: int, clients: int = 6) -> AsyncIterator[Tally]:
 class World:
     """One amphora: a place with an agent that is started and killed at will, and the driver that speaks to it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **settings: Any) -> None:
+        """`settings` are of the driver, beside those that a world needs."""
         self.place = directory / "place"
         self.place.mkdir(mode=0o700)
         self.heartbeats = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -260,6 +262,7 @@ class World:
             agent_port=free_port(AGENT),
             heartbeat_destinations=(f"{AGENT}:{self.heartbeats.getsockname()[1]}",),
             haproxy_command=HAPROXY,
+            **settings,
         )
         self.driver = HaproxyDriver(self.settings)
         self.amphora: Amphora = an_amphora(AGENT, created_at=datetime.now(UTC))

@@ -26,6 +26,7 @@ from frontinus.drivers.amphora.agent.files import Live, digest, marks
 from frontinus.drivers.amphora.agent.heartbeat import decode_envelope, decode_plain, is_envelope
 from frontinus.drivers.amphora.haproxy.blame import subject_of
 from frontinus.drivers.amphora.haproxy.diff import Change, diff
+from frontinus.drivers.amphora.haproxy.logs import check_logs
 from frontinus.drivers.amphora.haproxy.preview import preview
 from frontinus.drivers.amphora.haproxy.render import CAPABILITIES, render
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
@@ -63,6 +64,7 @@ class HaproxyDriver(AmphoraDriver):
     def __init__(self, settings: HaproxySettings, *, clock: Clock = utc_now) -> None:
         """Opens the authority, making it on first use. Raises Invalid naming the setting that cannot be."""
         settings.check()
+        check_logs(settings)
         self._settings = settings
         self._clock = clock
         try:
@@ -97,7 +99,7 @@ class HaproxyDriver(AmphoraDriver):
         self._locks: WeakValueDictionary[AmphoraId, asyncio.Lock] = WeakValueDictionary()
 
     def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
-        return render(tree, self._settings, secrets)
+        return render(tree, self._settings, secrets, amphora_id=amphora.id)
 
     def preview(self, before: Rendered | None, after: Rendered | None) -> Preview:
         return preview(before, after)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from frontinus.drivers.amphora.agent.files import digest, marks
+from frontinus.drivers.amphora.haproxy import logs
 from frontinus.drivers.amphora.haproxy.headers import header_lines
 from frontinus.drivers.amphora.haproxy.l7 import l7_lines
 from frontinus.drivers.amphora.haproxy.server import Check, Server, bracket
@@ -93,8 +94,11 @@ NETWORKS_PER_LINE = 50
 _PROXY_PROTOCOL = {PoolProtocol.PROXY: 1, PoolProtocol.PROXYV2: 2}
 
 
-def render(tree: LoadBalancerTree, settings: HaproxySettings, secrets: Secrets = NO_SECRETS) -> Rendered:
-    """The configuration for the wanted tree; an empty text when nothing shall listen.
+def render(
+    tree: LoadBalancerTree, settings: HaproxySettings, secrets: Secrets = NO_SECRETS, *, amphora_id: str = ""
+) -> Rendered:
+    """The configuration for the wanted tree; an empty text when nothing shall listen. `amphora_id` shows in it only where
+    logs are sent somewhere.
 
     Raises Rejected naming object and field when something cannot be expressed."""
     wanted = tree.wanted()
@@ -107,13 +111,13 @@ def render(tree: LoadBalancerTree, settings: HaproxySettings, secrets: Secrets =
     listeners = sorted((x for x in wanted.listeners if x.admin_state_up), key=lambda x: x.id)
     if not listeners or not wanted.load_balancer.admin_state_up or wanted.load_balancer.delete_requested:
         return rendered("")
-    sections = [_global(wanted, settings), _defaults()]
+    sections = [_global(wanted, settings, amphora_id), _defaults(), *logs.ring_sections(settings)]
     for listener in listeners:
         with blaming(listener.kind, listener.id):
-            sections.append(_frontend(wanted, listener))
+            sections.append(_frontend(wanted, listener, settings))
         for pool in _enabled_pools(wanted, listener):
             with blaming(pool.kind, pool.id):
-                sections.append(_backend(wanted, listener, pool))
+                sections.append(_backend(wanted, listener, pool, settings))
     try:
         return rendered(write(tuple(sections)))
     except Unwritable as error:  # every string of a tenant that can get here was tried, and named, by `checked`
@@ -144,7 +148,7 @@ def server_numbers(members: list[Member]) -> dict[str, int]:
     return numbers
 
 
-def _global(tree: LoadBalancerTree, settings: HaproxySettings) -> Section:
+def _global(tree: LoadBalancerTree, settings: HaproxySettings, amphora_id: str) -> Section:
     base = f"{settings.base_path.rstrip('/')}/" if settings.base_path else ""
     # Without a slash in front HAProxy takes a relative path for an address; unix@ says what it is.
     socket = f"{base}{tree.id}.sock" if base else f"unix@{tree.id}.sock"
@@ -160,6 +164,7 @@ def _global(tree: LoadBalancerTree, settings: HaproxySettings) -> Section:
             ("fd-hard-limit", str(2 * settings.max_connections + 100)),
             ("hard-stop-after", _seconds(settings.hard_stop_after)),
             ("mworker-max-reloads", str(settings.max_old_workers)),
+            *logs.global_lines(settings, amphora_id),
         ),
     )
 
@@ -182,7 +187,7 @@ def _defaults() -> Section:
     )
 
 
-def _frontend(tree: LoadBalancerTree, listener: Listener) -> Section:
+def _frontend(tree: LoadBalancerTree, listener: Listener, settings: HaproxySettings) -> Section:
     mode = _mode(listener)
     with blaming(Kind.LOAD_BALANCER, tree.id):
         address = _address(tree.load_balancer.vip.address, "vip_address")
@@ -190,6 +195,7 @@ def _frontend(tree: LoadBalancerTree, listener: Listener) -> Section:
         ("mode", mode),
         ("bind", f"{bracket(address)}:{listener.protocol_port}"),
         ("timeout", "client", str(listener.timeout_client_data)),
+        *logs.frontend_lines(settings, tree.load_balancer, mode),
     ]
     if mode == "http":
         # After a reload, an idle keep-alive connection is closed with its next answer, never under a request.
@@ -232,7 +238,7 @@ def _allowed_cidrs(listener: Listener) -> list[tuple[str, ...]]:
     ]
 
 
-def _backend(tree: LoadBalancerTree, listener: Listener, pool: Pool) -> Section:
+def _backend(tree: LoadBalancerTree, listener: Listener, pool: Pool, settings: HaproxySettings) -> Section:
     monitor = tree.health_monitor_of(pool.id)
     if monitor is not None and not monitor.admin_state_up:
         monitor = None
@@ -242,6 +248,7 @@ def _backend(tree: LoadBalancerTree, listener: Listener, pool: Pool) -> Section:
         *_BALANCE[pool.lb_algorithm],
         ("timeout", "connect", str(listener.timeout_member_connect)),
         ("timeout", "server", str(listener.timeout_member_data)),
+        *logs.backend_lines(settings),
     ]
     lines.extend(header_lines(listener))
     if monitor is not None:

@@ -93,6 +93,32 @@ class HaproxySettings:
     """*text* Reloads that an old worker may outlive; older ones are ended with their connections. High, because a
     number says nothing of how old a connection is; time and memory are what bound them."""
 
+    tenant_log_targets: tuple[str, ...] = ()
+    """*text* Syslog receivers of tenants' flow logs, as `192.0.2.1:514` or `[2001:db8::1]:514`. Each gets every message.
+    Empty: no flow logs."""
+
+    admin_log_targets: tuple[str, ...] = ()
+    """*text* Syslog receivers of HAProxy's own messages of level notice and above: members that go up or down, and the
+    like. Each gets every message. Empty: none are sent."""
+
+    log_protocol: str = "UDP"
+    """*text* `UDP`, or `TCP`: then up to a megabyte of messages waits in the amphora for a receiver that is away."""
+
+    user_log_facility: int = 0
+    """*text* Local facility of flow logs, from 0 to 7."""
+
+    administrative_log_facility: int = 1
+    """*text* Local facility of HAProxy's own messages, from 0 to 7."""
+
+    connection_logging: bool = True
+    """*text* Whether there are flow logs, where there are receivers for them."""
+
+    user_log_format: str = (
+        "{{ project_id }} {{ lb_id }} %f %ci %cp %t %{+Q}r %ST %B %U %[ssl_c_verify] %{+Q}[ssl_c_s_dn] %b %s %Tt %tsc"
+    )
+    """*text* A flow log's line: HAProxy's log-format, with the tokens `{{ project_id }}` and `{{ lb_id }}`. What HAProxy
+    knows of HTTP only (as %r and %ST) is `-` for other listeners. Octavia's default."""
+
     @property
     def authority_directory(self) -> Path:
         return self.state_dir / "authority" if self.authority is None else self.authority
