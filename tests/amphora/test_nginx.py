@@ -221,6 +221,14 @@ def test_a_taken_port_is_told_by_listener(site: Site) -> None:
     assert site.spread() == {"one": 4, "two": 4}
 
 
+def test_an_address_that_is_not_here_is_told_by_listener(site: Site) -> None:
+    """nginx's own check fails for it too, and says nothing of the text."""
+    files = [each._replace(content=each.content.replace(ADDRESS.encode(), b"192.0.2.1")) for each in site.files()]
+    answer = site.controller.apply(site.lb, "", files=tuple(files))
+    assert answer.status == 422
+    assert [(bind["frontend"], bind["errno"]) for bind in answer.json["binds"]] == [(LISTENER, "EADDRNOTAVAIL")]
+
+
 def test_an_outline_is_needed(site: Site) -> None:
     answer = site.controller.apply(site.lb, "", files=site.files()[:1])
     assert (answer.status, answer.json["details"]) == (400, "nginx.conf and nginx.json come together")

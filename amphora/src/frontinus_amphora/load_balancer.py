@@ -268,8 +268,9 @@ class LoadBalancer:
         try:
             pushed = self._pushed(trial is not None)
             if pushed is not None and not self._nginx.is_settled(pushed):
-                self._nginx.check(pushed, trial)
+                # Places first: nginx binds to them in its check, and would call the text wrong.
                 _refuse(self._nginx.refused_binds(pushed.outline))
+                self._nginx.check(pushed, trial)
             action, fallback = self._apply_haproxy(change, trial, before, current, running, loaded)
             # Last, because it may need files that came with haproxy's text. Should it fail, nothing is `unchanged`.
             return max(action, self._nginx.follow(pushed), key=ACTIONS.index), fallback

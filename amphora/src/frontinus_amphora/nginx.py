@@ -105,6 +105,7 @@ class Nginx:
         refused = self._refused_binds(outline)
         if refused and self._service.pid() is None:
             # It may be an nginx of ours that nothing on disk tells of: whoever wiped the place left it running.
+            files.make_directory(self.directory)
             self._service.stop()
             refused = self._refused_binds(outline)
         return refused

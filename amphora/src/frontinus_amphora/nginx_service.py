@@ -2,7 +2,8 @@
 
 nginx writes its title over its command line, so it is known by what it holds: its error output is our FIFO.
 A reload is asked for with SIGHUP. It worked when there is a worker that was not there before; it did not when nginx
-prints `[emerg]`, and then what ran before still runs.
+prints `[emerg]`, and then what ran before still runs. For a tenth of a second both workers take what comes; it is over
+when the old one says in its title that it is shutting down.
 """
 
 import re
@@ -86,12 +87,14 @@ class NginxService(Detached):
         return len(self._workers())
 
     def _await(self, known: frozenset[int]) -> None:
-        """Look until a worker is there that is not among the known. Raises ServiceFailed."""
+        """Look until a worker serves that is not among the known, and no other does. Raises ServiceFailed."""
         deadline = time.monotonic() + self._timeout
         while True:
             if self.pid() is None:
                 raise ServiceFailed("nginx ended", self._tail())
-            if any(worker not in known for worker in self._workers()):
+            workers = self._workers()
+            old_ones_serve = any(_serves(worker) for worker in known.intersection(workers))
+            if not old_ones_serve and any(worker not in known for worker in workers):
                 return
             said = self._tail()
             if "[emerg]" in said:
@@ -114,3 +117,9 @@ class NginxService(Detached):
 
     def _stray_pids(self) -> Iterator[int]:
         return processes.printing_to(self._output)
+
+
+def _serves(worker: int) -> bool:
+    """False for one that only finishes what it has, or is gone."""
+    title = processes.title(worker)
+    return bool(title) and "shutting down" not in title

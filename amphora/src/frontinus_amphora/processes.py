@@ -52,6 +52,15 @@ def naming(argument: str) -> Iterator[int]:
             yield int(entry)
 
 
+def title(pid: int) -> str:
+    """What it says of itself on its command line; empty when it is gone or a zombie."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
 def prints_to(pid: int, path: str) -> bool:
     """True when its error output is this file, even if the file was removed meanwhile."""
     try:

@@ -31,6 +31,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     lb_algorithms: frozenset[LbAlgorithm] = frozenset()
     health_monitor_types: frozenset[HealthMonitorType] = frozenset()
     session_persistence_types: frozenset[SessionPersistenceType] = frozenset()
+    persistence_granularities: frozenset[str] = frozenset()
+    """Netmasks by which datagram pools tell clients apart; each of them is offered by every pool that persists."""
     features: frozenset[str] = frozenset()
     flavor_keys: frozenset[str] = frozenset({"loadbalancer_topology"})
     """Keys of flavor data that are honoured; a load balancer whose flavor asks for another is refused."""
@@ -76,6 +78,7 @@ FEATURES: dict[str, str] = {
     "monitor_address": "another address or port for health checks",
     "domain_name": "HTTP version and host name of health checks",
     "timeout_tcp_inspect": "time to wait for content before a decision",
+    "persistence_timeout": "a time after which a client may be sent to another member",
     "hsts": "HTTP Strict Transport Security",
 }
 """Every feature name, with what it stands for."""
@@ -149,6 +152,14 @@ def _require_pool(pool: Pool, capabilities: Capabilities) -> None:
     persistence = pool.session_persistence
     if persistence is not None and persistence.type not in capabilities.session_persistence_types:
         raise Unsupported("session_persistence", f"this provider does not offer {persistence.type} persistence")
+    if persistence is not None and persistence.persistence_timeout is not None:
+        _need(capabilities, "persistence_timeout", "persistence_timeout")
+    if persistence is not None and persistence.persistence_granularity is not None:
+        offered = sorted(capabilities.persistence_granularities)
+        if persistence.persistence_granularity not in offered:
+            what = f"only {', '.join(offered)}" if offered else "none"
+            reason = f"this provider does not tell clients apart by this netmask; it offers {what}"
+            raise Unsupported("persistence_granularity", reason)
     if pool.tls_enabled:
         _need(capabilities, "pool_tls", "tls_enabled")
 

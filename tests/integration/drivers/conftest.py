@@ -18,4 +18,4 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield await made.answering()
     finally:
         await made.close()
-        await until(lambda: not made.haproxy_pids())
+        await until(lambda: not made.haproxy_pids() and not made.nginx_pids())

@@ -6,8 +6,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from frontinus.drivers.amphora.haproxy.render import CAPABILITIES
-from frontinus.model.compatibility import MAX_TIMEOUT_MS, POOL_PROTOCOLS_OF_LISTENER
-from frontinus.model.enums import HealthMonitorType, HttpMethod, LbAlgorithm
+from frontinus.model.capabilities import Capabilities
+from frontinus.model.compatibility import (
+    HEALTH_MONITOR_TYPES_OF_POOL,
+    MAX_TIMEOUT_MS,
+    POOL_PROTOCOLS_OF_LISTENER,
+    TLS_LISTENERS,
+)
+from frontinus.model.enums import HealthMonitorType, HttpMethod
 from frontinus.model.ids import MemberId
 from frontinus.model.tree import HealthMonitor, Listener, LoadBalancerTree, Member, Pool
 
@@ -50,8 +56,8 @@ def members(draw: st.DrawFn, pool: int, index: int) -> Member:
 
 
 @st.composite
-def monitors(draw: st.DrawFn, pool: int) -> HealthMonitor:
-    kind = draw(st.sampled_from(sorted(CAPABILITIES.health_monitor_types)))
+def monitors(draw: st.DrawFn, pool: int, kinds: frozenset[HealthMonitorType]) -> HealthMonitor:
+    kind = draw(st.sampled_from(sorted(kinds)))
     http = kind is HealthMonitorType.HTTP
     version = draw(st.sampled_from([None, 1.0, 1.1]))
     timeout = draw(st.sampled_from([0, 2**31 - 1]) | st.integers(0, 100))
@@ -73,8 +79,8 @@ def monitors(draw: st.DrawFn, pool: int) -> HealthMonitor:
 
 
 @st.composite
-def listeners(draw: st.DrawFn, index: int, pools: list[Pool]) -> Listener:
-    protocol = draw(st.sampled_from(sorted(CAPABILITIES.listener_protocols)))
+def listeners(draw: st.DrawFn, index: int, pools: list[Pool], capabilities: Capabilities) -> Listener:
+    protocol = draw(st.sampled_from(sorted(capabilities.listener_protocols - TLS_LISTENERS)))
     fitting = [pool for pool in pools if pool.protocol in POOL_PROTOCOLS_OF_LISTENER[protocol]]
     default = draw(st.none() | st.sampled_from(fitting)) if fitting else None
     listener = a_listener(
@@ -93,23 +99,24 @@ def listeners(draw: st.DrawFn, index: int, pools: list[Pool]) -> Listener:
 
 
 @st.composite
-def trees(draw: st.DrawFn) -> LoadBalancerTree:
+def trees(draw: st.DrawFn, capabilities: Capabilities = CAPABILITIES) -> LoadBalancerTree:
     pools = [
         a_pool(
             20 + index,
-            draw(st.sampled_from(sorted(CAPABILITIES.pool_protocols))),
-            draw(st.sampled_from(list(LbAlgorithm))),
+            draw(st.sampled_from(sorted(capabilities.pool_protocols))),
+            draw(st.sampled_from(sorted(capabilities.lb_algorithms))),
             admin_state_up=draw(st.integers(0, 4)) > 0,
         )
         for index in range(draw(st.integers(0, 3)))
     ]
     rows: list[Member] = []
     checks: list[HealthMonitor] = []
-    for number, _pool in enumerate(pools):
+    for number, pool in enumerate(pools):
         rows += [draw(members(20 + number, index)) for index in range(draw(st.integers(0, 4)))]
-        if draw(st.booleans()):
-            checks.append(draw(monitors(20 + number)))
-    fronts = [draw(listeners(10 + index, pools)) for index in range(draw(st.integers(0, 3)))]
+        kinds = capabilities.health_monitor_types & HEALTH_MONITOR_TYPES_OF_POOL[pool.protocol]
+        if draw(st.booleans()) and kinds:
+            checks.append(draw(monitors(20 + number, kinds)))
+    fronts = [draw(listeners(10 + index, pools, capabilities)) for index in range(draw(st.integers(0, 3)))]
     return a_tree(
         a_load_balancer(draw(_ADDRESSES)),
         listeners={front.protocol_port: front for front in fronts}.values(),

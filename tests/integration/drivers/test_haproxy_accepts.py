@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from frontinus.drivers.amphora.haproxy.diff import diff_texts
 from frontinus.drivers.amphora.haproxy.render import render
@@ -18,6 +19,7 @@ from frontinus.drivers.amphora.haproxy.text import Section, write
 from frontinus.model.tree import LoadBalancerTree
 
 from tests.golden.cases import CASES
+from tests.integration.drivers.nginx_check import check_nginx
 from tests.integration.drivers.strategies import trees, words
 from tests.integration.drivers.world import HAPROXY, VIP, free_port
 
@@ -49,6 +51,11 @@ def test_every_accepted_tree_loads(tmp_path: Path, tree: LoadBalancerTree) -> No
     rendered = render(tree, SETTINGS)
     assert rendered == render(tree, SETTINGS)
     assert diff_texts(rendered.text, rendered.text).commands == ()
+    if rendered.files:
+        # nginx binds in its check, so the address must be one of this machine.
+        here = replace(tree.load_balancer.vip, address=VIP)
+        at_home = replace(tree, load_balancer=replace(tree.load_balancer, vip=here))
+        assert check_nginx(tmp_path, at_home, render(at_home, SETTINGS).files) == ""
     if rendered.text:
         checked = check(tmp_path, rendered.text)
         assert checked.returncode == 0, checked.stderr

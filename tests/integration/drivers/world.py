@@ -22,6 +22,7 @@ from typing import Any
 from frontinus.drivers.amphora.haproxy.driver import HaproxyDriver
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.interface import Applied
+from frontinus.model.ids import AmphoraId
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
 from tests.unit.drivers.trees import AMPHORA, LOAD_BALANCER, an_amphora
@@ -299,6 +300,10 @@ class World:
     async def apply(self, tree: LoadBalancerTree) -> Applied:
         return await self.driver.apply(self.amphora, tree, self.driver.render(tree, self.amphora))
 
+    def heartbeat_key(self, amphora_id: AmphoraId) -> bytes:
+        """With what its heartbeats are signed."""
+        return self.driver._make_heartbeat_key(amphora_id)
+
     async def member(self, name: str) -> Member:
         self.members[name] = await Member(name).start()
         return self.members[name]
@@ -320,12 +325,23 @@ class World:
                         found.append(int(entry.name))
         return found
 
+    def nginx_pids(self) -> list[int]:
+        """Every nginx process of this place: it writes its title over its command line, and prints to a file here."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                with contextlib.suppress(OSError):
+                    output = (entry / "fd" / "2").readlink()
+                    if output.is_relative_to(self.place) and "nginx" in (entry / "comm").read_text():
+                        found.append(int(entry.name))
+        return found
+
     async def close(self) -> None:
         await self.driver.close()
         if self._agent is not None:
             self._agent.terminate()
             self._agent.wait(10)
-        for pid in self.haproxy_pids():
+        for pid in (*self.haproxy_pids(), *self.nginx_pids()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for member in self.members.values():

@@ -31,6 +31,7 @@ class AgentSettings:
     heartbeat_interval: timedelta
     certificate_validity: timedelta
     haproxy_command: str
+    nginx_command: str
     network: str
 
 
@@ -72,7 +73,11 @@ def agent_config(amphora_id: AmphoraId, management_address: str, heartbeat_key: 
                 "agent_tls_protocol": "TLSv1.2",
             },
             "controller_worker": {"loadbalancer_topology": "SINGLE"},
-            "frontinus": {"controller_identity": settings.controller_identity, "network": settings.network},
+            "frontinus": {
+                "controller_identity": settings.controller_identity,
+                "network": settings.network,
+                "nginx_cmd": settings.nginx_command,
+            },
         }
     )
     text = io.StringIO()

@@ -10,6 +10,11 @@ import msgspec
 
 from frontinus.drivers.amphora.interface import RenderedFile
 
+CONFIGURATION, OUTLINE = "nginx.conf", "nginx.json"
+"""Names of the files that make the agent run nginx (agent-extension.md)."""
+
+NGINX_FILES = frozenset({CONFIGURATION, OUTLINE})
+
 
 class FileMark(msgspec.Struct, frozen=True, order=True):
     """What is known of a file without its content."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from frontinus.drivers.amphora.agent.files import Live, marks
+from frontinus.drivers.amphora.agent.files import NGINX_FILES, Live, marks
 from frontinus.drivers.amphora.haproxy.server import Check, Server, bracket, read_server
 from frontinus.drivers.amphora.haproxy.text import Configuration, Section, Unreadable, read
 from frontinus.drivers.amphora.interface import Rendered
@@ -29,7 +29,9 @@ class Change(msgspec.Struct, frozen=True):
 def diff(old: Live, new: Rendered) -> Change:
     """The smallest change from what runs to what shall run."""
     change = diff_texts(old.text, new.text)
-    if frozenset(old.files) != frozenset(marks(new.files)):
+    # What is nginx's is followed by nginx alone.
+    of_haproxy = [frozenset(x for x in files if x.name not in NGINX_FILES) for files in (old.files, marks(new.files))]
+    if of_haproxy[0] != of_haproxy[1]:
         return replace(change, reload=True)
     return change
 

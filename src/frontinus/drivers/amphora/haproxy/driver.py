@@ -22,7 +22,7 @@ from frontinus.drivers.amphora.agent.client import (
     ClientSettings,
     SentFile,
 )
-from frontinus.drivers.amphora.agent.files import Live, digest, marks
+from frontinus.drivers.amphora.agent.files import NGINX_FILES, Live, digest, marks
 from frontinus.drivers.amphora.agent.heartbeat import decode_envelope, decode_plain, is_envelope
 from frontinus.drivers.amphora.haproxy.blame import subject_of
 from frontinus.drivers.amphora.haproxy.diff import Change, diff
@@ -41,7 +41,7 @@ from frontinus.model.previews import Preview
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
 OLDEST_AGENT, FIRST_UNKNOWN_AGENT = (0, 1), (1,)
-FILES = "files"
+FILES, NGINX = "files", "nginx"
 """The agent's feature: an apply has files beside the text."""
 
 TRIES = 3
@@ -91,6 +91,7 @@ class HaproxyDriver(AmphoraDriver):
             heartbeat_interval=settings.heartbeat_interval,
             certificate_validity=settings.server_certificate_validity,
             haproxy_command=settings.haproxy_command,
+            nginx_command=settings.nginx_command,
             network=settings.network,
         )
         self._heartbeat_key = lru_cache(maxsize=20_000)(self._make_heartbeat_key)
@@ -115,7 +116,8 @@ class HaproxyDriver(AmphoraDriver):
                 if rendered.files and version.extension is not None and FILES not in version.features:
                     self._client.forget(amphora.id)
                     raise Incompatible(version.agent, "agents that take files")
-                if not rendered.text:
+                self._need_nginx(amphora, rendered, version)
+                if not rendered.text and not rendered.files:
                     applied = await self._stop(amphora, rendered)
                 elif version.extension is None:
                     applied = await self._apply_plain(amphora, rendered)
@@ -235,6 +237,17 @@ class HaproxyDriver(AmphoraDriver):
         for name in (x.name for x in (before.files if before is not None else ()) if x.name not in kept):
             await self._client.delete_file(amphora, load_balancer_id, name)
         return Applied(digest=rendered.digest, action="reload")
+
+    def _need_nginx(self, amphora: Amphora, rendered: Rendered, version: AgentVersion) -> None:
+        """Raises Retry when nginx shall run and the amphora has none: whoever keeps it can install one."""
+        wanted = any(file.name in NGINX_FILES for file in rendered.files)
+        if wanted and version.extension is not None and NGINX not in version.features:
+            self._client.forget(amphora.id)
+            raise Retry(
+                "the amphora has no nginx with its stream module: install nginx and libnginx-mod-stream there",
+                after=self._settings.retry_after.total_seconds(),
+                code="nginx-missing",
+            )
 
     async def _stop(self, amphora: Amphora, rendered: Rendered) -> Applied:
         """Nothing shall listen: no haproxy runs. Asked each time, since another controller may have started one."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from frontinus.drivers.amphora.agent.files import digest, marks
+from frontinus.drivers.amphora.agent.stream import GRANULARITIES, datagram_files
 from frontinus.drivers.amphora.haproxy import logs
 from frontinus.drivers.amphora.haproxy.headers import header_lines
 from frontinus.drivers.amphora.haproxy.l7 import l7_lines
@@ -45,12 +46,18 @@ from frontinus.model.tree import HealthMonitor, Listener, LoadBalancerTree, Memb
 
 CAPABILITIES = Capabilities(
     topologies=frozenset({Topology.SINGLE}),
-    listener_protocols=frozenset({ListenerProtocol.HTTP, ListenerProtocol.TCP, ListenerProtocol.HTTPS}),
+    listener_protocols=frozenset(
+        {ListenerProtocol.HTTP, ListenerProtocol.TCP, ListenerProtocol.HTTPS, ListenerProtocol.UDP}
+    ),
     pool_protocols=frozenset(
-        {PoolProtocol.HTTP, PoolProtocol.TCP, PoolProtocol.HTTPS, PoolProtocol.PROXY, PoolProtocol.PROXYV2}
+        {
+            *(PoolProtocol.HTTP, PoolProtocol.TCP, PoolProtocol.HTTPS, PoolProtocol.PROXY, PoolProtocol.PROXYV2),
+            PoolProtocol.UDP,
+        }
     ),
     lb_algorithms=frozenset(LbAlgorithm),
-    health_monitor_types=frozenset({HealthMonitorType.HTTP, HealthMonitorType.TCP}),
+    health_monitor_types=frozenset({HealthMonitorType.HTTP, HealthMonitorType.TCP, HealthMonitorType.UDP_CONNECT}),
+    persistence_granularities=frozenset(GRANULARITIES),
     features=frozenset(
         {
             *("connection_limit", "backup", "monitor_address", "domain_name", "timeout_tcp_inspect", "allowed_cidrs"),
@@ -111,6 +118,10 @@ def render(
     listeners = sorted((x for x in wanted.listeners if x.admin_state_up), key=lambda x: x.id)
     if not listeners or not wanted.load_balancer.admin_state_up or wanted.load_balancer.delete_requested:
         return rendered("")
+    files = datagram_files(wanted, settings.nginx())
+    listeners = [x for x in listeners if x.protocol is not ListenerProtocol.UDP]  # those are nginx's
+    if not listeners:
+        return rendered("", files)
     sections = [_global(wanted, settings, amphora_id), _defaults(), *logs.ring_sections(settings)]
     for listener in listeners:
         with blaming(listener.kind, listener.id):
@@ -119,7 +130,7 @@ def render(
             with blaming(pool.kind, pool.id):
                 sections.append(_backend(wanted, listener, pool, settings))
     try:
-        return rendered(write(tuple(sections)))
+        return rendered(write(tuple(sections)), files)
     except Unwritable as error:  # every string of a tenant that can get here was tried, and named, by `checked`
         raise Rejected("load_balancer", str(error)) from error
 

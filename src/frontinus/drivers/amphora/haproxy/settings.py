@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from frontinus.drivers.amphora.agent.stream import NginxSettings
 from frontinus.model.errors import Invalid
 
 
@@ -52,6 +53,9 @@ class HaproxySettings:
 
     haproxy_command: str = "/usr/sbin/haproxy"
     """The program that agents run, as the amphora sees it."""
+
+    nginx_command: str = "/usr/sbin/nginx"
+    """The program that agents run for UDP listeners, as the amphora sees it; with its stream module."""
 
     network: str = "none"
     """Who gives an amphora its addresses: `none` means they are there already (the `process` place)."""
@@ -119,6 +123,18 @@ class HaproxySettings:
     """*text* A flow log's line: HAProxy's log-format, with the tokens `{{ project_id }}` and `{{ lb_id }}`. What HAProxy
     knows of HTTP only (as %r and %ST) is `-` for other listeners. Octavia's default."""
 
+    max_datagram_sessions: int = 8_192
+    """*text* UDP sessions of one load balancer at most; one is a client's address and port, until it was idle for the
+    listener's timeout. About 1 kB of memory is set aside for each."""
+
+    def nginx(self) -> NginxSettings:
+        """What of this shows in the text of nginx."""
+        return NginxSettings(
+            workers=self.threads,
+            most_sessions=self.max_datagram_sessions,
+            shutdown_timeout_s=int(self.hard_stop_after.total_seconds()),
+        )
+
     @property
     def authority_directory(self) -> Path:
         return self.state_dir / "authority" if self.authority is None else self.authority
@@ -127,7 +143,14 @@ class HaproxySettings:
         """Raises Invalid naming the setting that cannot be."""
         if self.accept_plain and not self.plain_heartbeat_key:
             raise Invalid("plain_heartbeat_key", "accept_plain needs a key: without one anybody could report anything")
-        for name in ("threads", "max_connections", "max_old_workers", "parallel_requests", "remembered_texts"):
+        for name in (
+            "threads",
+            "max_connections",
+            "max_datagram_sessions",
+            "max_old_workers",
+            "parallel_requests",
+            "remembered_texts",
+        ):
             if getattr(self, name) < 1:
                 raise Invalid(name, "must be at least 1")
         if not 0 < self.agent_port < 65_536:

@@ -1,0 +1,334 @@
+"""UDP listeners mean what was asked: real datagrams through a real agent's nginx, beside HAProxy or without it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from frontinus.drivers.amphora.agent.heartbeat import decode_envelope
+from frontinus.model.enums import HealthMonitorType, LbAlgorithm, ListenerProtocol, PoolProtocol
+from frontinus.model.heartbeat import Heartbeat
+from frontinus.model.tree import HealthMonitor, Listener, LoadBalancerTree, Pool
+from frontinus.model.tree import Member as MemberRow
+
+from tests.integration.drivers import world as worlds
+from tests.integration.drivers.datagrams import DatagramMember, ask, spread
+from tests.integration.drivers.world import CLIENTS, MEMBERS, VIP, World, free_port, serving, until
+from tests.unit.drivers.trees import (
+    a_listener,
+    a_load_balancer,
+    a_member,
+    a_monitor,
+    a_pool,
+    a_tree,
+    number,
+)
+
+LISTENER, POOL = number(10), number(20)
+
+
+class Site:
+    """One UDP listener and one pool over some members, and the words to change them."""
+
+    def __init__(self, world: World, members: list[DatagramMember], port: int) -> None:
+        self.world = world
+        self.members = members
+        self.port = port
+
+    def rows(self, **fields: dict[str, Any]) -> list[MemberRow]:
+        """A row for each member; `fields` are by the member's name."""
+        return [
+            a_member(30 + index, address=MEMBERS, port=member.port, **fields.get(member.name, {}))
+            for index, member in enumerate(self.members)
+        ]
+
+    def tree(
+        self,
+        *,
+        rows: list[MemberRow] | None = None,
+        monitors: tuple[HealthMonitor, ...] = (),
+        listener: dict[str, Any] | None = None,
+        pool: dict[str, Any] | None = None,
+        load_balancer: dict[str, Any] | None = None,
+        more: tuple[Listener, ...] = (),
+        pools: tuple[Pool, ...] = (),
+    ) -> LoadBalancerTree:
+        return a_tree(
+            a_load_balancer(VIP, **(load_balancer or {})),
+            listeners=[a_listener(protocol=ListenerProtocol.UDP, port=self.port, **(listener or {})), *more],
+            pools=[a_pool(protocol=PoolProtocol.UDP, **(pool or {})), *pools],
+            members=self.rows() if rows is None else rows,
+            monitors=monitors,
+        )
+
+    async def shows(self, **fields: Any) -> str:
+        return (await self.world.apply(self.tree(**fields))).action
+
+    async def beat(self) -> Heartbeat:
+        """What the next heartbeat says."""
+        loop = asyncio.get_running_loop()
+        datagram = await loop.sock_recv(self.world.heartbeats, 65536)
+        return decode_envelope(datagram, self.world.heartbeat_key)
+
+    async def statuses(self) -> dict[str, str]:
+        """What is said of the members, by their names."""
+        report = (await self.beat()).pools.get(POOL)
+        said = {} if report is None else report.members
+        return {member.name: said.get(number(30 + index), "") for index, member in enumerate(self.members)}
+
+    async def becomes(self, **statuses: str) -> None:
+        async def is_so() -> bool:
+            return {**dict.fromkeys((x.name for x in self.members), "UP"), **statuses} == await self.statuses()
+
+        await until(is_so)
+
+
+@pytest.fixture
+async def site(world: World) -> AsyncIterator[Site]:
+    members = [await DatagramMember(name).start() for name in ("one", "two", "three")]
+    yield Site(world, members, free_port())
+    for member in members:
+        member.stop()
+
+
+async def test_round_robin_takes_turns(site: Site) -> None:
+    assert await site.shows() == "start"
+    assert await spread(site.port, 9) == {"one": 3, "two": 3, "three": 3}
+    assert site.world.haproxy_pids() == []
+
+
+async def test_weights_are_kept(site: Site) -> None:
+    await site.shows(rows=site.rows(one={"weight": 1}, two={"weight": 2}, three={"weight": 5}))
+    assert await spread(site.port, 16) == {"one": 2, "two": 4, "three": 10}
+
+
+async def test_datagrams_of_one_client_go_to_one_member(site: Site) -> None:
+    """They belong together while the listener's timeout lasts."""
+    await site.shows()
+    source_port = free_port("127.0.0.1")
+    assert len({await ask(site.port, source_port=source_port) for _ in range(6)}) == 1
+
+
+async def test_least_connections_avoids_the_busy(site: Site) -> None:
+    await site.shows(pool={"lb_algorithm": LbAlgorithm.LEAST_CONNECTIONS}, rows=site.rows(three={"weight": 256}))
+    # Sessions last as long as the timeout: whoever has one is busy, and only a 256th part as much at the third. Turns
+    # by weight would give the first two nothing.
+    answers = await spread(site.port, 40)
+    assert answers.keys() == {"one", "two", "three"}
+    assert answers["three"] >= 34
+
+
+@pytest.mark.parametrize("algorithm", [LbAlgorithm.SOURCE_IP, LbAlgorithm.SOURCE_IP_PORT])
+async def test_a_source_keeps_its_member_over_changes(site: Site, algorithm: LbAlgorithm) -> None:
+    """Over reloads too; when a member goes, only its own clients move."""
+    await site.shows(pool={"lb_algorithm": algorithm})
+    sources = [(CLIENTS.format(index), 20_000 + index) for index in range(1, 30)]
+
+    async def who() -> dict[tuple[str, int], str]:
+        return {each: await ask(site.port, source=each[0], source_port=each[1]) for each in sources}
+
+    before = await who()
+    assert set(before.values()) == {"one", "two", "three"}
+    await site.shows(pool={"lb_algorithm": algorithm}, listener={"timeout_client_data": 60_000})
+    assert await who() == before
+    await site.shows(pool={"lb_algorithm": algorithm}, rows=site.rows()[1:])
+    after = await who()
+    assert {x for x in sources if before[x] != after[x]} == {x for x in sources if before[x] == "one"}
+
+
+async def test_source_ip_port_tells_ports_apart_and_source_ip_does_not(site: Site) -> None:
+    await site.shows(pool={"lb_algorithm": LbAlgorithm.SOURCE_IP_PORT})
+    assert len({await ask(site.port, source="127.0.0.1") for _ in range(30)}) == 3
+    await site.shows(pool={"lb_algorithm": LbAlgorithm.SOURCE_IP})
+    assert len({await ask(site.port, source="127.0.0.1") for _ in range(30)}) == 1
+
+
+async def test_no_datagrams_for_who_is_disabled_drains_or_waits(site: Site) -> None:
+    await site.shows(rows=site.rows(one={"admin_state_up": False}))
+    assert await spread(site.port, 6) == {"two": 3, "three": 3}
+    await site.shows(rows=site.rows(two={"weight": 0}))
+    assert await spread(site.port, 6) == {"one": 3, "three": 3}
+    await site.shows(rows=site.rows(three={"backup": True}))
+    assert await spread(site.port, 6) == {"one": 3, "two": 3}
+
+    async def said() -> bool:
+        return await site.statuses() == {"one": "no check", "two": "no check", "three": "no check"}
+
+    await until(said)
+
+
+@pytest.mark.parametrize("algorithm", list(LbAlgorithm))
+async def test_backups_step_in_when_no_other_is_able(site: Site, algorithm: LbAlgorithm) -> None:
+    one_is_off = site.rows(one={"admin_state_up": False}, two={"backup": True}, three={"backup": True})
+    await site.shows(rows=one_is_off, pool={"lb_algorithm": algorithm})
+    sources = [CLIENTS.format(index) for index in range(1, 30)]
+    assert {await ask(site.port, source=source) for source in sources} == {"two", "three"}
+
+
+async def test_udp_connect_finds_a_port_without_a_service(site: Site) -> None:
+    await site.shows(monitors=(a_monitor(type=HealthMonitorType.UDP_CONNECT, delay=0, timeout=0),))
+    await site.becomes()
+    one, two, three = site.members
+    three.answers = False  # silence is no failure
+    two.stop()
+    await site.becomes(two="DOWN")
+    heard = len(one.heard) + len(three.heard)
+    assert (await spread(site.port, 1)).keys() <= {"one", ""}
+    await asyncio.gather(*(ask(site.port, within=0.3) for _ in range(7)))
+    await until(lambda: len(one.heard) + len(three.heard) == heard + 8)  # and none was lost
+    three.answers = True
+    await two.start()
+    await site.becomes()
+    await until_spread(site, {"one": 3, "two": 3, "three": 3})
+
+
+async def until_spread(site: Site, wanted: dict[str, int]) -> None:
+    async def is_so() -> bool:
+        return await spread(site.port, sum(wanted.values())) == wanted
+
+    await until(is_so)
+
+
+@pytest.mark.parametrize("kind", [HealthMonitorType.HTTP, HealthMonitorType.TCP])
+async def test_a_service_beside_tells_of_a_members_health(site: Site, kind: HealthMonitorType) -> None:
+    """Monitors of other kinds look at another port, where something answers over TCP."""
+    asked: list[bytes] = []
+    status = b"200"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if kind is HealthMonitorType.HTTP:
+            asked.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(b"HTTP/1.1 %s X\r\nContent-Length: 0\r\n\r\n" % status)
+            await writer.drain()
+
+    dead = free_port(MEMBERS)
+    fields: dict[str, Any] = {"delay": 0, "timeout": 1, "type": kind}
+    if kind is HealthMonitorType.HTTP:
+        fields |= {"url_path": "/a?b=c", "http_version": 1.1, "domain_name": "dns.example", "expected_codes": "200,204"}
+    async with serving(answer) as port:
+        ports = {"one": {"monitor_port": port}, "two": {"monitor_port": port}, "three": {"monitor_port": dead}}
+        await site.shows(monitors=(a_monitor(**fields),), rows=site.rows(**ports))
+        await site.becomes(three="DOWN")
+        await until_spread(site, {"one": 3, "two": 3})
+        if kind is HealthMonitorType.HTTP:
+            assert b"GET /a?b=c HTTP/1.1\r\nHost: dns.example\r\nConnection: close\r\n\r\n" in asked
+            status = b"500"
+            await site.becomes(one="DOWN", two="DOWN", three="DOWN")
+
+
+async def test_a_backup_steps_in_for_the_dead(site: Site) -> None:
+    monitor = a_monitor(type=HealthMonitorType.UDP_CONNECT, delay=0, timeout=0)
+    await site.shows(monitors=(monitor,), rows=site.rows(three={"backup": True}))
+    await site.becomes()
+    assert set(await spread(site.port, 6)) == {"one", "two"}
+    site.members[0].stop()
+    site.members[1].stop()
+    await site.becomes(one="DOWN", two="DOWN")
+    await until_spread(site, {"three": 4})
+
+
+async def test_only_allowed_networks_are_served(site: Site) -> None:
+    await site.shows(listener={"allowed_cidrs": (f"{CLIENTS.format(8)}/32", f"{CLIENTS.format(16)}/28")})
+    allowed = [await ask(site.port, source=CLIENTS.format(index)) for index in (8, 16, 31)]
+    assert "" not in allowed
+    refused = [await ask(site.port, source=CLIENTS.format(index), within=0.2) for index in (7, 15, 32)]
+    assert refused == ["", "", ""]
+
+
+async def test_a_connection_limit_bounds_sessions(site: Site) -> None:
+    await site.shows(listener={"connection_limit": 2})
+    answers = [await ask(site.port, within=0.2) for _ in range(5)]
+    assert len([x for x in answers if x]) == 2
+    await site.shows(listener={"connection_limit": 0})
+    assert await ask(site.port, within=0.2) == ""
+
+
+async def test_a_session_ends_when_it_was_idle(site: Site) -> None:
+    """The shorter of the listener's two timeouts of data counts."""
+    await site.shows(listener={"connection_limit": 1, "timeout_client_data": 200, "timeout_member_data": 60_000})
+    assert await ask(site.port) in ("one", "two", "three")
+
+    async def served_again() -> bool:
+        return bool(await ask(site.port, within=0.05))
+
+    await until(served_again)
+
+
+async def test_udp_and_tcp_share_a_port(site: Site) -> None:
+    member = await site.world.member("web")
+    web = a_listener(11, ListenerProtocol.TCP, site.port, 21)
+    rows = [*site.rows(), a_member(50, pool=21, address=MEMBERS, port=member.port)]
+    await site.shows(more=(web,), pools=(a_pool(21, PoolProtocol.TCP),), rows=rows)
+    assert await worlds.ask(site.port) == "web"
+    assert await spread(site.port, 3) == {"one": 1, "two": 1, "three": 1}
+    haproxy = site.world.haproxy_pids()
+    # A change of one is no reload of the other.
+    rows = [*site.rows(one={"weight": 0}), a_member(50, pool=21, address=MEMBERS, port=member.port)]
+    assert await site.shows(more=(web,), pools=(a_pool(21, PoolProtocol.TCP),), rows=rows) == "reload"
+    assert await spread(site.port, 4) == {"two": 2, "three": 2}
+    assert site.world.haproxy_pids() == haproxy
+    assert await site.shows(more=(replace(web, admin_state_up=False),), rows=rows) == "stop"
+    assert site.world.haproxy_pids() == []
+    assert await spread(site.port, 4) == {"two": 2, "three": 2}
+
+
+async def test_listeners_share_a_pool_and_go_apart(site: Site) -> None:
+    other = free_port()
+    second = a_listener(11, ListenerProtocol.UDP, other)
+    await site.shows(more=(second,))
+    assert set(await spread(other, 3)) == {"one", "two", "three"}
+    await site.shows(more=(replace(second, admin_state_up=False),))
+    assert (await ask(other, within=0.2), bool(await ask(site.port))) == ("", True)
+    heard = (await site.beat()).listeners
+    await until(lambda: set(heard) <= {LISTENER, number(11)})
+
+
+async def test_a_listener_without_a_pool_or_members_listens_and_says_nothing(site: Site) -> None:
+    await site.shows(rows=[])
+    assert await ask(site.port, within=0.2) == ""
+    await site.shows(listener={"pool": None})
+    assert await ask(site.port, within=0.2) == ""
+
+    async def is_open() -> bool:
+        report = (await site.beat()).listeners.get(LISTENER)
+        return report is not None and report.status == "OPEN"
+
+    await until(is_open)
+
+
+async def test_ipv6(site: Site) -> None:
+    tree = site.tree()
+    vip = replace(tree.load_balancer.vip, address="::1")
+    await site.world.apply(replace(tree, load_balancer=replace(tree.load_balancer, vip=vip)))
+    assert await ask(site.port, address="::1") in ("one", "two", "three")
+
+
+async def test_counters_travel_in_heartbeats(site: Site) -> None:
+    await site.shows(listener={"timeout_client_data": 100})
+    await spread(site.port, 5)
+
+    async def counted() -> bool:
+        report = (await site.beat()).listeners.get(LISTENER)
+        counters = None if report is None else report.counters
+        return counters is not None and (counters.total_connections, counters.bytes_in) == (5, 20)
+
+    await until(counted)
+
+
+async def test_nothing_runs_when_nothing_shall_listen(site: Site) -> None:
+    await site.shows()
+    assert len(site.world.nginx_pids()) == 2
+    assert await site.shows(load_balancer={"admin_state_up": False}) == "stop"
+    assert site.world.nginx_pids() == []
+
+
+async def test_the_agent_is_asked_what_runs(site: Site) -> None:
+    tree = site.tree()
+    applied = await site.world.apply(tree)
+    info = await site.world.driver.info(site.world.amphora, tree)
+    assert (info.digest, info.running) == (applied.digest, True)
+    assert await site.shows() == "unchanged"
