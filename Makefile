@@ -5,7 +5,7 @@
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help setup system demo up test unit integration acceptance contract-report check format docs bench lock clean
+.PHONY: help setup system databases demo up test unit integration acceptance contract-report check format docs bench lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -39,6 +39,10 @@ setup: system $(VENV)/.installed
 system:
 	@scripts/system-packages
 
+# Servers that tests start for themselves.
+databases:
+	@scripts/system-packages databases
+
 # Order-only on `system`: it runs each time (some milliseconds), without making what follows out of date.
 $(VENV)/bin/python: | system
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Frontinus needs Python 3.11 or later; say which: make PYTHON=python3.12")'
@@ -66,14 +70,17 @@ up: setup
 # ---------------------------------------------------------------- examine
 
 # Two runs: what measures no time shares the cores; what stops clocks and kills processes has the machine to itself.
-test: setup
+test: setup databases
 	@pytest -q -n 2 -m 'not long' --ignore=tests/acceptance
 	@pytest -q -m 'not long' tests/acceptance
 
-unit integration: setup
+unit: setup
 	@pytest -q tests/$@
 
-acceptance: setup
+integration: setup databases
+	@pytest -q tests/$@
+
+acceptance: setup databases
 	@pytest -q tests/acceptance
 	@pytest -q -n 2 -m long tests/integration
 
@@ -95,7 +102,7 @@ format: setup
 	@ruff check --fix
 
 bench: setup
-	@scripts/system-packages bench
+	@scripts/system-packages bench databases
 	@for script in $(filter-out bench/common.py bench/load.py,$(wildcard bench/*.py)); do echo "$$script" >&2; python "$$script" $(ARGS) || exit 1; done
 
 # ---------------------------------------------------------------- keep

@@ -62,6 +62,10 @@ def check(settings: Settings) -> dict[str, object]:
     for key, port in (("api.bind_port", settings.api.bind_port), ("health.bind_port", settings.health.bind_port)):
         if not 0 <= port <= 65_535:
             raise Invalid(key, f"must be from 0 to 65535, not {port}")
+    if settings.database_connections < 1:
+        raise Invalid("database_connections", f"must be at least 1, not {settings.database_connections}")
+    if settings.database and not settings.database.startswith("sqlite:"):
+        Store.open(settings.database_url)  # connects to nothing yet; an SQLite file would get its directory made
     check_bind(settings.api)
     check_quotas(settings.api)
     build_authenticator(settings.api, now)
@@ -164,7 +168,7 @@ class Installation:
         check(settings)
         self.settings = settings
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.store = Store.open(settings.database_url)
+        self.store = Store.open(settings.database_url, connections=settings.database_connections)
         self.store.upgrade()
         health_settings = _with_kept_port(settings)
         self.drivers = build_drivers(settings, health_settings.bind_port)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import tomllib
 import types
 import typing
@@ -32,6 +33,20 @@ def default_state_dir() -> Path:
         return Path("/var/lib/frontinus")
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(base) / "frontinus"
+
+
+class DatabaseUrl(str):
+    """A URL whose password is not told when it is printed as a setting."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(self.without_password())
+
+    def without_password(self) -> str:
+        # Up to the last @ before the path, since a password that was not percent-encoded may hold others.
+        shown = re.sub(r"(?<=://)([^/:]*):.*@(?=[^@/]*(?:/|$))", r"\1:(hidden)@", self)
+        return re.sub(r"(?<=[?&]password=)[^&]*", "(hidden)", shown)
 
 
 @dataclass(frozen=True)
@@ -76,8 +91,12 @@ class Settings:
     state_dir: Path = field(default_factory=default_state_dir)
     """Where the embedded installation keeps its database, keys and amphorae. Made if absent, private to its user."""
 
-    database: str = ""
-    """SQLAlchemy URL of the store. Empty: an SQLite file in state_dir."""
+    database: DatabaseUrl = field(default_factory=DatabaseUrl)
+    """Where the truth is: sqlite:////absolute/path, postgresql://user:password@host/name or
+    mariadb://user:password@host/name. Empty: an SQLite file in state_dir."""
+
+    database_connections: int = 10
+    """Most connections of one process to a database server; SQLite has one."""
 
     drivers: DriverChoice = field(default_factory=DriverChoice)
     api: ApiSettings = field(default_factory=ApiSettings)
@@ -89,7 +108,7 @@ class Settings:
 
     @property
     def database_url(self) -> str:
-        return self.database or f"sqlite:///{self.state_dir / 'frontinus.sqlite'}"
+        return str(self.database) or f"sqlite:///{self.state_dir / 'frontinus.sqlite'}"
 
 
 def load(file: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -155,8 +174,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return timedelta(seconds=value)
     if hint is Path and isinstance(value, str | Path):
         return Path(value).expanduser().absolute()
-    if hint is Secret and isinstance(value, str):
-        return Secret(value)
+    if hint in (Secret, DatabaseUrl) and isinstance(value, str):
+        return hint(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and issubclass(hint, Enum) and isinstance(value, str):
@@ -185,6 +204,7 @@ def _name(hint: Any) -> str:
         Path: "a path",
         str: "text",
         Secret: "text",
+        DatabaseUrl: "text",
         int: "a number",
         bool: "true or false",
     }.get(hint, getattr(hint, "__name__", str(hint)))
@@ -193,6 +213,8 @@ def _name(hint: Any) -> str:
 def _text(value: object) -> str:
     if value is None or value == "" or value == ():
         return "(not set)"
+    if isinstance(value, DatabaseUrl):
+        return value.without_password()
     if isinstance(value, timedelta):
         return f"{value.total_seconds():.12g} s"
     if isinstance(value, bool):

@@ -24,7 +24,7 @@ from frontinus.controller.witness import Witness
 from frontinus.model.errors import LeaseLost, NotFound, WorldError
 from frontinus.model.ids import ControllerId, LoadBalancerId, new_id
 from frontinus.store import controllers, convergence, idempotency, leases, previews
-from frontinus.store.engine import Transaction
+from frontinus.store.engine import Transaction, Wakeups
 from frontinus.store.leases import Lease
 
 log = structlog.get_logger()
@@ -84,10 +84,12 @@ class Controller:
             asyncio.create_task(self._witness.run(), name="controller-witness"),
             asyncio.create_task(self._previewer.run(), name="controller-previewer"),
         ]
+        # One listener for all turns: what is said between two of them is kept.
+        wakeups = self._hands.store.wakeups()
         try:
             while True:
                 await self._claim_and_start()
-                await self._rest()
+                await self._rest(wakeups)
         finally:
             for task in [*keepers, *self._busy.values()]:
                 task.cancel()
@@ -116,13 +118,13 @@ class Controller:
             self._busy[lease.load_balancer_id] = task
         self._hands.metrics.leases.set(len(self._busy))
 
-    async def _rest(self) -> None:
+    async def _rest(self, wakeups: Wakeups) -> None:
         """Until a wake-up, a free place, or the poll interval (spread, so that many controllers do not poll as one)."""
         self._freed.clear()
         longest = self._hands.settings.poll_interval.total_seconds() * (0.75 + random.random() / 2)
         waiters: list[asyncio.Task[Any]] = [asyncio.create_task(self._freed.wait())]
         if len(self._busy) < self._hands.settings.concurrency:
-            waiters.append(asyncio.create_task(self._hands.store.wakeups().wait(longest)))
+            waiters.append(asyncio.create_task(wakeups.wait(longest)))
         try:
             await asyncio.wait(waiters, timeout=longest, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -1,42 +1,44 @@
 """The database: opening it, bringing its schema up to date, and transactions.
 
-The work inside a transaction is a plain synchronous function: on SQLite it runs in the event loop's thread on one
-connection, which costs less than handing each statement to another thread, and keeps two transactions of one process from ever
-interleaving. Work must therefore be short and do nothing but read and write the database. Nobody outside store/ looks
-into a Transaction. Next: schema.py, trees.py."""
+The work inside a transaction is a plain synchronous function, on every engine (engines/): on SQLite it runs in the event
+loop's thread, on the others in a greenlet that waits for the server. Work must do nothing but read and write the
+database, and may be run again. Nobody outside store/ looks into a Transaction. Next: schema.py, trees.py."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any, TypeVar
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 from weakref import WeakSet
 
-from sqlalchemy import NullPool, create_engine, event
-from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.engine.interfaces import DBAPICursor
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.engine import URL, Dialect, make_url
+from sqlalchemy.exc import ArgumentError
 
 from frontinus.model.errors import Bug, Invalid, Retry
-from frontinus.store.migrations import upgrade_to_head
+from frontinus.store.engines.interface import Database, OutcomeUnknown, Session, Trouble
+from frontinus.store.engines.sqlite import SqliteDatabase
 from frontinus.store.statement import Row, Statement, Value
 
 T = TypeVar("T")
 
-BUSY_TIMEOUT_MS = 50
-"""How long one try waits for another process's transaction. Short, because the event loop stands still meanwhile."""
+CONTENDED_ATTEMPTS = 100
+"""How often a transaction is tried while others are in the way: about ten seconds in all where one try waits for nothing."""
 
-LOCK_ATTEMPTS = 100
-"""How often a transaction is tried while another process holds the database: about ten seconds in all."""
+CONTENDED_S = 15.0
+"""And for how long, where each try itself waits for locks."""
 
-UPGRADE_TIMEOUT_MS = 60_000
-"""How long an upgrade waits for another process that upgrades the same database."""
+SHORTEST_PAUSE_S = 0.09
+"""The pause before the second try, at most; before the third it may be twice that, and so on."""
 
-CACHE_KIB = 16_384
+RACED_ATTEMPTS = 4
+"""How often, when a key exists or a reference is missing: after a race the next try sees what the other did."""
+
+CONNECTIONS = 10
+"""Most connections of one process to a server, unless the settings say otherwise."""
+
+URL_FORMS = "write sqlite:////absolute/path, postgresql://user:password@host/name or mariadb://user:password@host/name"
 
 
 class Wakeups:
@@ -68,13 +70,11 @@ class Wakeups:
 class Transaction:
     """One transaction under way. Opaque outside store/, except `wake`."""
 
-    __slots__ = ("_cursor", "_dialect", "_writable", "woken")
+    __slots__ = ("_dialect", "_session", "_writable", "woken")
 
-    def __init__(self, connection: Connection, *, writable: bool) -> None:
-        # The driver's own cursor: texts are compiled already (statement.py) and rows are mapped by position (rows.py),
-        # so what SQLAlchemy does around each execution would be more than half of the cost of a read.
-        self._cursor: DBAPICursor = connection.connection.cursor()
-        self._dialect = connection.dialect
+    def __init__(self, session: Session, dialect: Dialect, *, writable: bool) -> None:
+        self._session = session
+        self._dialect = dialect
         self._writable = writable
         self.woken = False
 
@@ -82,10 +82,9 @@ class Transaction:
         """After the commit, wake the controllers. Nothing happens if the transaction fails."""
         self.woken = True
 
-    def rows(self, statement: Statement, parameters: Mapping[str, Value]) -> list[Row]:
-        """All rows of a select, as plain tuples."""
-        self._cursor.execute(*statement.bind(self._dialect, parameters))
-        return self._cursor.fetchall()  # type: ignore[return-value]  # drivers give tuples
+    def rows(self, statement: Statement, parameters: Mapping[str, Value]) -> Sequence[Row]:
+        """All rows of a select, by position."""
+        return self._session.query(*statement.bind(self._dialect, parameters))
 
     def row(self, statement: Statement, parameters: Mapping[str, Value]) -> Row | None:
         """The first row of a select, if there is one."""
@@ -95,15 +94,14 @@ class Transaction:
     def run(self, statement: Statement, parameters: Mapping[str, Value]) -> int:
         """Execute a write; how many rows it matched."""
         self._require_writable()
-        self._cursor.execute(*statement.bind(self._dialect, parameters))
-        return self._cursor.rowcount
+        return self._session.execute(*statement.bind(self._dialect, parameters))
 
     def run_many(self, statement: Statement, parameters: Iterable[Mapping[str, Value]]) -> None:
         """Execute a write once per set of parameters. Nothing is executed for none."""
         self._require_writable()
         batch = [statement.bind(self._dialect, each) for each in parameters]
         if batch:
-            self._cursor.executemany(batch[0][0], [values for _, values in batch])
+            self._session.execute_many(batch[0][0], [values for _, values in batch])
 
     def insert(self, statement: Statement, columns: tuple[str, ...], rows: list[tuple[Value, ...]]) -> None:
         """Insert rows whose values stand in the order of `columns`. Nothing is executed for none."""
@@ -113,11 +111,7 @@ class Transaction:
         text, order = statement.order(self._dialect)
         if order != columns:
             raise Bug(f"the insert takes {order}, not {columns}")
-        self._cursor.executemany(text, rows)
-
-    def close(self) -> None:
-        """No statement after this one."""
-        self._cursor.close()
+        self._session.execute_many(text, rows)
 
     def _require_writable(self) -> None:
         if not self._writable:
@@ -125,58 +119,40 @@ class Transaction:
 
 
 class Store:
-    """One database. Open it once per process, `upgrade` it, and close it at the end. Methods may be called from several
-    threads, each with its own event loop; they take turns."""
+    """One database. Open it once per process, `upgrade` it, and close it at the end."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._lock = threading.Lock()
-        self._kept: Connection | None = None
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._listeners: WeakSet[Wakeups] = WeakSet()
 
     @classmethod
-    def open(cls, url: str) -> Store:
-        """The store behind `sqlite:////absolute/path`; makes the directory, readable by this user only.
+    def open(cls, url: str, *, connections: int = CONNECTIONS) -> Store:
+        """The store behind a URL (see URL_FORMS); with at most so many connections, where there is a server.
 
-        Nothing is read or made in it yet. Raises Invalid("database", ...) for what cannot be opened."""
+        Nothing is read or made in it yet, but the directory of an SQLite file. Raises Invalid("database", ...) for what
+        cannot be opened."""
         try:
             parsed = make_url(url)
-        except ArgumentError as error:
-            raise Invalid("database", "not a database URL; write sqlite:////absolute/path") from error
-        if parsed.get_backend_name() != "sqlite" or parsed.get_driver_name() != "pysqlite":
-            raise Invalid("database", f"{parsed.drivername} is not supported; write sqlite:////absolute/path")
-        if _is_in_memory(parsed):
-            return cls(_sqlite_engine(parsed))
-        path = Path(str(parsed.database))
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise Invalid("database", f"cannot make {path.parent}: {error.strerror}") from error
-        return cls(_sqlite_engine(parsed))
+        except (ArgumentError, ValueError) as error:
+            raise Invalid("database", f"not a database URL; {URL_FORMS}") from error
+        if parsed.drivername == "sqlite":
+            return cls(SqliteDatabase(parsed))
+        return cls(_server(parsed, connections))
 
     def upgrade(self) -> None:
         """Bring the schema to what this version needs. Safe to repeat; of two processes one waits for the other.
 
-        Raises Retry if another process holds the database for a minute, Bug if the schema is newer than this code."""
-        with self._lock:
-            connection = self._connection()
-            connection.exec_driver_sql(f"PRAGMA busy_timeout={UPGRADE_TIMEOUT_MS}")
-            connection.rollback()
-            try:
-                with _begin(connection, immediate=True):
-                    upgrade_to_head(connection)
-            except DBAPIError as error:
-                raise _translated(error) from error
-            finally:
-                if not connection.closed:
-                    connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-                    connection.rollback()
+        Raises Retry if another process upgrades for a minute, Bug if the schema is newer than this code."""
+        try:
+            self._database.upgrade()
+        except self._database.errors as error:
+            raise self._translated(error) from error
 
     async def transact(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in one write transaction and commit; whatever it raises rolls everything back.
 
-        `work` may run more than once (when another process holds the database), so it must do nothing but use the
-        transaction. Raises Retry when the database cannot be written, Bug when it refuses what was written."""
+        `work` may run more than once (when others are in the way, or the server went away), so it must do nothing but use
+        the transaction. Raises Retry when the database cannot be written, Bug when it refuses what was written."""
         return await self._attempt(work, writable=True)
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
@@ -184,111 +160,87 @@ class Store:
         return await self._attempt(work, writable=False)
 
     def wakeups(self) -> Wakeups:
-        """A new listener for the hints of this process's transactions; it lives as long as it is referred to."""
+        """A new listener for the hints of this process's transactions, and, where the engine carries them, of all others.
+        It lives as long as it is referred to. To be called from the event loop that will wait."""
         listener = Wakeups()
         self._listeners.add(listener)
+        self._database.listen(self._wake)
         return listener
 
     async def close(self) -> None:
         """Let go of the database. May be repeated."""
-        with self._lock:
-            if self._kept is not None:
-                self._kept.close()
-                self._kept = None
-            self._engine.dispose()
+        await self._database.close()
 
     async def _attempt(self, work: Callable[[Transaction], T], *, writable: bool) -> T:
         attempts = 1
+        started = 0.0
         while True:
             try:
-                return self._once(work, writable=writable)
-            except (DBAPIError, sqlite3.Error) as error:
-                if not _is_contention(error) or attempts >= LOCK_ATTEMPTS:
-                    raise _translated(error) from error
-            attempts += 1
+                return await self._once(work, writable=writable)
+            except OutcomeUnknown as error:
+                # Done again it might be done twice; whoever asked looks whether it was.
+                raise _unreachable("the connection was lost while it was being written: look whether it was") from error
+            except self._database.errors as error:
+                started = started or time.monotonic()
+                if not self._worth_another(error, attempts, time.monotonic() - started):
+                    raise self._translated(error) from error
             # Jitter, so that two processes do not knock in step; the loop is free meanwhile.
-            await asyncio.sleep(random.uniform(0.01, 0.09))
+            await asyncio.sleep(random.uniform(0.01, min(SHORTEST_PAUSE_S * attempts, self._database.longest_pause)))
+            attempts += 1
 
-    def _once(self, work: Callable[[Transaction], T], *, writable: bool) -> T:
-        with self._lock:
-            connection = self._connection()
-            with _begin(connection, immediate=writable):
-                transaction = Transaction(connection, writable=writable)
-                try:
-                    result = work(transaction)
-                finally:
-                    transaction.close()
-        if transaction.woken:
-            for listener in tuple(self._listeners):
-                listener.wake()
+    def _worth_another(self, error: Exception, attempts: int, passed: float) -> bool:
+        trouble = self._database.judge(error)
+        if trouble is Trouble.CONTENDED:
+            return attempts < CONTENDED_ATTEMPTS and passed < CONTENDED_S
+        if trouble is Trouble.RACED:
+            return attempts < RACED_ATTEMPTS
+        return trouble is Trouble.UNREACHABLE and passed < self._database.patience
+
+    async def _once(self, work: Callable[[Transaction], T], *, writable: bool) -> T:
+        transaction: Transaction | None = None
+
+        def body(session: Session) -> T:
+            nonlocal transaction
+            transaction = Transaction(session, self._database.dialect, writable=writable)
+            return work(transaction)
+
+        result = await self._database.run(body, writable=writable)
+        if transaction is not None and transaction.woken:
+            self._wake()
+            self._database.announce()
         return result
 
-    def _connection(self) -> Connection:
-        # One connection for the store's life: its page cache stays warm, and there is no pool to pay for.
-        if self._kept is None or self._kept.closed or self._kept.invalidated:
-            try:
-                self._kept = self._engine.connect()
-            except DBAPIError as error:
-                raise _translated(error) from error
-        return self._kept
+    def _wake(self) -> None:
+        for listener in tuple(self._listeners):
+            listener.wake()
+
+    def _translated(self, error: Exception) -> Retry | Bug:
+        trouble = self._database.judge(error)
+        if trouble is Trouble.CONTENDED:
+            return Retry(
+                "another process holds the database; look for a long-running one", after=1.0, code="database-busy"
+            )
+        if trouble is Trouble.UNREACHABLE:
+            return _unreachable(str(getattr(error, "orig", error)) or type(error).__name__)
+        return Bug(f"the database refused what was written: {getattr(error, 'orig', error)}")
 
 
-def _sqlite_engine(url: URL) -> Engine:
-    engine = create_engine(
-        url,
-        poolclass=NullPool,
-        hide_parameters=True,  # tenants' data stay out of error messages
-        connect_args={"check_same_thread": False, "timeout": UPGRADE_TIMEOUT_MS / 1000},
+def _unreachable(reason: str) -> Retry:
+    return Retry(
+        f"the database cannot be used ({reason}); look at its server or file, and the free space",
+        after=5.0,
+        code="database-unavailable",
     )
 
-    # We say BEGIN ourselves: the driver would begin late, and never IMMEDIATE.
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-        connection.execute("PRAGMA journal_size_limit=67108864")
-        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
-    @event.listens_for(engine, "begin")
-    def _say_begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.info.get("immediate") else "BEGIN")
+def _server(url: URL, connections: int) -> Database:
+    """Each driver is imported when it is used: SQLite needs neither."""
+    if url.drivername in ("postgresql", "postgres", "postgresql+asyncpg"):
+        from frontinus.store.engines.postgresql import PostgresqlDatabase
 
-    return engine
+        return PostgresqlDatabase(url, connections)
+    if url.drivername in ("mariadb", "mysql", "mariadb+asyncmy", "mysql+asyncmy"):
+        from frontinus.store.engines.mariadb import MariadbDatabase
 
-
-def _begin(connection: Connection, *, immediate: bool) -> Any:
-    connection.info["immediate"] = immediate
-    return connection.begin()
-
-
-def _is_in_memory(url: URL) -> bool:
-    return url.database in (None, "", ":memory:")
-
-
-def _is_contention(error: DBAPIError | sqlite3.Error) -> bool:
-    """Whether another process was merely in the way."""
-    code = getattr(_cause(error), "sqlite_errorcode", None)
-    # The low byte is the primary result code: https://sqlite.org/rescode.html
-    return isinstance(code, int) and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-def _cause(error: DBAPIError | sqlite3.Error) -> BaseException | None:
-    """What the driver raised, without SQLAlchemy's wrapping."""
-    return error.orig if isinstance(error, DBAPIError) else error
-
-
-def _translated(error: DBAPIError | sqlite3.Error) -> Retry | Bug:
-    cause = _cause(error)
-    if _is_contention(error):
-        return Retry("another process holds the database; look for a long-running one", after=1.0, code="database-busy")
-    # A damaged or foreign file is a bare DatabaseError; its other children mean that we wrote something wrong.
-    if isinstance(cause, sqlite3.OperationalError) or type(cause) is sqlite3.DatabaseError:
-        return Retry(
-            f"the database cannot be used ({cause}); look at its file, its directory and the free space",
-            after=5.0,
-            code="database-unavailable",
-        )
-    return Bug(f"the database refused what was written: {cause}")
+        return MariadbDatabase(url, connections)
+    raise Invalid("database", f"{url.drivername} is not supported; {URL_FORMS}")

@@ -16,7 +16,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import Boolean, Integer
+from sqlalchemy.types import BigInteger, Boolean, Integer
 
 from frontinus.model.compatibility import VRRP_PRIORITY
 from frontinus.model.enums import AmphoraStatus, Kind, ProvisioningStatus
@@ -273,7 +273,7 @@ def _strictly_after(column: ColumnElement[Any], term: _Term, mark: Any) -> Colum
     return or_(column < mark, column.is_(None)) if term.optional else column < mark
 
 
-def _page(tx: Transaction, kind: Kind, query: Query) -> list[Row]:
+def _page(tx: Transaction, kind: Kind, query: Query) -> Sequence[Row]:
     parameters: dict[str, Value] = {}
     if query.project_id is not None:
         parameters["project"] = query.project_id
@@ -285,6 +285,8 @@ def _page(tx: Transaction, kind: Kind, query: Query) -> list[Row]:
         filters.append((name, stored is None))
         if stored is not None:
             parameters[f"filter_{number}"] = stored
+        if isinstance(stored, int) and not _fits(_column(kind, name), stored):
+            return []  # nothing stored can equal it, and drivers refuse to send it
     wanted_tags = (query.tags, query.tags_any, query.not_tags, query.not_tags_any)
     for group, tags in enumerate(wanted_tags):
         parameters |= {f"tag_{group}_{number}": tag for number, tag in enumerate(tags)}
@@ -341,6 +343,11 @@ def _require_column(kind: Kind, name: str) -> None:
     shape = _SHAPES[kind]
     if (kind, name) not in _DERIVED and (name not in shape.columns or not shape.is_plain(name)):
         raise Invalid(name, f"a {shape.table.name} cannot be filtered or sorted by it")
+
+
+def _fits(column: ColumnElement[Any], number: int) -> bool:
+    bits = 63 if isinstance(column.type, BigInteger) else 31
+    return -(1 << bits) <= number < 1 << bits
 
 
 def _stored(kind: Kind, name: str, value: object) -> Value:

@@ -7,7 +7,6 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -35,8 +34,8 @@ async def test_versions_are_found_at_every_door(world: World, path: str) -> None
     assert {x["links"][0]["href"] for x in versions} == {f"http://lb.example:9876{prefix}/v2"}
 
 
-async def test_operator_says_what_links_start_with(database: Path) -> None:
-    world = await World.open(database, EVERYTHING, ApiSettings(api_base_uri="https://cloud.example/lb/"))
+async def test_operator_says_what_links_start_with(database_url: str) -> None:
+    world = await World.open(database_url, EVERYTHING, ApiSettings(api_base_uri="https://cloud.example/lb/"))
     await world.load_balancer()
     versions = (await world.call("GET", "/")).json["versions"]
     assert versions[0]["links"][0]["href"] == "https://cloud.example/lb/v2"
@@ -130,8 +129,8 @@ async def test_other_look_ups_of_clients(world: World) -> None:
     assert (await world.call("POST", "/v2/subnets", {})).status == 405
 
 
-async def test_look_ups_are_off_where_a_network_service_answers(database: Path) -> None:
-    world = await World.open(database, EVERYTHING, ApiSettings(network_compat=False))
+async def test_look_ups_are_off_where_a_network_service_answers(database_url: str) -> None:
+    world = await World.open(database_url, EVERYTHING, ApiSettings(network_compat=False))
     for path in ("/v2/subnets", "/projects"):
         assert (await world.call("GET", path)).status == 404
     await world.close()

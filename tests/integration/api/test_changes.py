@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,8 +172,8 @@ async def test_one_of_two_equal_members_at_one_time_wins(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", [x for x in ProvisioningStatus if x is not ProvisioningStatus.DELETED])
-async def test_strict_installation_wants_active(database: Path, status: ProvisioningStatus) -> None:
-    world = await World.open(database, EVERYTHING, ApiSettings(immutable=Immutability.STRICT))
+async def test_strict_installation_wants_active(database_url: str, status: ProvisioningStatus) -> None:
+    world = await World.open(database_url, EVERYTHING, ApiSettings(immutable=Immutability.STRICT))
     load_balancer_id = await world.load_balancer()
     await world.settle(load_balancer_id, status)
     expected = {ProvisioningStatus.ACTIVE: (200, 202, 204), ProvisioningStatus.ERROR: (409, 202, 204)}
@@ -189,8 +188,8 @@ async def test_strict_installation_wants_active(database: Path, status: Provisio
     await world.close()
 
 
-async def test_strict_installation_lets_one_edit_through(database: Path) -> None:
-    world = await World.open(database, EVERYTHING, ApiSettings(immutable=Immutability.STRICT))
+async def test_strict_installation_lets_one_edit_through(database_url: str) -> None:
+    world = await World.open(database_url, EVERYTHING, ApiSettings(immutable=Immutability.STRICT))
     load_balancer_id = await world.load_balancer()
     await world.settle(load_balancer_id)
     assert (await world.call("PUT", f"loadbalancers/{load_balancer_id}", {"loadbalancer": {}})).status == 200

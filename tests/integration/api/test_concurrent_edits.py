@@ -8,6 +8,8 @@ from frontinus.model.enums import ProvisioningStatus
 
 from tests.integration.api.world import SUBNET_ID, World
 
+pytestmark = pytest.mark.engines
+
 KINDS = ("loadbalancer", "listener", "pool", "member", "healthmonitor", "l7policy", "rule")
 
 

@@ -23,6 +23,7 @@ from frontinus.model.previews import Question
 from frontinus.model.tree import Amphora, Receipt
 from frontinus.store import previews, rows, schema, trees
 from frontinus.store.engine import Store, Transaction
+from frontinus.store.statement import Statement
 from frontinus.testing.fake_amphora import FakeAmphoraDriver
 from frontinus.testing.fake_compute import FakeCompute
 from frontinus.testing.fake_secret import FakeSecrets
@@ -85,10 +86,9 @@ async def whole(world: World) -> dict[str, str]:
 
 async def everything(store: Store) -> dict[str, list[Any]]:
     """Every row of every table."""
-    with store._connection() as connection:
-        found = {x.name: list(connection.execute(x.select()).fetchall()) for x in schema.metadata.sorted_tables}
-        connection.rollback()
-        return found
+    return await store.read(
+        lambda tx: {x.name: list(tx.rows(Statement(x.select()), {})) for x in schema.metadata.sorted_tables}
+    )
 
 
 def bodies(ids: dict[str, str]) -> dict[str, object]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -180,8 +179,8 @@ async def test_network_out_of_reach_asks_to_come_back(world: World) -> None:
     assert "does not answer" in answer.fault
 
 
-async def test_without_a_controller_nothing_is_promised(database: Path) -> None:
-    world = await World.open(database, capabilities=None)
+async def test_without_a_controller_nothing_is_promised(database_url: str) -> None:
+    world = await World.open(database_url, capabilities=None)
     answer = await world.call("POST", "loadbalancers", JSON_BODY)
     assert answer.status == 501
     assert "frontinus up" in answer.fault
@@ -205,9 +204,9 @@ NARROW = Capabilities(
     ],
 )
 async def test_what_the_driver_cannot_do_is_refused_when_it_is_asked_for(
-    database: Path, key: str, values: dict[str, Any], named: str
+    database_url: str, key: str, values: dict[str, Any], named: str
 ) -> None:
-    world = await World.open(database, NARROW)
+    world = await World.open(database_url, NARROW)
     load_balancer_id = await world.load_balancer()
     answer = await world.call("POST", f"{key}s", {key: {"loadbalancer_id": load_balancer_id, **values}})
     assert answer.status == 501
@@ -300,9 +299,9 @@ async def test_unknown_subnet_of_a_member(world: World) -> None:
     assert answer.fault.startswith("member.subnet_id")
 
 
-async def test_a_bug_costs_one_request_and_says_where_to_look(database: Path) -> None:
+async def test_a_bug_costs_one_request_and_says_where_to_look(database_url: str) -> None:
     """The last resort, reached on purpose: a network that breaks its promise."""
-    world = await World.open(database)
+    world = await World.open(database_url)
     world.network.faults.fail("allocate_vip", error=ZeroDivisionError("surprise"))
     answer = await world.call("POST", "loadbalancers", JSON_BODY)
     assert answer.status == 500

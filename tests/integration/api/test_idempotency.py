@@ -20,6 +20,7 @@ from frontinus.model.network import AllocatedVip, VipRequest
 from frontinus.store import idempotency
 from frontinus.store.engine import Store
 from frontinus.store.schema import idempotency_key
+from frontinus.store.statement import Statement
 from frontinus.testing.fake_network import FakeNetwork
 
 from tests.integration.api.world import SUBNET_ID, Answer, World
@@ -38,10 +39,7 @@ async def load_balancers(world: World) -> list[str]:
 
 
 async def rows(store: Store) -> int:
-    with store._connection() as connection:
-        found = len(connection.execute(idempotency_key.select()).fetchall())
-        connection.rollback()
-        return found
+    return len(await store.read(lambda tx: tx.rows(Statement(idempotency_key.select()), {})))
 
 
 async def bodies(world: World) -> dict[str, tuple[str, dict[str, Any]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -162,8 +161,8 @@ async def test_links_keep_every_argument(world: World) -> None:
     ]
 
 
-async def test_page_is_never_longer_than_the_operator_allows(database: Path) -> None:
-    world = await World.open(database, EVERYTHING, ApiSettings(pagination_max_limit=2))
+async def test_page_is_never_longer_than_the_operator_allows(database_url: str) -> None:
+    world = await World.open(database_url, EVERYTHING, ApiSettings(pagination_max_limit=2))
     await five(world)
     for query in ("", "?limit=4"):
         answer = await world.call("GET", f"loadbalancers{query}")

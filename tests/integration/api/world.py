@@ -97,10 +97,10 @@ class World:
 
     @classmethod
     async def open(
-        cls, database: Path, capabilities: Capabilities | None = EVERYTHING, settings: ApiSettings | None = None
+        cls, database: str | Path, capabilities: Capabilities | None = EVERYTHING, settings: ApiSettings | None = None
     ) -> World:
-        """On a database file that is up to date and empty."""
-        store = Store.open(f"sqlite:///{database}")
+        """On a database that is up to date and empty: a URL, or an SQLite file."""
+        store = Store.open(database if isinstance(database, str) else f"sqlite:///{database}")
         network, clock = FakeNetwork(), Clock()
         world = cls(store, network, clock, create_app(store, network, settings or ApiSettings(), clock))
         if capabilities is not None:

@@ -76,8 +76,8 @@ class Tenants:
 
 
 @pytest.fixture(params=[True, False], ids=["keystone's roles", "load-balancer roles too"])
-async def tenants(request: pytest.FixtureRequest, database: Path) -> AsyncIterator[Tenants]:
-    world = await World.open(database, settings=settings(enforce_new_defaults=request.param))
+async def tenants(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[Tenants]:
+    world = await World.open(database_url, settings=settings(enforce_new_defaults=request.param))
     made = Tenants(world)
     await made.settle_in(OWN)
     await made.settle_in(FOREIGN)
@@ -269,7 +269,7 @@ async def test_a_load_balancer_of_another_project_is_refused(tenants: Tenants, k
     assert own.one("loadbalancer")["project_id"] == OWN
 
 
-async def test_rules_for_parts_of_a_request(database: Path, tmp_path: Path) -> None:
+async def test_rules_for_parts_of_a_request(database_url: str, tmp_path: Path) -> None:
     """vip_sg_ids has a rule of its own, even when null; a batch needs the rule to delete unless it only adds."""
     file = tmp_path / "policy.yaml"
     prefix = "os_load-balancer_api:"
@@ -279,7 +279,7 @@ async def test_rules_for_parts_of_a_request(database: Path, tmp_path: Path) -> N
             for x in ("loadbalancer:post:vip_sg_ids", "loadbalancer:put:vip_sg_ids", "member:delete")
         )
     )
-    world = await World.open(database, settings=dataclasses.replace(settings(), policy_file=file))
+    world = await World.open(database_url, settings=dataclasses.replace(settings(), policy_file=file))
     try:
         made = Tenants(world)
         await made.settle_in(OWN)

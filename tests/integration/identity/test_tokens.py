@@ -32,8 +32,8 @@ SETTINGS = ApiSettings(auth=Authentication.TOKEN, tokens=TOKENS)
 
 
 @pytest.fixture
-async def world(database: Path) -> World:
-    return await World.open(database, settings=SETTINGS)
+async def world(database_url: str) -> World:
+    return await World.open(database_url, settings=SETTINGS)
 
 
 @pytest.mark.parametrize("token", [PLAIN, HASHED])
@@ -80,9 +80,9 @@ async def test_open_paths_are_open(world: World, path: str, status: int) -> None
     await world.close()
 
 
-async def test_metrics_are_open_where_the_operator_says_so(database: Path) -> None:
+async def test_metrics_are_open_where_the_operator_says_so(database_url: str) -> None:
     world = await World.open(
-        database, settings=ApiSettings(auth=Authentication.TOKEN, tokens=TOKENS, open_metrics=True)
+        database_url, settings=ApiSettings(auth=Authentication.TOKEN, tokens=TOKENS, open_metrics=True)
     )
     answer = await world.call("GET", "/metrics")
     assert answer.status == 200

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -9,13 +8,7 @@ from frontinus.store.engine import Store
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Path:
-    return tmp_path / "state" / "frontinus.sqlite"
-
-
-@pytest.fixture
-async def store(database: Path) -> AsyncIterator[Store]:
-    opened = Store.open(f"sqlite:///{database}")
-    opened.upgrade()
+async def store(database_url: str) -> AsyncIterator[Store]:
+    opened = Store.open(database_url)
     yield opened
     await opened.close()

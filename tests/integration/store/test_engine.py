@@ -1,4 +1,5 @@
-"""Opening, upgrading, transactions, and what is left when a process is killed in the middle."""
+"""SQLite: opening, upgrading, transactions, and what is left when a process is killed in the middle. What holds on every
+engine is in test_engines.py."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import os
 import signal
 import sqlite3
 import stat
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,11 +21,26 @@ from sqlalchemy import create_engine
 from frontinus.model.errors import Bug, Invalid, Retry
 from frontinus.store import engine, schema, trees
 from frontinus.store.engine import Store, Transaction
+from frontinus.store.engines.sqlite import SqliteDatabase
 from frontinus.store.migrations import configuration
 
 from tests.integration.store.world import LATER, a_tree, behind, create, edit, start_python, stored
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """A file that is not made yet, in a directory that is not either."""
+    return tmp_path / "state" / "frontinus.sqlite"
+
+
+@pytest.fixture
+async def store(database: Path) -> AsyncIterator[Store]:
+    opened = Store.open(f"sqlite:///{database}")
+    opened.upgrade()
+    yield opened
+    await opened.close()
 
 
 # --- opening and upgrading
@@ -33,7 +50,9 @@ pytestmark = pytest.mark.integration
     "url",
     [
         pytest.param("frontinus.sqlite", id="no URL"),
-        pytest.param("postgresql://localhost/frontinus", id="another engine"),
+        pytest.param("oracle://localhost/frontinus", id="another engine"),
+        pytest.param("postgresql+psycopg://localhost/frontinus", id="another driver of a server"),
+        pytest.param("mariadb://localhost/frontinus?charset=latin1", id="an option that we set"),
         pytest.param("sqlite+aiosqlite:////tmp/x", id="another driver"),
         pytest.param("sqlite:////proc/nowhere/frontinus.sqlite", id="a directory that cannot be made"),
     ],
@@ -58,7 +77,8 @@ async def test_a_file_that_is_no_database_is_named_as_the_trouble(database: Path
 
 
 async def test_migrations_and_schema_agree(store: Store) -> None:
-    with store._connection() as connection:
+    assert isinstance(store._database, SqliteDatabase)
+    with store._database.connection() as connection:
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, schema.metadata) == []
 
@@ -174,7 +194,7 @@ async def test_a_write_waits_until_another_process_is_done_and_the_loop_runs_mea
 async def test_a_database_that_is_held_for_ever_is_an_error_that_says_so(
     store: Store, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "LOCK_ATTEMPTS", 2)
+    monkeypatch.setattr(engine, "CONTENDED_ATTEMPTS", 2)
     other = sqlite3.connect(database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(Retry) as caught:

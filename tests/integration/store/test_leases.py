@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -169,11 +168,12 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def test_two_processes_never_claim_the_same(store: Store, database: Path) -> None:
+@pytest.mark.engines
+async def test_two_processes_never_claim_the_same(store: Store, database_url: str) -> None:
     many = [a_tree(members=0) for _ in range(60)]
     await create(store, *many)
     await register(store)
-    workers = [await start_python(_CLAIM_EVERYTHING, f"sqlite:///{database}", owner) for owner in (OURS, THEIRS)]
+    workers = [await start_python(_CLAIM_EVERYTHING, database_url, owner) for owner in (OURS, THEIRS)]
     claimed = [(await worker.communicate())[0].decode().splitlines() for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0]
     assert sorted(claimed[0] + claimed[1]) == sorted(f"{x.id} 1" for x in many)

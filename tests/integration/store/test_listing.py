@@ -338,7 +338,7 @@ async def test_the_default_order_is_answered_by_an_index(store: Store, database:
     assert len(pages) == 3
     with behind(database) as sql:
         for text in pages:
-            plan = " / ".join(str(x[3]) for x in sql.execute(f"EXPLAIN QUERY PLAN {text}"))
+            plan = " / ".join(str(x[3]) for x in sql.execute(f"EXPLAIN QUERY PLAN {text}", text.values))
             assert "USING INDEX" in plan
             assert "B-TREE" not in plan  # nothing is sorted
 

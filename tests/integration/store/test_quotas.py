@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 
 import pytest
 
@@ -111,8 +110,9 @@ print(json.dumps(asyncio.run(race(store))))
 """
 
 
-async def test_processes_that_race_get_exactly_the_limit(store: Store, database: Path) -> None:
-    racers = [await start_python(RACER, f"sqlite:///{database}") for _ in range(5)]
+@pytest.mark.engines
+async def test_processes_that_race_get_exactly_the_limit(store: Store, database_url: str) -> None:
+    racers = [await start_python(RACER, database_url) for _ in range(5)]
     answers = await asyncio.gather(*(x.communicate() for x in racers))
     assert sum(json.loads(output) for output, _ in answers) == 7
     count = await store.read(lambda tx: len(listing.list_load_balancers(tx, Query())))

@@ -6,11 +6,11 @@ import asyncio
 import os
 import sqlite3
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from msgspec.structs import replace
 
@@ -60,7 +60,9 @@ from frontinus.model.tree import (
 )
 from frontinus.store import controllers, leases, trees
 from frontinus.store.engine import Store, Transaction
+from frontinus.store.engines.interface import Session
 from frontinus.store.leases import Lease
+from frontinus.store.statement import Row, Value
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -285,17 +287,53 @@ def behind(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
+class Executed(str):
+    """The text of a statement, with what it was executed with."""
+
+    __slots__ = ("values",)
+    values: tuple[Value, ...]
+
+    def __new__(cls, text: str, values: tuple[Value, ...]) -> Self:
+        made = super().__new__(cls, text)
+        made.values = values
+        return made
+
+
+class _Counted:
+    """A session that notes what is executed over it."""
+
+    def __init__(self, session: Session, seen: list[Executed]) -> None:
+        self._session = session
+        self._seen = seen
+
+    def query(self, text: str, values: tuple[Value, ...]) -> Sequence[Row]:
+        self._seen.append(Executed(text, values))
+        return self._session.query(text, values)
+
+    def execute(self, text: str, values: tuple[Value, ...]) -> int:
+        self._seen.append(Executed(text, values))
+        return self._session.execute(text, values)
+
+    def execute_many(self, text: str, sets: list[tuple[Value, ...]]) -> None:
+        self._seen.extend(Executed(text, values) for values in sets)
+        self._session.execute_many(text, sets)
+
+
 @contextmanager
-def statements(store: Store) -> Iterator[list[str]]:
+def statements(store: Store) -> Iterator[list[Executed]]:
     """The SQL that the store executes meanwhile, BEGIN and COMMIT aside; one entry per execution."""
-    seen: list[str] = []
-    driver = store._connection().connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
-    driver.set_trace_callback(lambda text: None if text.split()[0] in ("BEGIN", "COMMIT") else seen.append(text))
+    seen: list[Executed] = []
+    database = store._database
+    run = database.run
+
+    async def noted(body: Callable[[Session], T], *, writable: bool) -> T:
+        return await run(lambda session: body(_Counted(session, seen)), writable=writable)
+
+    database.run = noted  # type: ignore[method-assign]
     try:
         yield seen
     finally:
-        driver.set_trace_callback(None)
+        del database.run
 
 
 async def start_python(program: str, *arguments: str) -> asyncio.subprocess.Process:

@@ -100,3 +100,38 @@ def test_description_names_every_leaf_in_units() -> None:
     described = dict(describe(load(None)))
     assert described["controller.lease_duration"] == "5 s"
     assert described["drivers.amphora"] == "haproxy"
+
+
+@pytest.mark.parametrize(
+    "url,shown",
+    [
+        pytest.param("postgresql://me:s3cret@db.example/lb", "postgresql://me:(hidden)@db.example/lb", id="plain"),
+        pytest.param("mariadb://me:s3@cr/et@[::1]:3306/lb", "mariadb://me:(hidden)@[::1]:3306/lb", id="not encoded"),
+        pytest.param(
+            "postgresql://db/lb?user=me&password=s3cret&x=1",
+            "postgresql://db/lb?user=me&password=(hidden)&x=1",
+            id="behind",
+        ),
+        pytest.param("postgresql://me@db/lb", "postgresql://me@db/lb", id="none"),
+        pytest.param("sqlite:////srv/a@b:c/lb.sqlite", "sqlite:////srv/a@b:c/lb.sqlite", id="a file"),
+        pytest.param("", "(not set)", id="nothing"),
+    ],
+)
+def test_the_password_of_the_database_is_not_described(tmp_path: Path, url: str, shown: str) -> None:
+    settings = load(written(tmp_path, f"database = '{url}'"))
+    assert dict(describe(settings))["database"] == shown
+    assert "s3" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "text,key",
+    [
+        pytest.param("database = 'oracle://db/x'", "database", id="an engine that is not served"),
+        pytest.param("database = 'mariadb://db/x?charset=latin1'", "database", id="an option that is not known"),
+        pytest.param("database_connections = 0", "database_connections", id="no connection"),
+    ],
+)
+def test_a_database_that_cannot_be_is_refused(tmp_path: Path, text: str, key: str) -> None:
+    with pytest.raises(Invalid) as error:
+        check(load(written(tmp_path, text), {"state_dir": str(tmp_path / "state")}))
+    assert error.value.field == key
