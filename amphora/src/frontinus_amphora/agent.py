@@ -7,7 +7,7 @@ import os
 import pwd
 import threading
 
-from frontinus_amphora import files, haproxy_text
+from frontinus_amphora import files, haproxy_text, ping
 from frontinus_amphora.child_service import ChildService
 from frontinus_amphora.companions import Companions
 from frontinus_amphora.errors import AgentError
@@ -35,6 +35,7 @@ class Agent:
         self._lock = threading.Lock()
         self._settings = settings
         self._link_certificates()
+        ping.install(settings.base_path)
         self._load_balancers: dict[str, LoadBalancer] = {}
         self.haproxy = Haproxy(settings.haproxy_cmd)
         self._bookkeeper = Bookkeeper(f"{settings.base_path}/stats_counters.json")

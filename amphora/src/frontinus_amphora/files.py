@@ -5,14 +5,18 @@ import os
 
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
+PRIVATE_PROGRAM = 0o700
+PUBLIC_PROGRAM = 0o755
 
 
-def write_atomically(path: str, content: bytes, *, durable: bool = False) -> None:
+def write_atomically(path: str, content: bytes, *, durable: bool = False, mode: int = PRIVATE_FILE) -> None:
     """Replace `path` in one step, mode 0600. `durable` waits for the disk, for what must survive a power cut."""
     scratch = f"{path}.{os.getpid()}.tmp"
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         with open(descriptor, "wb") as file:
+            if mode != PRIVATE_FILE:
+                os.fchmod(file.fileno(), mode)  # whatever the umask
             file.write(content)
             if durable:
                 file.flush()

@@ -76,10 +76,12 @@ FEATURES: dict[str, str] = {
     "connection_limit": "connection limit of a listener",
     "backup": "backup members",
     "monitor_address": "another address or port for health checks",
+    "ping_monitor_address": "PING health monitors of another address than the member's",
     "domain_name": "HTTP version and host name of health checks",
     "timeout_tcp_inspect": "time to wait for content before a decision",
     "persistence_timeout": "a time after which a client may be sent to another member",
     "hsts": "HTTP Strict Transport Security",
+    "prometheus_tls": "TLS on PROMETHEUS listeners",
 }
 """Every feature name, with what it stands for."""
 
@@ -95,9 +97,10 @@ def require(tree: LoadBalancerTree, capabilities: Capabilities) -> None:
     for pool in wanted.pools:
         with blaming(pool.kind, pool.id):
             _require_pool(pool, capabilities)
+            _refuse_cookies_without_http(pool, wanted)
     for member in wanted.members:
         with blaming(member.kind, member.id):
-            _require_member(member, capabilities)
+            _require_member(member, wanted, capabilities)
     for monitor in wanted.health_monitors:
         with blaming(monitor.kind, monitor.id):
             _require_health_monitor(monitor, capabilities)
@@ -140,6 +143,10 @@ def _require_listener(listener: Listener, capabilities: Capabilities) -> None:
         _need(capabilities, "timeout_tcp_inspect", "timeout_tcp_inspect")
     if listener.client_ca_tls_container_ref:
         _need(capabilities, "client_authentication", "client_ca_tls_container_ref")
+    if listener.protocol is ListenerProtocol.PROMETHEUS and (
+        listener.default_tls_container_ref or listener.sni_container_refs
+    ):
+        _need(capabilities, "prometheus_tls", "default_tls_container_ref")
     if listener.hsts_max_age is not None:
         _need(capabilities, "hsts", "hsts_max_age")
 
@@ -164,11 +171,31 @@ def _require_pool(pool: Pool, capabilities: Capabilities) -> None:
         _need(capabilities, "pool_tls", "tls_enabled")
 
 
-def _require_member(member: Member, capabilities: Capabilities) -> None:
+def _refuse_cookies_without_http(pool: Pool, tree: LoadBalancerTree) -> None:
+    """Octavia takes it, and then nobody persists."""
+    persistence = pool.session_persistence
+    if persistence is None or persistence.type not in _COOKIES:
+        return
+    without = [x.protocol for x in tree.listeners_of(pool.id) if x.protocol not in _L7_LISTENERS]
+    if pool.protocol in _OPAQUE_POOLS or without:
+        whose = f"a {without[0]} listener" if without else f"a {pool.protocol} pool"
+        raise Unsupported("session_persistence", f"no provider finds cookies in the traffic of {whose}")
+
+
+_COOKIES = frozenset({SessionPersistenceType.HTTP_COOKIE, SessionPersistenceType.APP_COOKIE})
+_OPAQUE_POOLS = frozenset({PoolProtocol.TCP, PoolProtocol.HTTPS, PoolProtocol.UDP, PoolProtocol.SCTP})
+
+
+def _require_member(member: Member, tree: LoadBalancerTree, capabilities: Capabilities) -> None:
     if member.backup:
         _need(capabilities, "backup", "backup")
     if member.monitor_address or member.monitor_port:
         _need(capabilities, "monitor_address", "monitor_address" if member.monitor_address else "monitor_port")
+
+    if member.monitor_address and "ping_monitor_address" not in capabilities.features:
+        monitor = tree.health_monitor_of(member.pool_id)
+        if monitor is not None and monitor.type is HealthMonitorType.PING:
+            _need(capabilities, "ping_monitor_address", "monitor_address")
 
 
 def _require_health_monitor(monitor: HealthMonitor, capabilities: Capabilities) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from frontinus.drivers.amphora.haproxy.persistence import LOCAL_PEER
 from frontinus.drivers.amphora.haproxy.render import render
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.model.tree import LoadBalancerTree
@@ -25,7 +26,9 @@ def running(directory: Path, text: str, address: str, port: int) -> Iterator[Non
     file.write_text(text, encoding="utf-8")
     with (
         (directory / "haproxy.log").open("wb") as log,
-        subprocess.Popen([HAPROXY, "-db", "-f", file.name], cwd=directory, stdout=log, stderr=log) as haproxy,
+        subprocess.Popen(
+            [HAPROXY, "-db", "-L", LOCAL_PEER, "-f", file.name], cwd=directory, stdout=log, stderr=log
+        ) as haproxy,
     ):
         try:
             deadline = time.monotonic() + 10

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+from hypothesis import assume
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from frontinus.drivers.amphora.haproxy.render import CAPABILITIES
-from frontinus.model.capabilities import Capabilities
+from frontinus.model.capabilities import Capabilities, insert_header_feature
 from frontinus.model.compatibility import (
     HEALTH_MONITOR_TYPES_OF_POOL,
+    INSERT_HEADERS_OF_LISTENER,
     MAX_TIMEOUT_MS,
     POOL_PROTOCOLS_OF_LISTENER,
-    TLS_LISTENERS,
 )
-from frontinus.model.enums import HealthMonitorType, HttpMethod
-from frontinus.model.ids import MemberId
-from frontinus.model.tree import HealthMonitor, Listener, LoadBalancerTree, Member, Pool
+from frontinus.model.enums import (
+    HealthMonitorType,
+    HttpMethod,
+    ListenerProtocol,
+    PoolProtocol,
+    SessionPersistenceType,
+)
+from frontinus.model.enums import L7PolicyAction as Action
+from frontinus.model.enums import L7RuleCompareType as Compare
+from frontinus.model.enums import L7RuleType as Type
+from frontinus.model.errors import Invalid
+from frontinus.model.ids import ListenerId, MemberId, PoolId
+from frontinus.model.tree import (
+    HealthMonitor,
+    L7Policy,
+    L7Rule,
+    Listener,
+    LoadBalancerTree,
+    Member,
+    Pool,
+    SessionPersistence,
+)
+from frontinus.model.validation import validate_l7_rule
 
-from tests.unit.drivers.trees import a_listener, a_load_balancer, a_member, a_monitor, a_pool, a_tree
+from tests.unit.drivers.trees import a_listener, a_load_balancer, a_member, a_monitor, a_policy, a_pool, a_rule, a_tree
 
 _ADDRESSES = st.ip_addresses().map(str)
 _PORTS = st.integers(1, 65535)
@@ -78,10 +99,50 @@ def monitors(draw: st.DrawFn, pool: int, kinds: frozenset[HealthMonitorType]) ->
     )
 
 
+_COOKIE_NAMES = st.text(
+    st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters='"(),/:;<=>?@[\\]{}'), min_size=1
+)
+_BY_COOKIE = (SessionPersistenceType.HTTP_COOKIE, SessionPersistenceType.APP_COOKIE)
+_EVERY_L7 = {feature for feature in CAPABILITIES.features if feature.startswith("l7_")}
+_READS_REQUESTS = (ListenerProtocol.HTTP, ListenerProtocol.TERMINATED_HTTPS)
+
+
+@st.composite
+def persistences(draw: st.DrawFn, protocol: PoolProtocol, capabilities: Capabilities) -> SessionPersistence | None:
+    may_read = protocol in (PoolProtocol.HTTP, PoolProtocol.PROXY, PoolProtocol.PROXYV2)
+    kinds = {
+        SessionPersistenceType.SOURCE_IP,
+        *(_BY_COOKIE if may_read else ()),
+    } & capabilities.session_persistence_types
+    kind = draw(st.sampled_from([None, *sorted(kinds)]))
+    if kind is None:
+        return None
+    named = kind is SessionPersistenceType.APP_COOKIE
+    return SessionPersistence(type=kind, cookie_name=draw(_COOKIE_NAMES) if named else None)
+
+
+def fitting_pools(protocol: ListenerProtocol, pools: list[Pool]) -> list[Pool]:
+    """Pools that a listener may have, and whose persistence it can carry."""
+    return [
+        pool
+        for pool in pools
+        if pool.protocol in POOL_PROTOCOLS_OF_LISTENER[protocol]
+        and (
+            protocol in _READS_REQUESTS
+            or pool.session_persistence is None
+            or pool.session_persistence.type not in _BY_COOKIE
+        )
+    ]
+
+
 @st.composite
 def listeners(draw: st.DrawFn, index: int, pools: list[Pool], capabilities: Capabilities) -> Listener:
-    protocol = draw(st.sampled_from(sorted(capabilities.listener_protocols - TLS_LISTENERS)))
-    fitting = [pool for pool in pools if pool.protocol in POOL_PROTOCOLS_OF_LISTENER[protocol]]
+    protocol = draw(st.sampled_from(sorted(capabilities.listener_protocols - {ListenerProtocol.TERMINATED_HTTPS})))
+    fitting = fitting_pools(protocol, pools)
+    headers = INSERT_HEADERS_OF_LISTENER.get(protocol, frozenset())
+    names = sorted(name for name in headers if insert_header_feature(name) in capabilities.features)
+    cidrs = st.lists(st.ip_addresses().map(lambda x: f"{x}/{x.max_prefixlen}"), max_size=120).map(tuple)
+    may_restrict = "allowed_cidrs" in capabilities.features and protocol is not ListenerProtocol.UDP
     default = draw(st.none() | st.sampled_from(fitting)) if fitting else None
     listener = a_listener(
         index,
@@ -94,8 +155,81 @@ def listeners(draw: st.DrawFn, index: int, pools: list[Pool], capabilities: Capa
         timeout_member_data=draw(_TIMEOUTS),
         timeout_tcp_inspect=draw(_TIMEOUTS),
         admin_state_up=draw(st.booleans()),
+        allowed_cidrs=draw(st.just(()) | cidrs) if may_restrict else (),
+        insert_headers={name: draw(st.sampled_from(["true", "True", "false", "x"])) for name in names},
     )
     return replace(listener, default_pool_id=None if default is None else default.id)
+
+
+_ODD = "'\\\"$#%&{}[]()|;,=+-~!*^@:._?"
+_WORD = st.sampled_from(
+    ["a", "ab", "b", "-f", "-i", "--", "-m", "%[src]", "$HOME", "${PATH}", "\\t", "#", "'", "a,b", "a.b"]
+)
+PATH_PIECE = st.one_of(_WORD, st.text("ab./" + _ODD.replace("?", "").replace("#", ""), min_size=1, max_size=4))
+PIECE = st.one_of(_WORD, st.text("ab. " + _ODD, min_size=1, max_size=4))
+_REGEX_PIECES = (
+    *("a", "b", ".", "[ab]", "[^a]", "(a|b)", "(?:ab)+", "a*?", r"\.", r"\d", r"\S", "a{1,2}", "(?=a)", "x?", "'", "#"),
+    *('"', "%", r"\$", ",", "[[]", r"[\]]", r"\x61", "(?P<n>b)(?P=n)", "(?i:A)", "[a-c]", "[-a]", "&", " ", "=", "/"),
+)
+_REGEX = st.lists(st.sampled_from(_REGEX_PIECES), min_size=1, max_size=4).map("".join)
+KEYS = st.sampled_from(["X-A", "x-b", "a'b", "o|k", "d,e"])
+COOKIES = st.sampled_from(["c", "C", "s-id", "a'$"])
+
+
+@st.composite
+def l7_rules(draw: st.DrawFn, rule: int, policy: int) -> L7Rule:
+    kind = draw(st.sampled_from([Type.PATH, Type.HOST_NAME, Type.FILE_TYPE, Type.HEADER, Type.COOKIE]))
+    compares = [Compare.EQUAL_TO, Compare.REGEX] if kind is Type.FILE_TYPE else list(Compare)
+    compare = draw(st.sampled_from(compares))
+    if compare is Compare.REGEX:
+        begin, end = draw(st.sampled_from(["", "^"])), draw(st.sampled_from(["", "$"]))
+        value = f"{begin}{draw(_REGEX)}{end}"
+    else:
+        value = draw(PATH_PIECE if kind in (Type.PATH, Type.FILE_TYPE) else PIECE)
+        if kind is Type.PATH and draw(st.booleans()):
+            value = f"/{value}"
+        if " " in value:
+            value = f'"{value}"'
+    key = draw(KEYS) if kind is Type.HEADER else draw(COOKIES) if kind is Type.COOKIE else None
+    made = a_rule(
+        rule,
+        policy,
+        kind,
+        compare,
+        value,
+        key=key,
+        invert=draw(st.integers(0, 3)) == 0,
+        admin_state_up=draw(st.integers(0, 5)) > 0,
+    )
+    try:
+        validate_l7_rule(made)
+    except Invalid:
+        assume(False)
+    return made
+
+
+_URLS = st.text("ab/?=&" + _ODD, max_size=20).map(lambda rest: f"http://there.example/{rest}")
+
+
+@st.composite
+def l7_policies(
+    draw: st.DrawFn, policy: int, listener: ListenerId, pools: list[PoolId]
+) -> tuple[L7Policy, list[L7Rule]]:
+    """A policy at a position of its number, and its rules; each could be made over the API."""
+    action = draw(st.sampled_from(list(Action)))
+    redirects = action in (Action.REDIRECT_TO_URL, Action.REDIRECT_PREFIX)
+    made = a_policy(
+        policy,
+        action=action,
+        position=policy,
+        redirect_pool_id=draw(st.sampled_from(pools)) if action is Action.REDIRECT_TO_POOL else None,
+        redirect_url=draw(_URLS) if action is Action.REDIRECT_TO_URL else None,
+        redirect_prefix=draw(_URLS) if action is Action.REDIRECT_PREFIX else None,
+        redirect_http_code=draw(st.sampled_from([None, 301, 302, 303, 307, 308])) if redirects else None,
+        admin_state_up=draw(st.integers(0, 5)) > 0,
+    )
+    rules = [draw(l7_rules(policy * 10 + i, policy)) for i in range(draw(st.integers(0, 3)))]
+    return replace(made, listener_id=listener), rules
 
 
 @st.composite
@@ -109,20 +243,34 @@ def trees(draw: st.DrawFn, capabilities: Capabilities = CAPABILITIES) -> LoadBal
         )
         for index in range(draw(st.integers(0, 3)))
     ]
+    pools = [replace(pool, session_persistence=draw(persistences(pool.protocol, capabilities))) for pool in pools]
     rows: list[Member] = []
     checks: list[HealthMonitor] = []
     for number, pool in enumerate(pools):
-        rows += [draw(members(20 + number, index)) for index in range(draw(st.integers(0, 4)))]
+        own = [draw(members(20 + number, index)) for index in range(draw(st.integers(0, 4)))]
         kinds = capabilities.health_monitor_types & HEALTH_MONITOR_TYPES_OF_POOL[pool.protocol]
         if draw(st.booleans()) and kinds:
             checks.append(draw(monitors(20 + number, kinds)))
+            if checks[-1].type is HealthMonitorType.PING:
+                own = [replace(row, monitor_address=None) for row in own]
+        rows += own
     fronts = [draw(listeners(10 + index, pools, capabilities)) for index in range(draw(st.integers(0, 3)))]
+    fronts = list({front.protocol_port: front for front in fronts}.values())
+    l7 = [
+        draw(l7_policies(50 + 10 * number + turn, front.id, targets))
+        for number, front in enumerate(fronts)
+        if front.protocol in _READS_REQUESTS and capabilities.features >= _EVERY_L7
+        if (targets := [x.id for x in fitting_pools(front.protocol, pools)])
+        for turn in range(draw(st.integers(0, 3)))
+    ]
     return a_tree(
         a_load_balancer(draw(_ADDRESSES)),
-        listeners={front.protocol_port: front for front in fronts}.values(),
+        listeners=fronts,
         pools=pools,
         members=rows,
         monitors=checks,
+        policies=[policy for policy, _ in l7],
+        rules=[rule for _, own in l7 for rule in own],
     )
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from frontinus.drivers.amphora.haproxy.diff import diff_texts
+from frontinus.drivers.amphora.haproxy.persistence import LOCAL_PEER
 from frontinus.drivers.amphora.haproxy.render import render
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.haproxy.text import Section, write
@@ -33,7 +34,12 @@ def check(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
     file = directory / "haproxy.cfg"
     file.write_text(text, encoding="utf-8")
     return subprocess.run(
-        [HAPROXY, "-c", "-f", str(file)], cwd=directory, capture_output=True, text=True, timeout=60, check=False
+        [HAPROXY, "-c", "-L", LOCAL_PEER, "-f", str(file)],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 

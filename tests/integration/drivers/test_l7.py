@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -17,16 +17,17 @@ from frontinus.drivers.amphora.haproxy.text import read, write
 from frontinus.model.enums import L7PolicyAction as Action
 from frontinus.model.enums import L7RuleCompareType as Compare
 from frontinus.model.enums import L7RuleType as Type
-from frontinus.model.errors import Invalid
 from frontinus.model.ids import PoolId
 from frontinus.model.tree import L7Policy, L7Rule, LoadBalancerTree
 from frontinus.model.validation import validate_l7_policy, validate_l7_rule
 
 from tests.integration.drivers.balancer import SETTINGS, Client, balancing, members_that_echo
 from tests.integration.drivers.l7_oracle import Outcome, Request, outcome
+from tests.integration.drivers.strategies import COOKIES, KEYS, PATH_PIECE, PIECE, l7_policies
 from tests.integration.drivers.world import MEMBERS, VIP, free_port
 from tests.unit.drivers.trees import a_listener, a_load_balancer, a_member, a_policy, a_pool, a_rule, a_tree, number
 
+LISTENER = a_listener().id
 POOLS = {number(20): "pool20", number(21): "pool21", number(22): "pool22"}
 
 
@@ -209,73 +210,6 @@ def test_policies_are_tried_in_order(
 
 # ---------------------------------------------------------------- random policies
 
-_ODD = "'\\\"$#%&{}[]()|;,=+-~!*^@:._?"
-_WORD = st.sampled_from(
-    ["a", "ab", "b", "-f", "-i", "--", "-m", "%[src]", "$HOME", "${PATH}", "\\t", "#", "'", "a,b", "a.b"]
-)
-_PATH_PIECE = st.one_of(_WORD, st.text("ab./" + _ODD.replace("?", "").replace("#", ""), min_size=1, max_size=4))
-_PIECE = st.one_of(_WORD, st.text("ab. " + _ODD, min_size=1, max_size=4))
-_REGEX_PIECES = (
-    *("a", "b", ".", "[ab]", "[^a]", "(a|b)", "(?:ab)+", "a*?", r"\.", r"\d", r"\S", "a{1,2}", "(?=a)", "x?", "'", "#"),
-    *('"', "%", r"\$", ",", "[[]", r"[\]]", r"\x61", "(?P<n>b)(?P=n)", "(?i:A)", "[a-c]", "[-a]", "&", " ", "=", "/"),
-)
-_REGEX = st.lists(st.sampled_from(_REGEX_PIECES), min_size=1, max_size=4).map("".join)
-_KEYS = st.sampled_from(["X-A", "x-b", "a'b", "o|k", "d,e"])
-_COOKIES = st.sampled_from(["c", "C", "s-id", "a'$"])
-
-
-@st.composite
-def l7_rules(draw: st.DrawFn, rule: int, policy: int) -> L7Rule:
-    kind = draw(st.sampled_from([Type.PATH, Type.HOST_NAME, Type.FILE_TYPE, Type.HEADER, Type.COOKIE]))
-    compares = [Compare.EQUAL_TO, Compare.REGEX] if kind is Type.FILE_TYPE else list(Compare)
-    compare = draw(st.sampled_from(compares))
-    if compare is Compare.REGEX:
-        begin, end = draw(st.sampled_from(["", "^"])), draw(st.sampled_from(["", "$"]))
-        value = f"{begin}{draw(_REGEX)}{end}"
-    else:
-        value = draw(_PATH_PIECE if kind in (Type.PATH, Type.FILE_TYPE) else _PIECE)
-        if kind is Type.PATH and draw(st.booleans()):
-            value = f"/{value}"
-        if " " in value:
-            value = f'"{value}"'
-    key = draw(_KEYS) if kind is Type.HEADER else draw(_COOKIES) if kind is Type.COOKIE else None
-    made = a_rule(
-        rule,
-        policy,
-        kind,
-        compare,
-        value,
-        key=key,
-        invert=draw(st.integers(0, 3)) == 0,
-        admin_state_up=draw(st.integers(0, 5)) > 0,
-    )
-    try:
-        validate_l7_rule(made)
-    except Invalid:
-        assume(False)
-    return made
-
-
-_URLS = st.text("ab/?=&" + _ODD, max_size=20).map(lambda rest: f"http://there.example/{rest}")
-
-
-@st.composite
-def l7_policies(draw: st.DrawFn, policy: int) -> tuple[L7Policy, list[L7Rule]]:
-    action = draw(st.sampled_from(list(Action)))
-    redirects = action in (Action.REDIRECT_TO_URL, Action.REDIRECT_PREFIX)
-    made = a_policy(
-        policy,
-        action=action,
-        position=policy,
-        redirect_pool_id=pool(draw(st.integers(20, 22))) if action is Action.REDIRECT_TO_POOL else None,
-        redirect_url=draw(_URLS) if action is Action.REDIRECT_TO_URL else None,
-        redirect_prefix=draw(_URLS) if action is Action.REDIRECT_PREFIX else None,
-        redirect_http_code=draw(st.sampled_from([None, 301, 302, 303, 307, 308])) if redirects else None,
-        admin_state_up=draw(st.integers(0, 5)) > 0,
-    )
-    rules = [draw(l7_rules(policy * 10 + i, policy)) for i in range(draw(st.integers(0, 3)))]
-    return made, rules
-
 
 @st.composite
 def requests(draw: st.DrawFn, rules: list[L7Rule]) -> Request:
@@ -289,16 +223,16 @@ def requests(draw: st.DrawFn, rules: list[L7Rule]) -> Request:
     def wire(text: str, forbidden: str) -> str:
         return "".join(x for x in text if x not in forbidden)
 
-    path = wire(near({Type.PATH}, _PATH_PIECE), " ?#").lstrip("/")
-    kind = wire(near({Type.FILE_TYPE}, _PATH_PIECE), " ?#")
+    path = wire(near({Type.PATH}, PATH_PIECE), " ?#").lstrip("/")
+    kind = wire(near({Type.FILE_TYPE}, PATH_PIECE), " ?#")
     dot = draw(st.sampled_from(["", "."]))
     query = draw(st.sampled_from(["", "?a=b", "?.jpg"]))
-    host = wire(near({Type.HOST_NAME}, _PIECE), ' ,"') or "here"
+    host = wire(near({Type.HOST_NAME}, PIECE), ' ,"') or "here"
     headers = [
-        (key, wire(near({Type.HEADER}, _PIECE), "").strip() or "x") for key in draw(st.sets(_KEYS)) if "," not in key
+        (key, wire(near({Type.HEADER}, PIECE), "").strip() or "x") for key in draw(st.sets(KEYS)) if "," not in key
     ]
     cookies = [
-        f"{name}={wire(near({Type.COOKIE}, _PIECE), ' ;' + chr(34))}" for name in draw(st.lists(_COOKIES, max_size=2))
+        f"{name}={wire(near({Type.COOKIE}, PIECE), ' ;' + chr(34))}" for name in draw(st.lists(COOKIES, max_size=2))
     ]
     if cookies:
         headers.append(("Cookie", "; ".join(cookies)))
@@ -307,7 +241,9 @@ def requests(draw: st.DrawFn, rules: list[L7Rule]) -> Request:
 
 @st.composite
 def documents(draw: st.DrawFn) -> tuple[list[L7Policy], list[L7Rule], frozenset[str], list[Request]]:
-    drawn = [draw(l7_policies(50 + i)) for i in range(draw(st.integers(1, 5)))]
+    drawn = [
+        draw(l7_policies(50 + i, LISTENER, [pool(20), pool(21), pool(22)])) for i in range(draw(st.integers(1, 5)))
+    ]
     rules = [rule for _, own in drawn for rule in own]
     down = draw(st.sampled_from([frozenset[str](), frozenset({number(21)})]))
     asked_for = [draw(requests(rules)) for _ in range(6)]

@@ -25,7 +25,7 @@ from frontinus.drivers.amphora.interface import Applied
 from frontinus.model.ids import AmphoraId
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
-from tests.unit.drivers.trees import AMPHORA, LOAD_BALANCER, an_amphora
+from tests.unit.drivers.trees import LOAD_BALANCER, an_amphora
 
 VIP = "127.84.0.1"
 MEMBERS = "127.84.0.2"
@@ -62,6 +62,7 @@ class Member:
         self.healthy = True
         self.health_code = 200
         self.delay = 0.0
+        self.cookie = ""  # what it sets with each answer
         self.requests: list[bytes] = []
         self.checks: list[bytes] = []
         self.preambles: list[str] = []
@@ -107,7 +108,8 @@ class Member:
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 body = self.name.encode()
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+                cookie = f"Set-Cookie: {self.cookie}\r\n".encode() if self.cookie else b""
+                writer.write(b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s" % (cookie, len(body), body))
                 await writer.drain()
         except ConnectionError:
             return
@@ -271,7 +273,7 @@ class World:
         self._agent: subprocess.Popen[bytes] | None = None
 
     def start_agent(self) -> None:
-        for name, content in self.driver.boot_files(AMPHORA, AGENT).files.items():
+        for name, content in self.driver.boot_files(self.amphora.id, AGENT).files.items():
             path = self.place / name
             path.touch(mode=0o600)
             path.write_bytes(content.replace(b"{place}", os.fsencode(self.place)))

@@ -107,7 +107,7 @@ def test_nothing_to_listen_for_is_an_empty_text(tree: LoadBalancerTree) -> None:
         ({"monitors": [a_monitor(http_version=1.1, domain_name="a\x00b")]}, "domain_name"),
         ({"monitors": [a_monitor(expected_codes="204-200")]}, "expected_codes"),
         ({"monitors": [a_monitor(expected_codes="2\x7f0")]}, "expected_codes"),
-        ({"monitors": [a_monitor(type=HealthMonitorType.PING)]}, "type"),
+        ({"monitors": [a_monitor(type=HealthMonitorType.SCTP)]}, "type"),
         ({"listeners": [a_listener(protocol=ListenerProtocol.SCTP)]}, "protocol"),
         ({"listeners": [a_listener(allowed_cidrs=("10.0.0.0/8", "10.0.0"))]}, "allowed_cidrs"),
         ({"rules": [a_rule(value="/a\nb")], "policies": [a_policy()]}, "value"),

@@ -16,9 +16,20 @@ from frontinus.drivers.amphora.agent.stream import GRANULARITIES, datagram_files
 from frontinus.drivers.amphora.haproxy import logs
 from frontinus.drivers.amphora.haproxy.headers import header_lines
 from frontinus.drivers.amphora.haproxy.l7 import l7_lines
-from frontinus.drivers.amphora.haproxy.server import Check, Server, bracket
+from frontinus.drivers.amphora.haproxy.monitors import (
+    LONGEST_TIMER_S,
+    PROCESSES_WANTED,
+    monitor_lines,
+    needs_processes,
+)
+from frontinus.drivers.amphora.haproxy.persistence import (
+    learns,
+    peers_section,
+    persistence_lines,
+)
+from frontinus.drivers.amphora.haproxy.server import Check, Server, address_of, bracket
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
-from frontinus.drivers.amphora.haproxy.text import Section, Unwritable, checked, log_format, write
+from frontinus.drivers.amphora.haproxy.text import Section, Unwritable, write
 from frontinus.drivers.amphora.interface import Rendered, RenderedFile
 from frontinus.model.capabilities import (
     Capabilities,
@@ -39,6 +50,7 @@ from frontinus.model.enums import (
     LbAlgorithm,
     ListenerProtocol,
     PoolProtocol,
+    SessionPersistenceType,
     Topology,
 )
 from frontinus.model.errors import Rejected, Unsupported, blaming
@@ -47,7 +59,10 @@ from frontinus.model.tree import HealthMonitor, Listener, LoadBalancerTree, Memb
 CAPABILITIES = Capabilities(
     topologies=frozenset({Topology.SINGLE}),
     listener_protocols=frozenset(
-        {ListenerProtocol.HTTP, ListenerProtocol.TCP, ListenerProtocol.HTTPS, ListenerProtocol.UDP}
+        {
+            *(ListenerProtocol.HTTP, ListenerProtocol.TCP, ListenerProtocol.HTTPS, ListenerProtocol.PROMETHEUS),
+            ListenerProtocol.UDP,
+        }
     ),
     pool_protocols=frozenset(
         {
@@ -56,7 +71,10 @@ CAPABILITIES = Capabilities(
         }
     ),
     lb_algorithms=frozenset(LbAlgorithm),
-    health_monitor_types=frozenset({HealthMonitorType.HTTP, HealthMonitorType.TCP, HealthMonitorType.UDP_CONNECT}),
+    health_monitor_types=frozenset(
+        {HealthMonitorType.HTTP, HealthMonitorType.TCP, HealthMonitorType.PING, HealthMonitorType.UDP_CONNECT}
+    ),
+    session_persistence_types=frozenset(SessionPersistenceType),
     persistence_granularities=frozenset(GRANULARITIES),
     features=frozenset(
         {
@@ -86,14 +104,17 @@ _BALANCE: dict[LbAlgorithm, Lines] = {
     ),
 }
 
-LONGEST_TIMER_S = 2_147_483
-"""HAProxy's timers are milliseconds in 31 bits, 24.8 days; longer ones that the API takes are as good as that."""
-
 SHORTEST_INTERVAL = "100ms"
 """For a delay of 0, checks one after another, which HAProxy does not have: as often as is sane."""
 
 MOST_CONNECTIONS = 2_147_483_647
 """HAProxy counts connections in 31 bits."""
+
+_METRICS: Lines = (
+    ("http-request", "use-service", "prometheus-exporter", "if", "{", "path", "/metrics", "}"),
+    ("http-request", "return", "status", "404"),
+)
+"""A PROMETHEUS listener has the path of Octavia's, and nothing else."""
 
 NETWORKS_PER_LINE = 50
 """ACL lines of one name are ored, and a line has a bounded number of words."""
@@ -104,8 +125,8 @@ _PROXY_PROTOCOL = {PoolProtocol.PROXY: 1, PoolProtocol.PROXYV2: 2}
 def render(
     tree: LoadBalancerTree, settings: HaproxySettings, secrets: Secrets = NO_SECRETS, *, amphora_id: str = ""
 ) -> Rendered:
-    """The configuration for the wanted tree; an empty text when nothing shall listen. `amphora_id` shows in it only where
-    logs are sent somewhere.
+    """The configuration for the wanted tree; an empty text when nothing shall listen. `amphora_id` shows in it where logs are
+    sent somewhere, and where stick tables are handed on.
 
     Raises Rejected naming object and field when something cannot be expressed."""
     wanted = tree.wanted()
@@ -123,6 +144,8 @@ def render(
     if not listeners:
         return rendered("", files)
     sections = [_global(wanted, settings, amphora_id), _defaults(), *logs.ring_sections(settings)]
+    if any(learns(pool) for listener in listeners for pool in _enabled_pools(wanted, listener)):
+        sections.append(peers_section(wanted, amphora_id))
     for listener in listeners:
         with blaming(listener.kind, listener.id):
             sections.append(_frontend(wanted, listener, settings))
@@ -160,7 +183,7 @@ def server_numbers(members: list[Member]) -> dict[str, int]:
 
 
 def _global(tree: LoadBalancerTree, settings: HaproxySettings, amphora_id: str) -> Section:
-    base = f"{settings.base_path.rstrip('/')}/" if settings.base_path else ""
+    base = _base(settings)
     # Without a slash in front HAProxy takes a relative path for an address; unix@ says what it is.
     socket = f"{base}{tree.id}.sock" if base else f"unix@{tree.id}.sock"
     return Section(
@@ -176,6 +199,7 @@ def _global(tree: LoadBalancerTree, settings: HaproxySettings, amphora_id: str) 
             ("hard-stop-after", _seconds(settings.hard_stop_after)),
             ("mworker-max-reloads", str(settings.max_old_workers)),
             *logs.global_lines(settings, amphora_id),
+            *(PROCESSES_WANTED if needs_processes(tree) else ()),
         ),
     )
 
@@ -201,7 +225,7 @@ def _defaults() -> Section:
 def _frontend(tree: LoadBalancerTree, listener: Listener, settings: HaproxySettings) -> Section:
     mode = _mode(listener)
     with blaming(Kind.LOAD_BALANCER, tree.id):
-        address = _address(tree.load_balancer.vip.address, "vip_address")
+        address = address_of(tree.load_balancer.vip.address, "vip_address")
     lines: list[tuple[str, ...]] = [
         ("mode", mode),
         ("bind", f"{bracket(address)}:{listener.protocol_port}"),
@@ -223,6 +247,8 @@ def _frontend(tree: LoadBalancerTree, listener: Listener, settings: HaproxySetti
     if listener.timeout_tcp_inspect:
         # Bounds the wait for rules that look into the content; without such a rule nothing waits.
         lines.append(("tcp-request", "inspect-delay", str(listener.timeout_tcp_inspect)))
+    if listener.protocol is ListenerProtocol.PROMETHEUS:
+        lines += _METRICS
     lines += l7_lines(
         tree, listener, {pool.id: backend_name(pool, listener) for pool in _enabled_pools(tree, listener)}
     )
@@ -261,10 +287,11 @@ def _backend(tree: LoadBalancerTree, listener: Listener, pool: Pool, settings: H
         ("timeout", "server", str(listener.timeout_member_data)),
         *logs.backend_lines(settings),
     ]
+    lines.extend(persistence_lines(tree, pool, settings))
     lines.extend(header_lines(listener))
     if monitor is not None:
         with blaming(monitor.kind, monitor.id):
-            lines.extend(_health_monitor(tree, monitor))
+            lines.extend(monitor_lines(tree, monitor, _base(settings)))
     members = sorted(tree.members_of(pool.id), key=lambda x: x.id)
     numbers = server_numbers(members)
     for member in members:
@@ -278,27 +305,6 @@ def backend_name(pool: Pool, listener: Listener) -> str:
     return f"{pool.id}:{listener.id}"
 
 
-def _health_monitor(tree: LoadBalancerTree, monitor: HealthMonitor) -> list[tuple[str, ...]]:
-    lines: list[tuple[str, ...]] = [("timeout", "check", f"{min(monitor.timeout, LONGEST_TIMER_S)}s")]
-    if monitor.type is not HealthMonitorType.HTTP:
-        return lines
-    version = "HTTP/1.1" if monitor.http_version == 1.1 else "HTTP/1.0"
-    request = ["http-check", "send", "meth", (monitor.http_method or "GET"), "uri"]
-    request += [checked(monitor.url_path or "/", "url_path"), "ver", version]
-    host = monitor.domain_name
-    if host is None and version == "HTTP/1.1":
-        # HTTP/1.1 requires a Host (RFC 9112 3.2): the one that a client who knows only the address would send.
-        host = bracket(_address(tree.load_balancer.vip.address, "vip_address"))
-    if host is not None:
-        request += ["hdr", "Host", log_format(checked(host, "domain_name"))]
-    return [
-        *lines,
-        ("option", "httpchk"),
-        tuple(request),
-        ("http-check", "expect", "status", _expected_codes(monitor.expected_codes or "200")),
-    ]
-
-
 def _server(member: Member, number: int, pool: Pool, monitor: HealthMonitor | None) -> Server:
     check = None
     if monitor is not None:
@@ -306,13 +312,13 @@ def _server(member: Member, number: int, pool: Pool, monitor: HealthMonitor | No
             inter=f"{min(monitor.delay, LONGEST_TIMER_S)}s" if monitor.delay else SHORTEST_INTERVAL,
             fall=monitor.max_retries_down,
             rise=monitor.max_retries,
-            address=_address(member.monitor_address, "monitor_address") if member.monitor_address else None,
+            address=address_of(member.monitor_address, "monitor_address") if member.monitor_address else None,
             port=member.monitor_port,
         )
     return Server(
         name=member.id,
         number=number,
-        address=_address(member.address, "address"),
+        address=address_of(member.address, "address"),
         port=member.protocol_port,
         weight=1 if member.weight is None else member.weight,
         backup=member.backup,
@@ -327,26 +333,12 @@ def _enabled_pools(tree: LoadBalancerTree, listener: Listener) -> list[Pool]:
 
 
 def _mode(listener: Listener) -> str:
-    return "http" if listener.protocol is ListenerProtocol.HTTP else "tcp"
+    return "http" if listener.protocol in (ListenerProtocol.HTTP, ListenerProtocol.PROMETHEUS) else "tcp"
 
 
-def _expected_codes(text: str) -> str:
-    """`200`, `200,204` or `200-204` as HAProxy's list: no spaces."""
-    codes = "".join(text.split())
-    first, dash, last = codes.partition("-")
-    if dash and not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
-        raise Rejected("expected_codes", f"{text!r} is a range whose end is below its start")
-    return checked(codes, "expected_codes")
-
-
-def _address(text: str, field: str) -> str:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError as error:
-        raise Rejected(field, f"{text!r} is not an IP address") from error
-    if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
-        raise Rejected(field, f"{text!r} has a scope, which an amphora cannot know")
-    return str(address)
+def _base(settings: HaproxySettings) -> str:
+    """What stands before a path of the agent's; nothing when paths are relative."""
+    return f"{settings.base_path.rstrip('/')}/" if settings.base_path else ""
 
 
 def _seconds(duration: timedelta) -> str:

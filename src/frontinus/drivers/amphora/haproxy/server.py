@@ -8,6 +8,8 @@ import ipaddress
 
 import msgspec
 
+from frontinus.model.errors import Rejected
+
 _FLAGS = {"check", "backup", "disabled", "send-proxy", "send-proxy-v2", "check-send-proxy"}
 _VALUES = {"id", "weight", "inter", "fall", "rise", "addr", "port"}
 
@@ -113,3 +115,14 @@ def bracket(address: str) -> str:
 def _unbracket(text: str) -> str:
     address = text.removeprefix("[").removesuffix("]")
     return str(ipaddress.ip_address(address))
+
+
+def address_of(text: str, field: str) -> str:
+    """The canonical literal, without brackets. Raises Rejected naming the field."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError as error:
+        raise Rejected(field, f"{text!r} is not an IP address") from error
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
+        raise Rejected(field, f"{text!r} has a scope, which an amphora cannot know")
+    return str(address)

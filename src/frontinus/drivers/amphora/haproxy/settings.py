@@ -89,6 +89,10 @@ class HaproxySettings:
     """*text* HAProxy threads per amphora. One costs least for many small load balancers on one machine, and a request
     costs no more in a thread of its own."""
 
+    stick_table_size: int = 100_000
+    """*text* Clients, or sessions of an application, that each pool with SOURCE_IP or APP_COOKIE persistence remembers;
+    the longest unused gives way. About 200 bytes each, taken as they come."""
+
     hard_stop_after: timedelta = timedelta(minutes=30)
     """*text* How long connections may go on in a worker that a reload replaced; then they are cut. An old worker costs
     3 to 10 MB and no CPU; should they hold too much memory, the agent ends the oldest (its old_workers_memory)."""
@@ -150,6 +154,7 @@ class HaproxySettings:
             "max_old_workers",
             "parallel_requests",
             "remembered_texts",
+            "stick_table_size",
         ):
             if getattr(self, name) < 1:
                 raise Invalid(name, "must be at least 1")

@@ -1,0 +1,51 @@
+"""Health monitors by ping, and the PROMETHEUS listener."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from frontinus.model.enums import HealthMonitorType, ListenerProtocol
+
+from tests.integration.drivers.test_traffic import Site
+from tests.integration.drivers.world import VIP, World, closed, free_port, spread, until
+from tests.unit.drivers.trees import a_listener, a_load_balancer, a_member, a_monitor, a_pool, a_tree
+
+
+@pytest.fixture
+async def site(world: World) -> Site:
+    return Site(world, [await world.member(name) for name in ("one", "two")], free_port())
+
+
+async def test_ping_finds_who_does_not_answer(site: Site) -> None:
+    """ping itself refuses to look at 255.255.255.255, and nothing is sent."""
+    monitor = a_monitor(type=HealthMonitorType.PING, delay=1, timeout=1, max_retries=1, max_retries_down=1)
+    await site.shows(rows=[site.rows()[0], a_member(32, address="255.255.255.255", port=9)], monitors=(monitor,))
+    await until(lambda: ",DOWN," in site.world.runtime("show stat"))
+    await until(lambda: "L7OK" in site.world.runtime("show stat") or "PROCOK" in site.world.runtime("show stat"))
+    assert await spread(site.port, 4) == {"one": 4}
+
+
+async def test_prometheus_listener_tells_of_the_others(site: Site) -> None:
+    metrics = free_port()
+    tree = a_tree(
+        a_load_balancer(VIP),
+        listeners=[a_listener(port=site.port), a_listener(11, ListenerProtocol.PROMETHEUS, metrics, None)],
+        pools=[a_pool()],
+        members=[a_member(30, address="127.84.0.2", port=site.members[0].port)],
+    )
+    await site.world.apply(tree)
+    await spread(site.port, 3)
+
+    async def get(path: str) -> tuple[bytes, bytes]:
+        reader, writer = await asyncio.open_connection(VIP, metrics)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n".encode())
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        await closed(writer)
+        return head.split(b" ")[1], body
+
+    status, body = await get("/metrics")
+    counted = f'haproxy_frontend_http_requests_total{{proxy="{tree.listeners[0].id}"}} 3'
+    assert (status, counted in body.decode()) == (b"200", True)
+    assert (await get("/other"))[0] == b"404"
