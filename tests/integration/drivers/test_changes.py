@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,19 @@ from msgspec.structs import replace
 from frontinus.model.enums import HealthMonitorType, LbAlgorithm, ListenerProtocol
 from frontinus.model.tree import LoadBalancerTree
 
-from tests.integration.drivers.world import MEMBERS, VIP, World, ask, closed, crowd, exchange, free_port, spread, until
+from tests.integration.drivers.world import (
+    HAPROXY,
+    MEMBERS,
+    VIP,
+    World,
+    ask,
+    closed,
+    crowd,
+    exchange,
+    free_port,
+    spread,
+    until,
+)
 from tests.unit.drivers.trees import a_listener, a_load_balancer, a_member, a_monitor, a_pool, a_tree, number
 
 
@@ -228,3 +241,33 @@ async def test_a_connection_limit_changes_at_run_time(world: World, site: Site) 
         first[1].close()
         assert await third == "zero"
         second[1].close()
+
+
+async def test_an_old_haproxy_gets_members_by_a_reload(tmp_path: Path) -> None:
+    """One that says it is 2.4, where servers can't be added at run time with their checks. It is 2.6 under a wrapper, so
+    that the driver's choice is what is seen: it does not even try the commands."""
+    wrapper = tmp_path / "haproxy"
+    wrapper.write_text(
+        "#!/bin/sh\n"
+        '[ "$*" = -vv ] && { echo "HAProxy version 2.4.22 2023/02/14 - https://haproxy.org/"; echo +SYSTEMD; exit; }\n'
+        f'exec {HAPROXY} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    world = World(tmp_path, haproxy_command=str(wrapper))
+    world.start_agent()
+    try:
+        await world.answering()
+        site = Site(free_port(), [(await world.member(name)).port for name in ("zero", "one", "two", "three")])
+        await world.apply(site.tree(0))
+        async with crowd(site.port) as tally:
+            assert (await world.apply(site.tree(0, 1))).action == "reload"
+            assert (await world.apply(site.tree(0, 1, one={"weight": 5}))).action == "runtime"
+            seen = tally.answers.total()
+            await until(lambda: tally.answers.total() > seen + 20)
+        assert not tally.failures
+        assert await spread(site.port, 12) == {"zero": 2, "one": 10}
+        assert "fallback=None" in (world.place / "agent.log").read_text()
+        assert "fallback='" not in (world.place / "agent.log").read_text()
+    finally:
+        await world.close()
+        await until(lambda: not world.haproxy_pids())

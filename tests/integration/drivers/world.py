@@ -264,8 +264,7 @@ class World:
             state_dir=directory,
             agent_port=free_port(AGENT),
             heartbeat_destinations=(f"{AGENT}:{self.heartbeats.getsockname()[1]}",),
-            haproxy_command=HAPROXY,
-            **settings,
+            **{"haproxy_command": HAPROXY, **settings},
         )
         self.driver = HaproxyDriver(self.settings)
         self.amphora: Amphora = an_amphora(AGENT, created_at=datetime.now(UTC))

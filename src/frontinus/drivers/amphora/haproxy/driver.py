@@ -30,6 +30,7 @@ from frontinus.drivers.amphora.haproxy.logs import check_logs
 from frontinus.drivers.amphora.haproxy.preview import preview
 from frontinus.drivers.amphora.haproxy.render import CAPABILITIES, render
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
+from frontinus.drivers.amphora.haproxy.versions import for_version
 from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered
 from frontinus.model.boot import BootFiles
 from frontinus.model.capabilities import Capabilities
@@ -122,7 +123,9 @@ class HaproxyDriver(AmphoraDriver):
                 elif version.extension is None:
                     applied = await self._apply_plain(amphora, rendered)
                 else:
-                    applied = await self._apply_batch(amphora, rendered, takes_files=FILES in version.features)
+                    applied = await self._apply_batch(
+                        amphora, rendered, version.balancer, takes_files=FILES in version.features
+                    )
             except BaseException as error:  # also when cancelled: what runs now is not known any more
                 self._live.pop(amphora.id, None)
                 self._client.forget(amphora.id)
@@ -177,13 +180,13 @@ class HaproxyDriver(AmphoraDriver):
     async def close(self) -> None:
         await self._client.close()
 
-    async def _apply_batch(self, amphora: Amphora, rendered: Rendered, *, takes_files: bool) -> Applied:
+    async def _apply_batch(self, amphora: Amphora, rendered: Rendered, balancer: str, *, takes_files: bool) -> Applied:
         """By the extension: against what runs, in one request."""
         base = self._live.get(amphora.id)
         for _ in range(TRIES):
             if base is None:
                 base = await self._read_live(amphora, takes_files=takes_files)
-            change = Change((), reload=True) if base is None else diff(base, rendered)
+            change = Change((), reload=True) if base is None else for_version(diff(base, rendered), balancer)
             try:
                 answer = await self._client.apply(
                     amphora,

@@ -1,0 +1,63 @@
+"""What each HAProxy version is given for the same change."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from frontinus.drivers.amphora.haproxy.diff import Change
+from frontinus.drivers.amphora.haproxy.versions import FIRST_WITH, for_version, parse_version
+
+from tests.unit.drivers.test_diff import change, site
+from tests.unit.drivers.trees import a_listener, a_member, a_pool, a_tree
+
+VERSIONS = ("2.4.22", "2.5.14", "2.6.12-1+deb12u4", "2.8.5", "2.9.1", "3.0.11", "3.2.4")
+WITH_DYNAMIC_SERVERS = frozenset(VERSIONS[2:])
+
+JOINS = change(site(a_member(), monitored=True), site(a_member(), a_member(31), monitored=True))
+LEAVES = change(site(a_member(), a_member(31)), site(a_member(weight=9)))
+REWEIGHTED = change(site(a_member()), site(a_member(weight=9)))
+LIMITED = change(
+    *(a_tree(listeners=[a_listener(connection_limit=x)], pools=[a_pool()], members=[a_member()]) for x in (5, 6))
+)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("wanted", [JOINS, LEAVES], ids=["a member joins", "one leaves, another is reweighted"])
+def test_members_come_and_go_by_commands_or_by_a_reload(version: str, wanted: Change) -> None:
+    got = for_version(wanted, version)
+    assert not wanted.reload
+    if version in WITH_DYNAMIC_SERVERS:
+        assert got == wanted
+    else:
+        assert got.reload
+        assert set(got.commands) <= {x for x in wanted.commands if " weight 9" in x}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("wanted", [REWEIGHTED, LIMITED], ids=["weight", "connection limit"])
+def test_what_every_version_can_do_needs_no_reload(version: str, wanted: Change) -> None:
+    assert for_version(wanted, version) == wanted
+    assert not wanted.reload
+    assert wanted.commands
+
+
+@pytest.mark.parametrize("version", ["", "unknown", "-"])
+def test_an_unknown_version_is_tried(version: str) -> None:
+    assert for_version(JOINS, version) == JOINS
+
+
+@pytest.mark.parametrize(
+    "text, version",
+    [("2.6.12-1+deb12u4", (2, 6)), ("3.0-dev12", (3, 0)), ("2.10.1", (2, 10)), ("v2.6", None), ("", None)],
+)
+def test_versions_are_read(text: str, version: tuple[int, int] | None) -> None:
+    assert parse_version(text) == version
+
+
+def test_every_command_of_ours_is_in_the_table() -> None:
+    """A new command without a version would be sent to HAProxys that do not know it."""
+    for wanted in (JOINS, LEAVES, REWEIGHTED, LIMITED):
+        for command in wanted.commands:
+            assert any(re.match(rf"{known}\b", command) for known in FIRST_WITH), command
