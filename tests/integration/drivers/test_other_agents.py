@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 
 from frontinus.drivers.amphora.agent.authority import Authority, utc_now
-from frontinus.drivers.amphora.haproxy.driver import HaproxyDriver, serves
+from frontinus.drivers.amphora.agent.driver import serves
+from frontinus.drivers.amphora.haproxy.driver import HaproxyDriver
 from frontinus.drivers.amphora.haproxy.render import rendered
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.model.errors import Incompatible, Rejected, Retry

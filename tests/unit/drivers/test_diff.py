@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from frontinus.drivers.amphora.haproxy.diff import MOST_COMMANDS, Change, diff_texts
+from frontinus.drivers.amphora.agent.change import Change
+from frontinus.drivers.amphora.haproxy.diff import MOST_COMMANDS, diff_texts
 from frontinus.drivers.amphora.haproxy.render import render, server_number
 from frontinus.drivers.amphora.haproxy.server import Check, Server, read_server
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from frontinus.drivers.amphora.haproxy.diff import Change
+from frontinus.drivers.amphora.agent.change import Change
 from frontinus.drivers.amphora.haproxy.versions import FIRST_WITH, for_version, parse_version
 
 from tests.unit.drivers.test_diff import change, site

@@ -23,7 +23,7 @@ CLIENT_CA = "client_ca.pem"
 
 @dataclass(frozen=True, kw_only=True)
 class AgentSettings:
-    """What an agent is told besides who it is. See HaproxySettings for the meaning of each."""
+    """What an agent is told besides who it is. See AgentDriverSettings for the meaning of each."""
 
     port: int
     controller_identity: str

@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class ClientSettings:
-    """See HaproxySettings for the meaning of each."""
+    """See AgentDriverSettings for the meaning of each."""
 
     port: int
     controller_identity: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
+from frontinus.drivers.amphora.agent.change import Change
 from frontinus.drivers.amphora.agent.files import NGINX_FILES, Live, marks
 from frontinus.drivers.amphora.haproxy.server import Check, Server, bracket, read_server
 from frontinus.drivers.amphora.haproxy.text import Configuration, Section, Unreadable, read
@@ -16,14 +17,6 @@ from frontinus.drivers.amphora.interface import Rendered
 MOST_COMMANDS = 1000
 """Above this a reload costs less: a command takes about a millisecond under load, a reload a tenth of a second. The agent
 refuses more than ten thousand."""
-
-
-class Change(msgspec.Struct, frozen=True):
-    """`commands` in the order in which to send them. With `reload` they come first: servers that stay are already what
-    they shall be when their states are saved for the new worker."""
-
-    commands: tuple[str, ...]
-    reload: bool
 
 
 def diff(old: Live, new: Rendered) -> Change:

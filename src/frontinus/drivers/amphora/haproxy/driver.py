@@ -1,104 +1,41 @@
-"""The HAProxy driver: joins rendering, comparing and the agent's protocol. All decisions are in render.py and diff.py.
+"""The HAProxy driver: how it renders for HAProxy and nginx, and what of a change HAProxy takes while it runs.
 
-Holds nothing that cannot be asked again: what it remembers of an amphora only saves a question."""
+All decisions are in render.py and diff.py; what speaks to the amphora is agent/driver.py."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
-from datetime import datetime
-from functools import lru_cache
 from typing import ClassVar
-from weakref import WeakValueDictionary
 
-import structlog
-
-from frontinus.drivers.amphora.agent.authority import Authority, Clock, utc_now
-from frontinus.drivers.amphora.agent.boot import AgentSettings, boot_files
-from frontinus.drivers.amphora.agent.client import (
-    AgentClient,
-    AgentVersion,
-    BaseMismatch,
-    ClientSettings,
-    SentFile,
-)
-from frontinus.drivers.amphora.agent.files import NGINX_FILES, Live, digest, marks
-from frontinus.drivers.amphora.agent.heartbeat import decode_envelope, decode_plain, is_envelope
+from frontinus.drivers.amphora.agent.authority import Clock, utc_now
+from frontinus.drivers.amphora.agent.change import Change
+from frontinus.drivers.amphora.agent.driver import AgentDriver
+from frontinus.drivers.amphora.agent.files import Live
 from frontinus.drivers.amphora.haproxy.blame import subject_of
-from frontinus.drivers.amphora.haproxy.diff import Change, diff
+from frontinus.drivers.amphora.haproxy.diff import diff
 from frontinus.drivers.amphora.haproxy.logs import check_logs
 from frontinus.drivers.amphora.haproxy.preview import preview
 from frontinus.drivers.amphora.haproxy.render import CAPABILITIES, render
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.haproxy.versions import for_version
-from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered
-from frontinus.model.boot import BootFiles
+from frontinus.drivers.amphora.interface import Rendered
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.certificates import NO_SECRETS, Secrets
-from frontinus.model.errors import Incompatible, Invalid, Rejected, Retry
-from frontinus.model.heartbeat import Heartbeat
-from frontinus.model.ids import AmphoraId
+from frontinus.model.errors import Subject
 from frontinus.model.previews import Preview
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
-OLDEST_AGENT, FIRST_UNKNOWN_AGENT = (0, 1), (1,)
-FILES, NGINX = "files", "nginx"
-"""The agent's feature: an apply has files beside the text."""
 
-TRIES = 3
-"""How often an apply begins anew because something else was found running."""
-
-_log = structlog.get_logger(__name__)
-
-
-class HaproxyDriver(AmphoraDriver):
-    """Made anywhere; its asynchronous methods are used, and closed, within one event loop.
-
-    Immutable: settings, authority. Owned by the loop: what is remembered of each amphora, and its lock."""
-
+class HaproxyDriver(AgentDriver):
     Settings: ClassVar[type[HaproxySettings]] = HaproxySettings
     name: ClassVar[str] = "haproxy"
     version: ClassVar[str] = "0.1.0"
-    amphora_versions: ClassVar[str] = ">=0.1,<1"
     capabilities: ClassVar[Capabilities] = CAPABILITIES
 
     def __init__(self, settings: HaproxySettings, *, clock: Clock = utc_now) -> None:
         """Opens the authority, making it on first use. Raises Invalid naming the setting that cannot be."""
-        settings.check()
         check_logs(settings)
+        super().__init__(settings, clock=clock)
         self._settings = settings
-        self._clock = clock
-        try:
-            self._authority = Authority.open(settings.authority_directory, clock)
-        except (OSError, ValueError) as error:
-            raise Invalid("authority", f"cannot be used: {error}") from error
-        self._client = AgentClient(
-            ClientSettings(
-                port=settings.agent_port,
-                controller_identity=settings.controller_identity,
-                connect_timeout=settings.connect_timeout,
-                apply_timeout=settings.apply_timeout,
-                info_timeout=settings.info_timeout,
-                retry_after=settings.retry_after,
-                parallel_requests=settings.parallel_requests,
-                keep_alive=settings.keep_alive,
-            ),
-            self._authority,
-        )
-        self._agent_settings = AgentSettings(
-            port=settings.agent_port,
-            controller_identity=settings.controller_identity,
-            heartbeat_destinations=settings.heartbeat_destinations,
-            heartbeat_interval=settings.heartbeat_interval,
-            certificate_validity=settings.server_certificate_validity,
-            haproxy_command=settings.haproxy_command,
-            nginx_command=settings.nginx_command,
-            network=settings.network,
-        )
-        self._heartbeat_key = lru_cache(maxsize=20_000)(self._make_heartbeat_key)
-        self._live: OrderedDict[AmphoraId, Live] = OrderedDict()
-        self._certified_at: dict[AmphoraId, datetime] = {}
-        self._locks: WeakValueDictionary[AmphoraId, asyncio.Lock] = WeakValueDictionary()
 
     def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
         return render(tree, self._settings, secrets, amphora_id=amphora.id)
@@ -106,216 +43,8 @@ class HaproxyDriver(AmphoraDriver):
     def preview(self, before: Rendered | None, after: Rendered | None) -> Preview:
         return preview(before, after)
 
-    def boot_files(self, amphora_id: AmphoraId, management_address: str) -> BootFiles:
-        return boot_files(amphora_id, management_address, self._authority, self._agent_settings)
+    def _change(self, before: Live, rendered: Rendered, balancer: str) -> Change:
+        return for_version(diff(before, rendered), balancer)
 
-    async def apply(self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
-        lock = self._locks.setdefault(amphora.id, asyncio.Lock())
-        async with lock:
-            version = await self._version(amphora)
-            try:
-                if rendered.files and version.extension is not None and FILES not in version.features:
-                    self._client.forget(amphora.id)
-                    raise Incompatible(version.agent, "agents that take files")
-                self._need_nginx(amphora, rendered, version)
-                if not rendered.text and not rendered.files:
-                    applied = await self._stop(amphora, rendered)
-                elif version.extension is None:
-                    applied = await self._apply_plain(amphora, rendered)
-                else:
-                    applied = await self._apply_batch(
-                        amphora, rendered, version.balancer, takes_files=FILES in version.features
-                    )
-            except BaseException as error:  # also when cancelled: what runs now is not known any more
-                self._live.pop(amphora.id, None)
-                self._client.forget(amphora.id)
-                if isinstance(error, Rejected):
-                    error.subject = subject_of(error.reason, rendered.text, tree)
-                raise
-            self._remember(amphora.id, Live(rendered.text, marks(rendered.files)))
-            await self._renew_certificate(amphora)
-            return applied
-
-    async def info(self, amphora: Amphora, tree: LoadBalancerTree) -> AmphoraInfo:
-        async with asyncio.timeout(self._settings.info_timeout.total_seconds()) as limit:
-            try:
-                version = await self._version(amphora)
-                if version.extension is None:
-                    return await self._plain_info(amphora)
-                state = await self._client.state(amphora, amphora.load_balancer_id)
-            except asyncio.CancelledError as error:
-                if limit.expired():
-                    raise Retry(
-                        f"the agent at {amphora.management_address} does not answer in time",
-                        after=self._settings.retry_after.total_seconds(),
-                        code="agent-unreachable",
-                    ) from error
-                raise
-        await self._renew_certificate(amphora)
-        return AmphoraInfo(
-            agent_version=version.agent,
-            balancer_version=version.balancer,
-            extension=version.extension,
-            running=state.running,
-            digest=state.digest,
-        )
-
-    async def retire(self, amphora: Amphora, tree: LoadBalancerTree) -> None:
-        lock = self._locks.setdefault(amphora.id, asyncio.Lock())
-        async with lock:
-            self._live.pop(amphora.id, None)
-            self._certified_at.pop(amphora.id, None)
-            try:
-                await self._client.delete(amphora, amphora.load_balancer_id)
-            finally:
-                self._client.forget(amphora.id)
-
-    def decode(self, datagram: bytes, now: datetime) -> Heartbeat:
-        if is_envelope(datagram):
-            return decode_envelope(datagram, self._heartbeat_key)
-        if self._settings.accept_plain:
-            return decode_plain(datagram, self._settings.plain_heartbeat_key.encode())
-        raise Refused("plain heartbeats are not accepted here")
-
-    async def close(self) -> None:
-        await self._client.close()
-
-    async def _apply_batch(self, amphora: Amphora, rendered: Rendered, balancer: str, *, takes_files: bool) -> Applied:
-        """By the extension: against what runs, in one request."""
-        base = self._live.get(amphora.id)
-        for _ in range(TRIES):
-            if base is None:
-                base = await self._read_live(amphora, takes_files=takes_files)
-            change = Change((), reload=True) if base is None else for_version(diff(base, rendered), balancer)
-            try:
-                answer = await self._client.apply(
-                    amphora,
-                    amphora.load_balancer_id,
-                    text=rendered.text,
-                    digest=rendered.digest,
-                    base=None if base is None else base.digest,
-                    commands=change.commands,
-                    reload=change.reload,
-                    files=_sent_files(rendered, base),
-                )
-            except BaseMismatch:
-                base = None
-                continue
-            if answer.fallback is not None:
-                _log.warning(
-                    "a change that should need no reload took one",
-                    amphora_id=amphora.id,
-                    load_balancer_id=amphora.load_balancer_id,
-                    reason=answer.fallback,
-                )
-            return Applied(digest=answer.digest, action=answer.action, took_ms=answer.took_ms)
-        raise Retry(
-            "the amphora's configuration keeps changing under us; is another controller pushing to it?",
-            after=self._settings.retry_after.total_seconds(),
-            code="agent-contended",
-        )
-
-    async def _read_live(self, amphora: Amphora, *, takes_files: bool) -> Live | None:
-        """What is on the amphora's disk; None when there is nothing, or not the whole of it."""
-        state = await self._client.state(amphora, amphora.load_balancer_id) if takes_files else None
-        text = await self._client.read_text(amphora, amphora.load_balancer_id)
-        if text is None or state is None:
-            return None if text is None else Live(text)
-        found = Live(text, state.files)
-        return found if found.digest == state.digest else None
-
-    async def _apply_plain(self, amphora: Amphora, rendered: Rendered) -> Applied:
-        """By Octavia's calls. Whether the file on disk is what runs cannot be asked: only a reload that we saw tells."""
-        before, load_balancer_id = self._live.get(amphora.id), amphora.load_balancer_id
-        if any(not file.private for file in rendered.files):
-            raise Incompatible("without the extension", "agents that take files")
-        known = before == Live(rendered.text, marks(rendered.files))
-        if known and await self._client.read_text(amphora, amphora.load_balancer_id) == rendered.text:
-            return Applied(digest=rendered.digest, action="unchanged")
-        for file in rendered.files:
-            await self._client.upload_file(amphora, load_balancer_id, file.name, file.content)
-        await self._client.upload(amphora, load_balancer_id, rendered.text)
-        await self._client.reload(amphora, load_balancer_id)
-        kept = {file.name for file in rendered.files}
-        for name in (x.name for x in (before.files if before is not None else ()) if x.name not in kept):
-            await self._client.delete_file(amphora, load_balancer_id, name)
-        return Applied(digest=rendered.digest, action="reload")
-
-    def _need_nginx(self, amphora: Amphora, rendered: Rendered, version: AgentVersion) -> None:
-        """Raises Retry when nginx shall run and the amphora has none: whoever keeps it can install one."""
-        wanted = any(file.name in NGINX_FILES for file in rendered.files)
-        if wanted and version.extension is not None and NGINX not in version.features:
-            self._client.forget(amphora.id)
-            raise Retry(
-                "the amphora has no nginx with its stream module: install nginx and libnginx-mod-stream there",
-                after=self._settings.retry_after.total_seconds(),
-                code="nginx-missing",
-            )
-
-    async def _stop(self, amphora: Amphora, rendered: Rendered) -> Applied:
-        """Nothing shall listen: no haproxy runs. Asked each time, since another controller may have started one."""
-        await self._client.delete(amphora, amphora.load_balancer_id)
-        return Applied(digest=rendered.digest, action="stop")
-
-    async def _version(self, amphora: Amphora) -> AgentVersion:
-        """Who answers, if we serve it. Raises Incompatible, Retry."""
-        version = await self._client.version(amphora)
-        if version.extension is not None and not serves(version.agent):
-            self._client.forget(amphora.id)
-            raise Incompatible(version.agent, self.amphora_versions)
-        return version
-
-    async def _plain_info(self, amphora: Amphora) -> AmphoraInfo:
-        info = await self._client.info(amphora)
-        text = await self._client.read_text(amphora, amphora.load_balancer_id)
-        return AmphoraInfo(
-            agent_version=f"Octavia {info.api_version}",
-            balancer_version=info.haproxy_version,
-            extension=None,
-            running=text is not None,  # the plain protocol tells no better
-            digest=None if text is None else digest(text),
-        )
-
-    async def _renew_certificate(self, amphora: Amphora) -> None:
-        """Give the agent a new certificate when half of the old one's time is over.
-
-        When the one that it has was made is known only to us, and only since we run; before that, it is as old as the
-        last start of the amphora. A failure is left to the next call: half of the time is still ahead."""
-        now = self._clock()
-        made = self._certified_at.get(amphora.id, amphora.revived_at or amphora.created_at)
-        if now - made < self._settings.server_certificate_validity / 2:
-            return
-        certificate = self._authority.issue_server(amphora.id, self._settings.server_certificate_validity)
-        try:
-            await self._client.rotate_certificate(amphora, certificate)
-        except Retry as error:
-            _log.warning("the amphora's certificate was not renewed", amphora_id=amphora.id, reason=error.reason)
-            return
-        self._certified_at[amphora.id] = now
-
-    def _remember(self, amphora_id: AmphoraId, live: Live) -> None:
-        self._live[amphora_id] = live
-        self._live.move_to_end(amphora_id)
-        while len(self._live) > self._settings.remembered_texts:
-            self._live.popitem(last=False)
-
-    def _make_heartbeat_key(self, amphora_id: AmphoraId) -> bytes:
-        return self._authority.heartbeat_key(amphora_id).encode()
-
-
-def _sent_files(rendered: Rendered, base: Live | None) -> list[SentFile]:
-    """The files of an apply: those that the amphora has are only named."""
-    there = frozenset(base.files if base is not None else ())
-    return [
-        SentFile(mark.name, mark.sha256, mark.private, None if mark in there else file.content)
-        for mark, file in zip(marks(rendered.files), rendered.files, strict=True)
-    ]
-
-
-def serves(agent_version: str) -> bool:
-    """Whether an agent of this version is within `HaproxyDriver.amphora_versions`."""
-    try:
-        found = tuple(int(part) for part in agent_version.split(".")[:3])
-    except ValueError:
-        return False
-    return OLDEST_AGENT <= found < FIRST_UNKNOWN_AGENT
+    def _subject(self, complaint: str, rendered: Rendered, tree: LoadBalancerTree) -> Subject | None:
+        return subject_of(complaint, rendered.text, tree)

@@ -10,7 +10,7 @@ import re
 
 from msgspec.structs import replace
 
-from frontinus.drivers.amphora.haproxy.diff import Change
+from frontinus.drivers.amphora.agent.change import Change
 
 Version = tuple[int, int]
 
