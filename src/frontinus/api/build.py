@@ -20,7 +20,7 @@ from frontinus.model.compatibility import (
     TLS_CIPHERS_DEFAULT,
     TLS_VERSIONS_DEFAULT,
 )
-from frontinus.model.enums import HttpMethod, L7PolicyAction, ListenerProtocol, OperatingStatus
+from frontinus.model.enums import HttpMethod, L7PolicyAction, ListenerProtocol, OperatingStatus, VnicType
 from frontinus.model.errors import Invalid
 from frontinus.model.ids import (
     HealthMonitorId,
@@ -62,10 +62,17 @@ def new_pool(asked: Asked, load_balancer: LoadBalancer, now: datetime) -> Pool:
 
 
 def new_member(
-    asked: Asked, pool: Pool, now: datetime, operating_status: OperatingStatus = OperatingStatus.NO_MONITOR
+    asked: Asked,
+    pool: Pool,
+    now: datetime,
+    operating_status: OperatingStatus = OperatingStatus.NO_MONITOR,
+    *,
+    sriov: bool = False,
 ) -> Member:
-    """Raises Invalid where a port of another kind is asked for: no flavor allows it yet."""
-    if asked.extra.get("request_sriov"):
+    """`sriov`: whether the load balancer's flavor allows members with SR-IOV ports. Raises Invalid for one where it does
+    not."""
+    is_direct = bool(asked.extra.get("request_sriov"))
+    if is_direct and not sriov:
         raise Invalid(f"{asked.path}.request_sriov", "the load balancer's flavor does not allow it")
     return Member(
         id=MemberId(new_id()),
@@ -74,6 +81,7 @@ def new_member(
         created_at=now,
         pool_id=pool.id,
         operating_status=operating_status,
+        vnic_type=VnicType.DIRECT if is_direct else VnicType.NORMAL,
         **asked.values,
     )
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from frontinus.model.ids import LoadBalancerId, ProjectId, SubnetId
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest
-from frontinus.model.tree import Vip
+from frontinus.model.tree import AdditionalVip, Vip
 
 Clock = Callable[[], datetime]
 """The present, as an aware datetime in UTC."""
@@ -28,7 +28,14 @@ class VipAllocator(Protocol):
         self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
     ) -> AllocatedVip: ...
 
-    async def release_vip(self, load_balancer_id: LoadBalancerId, vip: Vip, *, port_owned: bool) -> None: ...
+    async def release_vip(
+        self,
+        load_balancer_id: LoadBalancerId,
+        vip: Vip,
+        *,
+        port_owned: bool,
+        additional: tuple[AdditionalVip, ...] = (),
+    ) -> None: ...
 
     async def get_subnet(self, subnet_id: SubnetId) -> Subnet: ...
 

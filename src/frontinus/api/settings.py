@@ -144,6 +144,22 @@ class ApiSettings:
     quotas: DefaultQuotas = field(default_factory=DefaultQuotas)
     """What projects may have that were given no quota. Quotas are not looked at with authentication `none`."""
 
+    allow_vip_port_id: bool = True
+    """Whether users may bring a port for a VIP."""
+
+    allow_vip_network_id: bool = True
+    """Whether users may name the network of a VIP."""
+
+    allow_vip_subnet_id: bool = True
+    """Whether users may name the subnet of a VIP."""
+
+    valid_vip_networks: tuple[str, ...] = ()
+    """The ids of the only networks on which VIPs may be; none named: all are fine. An availability zone that names its own
+    goes before it."""
+
+    denylist_vip_networks: tuple[str, ...] = ()
+    """The ids of networks on which no VIP may be."""
+
     network_compat: bool = True
     """Whether to answer the read-only look-ups of subnets, networks and projects that OpenStack clients send to the same
     endpoint when there is no catalog (authentication `none`). Off where a real network service answers them."""

@@ -29,8 +29,10 @@ from frontinus.model.tree import (
 FIRST_GENERATION = 1
 
 
-def new_tree(asked: Asked, load_balancer: LoadBalancer, now: datetime) -> LoadBalancerTree:
-    """The tree that was asked for, below a load balancer that is already built."""
+def new_tree(
+    asked: Asked, load_balancer: LoadBalancer, now: datetime, *, sriov_members: bool = False
+) -> LoadBalancerTree:
+    """The tree that was asked for, below a load balancer that is already built. `sriov_members`: build.new_member."""
     pools: list[Pool] = []
     members: list[Member] = []
     monitors: list[HealthMonitor] = []
@@ -42,7 +44,7 @@ def new_tree(asked: Asked, load_balancer: LoadBalancer, now: datetime) -> LoadBa
         by_name[pool.name] = pool
         pools.append(pool)
         members += [
-            replace(build.new_member(x, pool, now), changed_generation=FIRST_GENERATION)
+            replace(build.new_member(x, pool, now, sriov=sriov_members), changed_generation=FIRST_GENERATION)
             for x in definition.extra["members"]
         ]
         monitor = definition.extra["health_monitor"]

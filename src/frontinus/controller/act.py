@@ -100,7 +100,10 @@ async def act(step: Step, situation: Situation, hands: Hands) -> None:
         case ForgetLoadBalancer():
             load_balancer, now = situation.tree.load_balancer, hands.now()
             await hands.network.release_vip(
-                load_balancer.id, load_balancer.vip, port_owned=load_balancer.vip_port_owned
+                load_balancer.id,
+                load_balancer.vip,
+                port_owned=load_balancer.vip_port_owned,
+                additional=load_balancer.additional_vips,
             )
             await hands.store.transact(lambda tx: convergence.record_deleted(tx, situation.lease, now))
         case RecordSettled():

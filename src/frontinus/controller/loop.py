@@ -21,6 +21,7 @@ from frontinus.controller.previewer import Previewer
 from frontinus.controller.reconcile import reconcile
 from frontinus.controller.sweeper import Sweeper
 from frontinus.controller.witness import Witness
+from frontinus.model.capabilities import with_network
 from frontinus.model.errors import LeaseLost, NotFound, WorldError
 from frontinus.model.ids import ControllerId, LoadBalancerId, new_id
 from frontinus.store import controllers, convergence, idempotency, leases, previews
@@ -63,7 +64,7 @@ class Controller:
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 provider=provider,
-                capabilities=driver.capabilities,
+                capabilities=with_network(driver.capabilities, self._hands.network.features),
                 started_at=now,
                 seen_at=now,
             )

@@ -5,6 +5,7 @@ A field that a driver cannot honour is refused when it is asked for; never ignor
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
 from frontinus.model.compatibility import INSERT_HEADERS_OF_LISTENER
 from frontinus.model.enums import (
@@ -84,6 +85,20 @@ FEATURES: dict[str, str] = {
     "prometheus_tls": "TLS on PROMETHEUS listeners",
 }
 """Every feature name, with what it stands for."""
+
+
+NETWORK_FEATURES = frozenset({"additional_vips", "vip_qos_policy_id", "vip_sg_ids"})
+"""Features of addresses and their ports, which a network driver must have too."""
+
+
+def with_network(amphorae: Capabilities, network_features: frozenset[str]) -> Capabilities:
+    """What an amphora driver can do together with a network driver that has these features.
+
+    Amphorae must listen on every address; of a port's security groups and QoS policy they know nothing."""
+    offered = network_features & NETWORK_FEATURES
+    if "additional_vips" not in amphorae.features:
+        offered -= {"additional_vips"}
+    return replace(amphorae, features=(amphorae.features - NETWORK_FEATURES) | offered)
 
 
 def require(tree: LoadBalancerTree, capabilities: Capabilities) -> None:

@@ -57,6 +57,13 @@ class AmphoraStatus(StrEnum):
     FAILOVER_STOPPED = "FAILOVER_STOPPED"
 
 
+class VnicType(StrEnum):
+    """What a port is on its host: a virtual device, or a virtual function of the card (SR-IOV)."""
+
+    NORMAL = "normal"
+    DIRECT = "direct"
+
+
 class AmphoraRole(StrEnum):
     STANDALONE = "STANDALONE"
     MASTER = "MASTER"

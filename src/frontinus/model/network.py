@@ -4,10 +4,13 @@ Shared by the network driver's interface and by api/ports.py, which must not imp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
+from frontinus.model.errors import Invalid
 from frontinus.model.ids import NetworkId, PortId, SubnetId
-from frontinus.model.tree import Vip
+from frontinus.model.tree import AdditionalVip, Vip
 
 
 class VipRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,13 +21,17 @@ class VipRequest(msgspec.Struct, frozen=True, kw_only=True):
     subnet_id: SubnetId | None = None
     network_id: NetworkId | None = None
     port_id: PortId | None = None
+    additional: tuple[AdditionalVip, ...] = ()
+    """Further addresses, each on a subnet of its own that is on the network of the first."""
 
 
 class AllocatedVip(msgspec.Struct, frozen=True, kw_only=True):
-    """`port_owned` says that the port was made for this load balancer and goes with it."""
+    """`port_owned` says that the port was made for this load balancer and goes with it. `additional` are as many as were
+    asked for, in the same order."""
 
     vip: Vip
     port_owned: bool
+    additional: tuple[AdditionalVip, ...] = ()
 
 
 class Subnet(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,3 +40,16 @@ class Subnet(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     cidr: str
     gateway: str | None = None
+
+
+def check_additional_subnets(primary: Vip, subnets: Sequence[Subnet]) -> None:
+    """Raise Invalid naming the first additional VIP whose subnet is that of another VIP, or on another network than the
+    primary's (behaviours.yaml vip_resolution.additional_vips)."""
+    seen = {primary.subnet_id}
+    for number, subnet in enumerate(subnets):
+        field = f"load_balancer.additional_vips[{number}].subnet_id"
+        if subnet.id in seen:
+            raise Invalid(field, "every VIP of a load balancer is on a subnet of its own")
+        seen.add(subnet.id)
+        if subnet.network_id != primary.network_id:
+            raise Invalid(field, f"subnet {subnet.id} is not on network {primary.network_id}, on which the VIP is")

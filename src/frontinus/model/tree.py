@@ -31,6 +31,7 @@ from frontinus.model.enums import (
     ProvisioningStatus,
     SessionPersistenceType,
     Topology,
+    VnicType,
 )
 from frontinus.model.ids import (
     AmphoraId,
@@ -77,9 +78,12 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AdditionalVip(msgspec.Struct, frozen=True, kw_only=True):
+    """A further address, on a subnet of its own. In a wish the address may be empty, and the port unknown."""
+
     address: str
     subnet_id: SubnetId
     port_id: PortId | None = None
+    port_owned: bool = True  # as vip_port_owned
 
 
 class LoadBalancer(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +100,7 @@ class LoadBalancer(msgspec.Struct, frozen=True, kw_only=True):
     additional_vips: tuple[AdditionalVip, ...] = ()
     vip_qos_policy_id: str | None = None
     vip_sg_ids: tuple[str, ...] = ()
+    vip_vnic_type: VnicType = VnicType.NORMAL
     vip_port_owned: bool = True  # we made the VIP's port, so we remove it
     flavor_id: str | None = None
     availability_zone: str | None = None
@@ -198,7 +203,7 @@ class Member(Child, frozen=True, kw_only=True):
     subnet_id: SubnetId | None = None
     monitor_address: str | None = None
     monitor_port: int | None = None
-    vnic_type: str = "normal"
+    vnic_type: VnicType = VnicType.NORMAL
 
 
 class HealthMonitor(Child, frozen=True, kw_only=True):
@@ -347,6 +352,10 @@ class LoadBalancerTree(msgspec.Struct, frozen=True, kw_only=True):
     def listeners_of(self, pool_id: str) -> tuple[Listener, ...]:
         """The listeners attached to a pool (behaviours.yaml attached_listeners)."""
         return tuple(x for x in self.listeners if any(pool.id == pool_id for pool in self.pools_of(x)))
+
+    def addresses(self) -> tuple[str, ...]:
+        """Every address on which its listeners listen, the VIP's first."""
+        return (self.load_balancer.vip.address, *(x.address for x in self.load_balancer.additional_vips))
 
     def wanted(self) -> LoadBalancerTree:
         """The tree as it should be: without the objects whose deletion was requested, and without what hangs on them."""

@@ -49,6 +49,7 @@ from frontinus.model.enums import (
     L7RuleType,
     ListenerProtocol,
     SessionPersistenceType,
+    VnicType,
 )
 from frontinus.model.errors import Conflict, Invalid, NotFound
 from frontinus.model.l7 import operand
@@ -243,6 +244,8 @@ def validate_load_balancer(load_balancer: LoadBalancer) -> None:
     _check_tags(load_balancer.tags, "load_balancer.tags")
     if len(set(load_balancer.vip_sg_ids)) != len(load_balancer.vip_sg_ids):
         raise Invalid("load_balancer.vip_sg_ids", "names a security group more than once")
+    if load_balancer.vip_sg_ids and load_balancer.vip_vnic_type is VnicType.DIRECT:
+        raise Invalid("load_balancer.vip_sg_ids", "the flavor makes the VIP's port a direct one, which has none")
     subnets = [load_balancer.vip.subnet_id, *(x.subnet_id for x in load_balancer.additional_vips)]
     if len(set(subnets)) != len(subnets):
         raise Invalid("load_balancer.additional_vips", "every VIP of a load balancer is on a subnet of its own")

@@ -9,11 +9,14 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import ClassVar
 from uuid import NAMESPACE_OID, uuid5
 
+from msgspec.structs import replace
+
 from frontinus.drivers.network.interface import NetworkDriver
-from frontinus.model.errors import Conflict, Invalid, Retry
+from frontinus.model.capabilities import NETWORK_FEATURES
+from frontinus.model.errors import Conflict, FrontinusError, Invalid, Retry
 from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId
-from frontinus.model.network import AllocatedVip, Subnet, VipRequest
-from frontinus.model.tree import Vip
+from frontinus.model.network import AllocatedVip, Subnet, VipRequest, check_additional_subnets
+from frontinus.model.tree import AdditionalVip, Vip
 from frontinus.testing.faults import Faults
 
 FAKE_SUBNET = Subnet(
@@ -36,6 +39,7 @@ class FakeNetwork(NetworkDriver):
     """`vips` (address -> owner) is the world. `brought_ports` are ports that users made: they stay when released."""
 
     name: ClassVar[str] = "fake"
+    features: ClassVar[frozenset[str]] = NETWORK_FEATURES
 
     def __init__(
         self,
@@ -54,17 +58,20 @@ class FakeNetwork(NetworkDriver):
         self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
     ) -> AllocatedVip:
         async with self.faults.around("allocate_vip"):
-            if request.port_id is not None:
-                return AllocatedVip(vip=self._brought(load_balancer_id, request.port_id), port_owned=False)
-            subnet = self._choose_subnet(request)
-            address = self._take_address(load_balancer_id, subnet, request.address)
-            vip = Vip(
-                address=address,
-                subnet_id=subnet.id,
-                network_id=subnet.network_id,
-                port_id=PortId(str(uuid5(NAMESPACE_OID, load_balancer_id))),
-            )
-        return AllocatedVip(vip=vip, port_owned=True)
+            before = {address for address, owner in self.vips.items() if owner == load_balancer_id}
+            try:
+                vip = self._first(load_balancer_id, request)
+                subnets = [self._subnet(x.subnet_id) for x in request.additional]
+                check_additional_subnets(vip, subnets)
+                additional = tuple(
+                    self._further(load_balancer_id, asked, subnet)
+                    for asked, subnet in zip(request.additional, subnets, strict=True)
+                )
+            except FrontinusError:
+                for address in [x for x, owner in self.vips.items() if owner == load_balancer_id and x not in before]:
+                    del self.vips[address]
+                raise
+        return AllocatedVip(vip=vip, port_owned=request.port_id is None, additional=additional)
 
     async def preview_vip(
         self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
@@ -73,10 +80,18 @@ class FakeNetwork(NetworkDriver):
             elsewhere = FakeNetwork(dict(self.vips), subnets=self.subnets, brought_ports=self.brought_ports)
             return await elsewhere.allocate_vip(load_balancer_id, project_id, request)
 
-    async def release_vip(self, load_balancer_id: LoadBalancerId, vip: Vip, *, port_owned: bool) -> None:
+    async def release_vip(
+        self,
+        load_balancer_id: LoadBalancerId,
+        vip: Vip,
+        *,
+        port_owned: bool,
+        additional: tuple[AdditionalVip, ...] = (),
+    ) -> None:
         async with self.faults.around("release_vip"):
-            if self.vips.get(vip.address) == load_balancer_id:
-                del self.vips[vip.address]
+            for address in (vip.address, *(x.address for x in additional)):
+                if self.vips.get(address) == load_balancer_id:
+                    del self.vips[address]
 
     async def get_subnet(self, subnet_id: SubnetId) -> Subnet:
         async with self.faults.around("get_subnet"):
@@ -94,6 +109,27 @@ class FakeNetwork(NetworkDriver):
         async with self.faults.around("release_owned"):
             for address in [address for address, owner in self.vips.items() if owner == load_balancer_id]:
                 del self.vips[address]
+
+    def _first(self, load_balancer_id: LoadBalancerId, request: VipRequest) -> Vip:
+        if request.port_id is not None:
+            return self._brought(load_balancer_id, request.port_id)
+        subnet = self._choose_subnet(request)
+        return Vip(
+            address=self._take_address(load_balancer_id, subnet, request.address),
+            subnet_id=subnet.id,
+            network_id=subnet.network_id,
+            port_id=PortId(str(uuid5(NAMESPACE_OID, load_balancer_id))),
+        )
+
+    def _further(self, load_balancer_id: LoadBalancerId, asked: AdditionalVip, subnet: Subnet) -> AdditionalVip:
+        if asked.port_id is not None:
+            brought = self._brought(load_balancer_id, asked.port_id)
+            return replace(asked, address=brought.address, port_owned=False)
+        return AdditionalVip(
+            address=self._take_address(load_balancer_id, subnet, asked.address or None),
+            subnet_id=subnet.id,
+            port_id=PortId(str(uuid5(NAMESPACE_OID, f"{load_balancer_id} {subnet.id}"))),
+        )
 
     def _brought(self, load_balancer_id: LoadBalancerId, port_id: PortId) -> Vip:
         vip = self.brought_ports.get(port_id)

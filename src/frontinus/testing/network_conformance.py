@@ -8,10 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
+import msgspec
+
 from frontinus.drivers.network.interface import NetworkDriver
 from frontinus.model.errors import Conflict, Invalid
 from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId, new_id
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest
+from frontinus.model.tree import AdditionalVip
 from frontinus.testing.exam import Checks, NotExaminable, Report, expect, hold, require
 
 _PROJECT = ProjectId("conformance")
@@ -291,6 +294,70 @@ async def interrupted_allocation_is_found(bench: NetworkBench) -> None:
             require((await candidate.allocate(load_balancer_id)).vip.address == address, "the address changed")
             await candidate.driver.release_owned(load_balancer_id)
             require(load_balancer_id not in await candidate.driver.list_owned(), "something is held still")
+
+
+@_checks.claim("with the feature additional_vips, each further VIP is on its own subnet, and repeats with the first")
+async def additional_vips_are_given(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        load_balancer_id, request = candidate.fresh_id(), await _with_second_subnet(candidate)
+        first = await candidate.driver.allocate_vip(load_balancer_id, _PROJECT, request)
+        require(len(first.additional) == 1, f"asked for one more, got {len(first.additional)}")
+        further, wanted = first.additional[0], await candidate.driver.get_subnet(request.additional[0].subnet_id)
+        require(further.subnet_id == wanted.id, f"it is on subnet {further.subnet_id}")
+        require(ip_address(further.address) in ip_network(wanted.cidr), f"{further.address} is outside {wanted.cidr}")
+        require(further.port_id and further.port_id != first.vip.port_id, "it has no port of its own")
+        again = await candidate.driver.allocate_vip(load_balancer_id, _PROJECT, request)
+        require(again == first, f"first {first}, then {again}")
+
+
+@_checks.claim("an additional VIP that cannot be given leaves the first one behind neither")
+async def additional_vips_are_all_or_none(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        request = await _with_second_subnet(candidate)
+        holder, late = candidate.fresh_id(), candidate.fresh_id()
+        held = (await candidate.driver.allocate_vip(holder, _PROJECT, request)).additional[0]
+        taken = msgspec.structs.replace(request, additional=(_asked(held.subnet_id, held.address),))
+        await expect(Conflict, candidate.driver.allocate_vip(late, _PROJECT, taken), "an additional address taken")
+        same = msgspec.structs.replace(request, additional=(_asked(candidate.subnet.id),))
+        await expect(Invalid, candidate.driver.allocate_vip(late, _PROJECT, same), "the first VIP's subnet again")
+        missing = msgspec.structs.replace(request, additional=(_asked(SubnetId(new_id())),))
+        await expect(Invalid, candidate.driver.allocate_vip(late, _PROJECT, missing), "an unknown subnet")
+        require(late not in await candidate.driver.list_owned(), "list_owned names who got nothing")
+
+
+@_checks.claim("additional VIPs are given back with the first, by either release")
+async def additional_vips_are_released(bench: NetworkBench) -> None:
+    async with _candidate(bench) as candidate:
+        request = await _with_second_subnet(candidate)
+        for by_owner in (False, True):
+            load_balancer_id = candidate.fresh_id()
+            given = await candidate.driver.allocate_vip(load_balancer_id, _PROJECT, request)
+            if by_owner:
+                await candidate.driver.release_owned(load_balancer_id)
+            else:
+                await candidate.driver.release_vip(
+                    load_balancer_id, given.vip, port_owned=given.port_owned, additional=given.additional
+                )
+            require(load_balancer_id not in await candidate.driver.list_owned(), "list_owned names it still")
+            further = given.additional[0]
+            again = msgspec.structs.replace(request, additional=(_asked(further.subnet_id, further.address),))
+            next_one = candidate.fresh_id()
+            await candidate.driver.allocate_vip(next_one, _PROJECT, again)
+            await candidate.driver.release_owned(next_one)
+
+
+def _asked(subnet_id: SubnetId, address: str = "") -> AdditionalVip:
+    return AdditionalVip(address=address, subnet_id=subnet_id)
+
+
+async def _with_second_subnet(candidate: _Candidate) -> VipRequest:
+    """A request for a VIP on the bench's subnet and one more on another subnet of its network."""
+    if "additional_vips" not in candidate.driver.features:
+        raise NotExaminable("the driver does not have the feature additional_vips")
+    for subnet in await candidate.driver.list_subnets():
+        if subnet.network_id == candidate.subnet.network_id and subnet.id != candidate.subnet.id:
+            return VipRequest(subnet_id=candidate.subnet.id, additional=(_asked(subnet.id),))
+    raise NotExaminable("the driver lists no second subnet on the network of the first")
 
 
 CHECKS = _checks.all()

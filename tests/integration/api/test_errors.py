@@ -133,9 +133,9 @@ async def test_options_is_empty(world: World) -> None:
         ),
         pytest.param(
             {"vip_subnet_id": SUBNET_ID, "additional_vips": [{"subnet_id": UNKNOWN}]},
-            501,
-            "additional_vips",
-            id="more VIPs than the network gives",
+            400,
+            UNKNOWN,
+            id="additional VIP on an unknown subnet",
         ),
         pytest.param({"vip_subnet_id": SUBNET_ID, "project_id": "p" * 37}, 400, "project_id", id="project too long"),
         pytest.param({"vip_subnet_id": SUBNET_ID, "name": "x" * 256}, 400, "name", id="name too long"),

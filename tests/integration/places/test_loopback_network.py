@@ -8,20 +8,32 @@ from pathlib import Path
 
 import pytest
 
-from frontinus.drivers.network.loopback.driver import BUILT_IN_SUBNET, LoopbackNetwork, LoopbackSettings
+from frontinus.drivers.network.loopback.driver import (
+    BUILT_IN_SUBNET,
+    BUILT_IN_SUBNET_V6,
+    LoopbackNetwork,
+    LoopbackSettings,
+)
 from frontinus.model.errors import Bug, Conflict, Invalid, Retry
 from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId, new_id
 from frontinus.model.network import VipRequest
+from frontinus.model.tree import AdditionalVip
 from frontinus.testing.exam import Check
 from frontinus.testing.network_conformance import CHECKS, NetworkBench
 
 PROJECT = ProjectId("p")
 SUBNET = SubnetId(BUILT_IN_SUBNET.id)
+SUBNET_V6 = SubnetId(BUILT_IN_SUBNET_V6.id)
 SMALL = replace(BUILT_IN_SUBNET, pool="127.64.7.0/24")
 
 
 def fresh() -> LoadBalancerId:
     return LoadBalancerId(new_id())
+
+
+def also(subnet_id: SubnetId, address: str = "") -> VipRequest:
+    """A request for a VIP of IPv4 and one more."""
+    return VipRequest(subnet_id=SUBNET, additional=(AdditionalVip(address=address, subnet_id=subnet_id),))
 
 
 def a_network(state_dir: Path) -> LoopbackNetwork:
@@ -41,7 +53,10 @@ def records(state_dir: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("check", CHECKS, ids=str)
 async def test_it_sits_the_exam(check: Check[NetworkBench], tmp_path: Path) -> None:
-    await check.run(NetworkBench(factory=lambda: a_network(tmp_path)))
+    # A second subnet with room for several, since there is but one ::1.
+    second = replace(SMALL, id=new_id(), cidr="127.9.0.0/16", pool="127.9.4.0/24")
+    settings = LoopbackSettings(state_dir=tmp_path, subnets=(BUILT_IN_SUBNET, second))
+    await check.run(NetworkBench(factory=lambda: LoopbackNetwork(settings)))
 
 
 async def test_addresses_come_from_the_pool_and_follow_the_id(tmp_path: Path) -> None:
@@ -92,6 +107,32 @@ async def test_a_release_that_died_after_its_first_step_is_completed(tmp_path: P
     assert records(tmp_path) == {}
 
 
+async def test_additional_vips_are_on_record_by_subnet(tmp_path: Path) -> None:
+    network, load_balancer_id = a_network(tmp_path), fresh()
+    given = await network.allocate_vip(load_balancer_id, PROJECT, also(SUBNET_V6))
+    assert [x.address for x in given.additional] == ["::1"]
+    assert records(tmp_path) == {
+        f"owners/{load_balancer_id}": given.vip.address,
+        f"vips/{given.vip.address}": load_balancer_id,
+        f"owners/{load_balancer_id}+{SUBNET_V6}": "::1",
+        "vips/::1": load_balancer_id,
+    }
+    with pytest.raises(Retry, match="no free address"):
+        await network.allocate_vip(fresh(), PROJECT, also(SUBNET_V6))
+    assert await network.list_owned() == (load_balancer_id,)
+    await network.release_vip(load_balancer_id, given.vip, port_owned=True, additional=given.additional)
+    assert records(tmp_path) == {}
+
+
+async def test_a_release_that_died_before_the_additional_vip_is_completed(tmp_path: Path) -> None:
+    network, load_balancer_id = a_network(tmp_path), fresh()
+    given = await network.allocate_vip(load_balancer_id, PROJECT, also(SUBNET_V6))
+    await network.release_vip(load_balancer_id, given.vip, port_owned=True)
+    assert await network.list_owned() == (load_balancer_id,)
+    await a_network(tmp_path).release_owned(load_balancer_id)
+    assert records(tmp_path) == {}
+
+
 async def test_a_load_balancer_has_one_address(tmp_path: Path) -> None:
     network, load_balancer_id = a_network(tmp_path), fresh()
     address = await allocate(network, load_balancer_id, "127.9.9.9")
@@ -116,7 +157,21 @@ async def test_a_full_pool_says_so_and_heals_when_one_is_given_back(tmp_path: Pa
 @pytest.mark.parametrize(
     "request_, field, says",
     [
-        pytest.param(VipRequest(subnet_id=SUBNET, address="::1"), "vip_address", "IPv6", id="IPv6"),
+        pytest.param(VipRequest(subnet_id=SUBNET, address="::1"), "vip_address", "not in subnet", id="IPv6"),
+        pytest.param(VipRequest(subnet_id=SUBNET_V6, address="::2"), "vip_address", "not in subnet", id="not ::1"),
+        pytest.param(also(SUBNET), "load_balancer.additional_vips[0].subnet_id", "of its own", id="same subnet"),
+        pytest.param(
+            also(SubnetId(new_id())),
+            "load_balancer.additional_vips[0].subnet_id",
+            "does not exist",
+            id="no such subnet",
+        ),
+        pytest.param(
+            also(SUBNET_V6, "::2"),
+            "load_balancer.additional_vips[0].ip_address",
+            "not in subnet",
+            id="additional outside",
+        ),
         pytest.param(VipRequest(subnet_id=SUBNET, address="127.0.0.0"), "vip_address", "inside", id="network address"),
         pytest.param(VipRequest(subnet_id=SUBNET, address="127.255.255.255"), "vip_address", "inside", id="broadcast"),
         pytest.param(VipRequest(subnet_id=SUBNET, address="10.0.0.1"), "vip_address", "not in subnet", id="outside"),
@@ -176,6 +231,8 @@ async def test_a_network_with_several_subnets_gives_the_one_that_fits(tmp_path: 
     [
         ("subnets[0].cidr", replace(BUILT_IN_SUBNET, cidr="10.0.0.0/8")),
         ("subnets[0].cidr", replace(BUILT_IN_SUBNET, cidr="water")),
+        ("subnets[0].cidr", replace(BUILT_IN_SUBNET_V6, cidr="2001:db8::/64")),
+        ("subnets[0].pool", replace(BUILT_IN_SUBNET_V6, pool="127.64.0.0/24")),
         ("subnets[0].pool", replace(BUILT_IN_SUBNET, pool="127.64.0.0/28")),
         ("subnets[0].pool", replace(BUILT_IN_SUBNET, cidr="127.1.0.0/16")),
         ("subnets[0].id", replace(BUILT_IN_SUBNET, id="loopback")),

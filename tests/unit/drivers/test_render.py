@@ -123,10 +123,10 @@ def test_nothing_to_listen_for_is_an_empty_text(tree: LoadBalancerTree) -> None:
         (
             {
                 "load_balancer": a_load_balancer(
-                    additional_vips=(AdditionalVip(address="10.0.0.1", subnet_id=SubnetId("s")),)
+                    additional_vips=(AdditionalVip(address="::1%lo", subnet_id=SubnetId("s")),)
                 )
             },
-            "additional_vips",
+            "vip_address",
         ),
     ],
 )
@@ -136,6 +136,18 @@ def test_what_cannot_be_carried_is_rejected_by_name(fields: dict[str, Any], fiel
     assert raised.value.field == field
     assert raised.value.subject is not None
     assert raised.value.subject.kind == KIND_OF_BRANCH[next(iter(fields))]
+
+
+def test_every_listener_listens_on_every_address() -> None:
+    further = (
+        AdditionalVip(address="127.0.0.9", subnet_id=SubnetId("t")),
+        AdditionalVip(address="::1", subnet_id=SubnetId("u")),
+    )
+    load_balancer = a_load_balancer(additional_vips=further)
+    lines = [x.split() for x in render(site(load_balancer=load_balancer), SETTINGS).text.splitlines()]
+    places = [x[1].rpartition(":")[0] for x in lines if x[:1] == ["bind"]]
+    listeners = len([x for x in lines if x[:1] == ["frontend"]])
+    assert places == [load_balancer.vip.address, "127.0.0.9", "[::1]"] * listeners
 
 
 def test_a_tenant_cannot_leave_his_word() -> None:

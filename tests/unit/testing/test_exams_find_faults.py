@@ -18,7 +18,7 @@ from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId, LoadBalancerId, ProjectId, SubnetId, new_id
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest
 from frontinus.model.previews import Preview
-from frontinus.model.tree import Amphora, LoadBalancerTree, Vip
+from frontinus.model.tree import AdditionalVip, Amphora, LoadBalancerTree, Vip
 from frontinus.testing import amphora_conformance, compute_conformance, network_conformance
 from frontinus.testing.compute_conformance import ComputeBench
 from frontinus.testing.exam import Check, Outcome, hold, require
@@ -151,12 +151,26 @@ class LeavesAfterFailing(FakeNetwork):
 
 
 class ReleasesForAnybody(FakeNetwork):
-    async def release_vip(self, load_balancer_id: LoadBalancerId, vip: Vip, *, port_owned: bool) -> None:
+    async def release_vip(
+        self,
+        load_balancer_id: LoadBalancerId,
+        vip: Vip,
+        *,
+        port_owned: bool,
+        additional: tuple[AdditionalVip, ...] = (),
+    ) -> None:
         self.vips.pop(vip.address, None)
 
 
 class NeverReleases(FakeNetwork):
-    async def release_vip(self, load_balancer_id: LoadBalancerId, vip: Vip, *, port_owned: bool) -> None:
+    async def release_vip(
+        self,
+        load_balancer_id: LoadBalancerId,
+        vip: Vip,
+        *,
+        port_owned: bool,
+        additional: tuple[AdditionalVip, ...] = (),
+    ) -> None:
         return
 
 
@@ -170,6 +184,33 @@ class TakesWhatItPreviews(FakeNetwork):
         self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
     ) -> AllocatedVip:
         return await self.allocate_vip(load_balancer_id, project_id, request)
+
+
+class GivesOneOnly(FakeNetwork):
+    async def allocate_vip(
+        self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
+    ) -> AllocatedVip:
+        return await super().allocate_vip(load_balancer_id, project_id, replace(request, additional=()))
+
+
+class KeepsTheFirst(FakeNetwork):
+    async def allocate_vip(
+        self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
+    ) -> AllocatedVip:
+        await super().allocate_vip(load_balancer_id, project_id, replace(request, additional=()))
+        return await super().allocate_vip(load_balancer_id, project_id, request)
+
+
+class ReleasesOneOnly(FakeNetwork):
+    async def release_vip(
+        self,
+        load_balancer_id: LoadBalancerId,
+        vip: Vip,
+        *,
+        port_owned: bool,
+        additional: tuple[AdditionalVip, ...] = (),
+    ) -> None:
+        await super().release_vip(load_balancer_id, vip, port_owned=port_owned)
 
 
 class KnowsEverySubnet(FakeNetwork):
@@ -192,6 +233,9 @@ class KnowsEverySubnet(FakeNetwork):
         pytest.param(NeverReleases, "released address is free"),
         pytest.param(ReleasesEverything, "release owned gives all back"),
         pytest.param(TakesWhatItPreviews, "a preview takes nothing"),
+        pytest.param(GivesOneOnly, "additional vips are given"),
+        pytest.param(KeepsTheFirst, "additional vips are all or none"),
+        pytest.param(ReleasesOneOnly, "additional vips are released"),
         pytest.param(KnowsEverySubnet, "unknown subnet is invalid"),
     ],
 )

@@ -14,6 +14,7 @@ from frontinus.api.fields.rows import (
     description_row,
     identity_rows,
     name_row,
+    read_only,
     stored,
     tags_row,
 )
@@ -30,6 +31,7 @@ from frontinus.api.wire_types import (
 from frontinus.model.enums import (
     Kind,
     Topology,
+    VnicType,
 )
 
 
@@ -125,16 +127,7 @@ LOAD_BALANCER = Resource(
         ),
         stored("flavor_id", Uuid(), "A flavor.", create=Rule(None), since="2.6"),
         stored("availability_zone", Text(), "The name of a zone.", create=Rule(None), since="2.14"),
-        Field(
-            wire="vip_vnic_type",
-            attribute="vip_vnic_type",
-            type=Text(),
-            doc="Always normal: no flavor asks for another kind yet.",
-            since="2.28",
-            part=False,
-            read=lambda _value, _: "normal",
-            constant="normal",
-        ),
+        read_only("vip_vnic_type", Choice(VnicType), "direct by a flavor with sriov_vip, else normal.", since="2.28"),
         Field(wire="topology", attribute="topology", type=Choice(Topology), doc="A filter only.", column="topology"),
         *identity_rows(),
     ),

@@ -18,8 +18,8 @@ from frontinus.api.fields.rows import (
 from frontinus.api.wire_types import (
     Address,
     Boolean,
+    Choice,
     Integer,
-    Text,
     Uuid,
 )
 from frontinus.model.compatibility import (
@@ -28,6 +28,7 @@ from frontinus.model.compatibility import (
 )
 from frontinus.model.enums import (
     Kind,
+    VnicType,
 )
 
 MEMBER = Resource(
@@ -80,7 +81,7 @@ MEMBER = Resource(
             nested=Rule(False, False),
             since="2.30",
         ),
-        read_only("vnic_type", Text(), "normal or direct.", since="2.30"),
+        read_only("vnic_type", Choice(VnicType), "direct where it was asked for, else normal.", since="2.30"),
         *identity_rows(),
     ),
 )

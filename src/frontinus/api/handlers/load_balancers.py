@@ -9,6 +9,7 @@ from starlette.responses import Response
 from frontinus.api import whole_tree
 from frontinus.api.calls import Call, empty_response, json_response
 from frontinus.api.changes import Edit, capabilities_of, change, look_for_room, not_found, require_room
+from frontinus.api.choices import Choices, hold_choices, read_choices, refuse_network, refuse_switched_off_vip
 from frontinus.api.commits import commit
 from frontinus.api.etags import object_response
 from frontinus.api.fields import LOAD_BALANCER
@@ -37,23 +38,42 @@ async def create(call: Call) -> Response:
     api = call.api
     asked = parse_body(LOAD_BALANCER, Operation.CREATE, call.body)
     request = _vip_request(asked)
-    wanted = whole_tree.new_tree(asked, _new_load_balancer(asked, call), api.clock())
-    validate(wanted)
-    provider = wanted.load_balancer.provider
+    refuse_switched_off_vip(request, api.settings)
 
-    def judge(tx: Transaction) -> None:
-        require(wanted, capabilities_of(tx, api.settings, provider))
+    def judge(tx: Transaction) -> tuple[LoadBalancerTree, Choices]:
+        choices = read_choices(tx, api.settings, asked)
+        load_balancer = choices.applied(_new_load_balancer(asked, call))
+        sriov_members = bool(choices.flavor.allow_member_sriov)
+        wanted = whole_tree.new_tree(asked, load_balancer, load_balancer.created_at, sriov_members=sriov_members)
+        validate(wanted)
+        capabilities = capabilities_of(tx, api.settings, choices.provider)
+        choices.require(capabilities)
+        require(wanted, capabilities)
         look_for_room(tx, call, wanted)
+        return wanted, choices
 
-    await api.store.read(judge)
-    if wanted.load_balancer.additional_vips:
-        raise Unsupported(f"{asked.path}.additional_vips", "the network gives a load balancer one address")
+    wanted, choices = await api.store.read(judge)
+    await _require_network(call, request, choices)
     await require_subnets(api.network, whole_tree.asked_members(asked))
-    return await _store_with_vip(call, wanted, request)
+    return await _store_with_vip(call, wanted, request, choices)
 
 
-async def _store_with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequest) -> Response:
-    """Get the address and write the tree. The address is given back if it cannot be stored."""
+async def _require_network(call: Call, request: VipRequest, choices: Choices) -> None:
+    """Refuse a network on which no VIP may be, where that can be known before an address is taken."""
+    network_id = request.network_id
+    if network_id is None and request.subnet_id is not None and request.port_id is None:
+        settings = call.api.settings
+        if choices.zone.valid_vip_networks is None and not (
+            settings.valid_vip_networks or settings.denylist_vip_networks
+        ):
+            return
+        network_id = (await call.api.network.get_subnet(request.subnet_id)).network_id
+    if network_id is not None:
+        refuse_network(network_id, choices, call.api.settings)
+
+
+async def _store_with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequest, choices: Choices) -> Response:
+    """Get the addresses and write the tree. The addresses are given back if it cannot be stored."""
     network = call.api.network
     load_balancer = wanted.load_balancer
     get_vip = network.preview_vip if call.dry_run else network.allocate_vip
@@ -61,13 +81,22 @@ async def _store_with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequ
     try:
         tree = replace(
             wanted,
-            load_balancer=replace(load_balancer, vip=allocated.vip, vip_port_owned=allocated.port_owned),
+            load_balancer=replace(
+                load_balancer,
+                vip=allocated.vip,
+                vip_port_owned=allocated.port_owned,
+                additional_vips=allocated.additional,
+            ),
         )
+        if len(allocated.additional) != len(request.additional):
+            raise Unsupported("load_balancer.additional_vips", "the network gives a load balancer one address")
+        refuse_network(allocated.vip.network_id, choices, call.api.settings)
         validate_load_balancer(tree.load_balancer)
         for listener in tree.listeners:
             check_allowed_cidrs(listener, tree.load_balancer)
 
         def work(tx: Transaction) -> Written:
+            hold_choices(tx, tree.load_balancer)
             require_room(tx, call, None, tree)
             trees.create_tree(tx, tree)
             shown = render_object(tree, tree.load_balancer)
@@ -78,7 +107,12 @@ async def _store_with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequ
         if call.dry_run:
             raise
         try:
-            await network.release_vip(load_balancer.id, allocated.vip, port_owned=allocated.port_owned)
+            await network.release_vip(
+                load_balancer.id,
+                allocated.vip,
+                port_owned=allocated.port_owned,
+                additional=allocated.additional,
+            )
         except FrontinusError as error:
             # The sweeper gives it back later; what went wrong first is what the caller shall read.
             log.warning("vip not released", load_balancer_id=load_balancer.id, reason=str(error))
@@ -86,8 +120,7 @@ async def _store_with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequ
 
 
 def _new_load_balancer(asked: Asked, call: Call) -> LoadBalancer:
-    """With an address that is only what was asked for; the network decides later."""
-    _refuse_what_is_not_there_yet(asked)
+    """With addresses that are only what was asked for; the network decides later."""
     extra = asked.extra
     project_id = extra.get("tenant_id") or extra.get("project_id") or call.identity.project_id
     if not project_id:
@@ -95,7 +128,6 @@ def _new_load_balancer(asked: Asked, call: Call) -> LoadBalancer:
     return LoadBalancer(
         id=LoadBalancerId(new_id()),
         project_id=ProjectId(project_id),
-        provider=extra.get("provider", call.api.settings.default_provider),
         vip=Vip(
             address=extra["vip_address"] or "",
             subnet_id=SubnetId(extra["vip_subnet_id"] or ""),
@@ -107,14 +139,6 @@ def _new_load_balancer(asked: Asked, call: Call) -> LoadBalancer:
     )
 
 
-def _refuse_what_is_not_there_yet(asked: Asked) -> None:
-    if asked.values["flavor_id"] is not None:
-        raise Invalid(f"{asked.path}.flavor_id", f"there is no flavor {asked.values['flavor_id']}")
-    if asked.values["availability_zone"] is not None:
-        zone = asked.values["availability_zone"]
-        raise Invalid(f"{asked.path}.availability_zone", f"there is no availability zone {zone!r}")
-
-
 def _vip_request(asked: Asked) -> VipRequest:
     extra = asked.extra
     if not (extra["vip_port_id"] or extra["vip_network_id"] or extra["vip_subnet_id"]):
@@ -124,6 +148,7 @@ def _vip_request(asked: Asked) -> VipRequest:
         subnet_id=extra["vip_subnet_id"],
         network_id=extra["vip_network_id"],
         port_id=extra["vip_port_id"],
+        additional=asked.values["additional_vips"],
     )
 
 

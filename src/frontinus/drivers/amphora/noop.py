@@ -55,7 +55,7 @@ class NoopAmphoraDriver(AmphoraDriver):
             if content is None:
                 raise Rejected(use.field, f"{use.reference} was not resolved")
             lines.append(f"{use.object_id} {use.field} {sha256(msgspec.json.encode(content)).hexdigest()}")
-        text = "\n".join((f"{amphora.role} {wanted.load_balancer.vip.address}", *lines))
+        text = "\n".join((" ".join((amphora.role, *wanted.addresses())), *lines))
         return Rendered(text=text, digest=sha256(text.encode()).hexdigest())
 
     def preview(self, before: Rendered | None, after: Rendered | None) -> Preview:

@@ -10,20 +10,25 @@ from typing import ClassVar
 
 from frontinus.model.ids import LoadBalancerId, ProjectId, SubnetId
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest
-from frontinus.model.tree import Vip
+from frontinus.model.tree import AdditionalVip, Vip
 
 __all__ = ["AllocatedVip", "NetworkDriver", "Subnet", "VipRequest"]
 
 
 class NetworkDriver(ABC):
     name: ClassVar[str]
+    features: ClassVar[frozenset[str]] = frozenset()
+    """Which of model.capabilities.NETWORK_FEATURES it has. What it lacks is refused before it is called."""
 
     @abstractmethod
     async def allocate_vip(
         self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
     ) -> AllocatedVip:
         """Give the load balancer its address. Repeating it for one load balancer gives the same answer; two load
-        balancers never get one address. Raises Invalid, Conflict, or Retry; leaves nothing behind when it fails."""
+        balancers never get one address. Raises Invalid, Conflict, or Retry; leaves nothing behind when it fails.
+
+        With the feature additional_vips, `request.additional` are given together with the first, all or none of them;
+        model.network.check_additional_subnets says on which subnets they may be."""
 
     @abstractmethod
     async def preview_vip(
@@ -32,8 +37,15 @@ class NetworkDriver(ABC):
         """What allocate_vip would answer or raise now; nothing is taken, so another may have the address a moment later."""
 
     @abstractmethod
-    async def release_vip(self, load_balancer_id: LoadBalancerId, vip: Vip, *, port_owned: bool) -> None:
-        """Give the address back. Unknown ones are done already. A port that the user brought is kept."""
+    async def release_vip(
+        self,
+        load_balancer_id: LoadBalancerId,
+        vip: Vip,
+        *,
+        port_owned: bool,
+        additional: tuple[AdditionalVip, ...] = (),
+    ) -> None:
+        """Give the addresses back. Unknown ones are done already. A port that the user brought is kept."""
 
     @abstractmethod
     async def get_subnet(self, subnet_id: SubnetId) -> Subnet:

@@ -12,10 +12,11 @@ from typing import ClassVar
 from uuid import UUID, uuid5
 
 from frontinus.drivers.network.interface import NetworkDriver
+from frontinus.model.capabilities import NETWORK_FEATURES
 from frontinus.model.errors import Invalid
 from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest
-from frontinus.model.tree import Vip
+from frontinus.model.tree import AdditionalVip, Vip
 
 _IDS = UUID("3d0c7a4e-51f2-4a6b-8c11-6f0e9d2b7a55")
 _FIRST = int(IPv4Address("10.0.0.0"))
@@ -28,6 +29,7 @@ class NoopNetwork(NetworkDriver):
     """See drivers/network/interface.py. Does nothing, successfully."""
 
     name: ClassVar[str] = "noop"
+    features: ClassVar[frozenset[str]] = NETWORK_FEATURES
 
     async def allocate_vip(
         self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
@@ -41,14 +43,22 @@ class NoopNetwork(NetworkDriver):
             network_id=request.network_id or _network_of(subnet_id),
             port_id=request.port_id or PortId(str(uuid5(_IDS, f"port of {load_balancer_id}"))),
         )
-        return AllocatedVip(vip=vip, port_owned=request.port_id is None)
+        additional = tuple(_further(load_balancer_id, x) for x in request.additional)
+        return AllocatedVip(vip=vip, port_owned=request.port_id is None, additional=additional)
 
     async def preview_vip(
         self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
     ) -> AllocatedVip:
         return await self.allocate_vip(load_balancer_id, project_id, request)
 
-    async def release_vip(self, load_balancer_id: LoadBalancerId, vip: Vip, *, port_owned: bool) -> None:
+    async def release_vip(
+        self,
+        load_balancer_id: LoadBalancerId,
+        vip: Vip,
+        *,
+        port_owned: bool,
+        additional: tuple[AdditionalVip, ...] = (),
+    ) -> None:
         return
 
     async def release_owned(self, load_balancer_id: LoadBalancerId) -> None:
@@ -64,12 +74,22 @@ class NoopNetwork(NetworkDriver):
         return ()
 
 
+def _further(load_balancer_id: LoadBalancerId, asked: AdditionalVip) -> AdditionalVip:
+    name = f"{load_balancer_id} on {asked.subnet_id}"
+    return AdditionalVip(
+        address=_parse(asked.address) if asked.address else _some_address(name),
+        subnet_id=asked.subnet_id,
+        port_id=asked.port_id or PortId(str(uuid5(_IDS, f"port of {name}"))),
+        port_owned=asked.port_id is None,
+    )
+
+
 def _network_of(subnet_id: SubnetId) -> NetworkId:
     return NetworkId(str(uuid5(_IDS, f"network of {subnet_id}")))
 
 
-def _some_address(load_balancer_id: LoadBalancerId) -> str:
-    return str(IPv4Address(_FIRST + int.from_bytes(sha256(load_balancer_id.encode()).digest()[:3])))
+def _some_address(owner: str) -> str:
+    return str(IPv4Address(_FIRST + int.from_bytes(sha256(owner.encode()).digest()[:3])))
 
 
 def _parse(text: str) -> str:

@@ -32,12 +32,14 @@ from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.haproxy.text import Section, Unwritable, write
 from frontinus.drivers.amphora.interface import Rendered, RenderedFile
 from frontinus.model.capabilities import (
+    NETWORK_FEATURES,
     Capabilities,
     insert_header_feature,
     l7_action_feature,
     l7_compare_feature,
     l7_rule_feature,
     require,
+    with_network,
 )
 from frontinus.model.certificates import NO_SECRETS, Secrets
 from frontinus.model.compatibility import INSERT_HEADERS_OF_LISTENER
@@ -78,7 +80,15 @@ CAPABILITIES = Capabilities(
     persistence_granularities=frozenset(GRANULARITIES),
     features=frozenset(
         {
-            *("connection_limit", "backup", "monitor_address", "domain_name", "timeout_tcp_inspect", "allowed_cidrs"),
+            *(
+                "additional_vips",
+                "connection_limit",
+                "backup",
+                "monitor_address",
+                "domain_name",
+                "timeout_tcp_inspect",
+                "allowed_cidrs",
+            ),
             *(insert_header_feature(name) for name in INSERT_HEADERS_OF_LISTENER[ListenerProtocol.HTTP]),
             *(l7_action_feature(action) for action in L7PolicyAction),
             *(l7_rule_feature(rule_type) for rule_type in L7RuleType if not rule_type.startswith("SSL_")),
@@ -87,6 +97,9 @@ CAPABILITIES = Capabilities(
     ),
 )
 """What this module renders and tests/integration/drivers proves with real traffic; nothing else."""
+
+_JUDGED_BY = with_network(CAPABILITIES, NETWORK_FEATURES)
+"""What is the network's to honour has been judged before: a port's security groups are nothing that an amphora renders."""
 
 Lines = tuple[tuple[str, ...], ...]
 
@@ -131,7 +144,7 @@ def render(
     Raises Rejected naming object and field when something cannot be expressed."""
     wanted = tree.wanted()
     try:
-        require(wanted, CAPABILITIES)
+        require(wanted, _JUDGED_BY)
     except Unsupported as error:
         rejected = Rejected(error.field, error.reason)
         rejected.subject = error.subject
@@ -225,10 +238,10 @@ def _defaults() -> Section:
 def _frontend(tree: LoadBalancerTree, listener: Listener, settings: HaproxySettings) -> Section:
     mode = _mode(listener)
     with blaming(Kind.LOAD_BALANCER, tree.id):
-        address = address_of(tree.load_balancer.vip.address, "vip_address")
+        addresses = [address_of(x, "vip_address") for x in tree.addresses()]
     lines: list[tuple[str, ...]] = [
         ("mode", mode),
-        ("bind", f"{bracket(address)}:{listener.protocol_port}"),
+        *(("bind", f"{bracket(x)}:{listener.protocol_port}") for x in addresses),
         ("timeout", "client", str(listener.timeout_client_data)),
         *logs.frontend_lines(settings, tree.load_balancer, mode),
     ]
