@@ -127,6 +127,7 @@ class Stage:
         self.ids["third"] = self._pool("HTTP", self.backends)
         self._listener("tcp", "TCP", self.tcp_port, self._pool("TCP", self.backends))
         self._listener("other", "HTTP", self.other_port, self.ids["second"])
+        self.create_udp_listener()
         self.create_member()
         self.create_monitor("second")
         self.create_policy("standing", action="REDIRECT_TO_POOL", redirect_pool_id=self.ids["third"])
@@ -147,7 +148,7 @@ class Stage:
             self.api.create(f"pools/{pool['id']}/members", "member", address="127.0.0.1", protocol_port=server.port)
         return str(pool["id"])
 
-    def _listener(self, name: str, protocol: str, port: int, pool_id: str) -> None:
+    def _listener(self, name: str, protocol: str, port: int, pool_id: str | None) -> None:
         made = self.api.create(
             "listeners",
             "listener",
@@ -208,6 +209,12 @@ class Stage:
 
     def create_listener(self) -> None:
         self._listener("fresh", "HTTP", free_port(), self.ids["pool"])
+
+    def create_udp_listener(self) -> None:
+        self._listener("udp", "UDP", free_port(), self._pool("UDP", self.backends))
+
+    def create_prometheus_listener(self) -> None:
+        self._listener("metrics", "PROMETHEUS", free_port(), None)
 
     def create_member(self) -> None:
         members = f"pools/{self.ids['pool']}/members"
@@ -334,6 +341,14 @@ KINDS = (
         lambda stage, _: stage.api.delete(f"listeners/{stage.ids['fresh']}"),
         before=lambda stage, _: stage.create_listener(),
     ),
+    Kind("listener: create, UDP", "reload", lambda stage, _: stage.create_udp_listener()),
+    Kind(
+        "listener: delete, UDP",
+        "reload",
+        lambda stage, _: stage.api.delete(f"listeners/{stage.ids['udp']}"),
+        before=lambda stage, _: stage.create_udp_listener(),
+    ),
+    Kind("listener: create, PROMETHEUS", "reload", lambda stage, _: stage.create_prometheus_listener()),
     Kind("listener: name, tags", "none", _listener(name=lambda turn: f"web {turn}", tags=lambda turn: [f"t{turn}"])),
     Kind("listener: connection_limit", "runtime", _listener(connection_limit=_even(5_000, 6_000))),
     Kind("listener: timeout_client_data", "reload", _listener(timeout_client_data=_even(51_000, 52_000))),
@@ -367,11 +382,12 @@ KINDS = (
     ),
     Kind("pool: lb_algorithm", "reload", _pool(lb_algorithm=_even("LEAST_CONNECTIONS", "ROUND_ROBIN"))),
     Kind("pool: admin_state_up (of another)", "reload", _pool("third", admin_state_up=_even(False, True))),
+    Kind("pool: persistence by source", "reload", _pool(session_persistence=_even({"type": "SOURCE_IP"}, None))),
+    Kind("pool: persistence by cookie", "reload", _pool(session_persistence=_even({"type": "HTTP_COOKIE"}, None))),
     Kind(
-        "pool: session_persistence",
+        "pool: persistence by the member's cookie",
         "reload",
-        _pool(session_persistence=_even({"type": "SOURCE_IP"}, None)),
-        optional=True,
+        _pool(session_persistence=_even({"type": "APP_COOKIE", "cookie_name": "session"}, None)),
     ),
     Kind(
         "member: create",
