@@ -34,7 +34,7 @@ from frontinus.health.metrics import HealthMetrics
 from frontinus.health.settings import HealthSettings
 from frontinus.model.errors import Bug, Invalid
 from frontinus.settings import Settings, decode
-from frontinus.store import leases
+from frontinus.store import idempotency, leases
 from frontinus.store.engine import Store
 
 log = structlog.get_logger()
@@ -212,6 +212,7 @@ class Installation:
         if not self.settings.database:
             # The embedded database is ours alone: cli/up.py holds the state directory's lock. Leases in it are of the dead.
             await self.store.transact(leases.break_all)
+            await self.store.transact(idempotency.release_all)
         parts = {
             asyncio.create_task(server.serve(sockets=[self._listening]), name="api"),
             asyncio.create_task(self.controller.run(), name="controller"),

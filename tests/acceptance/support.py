@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -177,11 +177,14 @@ class Api:
     def __init__(self, host: str, port: int) -> None:
         self._address = (host, port)
 
-    def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+    def call(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
         connection = http.client.HTTPConnection(*self._address, timeout=30)
         try:
             text = None if body is None else json.dumps(body)
-            connection.request(method, path, text, {"Content-Type": "application/json"} if text else {})
+            sent = {**({"Content-Type": "application/json"} if text else {}), **(headers or {})}
+            connection.request(method, path, text, sent)
             response = connection.getresponse()
             data = response.read()
         finally:

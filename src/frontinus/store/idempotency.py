@@ -54,6 +54,7 @@ _KEEP = Statement(
     )
 )
 _RELEASE = Statement(delete(idempotency_key).where(*_OWN))
+_RELEASE_ALL = Statement(delete(idempotency_key).where(_t.status.is_(None)))
 _SELECT_EXPIRED = Statement(
     select(_t.id).where(_t.expires_at <= bindparam("now")).order_by(_t.expires_at).limit(bindparam("most"))
 )
@@ -115,6 +116,12 @@ def keep(tx: Transaction, key: str, *, owner: str, status: int, etag: str | None
 def release(tx: Transaction, key: str, *, owner: str) -> None:
     """Let somebody else try under this key. Nothing happens if an answer was kept, or it is not the owner's."""
     tx.run(_RELEASE, {"which": key, "own": owner})
+
+
+def release_all(tx: Transaction) -> int:
+    """Give every key back under which somebody works; how many. Only for a caller who can prove that no other process
+    lives, as leases.break_all: what a killed one left can be sent again at once."""
+    return tx.run(_RELEASE_ALL, {})
 
 
 def purge(tx: Transaction, now: datetime) -> int:
