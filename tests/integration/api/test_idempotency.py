@@ -6,7 +6,6 @@ import asyncio
 import signal
 from collections.abc import MutableMapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,6 +100,7 @@ async def test_the_first_answer_is_given_even_when_the_object_has_changed_since(
     assert (await create(world)).body == first.body
 
 
+@pytest.mark.engines
 async def test_two_at_once_make_one_object(world: World) -> None:
     answers = await asyncio.gather(*(create(world) for _ in range(8)))
     assert {x.status for x in answers} == {201}
@@ -109,9 +109,10 @@ async def test_two_at_once_make_one_object(world: World) -> None:
     assert len(await load_balancers(world)) == 1
 
 
-async def test_two_processes_at_once_make_one_object(world: World, database: Path) -> None:
+@pytest.mark.engines
+async def test_two_processes_at_once_make_one_object(world: World, database_url: str) -> None:
     """Each with a store of its own on the one database, as API processes have it."""
-    others = [await World.open(database) for _ in range(3)]
+    others = [await World.open(database_url) for _ in range(3)]
     for other in others:
         other.network.vips = world.network.vips
     answers = await asyncio.gather(*(create(x, {"loadbalancer": {"vip_subnet_id": SUBNET_ID}}) for x in others))
@@ -154,6 +155,7 @@ async def test_other_spellings_of_a_path_are_the_same_operation(world: World) ->
     assert again.body == first.body
 
 
+@pytest.mark.engines
 async def test_what_fails_leaves_the_key_free(world: World) -> None:
     load_balancer = await world.load_balancer()
     listener = {"protocol": "HTTP", "protocol_port": 80, "loadbalancer_id": load_balancer}
@@ -173,6 +175,7 @@ async def test_without_the_header_nothing_is_kept(world: World) -> None:
     assert await rows(world.store) == 0
 
 
+@pytest.mark.engines
 async def test_a_key_is_free_again_after_a_day_and_is_purged(world: World) -> None:
     first = await create(world)
     world.clock.now += KEPT_FOR + timedelta(seconds=1)
@@ -184,6 +187,7 @@ async def test_a_key_is_free_again_after_a_day_and_is_purged(world: World) -> No
     assert await rows(world.store) == 0
 
 
+@pytest.mark.engines
 async def test_one_sweep_forgets_a_bounded_number(world: World) -> None:
     most = idempotency.MOST_PURGED
     now = world.clock()
@@ -227,11 +231,10 @@ async def test_who_may_not_create_learns_nothing_by_a_key(world: World) -> None:
 
 KILLED = """
 import asyncio, os, signal, sys
-from pathlib import Path
 from tests.integration.api import world as w
 
 async def main():
-    world = await w.World.open(Path(sys.argv[1]), None)
+    world = await w.World.open(sys.argv[1], None)
     app = world.app
     async def killed_before_its_answer(scope, receive, send):
         async def die(message):
@@ -250,8 +253,8 @@ asyncio.run(main())
 """
 
 
-async def killed(database: Path, before: str) -> None:
-    process = await start_python(KILLED, str(database), before)
+async def killed(database_url: str, before: str) -> None:
+    process = await start_python(KILLED, database_url, before)
     assert await process.wait() == -signal.SIGKILL
 
 
@@ -260,8 +263,9 @@ async def after_a_kill(world: World) -> Answer:
     return await world.call("POST", "loadbalancers", body, {"Idempotency-Key": "of the killed"})
 
 
-async def test_a_process_that_was_killed_after_its_commit_has_answered(world: World, database: Path) -> None:
-    await killed(database, "answer")
+@pytest.mark.engines
+async def test_a_process_that_was_killed_after_its_commit_has_answered(world: World, database_url: str) -> None:
+    await killed(database_url, "answer")
     (made,) = await load_balancers(world)
     answer = await after_a_kill(world)
     assert answer.one("loadbalancer")["id"] == made
@@ -270,10 +274,10 @@ async def test_a_process_that_was_killed_after_its_commit_has_answered(world: Wo
 
 @pytest.mark.parametrize("embedded", [True, pytest.param(False, marks=pytest.mark.long)])
 async def test_a_process_that_was_killed_before_its_commit_has_made_nothing(
-    world: World, database: Path, embedded: bool
+    world: World, database_url: str, embedded: bool
 ) -> None:
-    await killed(database, "commit")
-    hasty = await World.open(database, None, ApiSettings(idempotency_wait=timedelta(0)))
+    await killed(database_url, "commit")
+    hasty = await World.open(database_url, None, ApiSettings(idempotency_wait=timedelta(0)))
     waiting = await after_a_kill(hasty)
     await hasty.close()
     assert (waiting.status, waiting.headers["retry-after"]) == (409, "1")
@@ -301,6 +305,7 @@ class SlowNetwork(FakeNetwork):
         return await super().allocate_vip(load_balancer_id, project_id, request)
 
 
+@pytest.mark.engines
 async def test_who_lost_the_reservation_makes_nothing(world: World) -> None:
     """The first is held up for longer than a reservation holds; the second takes over, and the first gives up."""
     network = SlowNetwork(world.network.vips)
