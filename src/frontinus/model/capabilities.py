@@ -4,10 +4,12 @@ A field that a driver cannot honour is refused when it is asked for; never ignor
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 from msgspec.structs import replace
 
-from frontinus.model.compatibility import INSERT_HEADERS_OF_LISTENER
+from frontinus.model.compatibility import INSERT_HEADERS_OF_LISTENER, TLS_LISTENERS, TLS_VERSIONS
 from frontinus.model.enums import (
     HealthMonitorType,
     L7PolicyAction,
@@ -83,6 +85,9 @@ FEATURES: dict[str, str] = {
     "persistence_timeout": "a time after which a client may be sent to another member",
     "hsts": "HTTP Strict Transport Security",
     "prometheus_tls": "TLS on PROMETHEUS listeners",
+    "tls_ssl_3": "SSLv3",
+    "tls_1_0": "TLSv1 and TLSv1.1",
+    "tls_gaps": "TLS versions with one between them left out",
 }
 """Every feature name, with what it stands for."""
 
@@ -164,6 +169,8 @@ def _require_listener(listener: Listener, capabilities: Capabilities) -> None:
         _need(capabilities, "prometheus_tls", "default_tls_container_ref")
     if listener.hsts_max_age is not None:
         _need(capabilities, "hsts", "hsts_max_age")
+    if listener.protocol in TLS_LISTENERS:
+        _require_tls_versions(listener.tls_versions or (), capabilities)
 
 
 def _require_pool(pool: Pool, capabilities: Capabilities) -> None:
@@ -184,6 +191,17 @@ def _require_pool(pool: Pool, capabilities: Capabilities) -> None:
             raise Unsupported("persistence_granularity", reason)
     if pool.tls_enabled:
         _need(capabilities, "pool_tls", "tls_enabled")
+        _require_tls_versions(pool.tls_versions or (), capabilities)
+
+
+def _require_tls_versions(versions: Collection[str], capabilities: Capabilities) -> None:
+    if "SSLv3" in versions:
+        _need(capabilities, "tls_ssl_3", "tls_versions")
+    if "TLSv1" in versions or "TLSv1.1" in versions:
+        _need(capabilities, "tls_1_0", "tls_versions")
+    places = sorted(TLS_VERSIONS.index(version) for version in versions if version in TLS_VERSIONS)
+    if places and places[-1] - places[0] + 1 != len(set(places)):
+        _need(capabilities, "tls_gaps", "tls_versions")
 
 
 def _refuse_cookies_without_http(pool: Pool, tree: LoadBalancerTree) -> None:

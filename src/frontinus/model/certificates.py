@@ -11,7 +11,8 @@ from typing import assert_never
 
 import msgspec
 
-from frontinus.model.enums import ClientAuthentication, Kind, ListenerProtocol
+from frontinus.model.compatibility import TLS_LISTENERS
+from frontinus.model.enums import ClientAuthentication, Kind
 from frontinus.model.tree import Listener, LoadBalancerTree, Pool
 
 
@@ -87,7 +88,7 @@ def secret_uses(tree: LoadBalancerTree) -> tuple[SecretUse, ...]:
 
 
 def _uses_of_listener(listener: Listener) -> Iterator[SecretUse]:
-    if listener.protocol is not ListenerProtocol.TERMINATED_HTTPS or not listener.admin_state_up:
+    if listener.protocol not in TLS_LISTENERS or not listener.admin_state_up:
         return
     rows: list[tuple[SecretKind, str | None, str]] = [
         (SecretKind.CERTIFICATE, listener.default_tls_container_ref, "default_tls_container_ref"),

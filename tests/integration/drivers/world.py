@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,6 +23,7 @@ from typing import Any
 from frontinus.drivers.amphora.haproxy.driver import HaproxyDriver
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.interface import Applied
+from frontinus.model.certificates import NO_SECRETS, Secrets
 from frontinus.model.ids import AmphoraId
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
@@ -257,6 +259,7 @@ class World:
         """`settings` are of the driver, beside those that a world needs."""
         self.place = directory / "place"
         self.place.mkdir(mode=0o700)
+        self.memory = Path(tempfile.mkdtemp(prefix="frontinus-test-", dir="/dev/shm"))
         self.heartbeats = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.heartbeats.bind((AGENT, 0))
         self.heartbeats.setblocking(False)
@@ -275,7 +278,8 @@ class World:
         for name, content in self.driver.boot_files(self.amphora.id, AGENT).files.items():
             path = self.place / name
             path.touch(mode=0o600)
-            path.write_bytes(content.replace(b"{place}", os.fsencode(self.place)))
+            content = content.replace(b"{place}", os.fsencode(self.place))
+            path.write_bytes(content.replace(b"{memory}", os.fsencode(self.memory)))
         with (self.place / "agent.log").open("ab") as log:
             self._agent = subprocess.Popen(
                 [sys.executable, "-m", "frontinus_amphora", "--config", str(self.place / "agent.conf")],
@@ -298,8 +302,8 @@ class World:
             self._agent.wait()
             self._agent = None
 
-    async def apply(self, tree: LoadBalancerTree) -> Applied:
-        return await self.driver.apply(self.amphora, tree, self.driver.render(tree, self.amphora))
+    async def apply(self, tree: LoadBalancerTree, secrets: Secrets = NO_SECRETS) -> Applied:
+        return await self.driver.apply(self.amphora, tree, self.driver.render(tree, self.amphora, secrets))
 
     def heartbeat_key(self, amphora_id: AmphoraId) -> bytes:
         """With what its heartbeats are signed."""
@@ -348,6 +352,7 @@ class World:
         for member in self.members.values():
             await member.stop()
         self.heartbeats.close()
+        shutil.rmtree(self.memory, ignore_errors=True)
 
 
 def ask_haproxy(path: Path, command: str) -> str:

@@ -5,6 +5,8 @@ real HAProxy in tests/integration/drivers. Next: driver.py sends it."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import msgspec
 from msgspec.structs import replace
 
@@ -17,6 +19,10 @@ from frontinus.drivers.amphora.interface import Rendered
 MOST_COMMANDS = 1000
 """Above this a reload costs less: a command takes about a millisecond under load, a reload a tenth of a second. The agent
 refuses more than ten thousand."""
+
+
+FILE_WORDS = frozenset({"crt", "crt-list", "ca-file", "crl-file"})
+"""What is followed by a file in `bind` and `server` lines."""
 
 
 def diff(old: Live, new: Rendered) -> Change:
@@ -39,6 +45,7 @@ def diff_texts(old: str, new: str) -> Change:
     except Unreadable:
         return Change((), reload=True)
     structural = before.keys() != after.keys()
+    loaded = _files_in(before)
     arriving: list[str] = []
     staying: list[str] = []
     leaving: list[str] = []
@@ -59,6 +66,8 @@ def diff_texts(old: str, new: str) -> Change:
                 leaving += _remove(backend, name)
             elif new_server is None:
                 structural = True  # not a line of ours to understand
+            elif old_words is None and not _files_of(new_words) <= loaded:
+                structural = True  # `add server` takes only files that HAProxy has read already
             elif old_words is None:
                 arriving += _add(backend, new_server)
             elif old_server is None or (commands := _alter(backend, old_server, new_server)) is None:
@@ -116,6 +125,16 @@ def _limit(
     if [words for words in old if words[0] != "maxconn"] != [words for words in new if words[0] != "maxconn"]:
         return None
     return [f"set maxconn frontend {name} {limits[0][1]}"]
+
+
+def _files_of(words: tuple[str, ...]) -> frozenset[tuple[str, str]]:
+    """The files that a line names, and as what: HAProxy keeps each kind by itself."""
+    return frozenset(pair for pair in pairwise(words) if pair[0] in FILE_WORDS)
+
+
+def _files_in(index: dict[tuple[str, str], _Contents]) -> frozenset[tuple[str, str]]:
+    lines = (words for contents in index.values() for words in (*contents.others, *contents.servers.values()))
+    return frozenset().union(*(_files_of(words) for words in lines if words[0] in ("bind", "server")))
 
 
 def _add(backend: str, server: Server) -> list[str]:

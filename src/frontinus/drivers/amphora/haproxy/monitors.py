@@ -14,6 +14,8 @@ from frontinus.model.tree import HealthMonitor, LoadBalancerTree
 LONGEST_TIMER_S = 2_147_483
 """HAProxy's timers are milliseconds in 31 bits, 24.8 days; longer ones that the API takes are as good as that."""
 
+_HTTP_MONITORS = frozenset({HealthMonitorType.HTTP, HealthMonitorType.HTTPS})
+
 PING_WRAPPER = "ping-wrapper.sh"
 """The program that agents keep in their directory, ours as Octavia's: it pings HAPROXY_SERVER_ADDR once."""
 
@@ -41,7 +43,7 @@ def monitor_lines(tree: LoadBalancerTree, monitor: HealthMonitor, base: str) -> 
     if monitor.type is HealthMonitorType.PING:
         path = [] if base else [("external-check", "path", PING_DIRECTORIES)]
         return [*lines, ("option", "external-check"), *path, ("external-check", "command", f"{base}{PING_WRAPPER}")]
-    if monitor.type is not HealthMonitorType.HTTP:
+    if monitor.type not in _HTTP_MONITORS:
         return lines
     version = "HTTP/1.1" if monitor.http_version == 1.1 else "HTTP/1.0"
     request = ["http-check", "send", "meth", (monitor.http_method or "GET"), "uri"]

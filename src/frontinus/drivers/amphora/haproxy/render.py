@@ -29,7 +29,8 @@ from frontinus.drivers.amphora.haproxy.persistence import (
 )
 from frontinus.drivers.amphora.haproxy.server import Check, Server, address_of, bracket
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
-from frontinus.drivers.amphora.haproxy.text import Section, Unwritable, write
+from frontinus.drivers.amphora.haproxy.text import Section, Unwritable, checked, write
+from frontinus.drivers.amphora.haproxy.tls import Files, Tls, bind_words, hsts_lines, server_tls
 from frontinus.drivers.amphora.interface import Rendered, RenderedFile
 from frontinus.model.capabilities import (
     NETWORK_FEATURES,
@@ -42,7 +43,7 @@ from frontinus.model.capabilities import (
     with_network,
 )
 from frontinus.model.certificates import NO_SECRETS, Secrets
-from frontinus.model.compatibility import INSERT_HEADERS_OF_LISTENER
+from frontinus.model.compatibility import INSERT_HEADERS_OF_LISTENER, TLS_LISTENERS
 from frontinus.model.enums import (
     HealthMonitorType,
     Kind,
@@ -62,7 +63,8 @@ CAPABILITIES = Capabilities(
     topologies=frozenset({Topology.SINGLE}),
     listener_protocols=frozenset(
         {
-            *(ListenerProtocol.HTTP, ListenerProtocol.TCP, ListenerProtocol.HTTPS, ListenerProtocol.PROMETHEUS),
+            *(ListenerProtocol.HTTP, ListenerProtocol.TCP, ListenerProtocol.HTTPS, ListenerProtocol.TERMINATED_HTTPS),
+            ListenerProtocol.PROMETHEUS,
             ListenerProtocol.UDP,
         }
     ),
@@ -74,7 +76,10 @@ CAPABILITIES = Capabilities(
     ),
     lb_algorithms=frozenset(LbAlgorithm),
     health_monitor_types=frozenset(
-        {HealthMonitorType.HTTP, HealthMonitorType.TCP, HealthMonitorType.PING, HealthMonitorType.UDP_CONNECT}
+        {
+            *(HealthMonitorType.HTTP, HealthMonitorType.HTTPS, HealthMonitorType.TCP, HealthMonitorType.TLS_HELLO),
+            *(HealthMonitorType.PING, HealthMonitorType.UDP_CONNECT),
+        }
     ),
     session_persistence_types=frozenset(SessionPersistenceType),
     persistence_granularities=frozenset(GRANULARITIES),
@@ -89,9 +94,10 @@ CAPABILITIES = Capabilities(
                 "timeout_tcp_inspect",
                 "allowed_cidrs",
             ),
-            *(insert_header_feature(name) for name in INSERT_HEADERS_OF_LISTENER[ListenerProtocol.HTTP]),
+            *(insert_header_feature(name) for name in INSERT_HEADERS_OF_LISTENER[ListenerProtocol.TERMINATED_HTTPS]),
+            *("pool_tls", "client_authentication", "hsts", "tls_1_0", "prometheus_tls"),
             *(l7_action_feature(action) for action in L7PolicyAction),
-            *(l7_rule_feature(rule_type) for rule_type in L7RuleType if not rule_type.startswith("SSL_")),
+            *(l7_rule_feature(rule_type) for rule_type in L7RuleType),
             *(l7_compare_feature(compare_type) for compare_type in L7RuleCompareType),
         }
     ),
@@ -132,6 +138,10 @@ _METRICS: Lines = (
 NETWORKS_PER_LINE = 50
 """ACL lines of one name are ored, and a line has a bounded number of words."""
 
+_HTTP_LISTENERS = frozenset({ListenerProtocol.HTTP, ListenerProtocol.TERMINATED_HTTPS, ListenerProtocol.PROMETHEUS})
+_TLS_MONITORS = frozenset({HealthMonitorType.HTTPS, HealthMonitorType.TLS_HELLO})
+"""TLS_HELLO is a whole handshake: what HAProxy's ssl-hello-chk sends is SSLv3, which servers of today turn away."""
+
 _PROXY_PROTOCOL = {PoolProtocol.PROXY: 1, PoolProtocol.PROXYV2: 2}
 
 
@@ -152,21 +162,22 @@ def render(
     listeners = sorted((x for x in wanted.listeners if x.admin_state_up), key=lambda x: x.id)
     if not listeners or not wanted.load_balancer.admin_state_up or wanted.load_balancer.delete_requested:
         return rendered("")
-    files = datagram_files(wanted, settings.nginx())
+    datagrams = datagram_files(wanted, settings.nginx())
     listeners = [x for x in listeners if x.protocol is not ListenerProtocol.UDP]  # those are nginx's
     if not listeners:
-        return rendered("", files)
+        return rendered("", datagrams)
     sections = [_global(wanted, settings, amphora_id), _defaults(), *logs.ring_sections(settings)]
     if any(learns(pool) for listener in listeners for pool in _enabled_pools(wanted, listener)):
         sections.append(peers_section(wanted, amphora_id))
+    files = Files(wanted.id, secrets, settings)
     for listener in listeners:
         with blaming(listener.kind, listener.id):
-            sections.append(_frontend(wanted, listener, settings))
+            sections.append(_frontend(wanted, listener, files, settings))
         for pool in _enabled_pools(wanted, listener):
             with blaming(pool.kind, pool.id):
-                sections.append(_backend(wanted, listener, pool, settings))
+                sections.append(_backend(wanted, listener, pool, files, settings))
     try:
-        return rendered(write(tuple(sections)), files)
+        return rendered(write(tuple(sections)), (*datagrams, *files.all()))
     except Unwritable as error:  # every string of a tenant that can get here was tried, and named, by `checked`
         raise Rejected("load_balancer", str(error)) from error
 
@@ -235,19 +246,21 @@ def _defaults() -> Section:
     )
 
 
-def _frontend(tree: LoadBalancerTree, listener: Listener, settings: HaproxySettings) -> Section:
+def _frontend(tree: LoadBalancerTree, listener: Listener, files: Files, settings: HaproxySettings) -> Section:
     mode = _mode(listener)
     with blaming(Kind.LOAD_BALANCER, tree.id):
         addresses = [address_of(x, "vip_address") for x in tree.addresses()]
+    tls = bind_words(listener, files) if listener.protocol in TLS_LISTENERS else ()
     lines: list[tuple[str, ...]] = [
         ("mode", mode),
-        *(("bind", f"{bracket(x)}:{listener.protocol_port}") for x in addresses),
+        *(("bind", f"{bracket(x)}:{listener.protocol_port}", *tls) for x in addresses),
         ("timeout", "client", str(listener.timeout_client_data)),
         *logs.frontend_lines(settings, tree.load_balancer, mode),
     ]
     if mode == "http":
         # After a reload, an idle keep-alive connection is closed with its next answer, never under a request.
         lines.append(("option", "idle-close-on-response"))
+        lines += hsts_lines(listener)
     lines += _allowed_cidrs(listener)
     match listener.connection_limit:
         case None | -1:
@@ -288,7 +301,9 @@ def _allowed_cidrs(listener: Listener) -> list[tuple[str, ...]]:
     ]
 
 
-def _backend(tree: LoadBalancerTree, listener: Listener, pool: Pool, settings: HaproxySettings) -> Section:
+def _backend(
+    tree: LoadBalancerTree, listener: Listener, pool: Pool, files: Files, settings: HaproxySettings
+) -> Section:
     monitor = tree.health_monitor_of(pool.id)
     if monitor is not None and not monitor.admin_state_up:
         monitor = None
@@ -305,11 +320,12 @@ def _backend(tree: LoadBalancerTree, listener: Listener, pool: Pool, settings: H
     if monitor is not None:
         with blaming(monitor.kind, monitor.id):
             lines.extend(monitor_lines(tree, monitor, _base(settings)))
+    tls = server_tls(pool, _mode(listener), files)
     members = sorted(tree.members_of(pool.id), key=lambda x: x.id)
     numbers = server_numbers(members)
     for member in members:
         with blaming(member.kind, member.id):
-            lines.append(_server(member, numbers[member.id], pool, monitor).words())
+            lines.append(_server(member, numbers[member.id], pool, tls, monitor).words())
     return Section("backend", backend_name(pool, listener), tuple(lines))
 
 
@@ -318,15 +334,19 @@ def backend_name(pool: Pool, listener: Listener) -> str:
     return f"{pool.id}:{listener.id}"
 
 
-def _server(member: Member, number: int, pool: Pool, monitor: HealthMonitor | None) -> Server:
+def _server(member: Member, number: int, pool: Pool, tls: Tls | None, monitor: HealthMonitor | None) -> Server:
     check = None
     if monitor is not None:
+        elsewhere = member.monitor_address is not None or member.monitor_port is not None
+        is_tls = monitor.type in _TLS_MONITORS or (tls is not None and not elsewhere)
         check = Check(
             inter=f"{min(monitor.delay, LONGEST_TIMER_S)}s" if monitor.delay else SHORTEST_INTERVAL,
             fall=monitor.max_retries_down,
             rise=monitor.max_retries,
             address=address_of(member.monitor_address, "monitor_address") if member.monitor_address else None,
             port=member.monitor_port,
+            tls=is_tls,
+            sni=checked(monitor.domain_name, "domain_name") if is_tls and monitor.domain_name else None,
         )
     return Server(
         name=member.id,
@@ -338,6 +358,7 @@ def _server(member: Member, number: int, pool: Pool, monitor: HealthMonitor | No
         disabled=not member.admin_state_up,
         proxy_protocol=_PROXY_PROTOCOL.get(pool.protocol, 0),
         check=check,
+        tls=tls,
     )
 
 
@@ -346,7 +367,7 @@ def _enabled_pools(tree: LoadBalancerTree, listener: Listener) -> list[Pool]:
 
 
 def _mode(listener: Listener) -> str:
-    return "http" if listener.protocol in (ListenerProtocol.HTTP, ListenerProtocol.PROMETHEUS) else "tcp"
+    return "http" if listener.protocol in _HTTP_LISTENERS else "tcp"
 
 
 def _base(settings: HaproxySettings) -> str:

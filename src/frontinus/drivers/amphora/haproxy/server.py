@@ -8,10 +8,12 @@ import ipaddress
 
 import msgspec
 
+from frontinus.drivers.amphora.haproxy.tls import KEYWORDS as TLS_KEYWORDS
+from frontinus.drivers.amphora.haproxy.tls import Tls
 from frontinus.model.errors import Rejected
 
-_FLAGS = {"check", "backup", "disabled", "send-proxy", "send-proxy-v2", "check-send-proxy"}
-_VALUES = {"id", "weight", "inter", "fall", "rise", "addr", "port"}
+_FLAGS = {"check", "backup", "disabled", "send-proxy", "send-proxy-v2", "check-send-proxy", "ssl", "check-ssl"}
+_VALUES = {"id", "weight", "inter", "fall", "rise", "addr", "port", "verify", "check-sni", *TLS_KEYWORDS}
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -22,6 +24,8 @@ class Check(msgspec.Struct, frozen=True):
     rise: int
     address: str | None = None
     port: int | None = None
+    tls: bool = False
+    sni: str | None = None  # the name asked for in TLS
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -38,6 +42,7 @@ class Server(msgspec.Struct, frozen=True):
     disabled: bool = False
     proxy_protocol: int = 0  # 0: none, 1 or 2: the version of the PROXY header sent to the member
     check: Check | None = None
+    tls: Tls | None = None
 
     def words(self) -> tuple[str, ...]:
         """The words of the `server` line, the keyword first."""
@@ -50,6 +55,8 @@ class Server(msgspec.Struct, frozen=True):
             words.append("backup")
         if self.proxy_protocol:
             words.append("send-proxy" if self.proxy_protocol == 1 else "send-proxy-v2")
+        if self.tls is not None:
+            words += self.tls.words()
         if self.check is not None:
             check = self.check
             words += ["check", "inter", check.inter, "fall", str(check.fall), "rise", str(check.rise)]
@@ -61,6 +68,11 @@ class Server(msgspec.Struct, frozen=True):
                 # The member expects it on this port. HAProxy assumes as much for a configured server, but not for one
                 # that is added at run time. What answers elsewhere is another service.
                 words.append("check-send-proxy")
+            if check.tls:
+                # Said even where HAProxy would assume it: it does not for a server that is added at run time.
+                words += ["check-ssl", *(("verify", "none") if self.tls is None else ())]
+                if check.sni is not None:
+                    words += ["check-sni", check.sni]
         if self.disabled:
             words.append("disabled")
         return tuple(words)
@@ -90,7 +102,13 @@ def read_server(words: tuple[str, ...]) -> Server | None:
                 rise=int(values["rise"]),
                 address=_unbracket(values["addr"]) if "addr" in values else None,
                 port=int(values["port"]) if "port" in values else None,
+                tls="check-ssl" in flags,
+                sni=values.get("check-sni"),
             )
+        tls = None
+        if "ssl" in flags:
+            told = {field: values[keyword] for keyword, field in TLS_KEYWORDS.items() if keyword in values}
+            tls = Tls(verify=values["verify"], **told)
         server = Server(
             name=words[1],
             number=int(values["id"]),
@@ -101,6 +119,7 @@ def read_server(words: tuple[str, ...]) -> Server | None:
             disabled="disabled" in flags,
             proxy_protocol=1 if "send-proxy" in flags else 2 if "send-proxy-v2" in flags else 0,
             check=check,
+            tls=tls,
         )
     except (KeyError, ValueError):
         return None
