@@ -19,6 +19,7 @@ import structlog
 from frontinus.controller.act import Hands
 from frontinus.controller.previewer import Previewer
 from frontinus.controller.reconcile import reconcile
+from frontinus.controller.secret_watch import SecretWatch
 from frontinus.controller.sweeper import Sweeper
 from frontinus.controller.witness import Witness
 from frontinus.model.capabilities import with_network
@@ -49,6 +50,7 @@ class Controller:
         self._sweeper = Sweeper(hands)
         self._witness = Witness(hands)
         self._previewer = Previewer(self.id, hands)
+        self._secret_watch = SecretWatch(hands)
         self._busy: dict[LoadBalancerId, asyncio.Task[None]] = {}
         self._freed = asyncio.Event()
 
@@ -84,6 +86,7 @@ class Controller:
             asyncio.create_task(self._sweeper.run(), name="controller-sweeper"),
             asyncio.create_task(self._witness.run(), name="controller-witness"),
             asyncio.create_task(self._previewer.run(), name="controller-previewer"),
+            asyncio.create_task(self._secret_watch.run(), name="controller-secret-watch"),
         ]
         # One listener for all turns: what is said between two of them is kept.
         wakeups = self._hands.store.wakeups()

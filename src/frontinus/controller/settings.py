@@ -59,5 +59,15 @@ class ControllerSettings:
     """Not heard for so long is a reason to ask compute. Above the interval at which last-seen times are written
     (HealthSettings.seen_interval), so that of a fleet in health nobody is asked about."""
 
+    secret_watch_interval: timedelta = timedelta(seconds=1)
+    """How often the secret store is asked what changed in it. A replaced certificate is served at most this much later,
+    and the time of a push."""
+
+    expiry_look_interval: timedelta = timedelta(hours=6)
+    """How often the certificates in use are looked through for those that end soon; each is told in the log then."""
+
+    expiry_warning: timedelta = timedelta(days=30)
+    """A certificate that ends within this is worth a warning. Public ones are renewed with a third of 90 days left."""
+
     deleted_retention: timedelta = timedelta(days=7)
     """How long rows of deleted load balancers are kept (Octavia's load_balancer_expiry_age)."""

@@ -6,6 +6,7 @@ Only references that have an effect are listed: a broken one that nothing uses i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 
@@ -25,11 +26,13 @@ class SecretKind(StrEnum):
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):
-    """A parsed and checked certificate. PEM texts; the key is unencrypted and matches the certificate."""
+    """A parsed and checked certificate. PEM texts; the key is unencrypted and matches the certificate. `expires_at` is
+    when the first of certificate and intermediates does; None where the driver does not say."""
 
     certificate: bytes
     private_key: bytes
     intermediates: tuple[bytes, ...] = ()
+    expires_at: datetime | None = None
 
     def __repr__(self) -> str:  # keeps private keys out of logs and tracebacks
         return "Certificate(...)"

@@ -262,8 +262,8 @@ def suspect(tx: Transaction, amphora_ids: Iterable[AmphoraId], now: datetime) ->
             continue
         news = {load_balancer_id for load_balancer_id, suspected_at in standing if suspected_at is None}
         tx.run(_suspect(size), {**padded(part, size), "now": moment})
-        _due(tx, news, moment, nudge=True)
-        _due(tx, {load_balancer_id for load_balancer_id, _ in standing} - news, moment, nudge=False)
+        make_due(tx, news, moment, nudge=True)
+        make_due(tx, {load_balancer_id for load_balancer_id, _ in standing} - news, moment, nudge=False)
         tx.wake()
 
 
@@ -282,12 +282,13 @@ def fleet(tx: Transaction) -> list[FleetMember]:
 def mark_due(tx: Transaction, load_balancer_ids: Iterable[LoadBalancerId], now: datetime) -> None:
     """Have controllers look at these load balancers again, and wake them."""
     ids = set(load_balancer_ids)
-    _due(tx, ids, to_microseconds(now), nudge=True)
+    make_due(tx, ids, to_microseconds(now), nudge=True)
     if ids:
         tx.wake()
 
 
-def _due(tx: Transaction, load_balancer_ids: set[LoadBalancerId], moment: int, *, nudge: bool) -> None:
+def make_due(tx: Transaction, load_balancer_ids: set[LoadBalancerId], moment: int, *, nudge: bool) -> None:
+    """Have load balancers looked at by `moment` (microseconds); a nudge keeps one due whose work began before it."""
     for part in chunks(list(load_balancer_ids), _MOST_IDS_AT_ONCE):
         size = padded_size(len(part))
         tx.run(_make_due(size, nudge=nudge), {**padded(part, size), "now": moment})

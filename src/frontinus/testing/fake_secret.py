@@ -28,6 +28,7 @@ class FakeSecrets(SecretDriver):
     ) -> None:
         self.store: MutableMapping[tuple[ProjectId, str], _Content] = {} if store is None else store
         self.faults = Faults() if faults is None else faults
+        self._seen: dict[tuple[ProjectId, str], _Content] = {}
 
     async def certificate(self, reference: str, project_id: ProjectId) -> Certificate:
         return await self._read(reference, project_id, Certificate)
@@ -40,6 +41,15 @@ class FakeSecrets(SecretDriver):
 
     async def revocations(self, reference: str, project_id: ProjectId) -> Revocations:
         return await self._read(reference, project_id, Revocations)
+
+    async def changes(self) -> frozenset[str]:
+        async with self.faults.around("changes"):
+            before, self._seen = self._seen, dict(self.store)
+        keys = before.keys() | self._seen.keys()
+        return frozenset(key[1] for key in keys if before.get(key) is not self._seen.get(key))
+
+    def forget_changes(self) -> None:
+        self._seen = {}
 
     async def _read(self, reference: str, project_id: ProjectId, kind: type[_T]) -> _T:
         async with self.faults.around("secret"):

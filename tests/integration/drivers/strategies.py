@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import assume
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from frontinus.drivers.amphora.haproxy.render import CAPABILITIES
 from frontinus.model.capabilities import Capabilities, insert_header_feature
+from frontinus.model.certificates import Authorities, Revocations, Secrets
 from frontinus.model.compatibility import (
+    ALPN_PROTOCOLS,
     HEALTH_MONITOR_TYPES_OF_POOL,
     INSERT_HEADERS_OF_LISTENER,
     MAX_TIMEOUT_MS,
     POOL_PROTOCOLS_OF_LISTENER,
+    TLS_CIPHERS_DEFAULT,
+    TLS_VERSIONS,
 )
 from frontinus.model.enums import (
+    ClientAuthentication,
     HealthMonitorType,
     HttpMethod,
     ListenerProtocol,
@@ -37,6 +44,7 @@ from frontinus.model.tree import (
     SessionPersistence,
 )
 from frontinus.model.validation import validate_l7_rule
+from frontinus.testing.certificates import TestAuthority
 
 from tests.unit.drivers.trees import a_listener, a_load_balancer, a_member, a_monitor, a_policy, a_pool, a_rule, a_tree
 
@@ -61,6 +69,64 @@ def words() -> st.SearchStrategy[str]:
     return st.text(awkward | st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40)
 
 
+_AUTHORITY = TestAuthority()
+_REFERENCES = ("local:one", "local:two", "https://keys.example.org/v1/containers/\u00fc 'x'")
+SECRETS = Secrets(
+    certificates={reference: _AUTHORITY.issue("www.example.org") for reference in _REFERENCES},
+    authorities={_REFERENCES[0]: Authorities(certificates=(_AUTHORITY.pem,))},
+    revocations={_REFERENCES[0]: Revocations(lists=(_AUTHORITY.revoke(),))},
+)
+"""What is behind the references that these trees make."""
+
+_VERSIONS = st.none() | st.tuples(st.integers(1, 4), st.integers(1, 4)).map(
+    lambda ends: TLS_VERSIONS[min(ends) : max(ends) + 1]
+)
+_CIPHERS = st.none() | st.lists(
+    st.sampled_from([*TLS_CIPHERS_DEFAULT.split(":"), "HIGH", "ECDHE+AESGCM", "!aNULL", "@STRENGTH"]),
+    min_size=1,
+    unique=True,
+).map(lambda names: ":".join(["DHE-RSA-AES128-GCM-SHA256", *names]))
+_ALPN = st.none() | st.lists(st.sampled_from(ALPN_PROTOCOLS), min_size=1, unique=True).map(tuple)
+
+
+def ends_of_tls() -> st.SearchStrategy[dict[str, Any]]:
+    """Fields of a TERMINATED_HTTPS listener."""
+    clients = st.fixed_dictionaries(
+        {
+            "client_authentication": st.sampled_from(list(ClientAuthentication)),
+            "client_ca_tls_container_ref": st.just(_REFERENCES[0]),
+            "client_crl_container_ref": st.sampled_from([None, _REFERENCES[0]]),
+        }
+    )
+    rest = st.fixed_dictionaries(
+        {
+            "default_tls_container_ref": st.sampled_from(_REFERENCES),
+            "sni_container_refs": st.lists(st.sampled_from(_REFERENCES), unique=True).map(tuple),
+            "tls_versions": _VERSIONS,
+            "tls_ciphers": _CIPHERS,
+            "alpn_protocols": _ALPN,
+            "hsts_max_age": st.none() | st.integers(0, 2**31 - 1),
+            "hsts_include_subdomains": st.booleans(),
+        }
+    )
+    return st.tuples(st.just({}) | clients, rest).map(lambda both: {**both[0], **both[1]})
+
+
+def tls_to_members() -> st.SearchStrategy[dict[str, Any]]:
+    """Fields of a pool whose members are spoken to in TLS."""
+    return st.fixed_dictionaries(
+        {
+            "tls_enabled": st.just(True),
+            "tls_container_ref": st.sampled_from([None, *_REFERENCES]),
+            "ca_tls_container_ref": st.sampled_from([None, _REFERENCES[0]]),
+            "crl_container_ref": st.sampled_from([None, _REFERENCES[0]]),
+            "tls_versions": _VERSIONS,
+            "tls_ciphers": _CIPHERS,
+            "alpn_protocols": _ALPN,
+        }
+    )
+
+
 @st.composite
 def members(draw: st.DrawFn, pool: int, index: int) -> Member:
     return a_member(
@@ -79,7 +145,7 @@ def members(draw: st.DrawFn, pool: int, index: int) -> Member:
 @st.composite
 def monitors(draw: st.DrawFn, pool: int, kinds: frozenset[HealthMonitorType]) -> HealthMonitor:
     kind = draw(st.sampled_from(sorted(kinds)))
-    http = kind is HealthMonitorType.HTTP
+    http = kind in (HealthMonitorType.HTTP, HealthMonitorType.HTTPS)
     version = draw(st.sampled_from([None, 1.0, 1.1]))
     timeout = draw(st.sampled_from([0, 2**31 - 1]) | st.integers(0, 100))
     return a_monitor(
@@ -137,7 +203,8 @@ def fitting_pools(protocol: ListenerProtocol, pools: list[Pool]) -> list[Pool]:
 
 @st.composite
 def listeners(draw: st.DrawFn, index: int, pools: list[Pool], capabilities: Capabilities) -> Listener:
-    protocol = draw(st.sampled_from(sorted(capabilities.listener_protocols - {ListenerProtocol.TERMINATED_HTTPS})))
+    left_out = frozenset() if "pool_tls" in capabilities.features else {ListenerProtocol.TERMINATED_HTTPS}
+    protocol = draw(st.sampled_from(sorted(capabilities.listener_protocols - left_out)))
     fitting = fitting_pools(protocol, pools)
     headers = INSERT_HEADERS_OF_LISTENER.get(protocol, frozenset())
     names = sorted(name for name in headers if insert_header_feature(name) in capabilities.features)
@@ -158,6 +225,8 @@ def listeners(draw: st.DrawFn, index: int, pools: list[Pool], capabilities: Capa
         allowed_cidrs=draw(st.just(()) | cidrs) if may_restrict else (),
         insert_headers={name: draw(st.sampled_from(["true", "True", "false", "x"])) for name in names},
     )
+    if protocol is ListenerProtocol.TERMINATED_HTTPS:
+        listener = replace(listener, **draw(ends_of_tls()))
     return replace(listener, default_pool_id=None if default is None else default.id)
 
 
@@ -240,6 +309,7 @@ def trees(draw: st.DrawFn, capabilities: Capabilities = CAPABILITIES) -> LoadBal
             draw(st.sampled_from(sorted(capabilities.pool_protocols))),
             draw(st.sampled_from(sorted(capabilities.lb_algorithms))),
             admin_state_up=draw(st.integers(0, 4)) > 0,
+            **draw(st.just({}) | tls_to_members() if "pool_tls" in capabilities.features else st.just({})),
         )
         for index in range(draw(st.integers(0, 3)))
     ]

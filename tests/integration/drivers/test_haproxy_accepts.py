@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from frontinus.drivers.amphora.agent.files import path_of
 from frontinus.drivers.amphora.haproxy.diff import diff_texts
 from frontinus.drivers.amphora.haproxy.persistence import LOCAL_PEER
 from frontinus.drivers.amphora.haproxy.render import render
@@ -21,7 +22,7 @@ from frontinus.model.tree import LoadBalancerTree
 
 from tests.golden.cases import CASES
 from tests.integration.drivers.nginx_check import check_nginx
-from tests.integration.drivers.strategies import trees, words
+from tests.integration.drivers.strategies import SECRETS, trees, words
 from tests.integration.drivers.world import HAPROXY, VIP, free_port
 
 SETTINGS = HaproxySettings(state_dir=Path("/nowhere"))
@@ -54,15 +55,19 @@ def test_golden_files_load(case: Path, tmp_path: Path) -> None:
 @QUICK
 @given(tree=trees())
 def test_every_accepted_tree_loads(tmp_path: Path, tree: LoadBalancerTree) -> None:
-    rendered = render(tree, SETTINGS)
-    assert rendered == render(tree, SETTINGS)
+    rendered = render(tree, SETTINGS, SECRETS)
+    assert rendered == render(tree, SETTINGS, SECRETS)
     assert diff_texts(rendered.text, rendered.text).commands == ()
-    if rendered.files:
+    if any(file.name == "nginx.conf" for file in rendered.files):
         # nginx binds in its check, so the address must be one of this machine.
         here = replace(tree.load_balancer.vip, address=VIP)
         at_home = replace(tree, load_balancer=replace(tree.load_balancer, vip=here))
-        assert check_nginx(tmp_path, at_home, render(at_home, SETTINGS).files) == ""
+        assert check_nginx(tmp_path, at_home, render(at_home, SETTINGS, SECRETS).files) == ""
     if rendered.text:
+        for file in rendered.files:
+            path = tmp_path / path_of(file.name, tree.id, private=file.private)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(file.content)
         checked = check(tmp_path, rendered.text)
         assert checked.returncode == 0, checked.stderr
 

@@ -29,5 +29,15 @@ class SecretDriver(ABC):
     async def revocations(self, reference: str, project_id: ProjectId) -> Revocations:
         """The revocation lists behind a reference, at least one."""
 
+    async def changes(self) -> frozenset[str]:
+        """References whose content may be another than when this was last asked of this object, whoever changed it:
+        stored, replaced, deleted. The first answer names all that there are. Asked about once a second, so it must cost
+        little; a store that cannot tell answers with none, and its secrets are read anew with the next change of the
+        load balancer. Raises Retry."""
+        return frozenset()
+
+    def forget_changes(self) -> None:  # noqa: B027 - nothing to forget by default
+        """What `changes` told last did not arrive: its next answer is a first one again."""
+
     async def close(self) -> None:  # noqa: B027 - nothing to let go of by default
         """Let go of connections."""

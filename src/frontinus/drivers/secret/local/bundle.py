@@ -7,6 +7,8 @@ together. Errors are Invalid and say what to bring instead."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from datetime import datetime
 
 import msgspec
 from cryptography import x509
@@ -39,6 +41,25 @@ def parse_bundle(content: bytes, password: str | None = None) -> Bundle:
     if b"-----BEGIN " in content:
         return _parse_pem(content, secret)
     return _parse_pkcs12(content, secret)
+
+
+def describe(certificate: bytes) -> tuple[str, tuple[str, ...]]:
+    """The subject of a certificate in PEM, and the names and addresses that it is good for."""
+    parsed = x509.load_pem_x509_certificate(certificate)
+    try:
+        alternative = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return parsed.subject.rfc4514_string(), ()
+    names = [*alternative.get_values_for_type(x509.DNSName)]
+    names += [str(x) for x in alternative.get_values_for_type(x509.IPAddress)]
+    return parsed.subject.rfc4514_string(), tuple(names)
+
+
+def first_end(certificates: Iterable[bytes], lists: Iterable[bytes] = ()) -> datetime | None:
+    """When the first of these ceases to be good. A list that names no next one never does."""
+    ends = [x509.load_pem_x509_certificate(x).not_valid_after_utc for x in certificates]
+    ends += [end for x in lists if (end := x509.load_pem_x509_crl(x).next_update_utc) is not None]
+    return min(ends, default=None)
 
 
 def _parse_pem(content: bytes, password: bytes | None) -> Bundle:

@@ -1,0 +1,86 @@
+"""Notice what changes in the secret store, and what in it is about to end.
+
+A secret that was stored, replaced or deleted has every load balancer looked at that refers to it: what it renders has
+another digest then, and is pushed; what waited for it goes on. One poll of the store and no message is trusted: a change
+while no controller ran is found by the first look, which names everything. Next: store/secrets.py."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+
+import structlog
+
+from frontinus.controller.act import Hands
+from frontinus.model.errors import CallerError, WorldError
+from frontinus.store import secrets
+
+log = structlog.get_logger()
+
+
+class SecretWatch:
+    """One per controller. One owner: its own loop."""
+
+    def __init__(self, hands: Hands) -> None:
+        self._hands = hands
+        self._looked_at: datetime | None = None
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            try:
+                await self.look()
+                await self.warn()
+            except WorldError as trouble:
+                log.warning("secrets not watched", reason=str(trouble))
+            except Exception:  # the loop protects its next turn
+                log.exception("secrets not watched")
+            await asyncio.sleep(self._hands.settings.secret_watch_interval.total_seconds())
+
+    async def look(self) -> int:
+        """Wake the load balancers whose secrets changed since the last look; how many."""
+        changed = await self._hands.secret.changes()
+        if not changed:
+            return 0
+        now = self._hands.now()
+        try:
+            count = await self._hands.store.transact(lambda tx: secrets.wake_users(tx, changed, now))
+        except BaseException:
+            # The driver has told us, and will not again: begin anew with everything.
+            self._hands.secret.forget_changes()
+            raise
+        if count:
+            log.info("secrets changed", load_balancers=count)
+        return count
+
+    async def warn(self) -> int:
+        """Now and then: warn of certificates in use that end soon, or have ended; how many there are."""
+        now, settings = self._hands.now(), self._hands.settings
+        if self._looked_at is not None and now - self._looked_at < settings.expiry_look_interval:
+            return 0
+        self._looked_at = now
+        ending = 0
+        known = await self._hands.store.read(secrets.users)
+        for reference, held_by in known.items():
+            user = next((x for x in held_by if x.field in _CERTIFICATE_FIELDS), None)
+            if user is None:
+                continue
+            try:
+                found = await self._hands.secret.certificate(reference, user.project_id)
+            except (CallerError, WorldError):
+                continue  # whoever needs it is told by a fault
+            if found.expires_at is not None and found.expires_at - now < settings.expiry_warning:
+                ending += 1
+                log.warning(
+                    "certificate ends soon" if found.expires_at > now else "certificate has ended",
+                    reference=reference,
+                    expires_at=found.expires_at.isoformat(),
+                    project_id=user.project_id,
+                    object_kind=user.kind.value,
+                    object_id=user.id,
+                    load_balancer_id=user.load_balancer_id,
+                )
+        return ending
+
+
+_CERTIFICATE_FIELDS = frozenset({"default_tls_container_ref", "sni_container_refs", "tls_container_ref"})

@@ -1,0 +1,193 @@
+"""Secrets on their way to amphorae: read before rendering, told of when they cannot be, watched for changes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from structlog.testing import capture_logs
+
+from frontinus.controller.secret_watch import SecretWatch
+from frontinus.drivers.amphora.interface import Rendered
+from frontinus.model.edits import apply
+from frontinus.model.enums import Kind, ListenerProtocol
+from frontinus.model.errors import Retry
+from frontinus.model.ids import LoadBalancerId
+from frontinus.model.tree import Listener, LoadBalancerTree
+from frontinus.testing.certificates import TestAuthority
+
+from tests.integration.controller.world import PROJECT, World
+
+pytestmark = pytest.mark.integration
+REFERENCE = "fake:one"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = World(tmp_path)
+    await made.register()
+    yield made
+    await made.store.close()
+
+
+def tls(listener: Listener, reference: str = REFERENCE) -> Listener:
+    return replace(listener, protocol=ListenerProtocol.TERMINATED_HTTPS, default_tls_container_ref=reference)
+
+
+async def with_tls_listener(world: World) -> LoadBalancerId:
+    """A load balancer with a listener in clear that is served, and one in TLS that has just been asked for."""
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    tree = await world.assert_served(load_balancer_id)
+    await world.add(load_balancer_id, tls(world.listener(load_balancer_id, 443, tree.pools[0].id)))
+    return load_balancer_id
+
+
+def runs(world: World) -> Rendered:
+    (place,) = world.places.values()
+    assert place.runs is not None
+    return place.runs
+
+
+async def listener_of(world: World, load_balancer_id: LoadBalancerId, port: int) -> Listener:
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    return next(x for x in tree.listeners if x.protocol_port == port)
+
+
+async def test_what_is_behind_a_reference_reaches_the_amphora(world: World) -> None:
+    certificate = TestAuthority().issue("www.example.org")
+    world.secrets.store[PROJECT, REFERENCE] = certificate
+    await with_tls_listener(world)
+    await world.converge()
+    (file,) = runs(world).files
+    assert certificate.private_key in file.content
+
+
+async def test_a_new_listener_whose_secret_is_missing_keeps_no_other_from_working(world: World) -> None:
+    load_balancer_id = await with_tls_listener(world)
+    await world.converge()
+    listener = await listener_of(world, load_balancer_id, 443)
+    fault = listener.fault
+    assert fault is not None
+    assert (fault.code, fault.permanent, fault.object_id) == ("secret-unreadable", True, listener.id)
+    assert "default_tls_container_ref" in fault.message
+    assert REFERENCE in fault.message
+    assert (await listener_of(world, load_balancer_id, 80)).provisioning_status == "ACTIVE"
+
+    world.secrets.store[PROJECT, REFERENCE] = TestAuthority().issue("www.example.org")
+    assert await SecretWatch(world.hands).look() == 1
+    await world.converge()
+    assert (await listener_of(world, load_balancer_id, 443)).provisioning_status == "ACTIVE"
+    assert len(runs(world).files) == 1
+
+
+async def test_a_secret_that_goes_takes_nothing_down(world: World) -> None:
+    """What runs goes on; edits wait, and the fault names the object; the secret's return mends it."""
+    world.secrets.store[PROJECT, REFERENCE] = TestAuthority().issue("www.example.org")
+    load_balancer_id = await with_tls_listener(world)
+    await world.converge()
+    before = runs(world)
+    kept = world.secrets.store.pop((PROJECT, REFERENCE))
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    await world.add(load_balancer_id, world.member(load_balancer_id, tree.pools[0].id, 8009))
+    await world.converge()
+    assert runs(world) == before
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    assert tree.load_balancer.fault is not None
+    assert tree.load_balancer.fault.object_kind is Kind.LISTENER
+    assert tree.load_balancer.provisioning_status == "ERROR"
+
+    watch = SecretWatch(world.hands)
+    world.secrets.store[PROJECT, REFERENCE] = kept
+    await watch.look()
+    await world.converge()
+    assert runs(world).text != before.text
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    assert tree.load_balancer.fault is None
+
+
+async def test_a_store_out_of_reach_is_asked_again(world: World) -> None:
+    world.secrets.store[PROJECT, REFERENCE] = TestAuthority().issue("www.example.org")
+    load_balancer_id = await with_tls_listener(world)
+    world.faults.fail("secret", 1, error=Retry("the store sleeps", after=1, code="secret-store"))
+    await world.turn()
+    listener = await listener_of(world, load_balancer_id, 443)
+    assert listener.fault is not None
+    assert listener.fault.code == "secret-store"
+    assert not listener.fault.permanent
+    await world.converge()
+    assert (await listener_of(world, load_balancer_id, 443)).provisioning_status == "ACTIVE"
+
+
+async def test_a_replaced_secret_is_pushed_without_any_edit(world: World) -> None:
+    authority = TestAuthority()
+    world.secrets.store[PROJECT, REFERENCE] = authority.issue("www.example.org")
+    load_balancer_id = await with_tls_listener(world)
+    await world.converge()
+    watch = SecretWatch(world.hands)
+    await watch.look()
+    await world.converge()
+    generation = (await listener_of(world, load_balancer_id, 443)).changed_generation
+    assert await watch.look() == 0
+
+    new = authority.issue("www.example.org")
+    world.secrets.store[PROJECT, REFERENCE] = new
+    world.secrets.store[PROJECT, "fake:nobody's"] = authority.issue("x.example.org")
+    assert await watch.look() == 1
+    await world.converge()
+    (place,) = world.places.values()
+    assert place.history[-1] == "runtime"
+    assert new.private_key in runs(world).files[0].content
+    assert (await listener_of(world, load_balancer_id, 443)).changed_generation == generation
+
+
+async def test_a_change_while_no_controller_ran_is_found(world: World) -> None:
+    authority = TestAuthority()
+    world.secrets.store[PROJECT, REFERENCE] = authority.issue("www.example.org")
+    await with_tls_listener(world)
+    await world.converge()
+    new = authority.issue("www.example.org")
+    world.secrets.store[PROJECT, REFERENCE] = new
+    world.restart()
+    assert await SecretWatch(world.hands).look() == 1
+    await world.converge()
+    assert new.private_key in runs(world).files[0].content
+
+
+async def test_a_certificate_that_ends_soon_is_told(world: World) -> None:
+    certificate = TestAuthority().issue("www.example.org")
+    world.secrets.store[PROJECT, REFERENCE] = replace(certificate, expires_at=world.now + timedelta(days=29))
+    load_balancer_id = await with_tls_listener(world)
+    watch = SecretWatch(world.hands)
+    with capture_logs() as told:
+        assert await watch.warn() == 1
+        assert await watch.warn() == 0, "once in a while is enough"
+    (event,) = [x for x in told if x["event"] == "certificate ends soon"]
+    assert (event["reference"], event["load_balancer_id"]) == (REFERENCE, load_balancer_id)
+    world.secrets.store[PROJECT, REFERENCE] = replace(certificate, expires_at=world.now + timedelta(days=90))
+    world.now += timedelta(days=1)
+    assert await watch.warn() == 0
+
+
+async def test_a_listener_that_changes_its_reference_gets_the_other(world: World) -> None:
+    authority = TestAuthority()
+    world.secrets.store[PROJECT, REFERENCE] = authority.issue("www.example.org")
+    world.secrets.store[PROJECT, "fake:two"] = other = authority.issue("www.example.org")
+    load_balancer_id = await with_tls_listener(world)
+    await world.converge()
+
+    def edit(tree: LoadBalancerTree) -> LoadBalancerTree:
+        listener = next(x for x in tree.listeners if x.protocol_port == 443)
+        return apply(tree, world.now, update=[tls(listener, "fake:two")])
+
+    await world.edit(load_balancer_id, edit)
+    await world.converge()
+    (file,) = runs(world).files
+    assert other.private_key in file.content
