@@ -38,6 +38,8 @@ DIFFERENCES: dict[str, dict[str, Difference]] = {
     ),
     "attributes of member": _refused("address null at create", "protocol_port null at create", "backup null at create"),
     "attributes of healthmonitor": _refused("max_retries_down null at create"),
+    "attributes of flavor": _refused("enabled null at create", "enabled null at update"),
+    "attributes of availability_zone": _refused("enabled null at create", "enabled null at update"),
     "examples of loadbalancer-full-create": _only_documented(
         "answer.listeners[].default_pool is there", "answer.listeners[].default_tls_container_id is there"
     ),

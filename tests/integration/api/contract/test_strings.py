@@ -155,6 +155,8 @@ class Strings:
     async def judge(self, name: str, wire: str, value: Any, answer: Answer) -> None:
         shown = answer.one(self.key) if answer.status < 300 else None
         self.check(name, wire, value, answer, shown)
+        if shown is not None and self.key == "flavor" and "at create" in name:
+            await self.family.world.call("DELETE", self.family.item(self.key, shown["id"]))  # its name is free again
         if shown is not None and self.key in TREE:
             read = await self.family.show(self.key, shown["id"])
             self.ledger.check(f"{name}: is read back", shown.get(wire), read.get(wire))
