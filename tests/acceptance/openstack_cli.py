@@ -97,6 +97,11 @@ class Cli:
     def without_login(cls, endpoint: str) -> Cli:
         return cls({"OS_AUTH_TYPE": "none", "OS_ENDPOINT": endpoint})
 
+    @classmethod
+    def with_token(cls, endpoint: str, token: str, tried: Tried) -> Cli:
+        """Logged in already, and without a catalog."""
+        return cls({"OS_AUTH_TYPE": "admin_token", "OS_ENDPOINT": endpoint, "OS_TOKEN": token}, tried)
+
     def close(self) -> None:
         self._process.communicate(timeout=20)
 

@@ -3,7 +3,7 @@
 Commands and options are those of the installed client; one that no story below tries fails the last test, unless it stands
 in LEFT_OUT with its reason. What the driver cannot honour it must refuse with 501; `offered` lets both pass, because which
 is which is the driver's own tests' matter. Everyday without a login; behind a real Keystone, as a tenant and as
-administrator, in the long run."""
+administrator, in the long run: with a password and the catalog at first, then with the tokens that Keystone gave."""
 
 from __future__ import annotations
 
@@ -38,6 +38,12 @@ class Cloud:
     installation: Installation
     has_traffic: bool
     port: int = 0
+    with_tokens: tuple[Cli, Cli] | None = None
+    """The same two with tokens that they have already, where a login for each command costs more than the command."""
+
+    def stay_logged_in(self) -> None:
+        if self.with_tokens is not None:
+            self.tenant, self.admin = self.with_tokens
 
     def settled(self, name: str = "web") -> None:
         until(
@@ -61,12 +67,22 @@ def keystone_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         project = keystone.add_user("alice", "one", "member", "reader")
         keystone.add_user("frontinus", "service", "service")
         with frontinus_behind(keystone, tmp_path_factory.mktemp("frontinus")) as installation:
-            tenant, admin = (Cli(keystone.login(x), tried) for x in ("alice", "admin"))
+            who = ("alice", "admin")
+            typed = [Cli(keystone.login(x), tried) for x in who]
+            stay = [Cli.with_token(installation.endpoint, keystone.token(x), tried) for x in who]
             try:
-                yield Cloud(tenant, admin, project, installation, has_traffic=False, port=8080)
+                yield Cloud(
+                    typed[0],
+                    typed[1],
+                    project,
+                    installation,
+                    has_traffic=False,
+                    port=8080,
+                    with_tokens=(stay[0], stay[1]),
+                )
             finally:
-                tenant.close()
-                admin.close()
+                for cli in (*typed, *stay):
+                    cli.close()
 
 
 def test_every_command(plain_cloud: Cloud, backends: list[Backend]) -> None:
@@ -84,6 +100,7 @@ def test_every_command_behind_keystone(keystone_cloud: Cloud, backends: list[Bac
 def tell_all(cloud: Cloud, backends: list[Backend]) -> None:
     tell_of_offers(cloud)
     tell_of_quotas(cloud)
+    cloud.stay_logged_in()
     tell_of_load_balancers(cloud)
     tell_of_listeners(cloud)
     tell_of_pools(cloud)
