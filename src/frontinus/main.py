@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from frontinus.api.app import create_app
 from frontinus.api.identity.build import build_authenticator
 from frontinus.api.policy.enforcer import Enforcer
-from frontinus.api.settings import check_bind, check_quotas
+from frontinus.api.settings import check_bind, check_house_settings, check_quotas
 from frontinus.controller.act import Hands
 from frontinus.controller.loop import Controller
 from frontinus.controller.metrics import ControllerMetrics
@@ -68,6 +68,7 @@ def check(settings: Settings) -> dict[str, object]:
         Store.open(settings.database_url)  # connects to nothing yet; an SQLite file would get its directory made
     check_bind(settings.api)
     check_quotas(settings.api)
+    check_house_settings(settings.api)
     build_authenticator(settings.api, now)
     Enforcer(settings.api.policy_file, enforce_new_defaults=settings.api.enforce_new_defaults)
     installed = {x.name for kind in DRIVER_KINDS for x in entry_points(group=f"frontinus.{kind}_drivers")}

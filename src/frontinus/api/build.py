@@ -14,14 +14,12 @@ from msgspec.structs import replace
 from frontinus.api.requests import Asked
 from frontinus.api.wire_types import PersistenceSpec
 from frontinus.model.compatibility import (
-    ALPN_PROTOCOLS,
     HTTP_MONITOR_TYPES,
     L7_RULE_KEY_REQUIRED,
-    TLS_CIPHERS_DEFAULT,
-    TLS_VERSIONS_DEFAULT,
 )
 from frontinus.model.enums import HttpMethod, L7PolicyAction, ListenerProtocol, OperatingStatus, VnicType
 from frontinus.model.errors import Invalid
+from frontinus.model.house_rules import TlsDefaults
 from frontinus.model.ids import (
     HealthMonitorId,
     L7PolicyId,
@@ -41,13 +39,13 @@ DEFAULT_REDIRECT_CODE = 302
 # ---------------------------------------------------------------- new objects
 
 
-def new_listener(asked: Asked, load_balancer: LoadBalancer, now: datetime) -> Listener:
+def new_listener(asked: Asked, load_balancer: LoadBalancer, now: datetime, tls: TlsDefaults) -> Listener:
     return _with_tls_defaults(
-        Listener(id=ListenerId(new_id()), **_common(load_balancer, now), **_complete(asked, ("protocol",)))
+        Listener(id=ListenerId(new_id()), **_common(load_balancer, now), **_complete(asked, ("protocol",))), tls
     )
 
 
-def new_pool(asked: Asked, load_balancer: LoadBalancer, now: datetime) -> Pool:
+def new_pool(asked: Asked, load_balancer: LoadBalancer, now: datetime, tls: TlsDefaults) -> Pool:
     values = _complete(asked, ("protocol", "lb_algorithm"))
     _complete_persistence(values, None, asked)
     pool = Pool(id=PoolId(new_id()), **_common(load_balancer, now), **values)
@@ -55,9 +53,9 @@ def new_pool(asked: Asked, load_balancer: LoadBalancer, now: datetime) -> Pool:
         return pool
     return replace(
         pool,
-        tls_versions=_or_default(pool.tls_versions, TLS_VERSIONS_DEFAULT),
-        tls_ciphers=pool.tls_ciphers or TLS_CIPHERS_DEFAULT,
-        alpn_protocols=_or_default(pool.alpn_protocols, ALPN_PROTOCOLS),
+        tls_versions=_or_default(pool.tls_versions, tls.versions),
+        tls_ciphers=pool.tls_ciphers or tls.ciphers,
+        alpn_protocols=_or_default(pool.alpn_protocols, tls.alpn_protocols),
     )
 
 
@@ -126,8 +124,8 @@ def new_l7_rule(asked: Asked, policy: L7Policy, now: datetime) -> L7Rule:
 # ---------------------------------------------------------------- changed objects
 
 
-def changed_listener(listener: Listener, asked: Asked) -> Listener:
-    changed = replace(listener, **asked.values)
+def changed_listener(listener: Listener, asked: Asked, tls: TlsDefaults) -> Listener:
+    changed = replace(listener, **_with_defaults_for_null(asked.values, tls))
     if changed.hsts_max_age is None and "hsts_max_age" in asked.given:
         # Switching it off takes along what only qualifies it, unless that was asked for in the same breath.
         changed = replace(
@@ -138,10 +136,18 @@ def changed_listener(listener: Listener, asked: Asked) -> Listener:
     return changed
 
 
-def changed_pool(pool: Pool, asked: Asked) -> Pool:
-    values = dict(asked.values)
+def changed_pool(pool: Pool, asked: Asked, tls: TlsDefaults) -> Pool:
+    values = _with_defaults_for_null(asked.values, tls, alpn=False)
     _complete_persistence(values, pool, asked)
     return replace(pool, **values)
+
+
+def _with_defaults_for_null(values: Mapping[str, Any], tls: TlsDefaults, *, alpn: bool = True) -> dict[str, Any]:
+    """Null takes TLS attributes back to the defaults; the protocols inside TLS of a pool it takes away (contract)."""
+    defaults: dict[str, Any] = {"tls_versions": tls.versions, "tls_ciphers": tls.ciphers}
+    if alpn:
+        defaults["alpn_protocols"] = tls.alpn_protocols
+    return {name: defaults[name] if value is None and name in defaults else value for name, value in values.items()}
 
 
 def changed_member(member: Member, asked: Asked) -> Member:
@@ -222,14 +228,14 @@ def _complete_persistence(values: dict[str, Any], pool: Pool | None, asked: Aske
         values["session_persistence"] = spec.completed(stored, f"{asked.path}.session_persistence")
 
 
-def _with_tls_defaults(listener: Listener) -> Listener:
+def _with_tls_defaults(listener: Listener, tls: TlsDefaults) -> Listener:
     if listener.protocol is not ListenerProtocol.TERMINATED_HTTPS:
         return listener
     return replace(
         listener,
-        tls_versions=_or_default(listener.tls_versions, TLS_VERSIONS_DEFAULT),
-        tls_ciphers=listener.tls_ciphers or TLS_CIPHERS_DEFAULT,
-        alpn_protocols=_or_default(listener.alpn_protocols, ALPN_PROTOCOLS),
+        tls_versions=_or_default(listener.tls_versions, tls.versions),
+        tls_ciphers=listener.tls_ciphers or tls.ciphers,
+        alpn_protocols=_or_default(listener.alpn_protocols, tls.alpn_protocols),
     )
 
 

@@ -21,6 +21,7 @@ from frontinus.model import capabilities
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.enums import Kind, ProvisioningStatus
 from frontinus.model.errors import Immutable, Invalid, NotFound, Unsupported
+from frontinus.model.house_rules import check_house_rules
 from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.model.quotas import added_by
 from frontinus.model.tree import LoadBalancerTree, TreeObject
@@ -70,6 +71,7 @@ async def change(
         after = edited.after
         if not edited.removes:
             validate(after, touched_since=after.load_balancer.generation)
+            check_house_rules(before, after, settings.house_rules)
         _refuse_immutable(before, edited, settings)
         if not edited.removes:
             capabilities.require(after, capabilities_of(tx, settings, after.load_balancer.provider))

@@ -140,7 +140,7 @@ def get_object(tx: Transaction, kind: Kind, params: Mapping[str, str]) -> Listed
 
 def select_attributes(shown: Wire, call: Call) -> Wire:
     """The attributes that `fields` names; names that do not exist are ignored. tenant_id cannot be picked (contract)."""
-    if not call.query:
+    if not call.query or not call.api.settings.allow_field_selection:
         return shown
     names = call.arguments(FIELDS)
     if not names:
@@ -161,7 +161,10 @@ class _Page:
         self._tags: dict[str, list[str]] = {name: [] for name in TAGS.values()}
         if source.parent is not None:
             self._filters.append((source.parent_column, call.params[source.parent]))
-        self._read_filters()
+        settings = call.api.settings
+        self._is_paged, self._is_sorted = settings.allow_pagination, settings.allow_sorting
+        if settings.allow_filtering:
+            self._read_filters()
         self._limit, self._unlimited = self._read_limit()
 
     def query(self, tx: Transaction) -> Query | None:
@@ -182,10 +185,10 @@ class _Page:
             tags_any=tuple(self._tags["tags_any"]),
             not_tags=tuple(self._tags["not_tags"]),
             not_tags_any=tuple(self._tags["not_tags_any"]),
-            sort=self._read_sort(),
+            sort=self._read_sort() if self._is_sorted else (),
             limit=None if self._unlimited else self._limit,
-            marker=self._call.argument("marker"),
-            reverse=self._is_reverse,
+            marker=self._call.argument("marker") if self._is_paged else None,
+            reverse=self._is_reverse and self._is_paged,
             project_id=None if project_id is None else ProjectId(project_id),
             defaults=self._call.api.settings.quotas.limits if self._resource is QUOTA else None,
         )
@@ -193,6 +196,8 @@ class _Page:
     def links(self, ids: list[str]) -> list[dict[str, str]]:
         """previous, if the request had a marker; next, if the page is full."""
         links: list[dict[str, str]] = []
+        if not self._is_paged:
+            return links
         if ids and self._call.argument("marker") is not None:
             links.append({"rel": "previous", "href": self._href(ids[0], reverse=True)})
         if ids and not self._unlimited and len(ids) >= self._limit:
@@ -257,6 +262,8 @@ class _Page:
     def _read_limit(self) -> tuple[int, bool]:
         """The page's size, and whether there is none."""
         most = self._call.api.settings.pagination_max_limit
+        if not self._is_paged:
+            return most, True
         text = self._call.argument("limit")
         if text is None:
             return most, most <= 0

@@ -10,7 +10,16 @@ from functools import cached_property
 from pathlib import Path
 
 from frontinus.api.identity.settings import KeystoneSettings, StaticToken
+from frontinus.model.compatibility import (
+    ALPN_PROTOCOLS,
+    RESERVED_MEMBER_ADDRESSES,
+    TLS_CIPHERS_DEFAULT,
+    TLS_VERSIONS,
+    TLS_VERSIONS_DEFAULT,
+    UDP_CONNECT_MIN_DELAY_S,
+)
 from frontinus.model.errors import Invalid
+from frontinus.model.house_rules import Defaults, HouseRules, TlsDefaults, canonical_address
 from frontinus.model.ids import ProjectId
 from frontinus.model.quotas import COUNTED, MAX_LIMIT, UNLIMITED, Limits
 
@@ -160,9 +169,88 @@ class ApiSettings:
     denylist_vip_networks: tuple[str, ...] = ()
     """The ids of networks on which no VIP may be."""
 
+    reserved_ips: tuple[str, ...] = RESERVED_MEMBER_ADDRESSES
+    """Addresses that no member may have. By default that of the metadata service of clouds."""
+
+    allow_tls_terminated_listeners: bool = True
+    """Whether new TERMINATED_HTTPS listeners are allowed. Those that are there stay, as with the other switches."""
+
+    allow_prometheus_listeners: bool = True
+    """Whether new PROMETHEUS listeners are allowed."""
+
+    allow_ping_health_monitors: bool = True
+    """Whether new PING health monitors are allowed."""
+
+    udp_connect_min_interval_health_monitor: int = UDP_CONNECT_MIN_DELAY_S
+    """Shortest delay of UDP-CONNECT health monitors, in seconds. Each check must wait for an ICMP error that may not come;
+    negative: any delay."""
+
+    tls_cipher_prohibit_list: tuple[str, ...] = ()
+    """Names of OpenSSL ciphers that no listener and no pool may be given from now on."""
+
+    minimum_tls_version: str | None = None
+    """Lowest version of TLS that listeners and pools may be given from now on (TLSv1.2, say). None: any that is known."""
+
+    default_listener_tls_versions: tuple[str, ...] = TLS_VERSIONS_DEFAULT
+    """TLS versions of TERMINATED_HTTPS listeners for which none are named."""
+
+    default_pool_tls_versions: tuple[str, ...] = TLS_VERSIONS_DEFAULT
+    """TLS versions of pools with TLS for which none are named."""
+
+    default_listener_ciphers: str = TLS_CIPHERS_DEFAULT
+    """Cipher list of TERMINATED_HTTPS listeners for which none is given."""
+
+    default_pool_ciphers: str = TLS_CIPHERS_DEFAULT
+    """Cipher list of pools with TLS for which none is given."""
+
+    default_listener_alpn_protocols: tuple[str, ...] = ALPN_PROTOCOLS
+    """Protocols that TERMINATED_HTTPS listeners offer inside TLS where none are named."""
+
+    default_pool_alpn_protocols: tuple[str, ...] = ALPN_PROTOCOLS
+    """Protocols that pools with TLS offer to members where none are named."""
+
+    allow_pagination: bool = True
+    """Whether lists come in pages. Without, limit and marker are ignored and every list is whole."""
+
+    allow_sorting: bool = True
+    """Whether lists are sorted as asked. Without, sort arguments are ignored."""
+
+    allow_filtering: bool = True
+    """Whether lists can be filtered. Without, filters are ignored, but for project_id."""
+
+    allow_field_selection: bool = True
+    """Whether `fields` picks attributes. Without, it is ignored."""
+
     network_compat: bool = True
     """Whether to answer the read-only look-ups of subnets, networks and projects that OpenStack clients send to the same
     endpoint when there is no catalog (authentication `none`). Off where a real network service answers them."""
+
+    @cached_property
+    def house_rules(self) -> HouseRules:
+        return HouseRules(
+            allow_tls_terminated_listeners=self.allow_tls_terminated_listeners,
+            allow_prometheus_listeners=self.allow_prometheus_listeners,
+            allow_ping_health_monitors=self.allow_ping_health_monitors,
+            udp_connect_min_delay=self.udp_connect_min_interval_health_monitor,
+            prohibited_ciphers=frozenset(self.tls_cipher_prohibit_list),
+            minimum_tls_version=self.minimum_tls_version,
+            reserved_addresses=frozenset(canonical_address(x) for x in self.reserved_ips),
+        )
+
+    @cached_property
+    def defaults(self) -> Defaults:
+        return Defaults(
+            listener_tls=TlsDefaults(
+                versions=self.default_listener_tls_versions,
+                ciphers=self.default_listener_ciphers,
+                alpn_protocols=self.default_listener_alpn_protocols,
+            ),
+            pool_tls=TlsDefaults(
+                versions=self.default_pool_tls_versions,
+                ciphers=self.default_pool_ciphers,
+                alpn_protocols=self.default_pool_alpn_protocols,
+            ),
+        )
 
     def served_by(self, provider: str) -> str:
         """The name under which controllers of a provider register."""
@@ -188,6 +276,34 @@ def check_quotas(settings: ApiSettings) -> None:
         limit = getattr(settings.quotas, kind)
         if not UNLIMITED <= limit <= MAX_LIMIT:
             raise Invalid(f"api.quotas.{kind}", f"must be from {UNLIMITED} (no limit) to {MAX_LIMIT}, not {limit}")
+
+
+def check_house_settings(settings: ApiSettings) -> None:
+    """Raise Invalid naming a setting that no listener or pool could live with."""
+    lowest = settings.minimum_tls_version
+    if lowest is not None and lowest not in TLS_VERSIONS:
+        raise Invalid("api.minimum_tls_version", f"must be one of {', '.join(TLS_VERSIONS)}, not {lowest!r}")
+    allowed = TLS_VERSIONS if lowest is None else TLS_VERSIONS[TLS_VERSIONS.index(lowest) :]
+    lists = {
+        "default_listener_tls_versions": (settings.default_listener_tls_versions, allowed),
+        "default_pool_tls_versions": (settings.default_pool_tls_versions, allowed),
+        "default_listener_alpn_protocols": (settings.default_listener_alpn_protocols, ALPN_PROTOCOLS),
+        "default_pool_alpn_protocols": (settings.default_pool_alpn_protocols, ALPN_PROTOCOLS),
+    }
+    for name, (values, possible) in lists.items():
+        if not values or not set(values) <= set(possible):
+            raise Invalid(f"api.{name}", f"must name some of {', '.join(possible)}, and nothing else")
+    for name in ("default_listener_ciphers", "default_pool_ciphers"):
+        prohibited = set(getattr(settings, name).split(":")) & set(settings.tls_cipher_prohibit_list)
+        if prohibited:
+            raise Invalid(
+                f"api.{name}", f"names {', '.join(sorted(prohibited))}, which tls_cipher_prohibit_list prohibits"
+            )
+    for address in settings.reserved_ips:
+        try:
+            ipaddress.ip_address(address)
+        except ValueError as error:
+            raise Invalid("api.reserved_ips", f"{address!r} is not an IP address") from error
 
 
 def _is_loopback(host: str) -> bool:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from frontinus.api import build
 from frontinus.api.requests import Asked
 from frontinus.model.errors import Invalid
+from frontinus.model.house_rules import Defaults
 from frontinus.model.ids import PoolId
 from frontinus.model.tree import (
     HealthMonitor,
@@ -30,7 +31,7 @@ FIRST_GENERATION = 1
 
 
 def new_tree(
-    asked: Asked, load_balancer: LoadBalancer, now: datetime, *, sriov_members: bool = False
+    asked: Asked, load_balancer: LoadBalancer, now: datetime, defaults: Defaults, *, sriov_members: bool
 ) -> LoadBalancerTree:
     """The tree that was asked for, below a load balancer that is already built. `sriov_members`: build.new_member."""
     pools: list[Pool] = []
@@ -38,7 +39,9 @@ def new_tree(
     monitors: list[HealthMonitor] = []
     by_name: dict[str, Pool] = {}
     for definition in _pool_definitions(asked):
-        pool = replace(build.new_pool(definition, load_balancer, now), changed_generation=FIRST_GENERATION)
+        pool = replace(
+            build.new_pool(definition, load_balancer, now, defaults.pool_tls), changed_generation=FIRST_GENERATION
+        )
         if pool.name and pool.name in by_name:
             raise Invalid(f"{definition.path}.name", f"the pool {pool.name!r} is defined more than once")
         by_name[pool.name] = pool
@@ -54,7 +57,7 @@ def new_tree(
     policies: list[L7Policy] = []
     rules: list[L7Rule] = []
     for definition in asked.extra["listeners"]:
-        listener = build.new_listener(definition, load_balancer, now)
+        listener = build.new_listener(definition, load_balancer, now, defaults.listener_tls)
         default_pool = definition.extra["default_pool"]
         if default_pool is not None:
             listener = replace(listener, default_pool_id=_pool_named(default_pool, by_name))

@@ -2,7 +2,8 @@
 
 `validate` looks at a tree as it would be after an edit and raises Invalid for a value or combination that is never right,
 NotFound for a reference into nothing, Conflict for two things that exclude each other; in that order. It never changes
-anything, knows no wire spelling and no driver: what a driver cannot honour is capabilities.py. Rules are those of
+anything, knows no wire spelling and no driver: what a driver cannot honour is capabilities.py, and what an operator does
+not allow is house_rules.py. Rules are those of
 contract/resources.yaml; the tables that they apply are in compatibility.py."""
 
 from __future__ import annotations
@@ -36,14 +37,11 @@ from frontinus.model.compatibility import (
     MAX_WEIGHT,
     POOL_PROTOCOLS_OF_LISTENER,
     REDIRECT_HTTP_CODES,
-    RESERVED_MEMBER_ADDRESSES,
     TLS_LISTENERS,
     TLS_VERSIONS,
-    UDP_CONNECT_MIN_DELAY_S,
 )
 from frontinus.model.enums import (
     ClientAuthentication,
-    HealthMonitorType,
     L7PolicyAction,
     L7RuleCompareType,
     L7RuleType,
@@ -400,17 +398,12 @@ def validate_member(member: Member) -> None:
     _check_tags(member.tags, "member.tags")
     check_integer(member.protocol_port, "member.protocol_port", 1, MAX_PORT)
     check_address(member.address, "member.address")
-    if _parsed_address(member.address) in _RESERVED:
-        raise Invalid("member.address", f"{member.address} is reserved")
     if member.weight is not None:
         check_integer(member.weight, "member.weight", 0, MAX_WEIGHT)
     if member.monitor_address is not None:
         check_address(member.monitor_address, "member.monitor_address")
     if member.monitor_port is not None:
         check_integer(member.monitor_port, "member.monitor_port", 1, MAX_PORT)
-
-
-_RESERVED = frozenset(ipaddress.ip_address(x) for x in RESERVED_MEMBER_ADDRESSES)
 
 
 def validate_health_monitor(monitor: HealthMonitor, tree: LoadBalancerTree) -> None:
@@ -427,8 +420,6 @@ def validate_health_monitor(monitor: HealthMonitor, tree: LoadBalancerTree) -> N
             "health_monitor.type",
             f"a {pool.protocol} pool cannot be watched by {monitor.type}, but by {', '.join(sorted(allowed))}",
         )
-    if monitor.type is HealthMonitorType.UDP_CONNECT and monitor.delay < UDP_CONNECT_MIN_DELAY_S:
-        raise Invalid("health_monitor.delay", f"must be at least {UDP_CONNECT_MIN_DELAY_S} seconds for UDP-CONNECT")
     _check_http_fields(monitor)
 
 

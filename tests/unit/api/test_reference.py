@@ -22,12 +22,16 @@ def test_every_setting_is_documented_with_its_default() -> None:
         line = next((x for x in PAGE.splitlines() if x.startswith(f"| `{setting.name}`")), None)
         assert line is not None, setting.name
         default = setting.default
-        if default is None or default == () or default is MISSING:
-            continue
+        if default is None or default == () or default is MISSING or setting.name.endswith("_ciphers"):
+            continue  # a list of ciphers is too long for a table
         if isinstance(default, timedelta):
             assert f"[{default.total_seconds():g}]" in line
             continue
-        shown = ", ".join(x.name for x in default) if isinstance(default, tuple) else str(default)
+        shown = (
+            ", ".join(x if isinstance(x, str) else x.name for x in default)
+            if isinstance(default, tuple)
+            else str(default)
+        )
         assert f"[{shown.lower() if isinstance(default, bool) else shown}]" in line
 
 

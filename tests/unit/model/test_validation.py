@@ -191,7 +191,6 @@ _TCP_MONITOR = HealthMonitorType.TCP
             persistence(_UDP_POOL, type=_SOURCE, persistence_granularity="24"),
         ),
         wrong("member.address", pool(), member(address="example.org")),
-        wrong("member.address", pool(), member(address="169.254.169.254"), id="metadata address"),
         wrong("member.address", pool(), member(), member(id="twin"), error=Conflict, id="member twice"),
         wrong("member.protocol_port", pool(), member(protocol_port=0)),
         wrong("member.weight", pool(), member(weight=257)),
@@ -219,12 +218,6 @@ _TCP_MONITOR = HealthMonitorType.TCP
         ),
         wrong(
             "health_monitor.domain_name", pool(), health_monitor(http_version=1.1, domain_name="a\nb"), id="line end"
-        ),
-        wrong(
-            "health_monitor.delay",
-            pool(protocol=_UDP_POOL),
-            health_monitor(type=HealthMonitorType.UDP_CONNECT, delay=2),
-            id="UDP-CONNECT too often",
         ),
         wrong("health_monitor.pool_id", pool(), health_monitor(), health_monitor(id="second"), error=Conflict),
         wrong("l7_policy.redirect_url", listener(), l7_policy(action=L7PolicyAction.REDIRECT_TO_URL)),

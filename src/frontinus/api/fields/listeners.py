@@ -31,12 +31,9 @@ from frontinus.api.wire_types import (
     Uuid,
 )
 from frontinus.model.compatibility import (
-    ALPN_PROTOCOLS,
     MAX_PORT,
     MAX_TIMEOUT_MS,
     MAX_TLS_CIPHERS,
-    TLS_CIPHERS_DEFAULT,
-    TLS_VERSIONS_DEFAULT,
 )
 from frontinus.model.enums import (
     ClientAuthentication,
@@ -157,7 +154,7 @@ LISTENER = Resource(
             Text(MAX_TLS_CIPHERS),
             "OpenSSL cipher list.",
             create=Rule(None, None),
-            update=Rule(null=TLS_CIPHERS_DEFAULT),
+            update=Rule(null=None),
             since="2.15",
         ),
         stored(
@@ -165,7 +162,7 @@ LISTENER = Resource(
             Texts(Text(32)),
             "TLS versions.",
             create=Rule(None, None),
-            update=Rule(null=TLS_VERSIONS_DEFAULT),
+            update=Rule(null=None),
             column=False,
             since="2.17",
         ),
@@ -174,7 +171,7 @@ LISTENER = Resource(
             Texts(),
             "Protocols offered inside TLS.",
             create=Rule(None, None),
-            update=Rule(null=ALPN_PROTOCOLS),
+            update=Rule(null=None),
             column=False,
             since="2.20",
         ),

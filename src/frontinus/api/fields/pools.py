@@ -31,8 +31,6 @@ from frontinus.api.wire_types import (
 )
 from frontinus.model.compatibility import (
     MAX_TLS_CIPHERS,
-    TLS_CIPHERS_DEFAULT,
-    TLS_VERSIONS_DEFAULT,
 )
 from frontinus.model.enums import (
     Kind,
@@ -111,7 +109,7 @@ POOL = Resource(
             Text(MAX_TLS_CIPHERS),
             "OpenSSL cipher list.",
             create=Rule(None, None),
-            update=Rule(null=TLS_CIPHERS_DEFAULT),
+            update=Rule(null=None),
             since="2.15",
         ),
         stored(
@@ -119,7 +117,7 @@ POOL = Resource(
             Texts(Text(32)),
             "TLS versions.",
             create=Rule(None, None),
-            update=Rule(null=TLS_VERSIONS_DEFAULT),
+            update=Rule(null=None),
             column=False,
             since="2.18",
         ),

@@ -29,7 +29,7 @@ async def create(call: Call) -> Response:
     made = []
 
     def edit(tree: LoadBalancerTree) -> Edit:
-        listener = build.new_listener(asked, tree.load_balancer, now)
+        listener = build.new_listener(asked, tree.load_balancer, now, api.settings.defaults.listener_tls)
         made.append(listener.id)
         return Edit(after=edits.apply(tree, now, create=[listener]))
 
@@ -46,7 +46,7 @@ async def update(call: Call) -> Response:
 
     def edit(tree: LoadBalancerTree) -> Edit:
         listener = find_listener(tree, listener_id)
-        changed = build.changed_listener(listener, asked)
+        changed = build.changed_listener(listener, asked, api.settings.defaults.listener_tls)
         return Edit(after=edits.apply(tree, now, update=[changed]), subject=listener, touched=(listener,))
 
     return await change(call, Kind.LISTENER, listener_id, edit, lambda tree: _answer(tree, listener_id))

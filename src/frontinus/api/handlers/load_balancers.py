@@ -23,6 +23,7 @@ from frontinus.model.capabilities import require
 from frontinus.model.enums import Kind
 from frontinus.model.errors import Conflict, FrontinusError, Invalid, Unsupported
 from frontinus.model.heartbeat import Counters
+from frontinus.model.house_rules import check_house_rules
 from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId, new_id
 from frontinus.model.network import VipRequest
 from frontinus.model.tree import LoadBalancer, LoadBalancerTree, Vip
@@ -44,8 +45,11 @@ async def create(call: Call) -> Response:
         choices = read_choices(tx, api.settings, asked)
         load_balancer = choices.applied(_new_load_balancer(asked, call))
         sriov_members = bool(choices.flavor.allow_member_sriov)
-        wanted = whole_tree.new_tree(asked, load_balancer, load_balancer.created_at, sriov_members=sriov_members)
+        wanted = whole_tree.new_tree(
+            asked, load_balancer, load_balancer.created_at, api.settings.defaults, sriov_members=sriov_members
+        )
         validate(wanted)
+        check_house_rules(None, wanted, api.settings.house_rules)
         capabilities = capabilities_of(tx, api.settings, choices.provider)
         choices.require(capabilities)
         require(wanted, capabilities)

@@ -30,7 +30,7 @@ async def create(call: Call) -> Response:
 
     def edit(tree: LoadBalancerTree) -> Edit:
         listener = None if listener_id is None else find_listener(tree, listener_id)
-        pool = build.new_pool(asked, tree.load_balancer, now)
+        pool = build.new_pool(asked, tree.load_balancer, now, api.settings.defaults.pool_tls)
         made.append(pool)
         if listener is None:
             return Edit(after=edits.apply(tree, now, create=[pool]))
@@ -54,7 +54,7 @@ async def update(call: Call) -> Response:
 
     def edit(tree: LoadBalancerTree) -> Edit:
         pool = find_pool(tree, pool_id)
-        after = edits.apply(tree, now, update=[build.changed_pool(pool, asked)])
+        after = edits.apply(tree, now, update=[build.changed_pool(pool, asked, api.settings.defaults.pool_tls)])
         return Edit(after=after, subject=pool, touched=(pool,))
 
     return await change(call, Kind.POOL, pool_id, edit, lambda tree: _answer(tree, pool_id))
