@@ -9,6 +9,7 @@ when the old one says in its title that it is shutting down.
 import re
 import select
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -26,23 +27,28 @@ class Program:
     def __init__(self, command: str, user: str = "") -> None:
         """`user` is whom its workers become, when the agent is root."""
         self.command = command
+        self._lock = threading.Lock()  # guards the rest
         self._asked = False
         self._version = ""
         self._directives = f"user {user}; " if user else ""
 
     def version(self) -> str:
-        """Like 1.22.1; empty when the program does not run or cannot balance datagrams."""
-        if not self._asked:
-            code, output = processes.run((self.command, "-V"), 10.0)
-            match = re.search(r"nginx version: [^/\n]*/(\d[\w.]*)", output) if code == 0 else None
-            stream = re.search(r"--with-stream(=dynamic)?(?= |$)", output)
-            if match and stream:
-                self._version = match[1]
-                if stream[1]:
-                    modules = re.search(r"--modules-path=(\S+)", output)
-                    self._directives += f"load_module {modules[1] if modules else 'modules'}/ngx_stream_module.so; "
-            self._asked = True
-        return self._version
+        """Like 1.22.1; empty when the program does not run or cannot balance datagrams. Any thread."""
+        with self._lock:
+            if not self._asked:
+                self._asked = True
+                self._ask()
+            return self._version
+
+    def _ask(self) -> None:
+        code, output = processes.run((self.command, "-V"), 10.0)
+        match = re.search(r"nginx version: [^/\n]*/(\d[\w.]*)", output) if code == 0 else None
+        stream = re.search(r"--with-stream(=dynamic)?(?= |$)", output)
+        if match and stream:
+            self._version = match[1]
+            if stream[1]:
+                modules = re.search(r"--modules-path=(\S+)", output)
+                self._directives += f"load_module {modules[1] if modules else 'modules'}/ngx_stream_module.so; "
 
     def arguments(self, directory: str, config: str) -> list[str]:
         """The command line for a configuration. What belongs to this machine is said here, not in the text: how to

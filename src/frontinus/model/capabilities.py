@@ -34,6 +34,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     lb_algorithms: frozenset[LbAlgorithm] = frozenset()
     health_monitor_types: frozenset[HealthMonitorType] = frozenset()
     session_persistence_types: frozenset[SessionPersistenceType] = frozenset()
+    backup_algorithms: frozenset[LbAlgorithm] = frozenset(LbAlgorithm)
+    """Algorithms whose pools may have backup members, where those are a feature at all."""
     persistence_granularities: frozenset[str] = frozenset()
     """Netmasks by which datagram pools tell clients apart; each of them is offered by every pool that persists."""
     features: frozenset[str] = frozenset()
@@ -222,6 +224,9 @@ _OPAQUE_POOLS = frozenset({PoolProtocol.TCP, PoolProtocol.HTTPS, PoolProtocol.UD
 def _require_member(member: Member, tree: LoadBalancerTree, capabilities: Capabilities) -> None:
     if member.backup:
         _need(capabilities, "backup", "backup")
+        pool = tree.pool(member.pool_id)
+        if pool is not None and pool.lb_algorithm not in capabilities.backup_algorithms:
+            raise Unsupported("backup", f"this provider has no backup members in a pool of {pool.lb_algorithm}")
     if member.monitor_address or member.monitor_port:
         _need(capabilities, "monitor_address", "monitor_address" if member.monitor_address else "monitor_port")
 

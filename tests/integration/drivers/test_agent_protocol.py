@@ -252,4 +252,5 @@ async def test_an_old_certificate_is_renewed_before_it_ends(world: World) -> Non
 
 
 def replace_settings(world: World, **fields: Any) -> HaproxySettings:
-    return dataclasses.replace(world.settings, **fields)
+    found: HaproxySettings = dataclasses.replace(world.settings, **fields)
+    return found

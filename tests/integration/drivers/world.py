@@ -20,9 +20,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from frontinus.drivers.amphora.agent.driver import AgentDriver
 from frontinus.drivers.amphora.haproxy.driver import HaproxyDriver
-from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.interface import Applied
+from frontinus.drivers.amphora.nginx.driver import NginxDriver
 from frontinus.model.certificates import NO_SECRETS, Secrets
 from frontinus.model.ids import AmphoraId
 from frontinus.model.tree import Amphora, LoadBalancerTree
@@ -255,7 +256,9 @@ async def crowd(port: int, clients: int = 6) -> AsyncIterator[Tally]:
 class World:
     """One amphora: a place with an agent that is started and killed at will, and the driver that speaks to it."""
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    def __init__(
+        self, directory: Path, driver_class: type[HaproxyDriver | NginxDriver] = HaproxyDriver, **settings: Any
+    ) -> None:
         """`settings` are of the driver, beside those that a world needs."""
         self.place = directory / "place"
         self.place.mkdir(mode=0o700)
@@ -263,13 +266,13 @@ class World:
         self.heartbeats = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.heartbeats.bind((AGENT, 0))
         self.heartbeats.setblocking(False)
-        self.settings = HaproxySettings(
+        self.settings: Any = driver_class.Settings(
             state_dir=directory,
             agent_port=free_port(AGENT),
             heartbeat_destinations=(f"{AGENT}:{self.heartbeats.getsockname()[1]}",),
             **{"haproxy_command": HAPROXY, **settings},
         )
-        self.driver = HaproxyDriver(self.settings)
+        self.driver: AgentDriver = driver_class(self.settings)  # type: ignore[arg-type]  # its own settings
         self.amphora: Amphora = an_amphora(AGENT, created_at=datetime.now(UTC))
         self.members: dict[str, Member] = {}
         self._agent: subprocess.Popen[bytes] | None = None

@@ -1,4 +1,4 @@
-"""The HAProxy driver on amphorae that the process driver makes: real agents, real haproxy, the exam of both sides."""
+"""The agent's drivers on amphorae that the process driver makes: real agents, real balancers, the exam of both sides."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from frontinus.drivers.amphora.agent.driver import AgentDriver
 from frontinus.drivers.amphora.haproxy.driver import HaproxyDriver
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.interface import AmphoraDriver
+from frontinus.drivers.amphora.nginx.driver import NginxDriver
+from frontinus.drivers.amphora.nginx.settings import NginxDriverSettings
 from frontinus.drivers.compute.interface import PlaceState
 from frontinus.drivers.compute.process.driver import ProcessCompute, ProcessSettings
 from frontinus.model.errors import Retry
@@ -26,7 +29,7 @@ from frontinus.testing.exam import Check
 from frontinus_amphora.encoding import encode_envelope, message
 
 from tests.integration.places.machine import is_running, naming, until
-from tests.unit.drivers.trees import a_listener, a_load_balancer, a_member, a_pool, a_tree
+from tests.unit.drivers.trees import LOAD_BALANCER, a_listener, a_load_balancer, a_member, a_pool, a_tree
 
 VIP = "127.84.9.1"
 
@@ -90,7 +93,7 @@ async def machine(state_dir: Path) -> AsyncIterator[Machine]:
 
 def heartbeat(driver: AmphoraDriver, amphora_id: AmphoraId) -> bytes:
     """What the agent of this amphora would send."""
-    assert isinstance(driver, HaproxyDriver)
+    assert isinstance(driver, AgentDriver)
     key = driver._authority.heartbeat_key(amphora_id)
     return encode_envelope(message(amphora_id, 0, {}, {}, 2), key, amphora_id, 1, 0)
 
@@ -109,7 +112,7 @@ async def test_the_haproxy_driver_sits_the_exam(check: Check[AmphoraBench], mach
     )
 
 
-async def _balancing(machine: Machine, driver: HaproxyDriver) -> tuple[Amphora, LoadBalancerTree]:
+async def _balancing(machine: Machine, driver: AgentDriver) -> tuple[Amphora, LoadBalancerTree]:
     """An amphora that has something applied, as the controller would have done it."""
     tree = a_tree(
         a_load_balancer(VIP), listeners=[a_listener(port=free_port())], pools=[a_pool()], members=[a_member()]
@@ -174,3 +177,39 @@ async def test_two_amphorae_share_the_agents_port(machine: Machine) -> None:
         states = await asyncio.gather(*(machine.compute.get(amphora_id) for amphora_id in ids))
         assert [place.state for place in states] == [PlaceState.RUNNING] * 2
     await driver.close()
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["as it is", "with its agent and nginx's master killed"])
+async def test_destroying_leaves_no_nginx(machine: Machine, killed: bool) -> None:
+    """nginx writes its title over its environment, by which others are found."""
+    driver = NginxDriver(NginxDriverSettings(state_dir=machine.state_dir, agent_port=machine.agent_port))
+    amphora, _tree = await _balancing(machine, driver)
+    place = machine.state_dir / "amphorae" / amphora.id
+    master = int((place / LOAD_BALANCER / "nginx" / "nginx.pid").read_text())
+    worker = int(Path(f"/proc/{master}/task/{master}/children").read_text().split()[0])
+    assert (await machine.compute.get(amphora.id)).balancing
+    if killed:
+        agent = int((place / "agent.pid").read_text().split()[0])
+        for pid in (agent, master):
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: not is_running(agent))
+        assert (await machine.compute.get(amphora.id)).balancing, "the worker goes on"
+    await machine.compute.destroy(amphora.id)
+    assert [pid for pid in (master, worker) if is_running(pid)] == []
+    await driver.close()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("check", CHECKS, ids=str)
+async def test_the_nginx_driver_sits_the_exam(check: Check[AmphoraBench], machine: Machine) -> None:
+    settings = NginxDriverSettings(state_dir=machine.state_dir, agent_port=machine.agent_port)
+    await check.run(
+        AmphoraBench(
+            factory=lambda: NginxDriver(settings),
+            place=machine.place,
+            vip_address=VIP,
+            ports=(free_port(), free_port()),
+            hold_port=machine.hold_port,
+            datagram=heartbeat,
+        )
+    )

@@ -14,8 +14,6 @@ from frontinus.drivers.amphora.haproxy.diff import MOST_COMMANDS
 from frontinus.drivers.amphora.haproxy.preview import preview
 from frontinus.drivers.amphora.haproxy.render import render, rendered
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
-from frontinus.drivers.amphora.interface import RenderedFile
-from frontinus.model.enums import ListenerProtocol, PoolProtocol
 from frontinus.model.previews import ACTIONS, LONGEST_DIFF, strongest, unified
 from frontinus.model.tree import LoadBalancerTree
 
@@ -78,49 +76,6 @@ def test_the_action_and_its_reason_are_told(
     assert bool(told.reason) == (action == "reload")
     assert bool(told.diff) == (action != "unchanged")
     assert bool(told.commands) == (action == "runtime")
-
-
-UDP = site(
-    listeners=[a_listener(11, ListenerProtocol.UDP, 53, pool=21)],
-    pools=[a_pool(21, PoolProtocol.UDP)],
-    members=[a_member(32, pool=21)],
-)
-BOTH = site(
-    listeners=[a_listener(), a_listener(11, ListenerProtocol.UDP, 53, pool=21)],
-    pools=[a_pool(), a_pool(21, PoolProtocol.UDP)],
-    members=[a_member(), a_member(31), a_member(32, pool=21)],
-)
-FEWER = site(
-    listeners=BOTH.listeners, pools=BOTH.pools, members=[a_member(), a_member(31), a_member(32, pool=21, weight=7)]
-)
-
-
-@pytest.mark.parametrize(
-    "before, after, action",
-    [
-        pytest.param(None, UDP, "start", id="nginx alone starts"),
-        pytest.param(site(), BOTH, "start", id="nginx comes beside haproxy"),
-        pytest.param(BOTH, site(), "stop", id="nginx goes"),
-        pytest.param(BOTH, UDP, "stop", id="haproxy goes"),
-        pytest.param(BOTH, FEWER, "reload", id="nginx knows no commands"),
-        pytest.param(UDP, NOTHING, "stop", id="both are gone"),
-    ],
-)
-def test_nginx_counts_like_haproxy(before: LoadBalancerTree | None, after: LoadBalancerTree, action: str) -> None:
-    told = preview(None if before is None else render(before, SETTINGS), render(after, SETTINGS))
-    assert told.action == action
-    assert told.diff
-    assert (told.reason == "nginx reads its configuration anew") == (action == "reload")
-
-
-def test_a_change_of_a_key_shows_that_it_is_another_and_no_more() -> None:
-    text = render(site(), SETTINGS).text
-    keys = [rendered(text, [RenderedFile(name="key.pem", content=b"PRIVATE %d" % n)]) for n in (1, 2)]
-    told = preview(*keys)
-    assert (told.action, told.reason) == ("reload", "file key.pem is another")
-    changed = [x for x in told.diff.splitlines() if x.startswith(("+#", "-#"))]
-    assert [x.rpartition(", ")[0] for x in changed] == ["-# beside it: key.pem", "+# beside it: key.pem"]
-    assert "PRIVATE" not in repr(told)
 
 
 def test_commands_are_those_that_would_be_sent() -> None:

@@ -19,9 +19,7 @@ def ledger(request: pytest.FixtureRequest) -> Ledger:
     """Its area is what the test is called: `attributes of pool` for `test_attributes[pool]`."""
     item = request.node
     name = item.originalname.removeprefix("test_").replace("_", " ")
-    params = item.callspec.params if hasattr(item, "callspec") else {}
-    subjects = [value for what, value in params.items() if what != "engine"]
-    return Ledger(" of ".join([name, *subjects]))
+    return Ledger(f"{name} of {item.callspec.id}" if hasattr(item, "callspec") else name)
 
 
 @pytest.hookimpl(wrapper=True)

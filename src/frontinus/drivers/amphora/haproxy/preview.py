@@ -1,16 +1,17 @@
 """What a change does to one amphora, in words for the tenant. Pure. What is decided is diff.py's; here it is only told.
 
-Nothing of private files is shown but that they differ, and of a command only what stands in its first line: a payload may
-be a key. Whether an amphora's HAProxy is too old for a command cannot be known here; then it takes a reload."""
+Nothing of files beside the text is shown but that they differ, and of a command only what stands in its first line: a
+payload may be a key."""
 
 from __future__ import annotations
 
-from frontinus.drivers.amphora.agent.files import NGINX_FILES, FileMark, Live, marks
+from frontinus.drivers.amphora.agent.files import NGINX_FILES, Live, marks
+from frontinus.drivers.amphora.agent.preview import preview_of_nginx
 from frontinus.drivers.amphora.haproxy.diff import MOST_COMMANDS, diff
 from frontinus.drivers.amphora.haproxy.render import rendered
 from frontinus.drivers.amphora.haproxy.text import Section, Unreadable, read
-from frontinus.drivers.amphora.interface import Rendered
-from frontinus.model.previews import Preview, unified
+from frontinus.drivers.amphora.interface import Rendered, RenderedFile
+from frontinus.model.previews import ACTIONS, Preview, unified
 
 _NAME = "haproxy.cfg"
 _MOST_SECTIONS_NAMED = 5
@@ -19,53 +20,47 @@ _MOST_SECTIONS_NAMED = 5
 def preview(before: Rendered | None, after: Rendered | None) -> Preview:
     """See AmphoraDriver.preview."""
     old, new = before or _NOTHING, after or _NOTHING
+    of_haproxy = _preview_of_haproxy(_without_nginx(old), _without_nginx(new))
+    of_nginx = preview_of_nginx(_of_nginx(old), _of_nginx(new))
+    if of_nginx.action == "unchanged":
+        return of_haproxy
+    if of_haproxy.action == "unchanged":
+        return of_nginx
+    stronger = max(of_haproxy, of_nginx, key=lambda each: ACTIONS.index(each.action))
+    diff_of_both = f"{of_haproxy.diff}{of_nginx.diff}"
+    return Preview(action=stronger.action, reason=stronger.reason, commands=of_haproxy.commands, diff=diff_of_both)
+
+
+def _without_nginx(configuration: Rendered) -> Rendered:
+    return rendered(configuration.text, [x for x in configuration.files if x.name not in NGINX_FILES])
+
+
+def _of_nginx(configuration: Rendered) -> tuple[RenderedFile, ...]:
+    return tuple(x for x in configuration.files if x.name in NGINX_FILES)
+
+
+def _preview_of_haproxy(old: Rendered, new: Rendered) -> Preview:
     if old == new:
         return Preview(action="unchanged")
     change = unified(_shown(old), _shown(new), _NAME)
-    if not new.text and not new.files:
-        return Preview(action="stop", diff=change)
+    if not new.text:
+        return Preview(action="stop" if old.text else "unchanged", diff=change)
+    if not old.text:
+        return Preview(action="start", diff=change)
     found = diff(Live(old.text, marks(old.files)), new)
-    running = bool(old.text)
-    if not new.text or not running:
-        of_haproxy = "start" if new.text else "stop" if running else "unchanged"
-    else:
-        of_haproxy = "reload" if found.reload else "runtime" if found.commands else "unchanged"
-    commands = tuple(x.partition("\n")[0] for x in found.commands) if of_haproxy in ("runtime", "reload") else ()
-    of_nginx = _action_of_nginx(_nginx_files(old), _nginx_files(new))
-    action = max(of_haproxy, of_nginx, key=_LATER_TOLD.index)
-    reasons = [_reason(old, new)] if of_haproxy == "reload" else []
-    if of_nginx == "reload":
-        reasons.append("nginx reads its configuration anew")
-    return Preview(
-        action=action, reason="; ".join(reasons) if action == "reload" else "", commands=commands, diff=change
-    )
+    commands = tuple(x.partition("\n")[0] for x in found.commands)
+    if not found.reload:
+        return Preview(action="runtime", commands=commands, diff=change)
+    return Preview(action="reload", reason=_reason(old, new), commands=commands, diff=change)
 
 
 _NOTHING = rendered("")
 
-_LATER_TOLD = ("unchanged", "stop", "runtime", "reload", "start")
-"""Of what haproxy and nginx do, an amphora tells the later one."""
-
-
-def _nginx_files(configuration: Rendered) -> frozenset[FileMark]:
-    return frozenset(x for x in marks(configuration.files) if x.name in NGINX_FILES)
-
-
-def _action_of_nginx(old: frozenset[FileMark], new: frozenset[FileMark]) -> str:
-    if old == new:
-        return "unchanged"
-    return "start" if not old else "stop" if not new else "reload"
-
 
 def _shown(configuration: Rendered) -> str:
-    """The text; of public files the content, of private ones the name and what tells one content from another."""
-    parts = [configuration.text]
-    for file, mark in zip(configuration.files, marks(configuration.files), strict=True):
-        if file.private:
-            parts.append(f"# beside it: {file.name}, {mark.sha256[:12]}")
-        else:
-            parts += [f"# beside it: {file.name}", file.content.decode("utf-8", "replace")]
-    return "\n".join(parts)
+    """The text, and of each file its name and what tells one content from another."""
+    beside = [f"# beside it: {x.name}, {x.sha256[:12]}" for x in marks(configuration.files)]
+    return "\n".join([configuration.text, *beside])
 
 
 def _reason(old: Rendered, new: Rendered) -> str:
@@ -73,8 +68,7 @@ def _reason(old: Rendered, new: Rendered) -> str:
         before, after = _sections(old.text), _sections(new.text)
     except Unreadable:
         return "what runs was not written by this version"
-    files = {x.name for x in set(marks(old.files)) ^ set(marks(new.files))} - NGINX_FILES
-    named = [f"file {x} is another" for x in sorted(files)]
+    named = [f"file {x} is another" for x in sorted({x.name for x in set(marks(old.files)) ^ set(marks(new.files))})]
     for key in sorted(before.keys() | after.keys()):
         if key not in after:
             named.append(f"{' '.join(key)} goes")

@@ -34,6 +34,7 @@ from frontinus.drivers.compute.interface import ComputeDriver, Place, PlaceState
 from frontinus.drivers.compute.process.place import PlaceDirectory, amphorae_in
 from frontinus.drivers.compute.process.processes import (
     AMPHORA_VARIABLE,
+    AMPHORAE,
     STATE_DIR_VARIABLE,
     CensusTaker,
     Process,
@@ -106,7 +107,7 @@ class ProcessCompute(ComputeDriver):
         self._settings = settings
         # Resolved, so that the proof is the same by whatever way the operator wrote it.
         self._state_dir = settings.state_dir.expanduser().resolve()
-        self._amphorae = self._state_dir / "amphorae"
+        self._amphorae = self._state_dir / AMPHORAE
         self._census = CensusTaker(self._state_dir)
         # Threads of our own: destroying waits for processes to end, and must not hold up others' short work.
         # Many, because those who destroy at the same time share their looks at the machine: 400 places in 1.5 s of CPU,
@@ -297,7 +298,7 @@ class ProcessCompute(ComputeDriver):
         return False
 
     def _is_balancer(self, pid: int) -> bool:
-        return name(pid) == Path(self._settings.balancer).name[:15]
+        return name(pid) in (Path(self._settings.balancer).name[:15], "nginx")
 
     def _describe(self, amphora_id: AmphoraId, state: PlaceState, balancing: bool | None) -> Place:
         return Place(

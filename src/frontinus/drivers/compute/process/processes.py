@@ -1,8 +1,9 @@
 """Whose a process is, by proof, and how it is ended without ever hitting another.
 
 A pid alone proves nothing: it is used again. Here a process is ours when its environment, which it was given at birth
-and hands to its children, names our state directory and an amphora; it is the same as before when its start time is
-the same (proc(5), /proc/pid/stat field 22). Signals go through a pidfd, which stays with one process for ever.
+and hands to its children, names our state directory and an amphora (or, where it wiped that out, when it works in an
+amphora's directory); it is the same as before when its start time is the same (proc(5), /proc/pid/stat field 22).
+Signals go through a pidfd, which stays with one process for ever.
 
 Linux only. Blocks: call it from a thread, except `is_alive` and `owner_of`, which read two small files."""
 
@@ -22,6 +23,9 @@ from frontinus.model.ids import AmphoraId
 
 AMPHORA_VARIABLE = "FRONTINUS_AMPHORA_ID"
 STATE_DIR_VARIABLE = "FRONTINUS_STATE_DIR"
+
+AMPHORAE = "amphorae"
+"""The directory below the state directory where places are."""
 
 _LOOKS_AT_EXEC = 20
 _KERNEL_THREAD = 0x0020_0000
@@ -47,6 +51,8 @@ def start_time(pid: int) -> int | None:
 def owner_of(pid: int, state_dir: Path) -> AmphoraId | None:
     """The amphora of this state directory that the process belongs to; None for every other process."""
     environment = _environment(pid)
+    if environment.endswith(b"\0\0"):  # a title, and nothing behind it where every entry would have a name
+        return _owner_by_directory(pid, state_dir)
     found: dict[bytes, bytes] = {}
     if AMPHORA_VARIABLE.encode() in environment:
         for entry in environment.split(b"\0"):
@@ -56,6 +62,17 @@ def owner_of(pid: int, state_dir: Path) -> AmphoraId | None:
         return None
     amphora_id = found.get(AMPHORA_VARIABLE.encode(), b"").decode("ascii", "replace")
     return AmphoraId(amphora_id) if amphora_id else None
+
+
+def _owner_by_directory(pid: int, state_dir: Path) -> AmphoraId | None:
+    """Of a process that wrote its title over its environment, as nginx does: the agent works in its place's directory,
+    and so does what it starts."""
+    try:
+        directory = Path(f"/proc/{pid}/cwd").readlink()
+    except OSError:
+        return None
+    place = Path(os.path.realpath(state_dir)) / AMPHORAE
+    return AmphoraId(directory.name) if directory.parent == place else None
 
 
 def is_alive(process: Process, amphora_id: AmphoraId, state_dir: Path) -> bool:
