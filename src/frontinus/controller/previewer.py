@@ -31,6 +31,10 @@ log = structlog.get_logger()
 MOST_AT_ONCE = 8
 """Questions claimed in one turn; others are for other controllers, or for the next turn."""
 
+LULL_S = 0.02
+"""Pause between a wake-up and the look that it causes. Edits wake this loop as well, and a thousand of them in a second
+shall not cost a thousand looks."""
+
 
 class Previewer:
     """One per controller. One owner: its own loop."""
@@ -49,7 +53,8 @@ class Previewer:
             except Exception:  # the loop protects its next turn; whoever asked is told that nobody answered
                 log.exception("previews could not be answered")
             longest = self._hands.settings.poll_interval.total_seconds() * (0.75 + random.random() / 2)
-            await wakeups.wait(longest)
+            if await wakeups.wait(longest):
+                await asyncio.sleep(LULL_S)
 
     async def turn(self) -> bool:
         """Answer what is open; whether there was anything. What is edited wakes this loop too, so it only reads first."""

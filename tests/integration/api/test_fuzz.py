@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -133,7 +134,10 @@ class Served:
 def served(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     database = tmp_path_factory.mktemp("fuzzed") / "frontinus.sqlite"
     database.write_bytes(migrated.read_bytes())
-    world = asyncio.run(World.open(database))
+    # No controller answers here, and nobody shall wait for one.
+    world = asyncio.run(
+        World.open(database, settings=ApiSettings(preview_wait=timedelta(0), idempotency_wait=timedelta(0)))
+    )
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(world.app, log_config=None, access_log=False, lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listening],))

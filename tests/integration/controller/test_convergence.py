@@ -14,7 +14,7 @@ from frontinus.controller.sweeper import Sweeper
 from frontinus.controller.witness import Witness
 from frontinus.model.edits import apply
 from frontinus.model.enums import Kind
-from frontinus.model.errors import LeaseLost, Rejected, Retry
+from frontinus.model.errors import LeaseLost, Rejected, Retry, Subject
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PoolId
 from frontinus.model.tree import Fault
 from frontinus.store import convergence, leases
@@ -256,6 +256,26 @@ async def test_a_new_object_that_cannot_be_rendered_is_left_out_alone_and_heals(
     await world.edit(load_balancer_id, lambda tree: apply(tree, world.now, update=[replace(bad, weight=2)]))
     await world.converge()
     await world.assert_served(load_balancer_id)
+
+
+async def test_a_new_object_that_the_balancer_refuses_is_left_out_too(world: World) -> None:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    before = await world.assert_served(load_balancer_id)
+    bad = world.listener(load_balancer_id, 82, PoolId(before.pools[0].id))
+    refusal = Rejected("configuration", "parsing [haproxy.cfg:12] : unknown keyword")
+    refusal.subject = Subject(Kind.LISTENER, bad.id)
+    world.faults.fail("apply", error=refusal)
+    await world.add(load_balancer_id, bad)
+    await world.turn()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    (fault,) = (await _faults(world, load_balancer_id)).values()
+    assert (fault.phase, fault.object_id, fault.left_out) == ("apply", bad.id, True)
+    assert tree.load_balancer.provisioning_status == "ACTIVE"
+    (place,) = world.places.values()
+    assert place.runs is not None
+    assert bad.id not in place.runs.text
 
 
 async def test_what_is_carried_stays_when_an_edit_makes_it_impossible(world: World) -> None:
