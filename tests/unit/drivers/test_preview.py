@@ -14,8 +14,11 @@ from frontinus.drivers.amphora.haproxy.diff import MOST_COMMANDS
 from frontinus.drivers.amphora.haproxy.preview import preview
 from frontinus.drivers.amphora.haproxy.render import render, rendered
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
+from frontinus.model.certificates import Secrets
+from frontinus.model.enums import ListenerProtocol
 from frontinus.model.previews import ACTIONS, LONGEST_DIFF, strongest, unified
 from frontinus.model.tree import LoadBalancerTree
+from frontinus.testing.certificates import TestAuthority
 
 from tests.unit.drivers.trees import a_listener, a_load_balancer, a_member, a_pool, a_tree
 
@@ -76,6 +79,20 @@ def test_the_action_and_its_reason_are_told(
     assert bool(told.reason) == (action == "reload")
     assert bool(told.diff) == (action != "unchanged")
     assert bool(told.commands) == (action == "runtime")
+
+
+def test_a_change_of_a_key_shows_that_it_is_another_and_no_more() -> None:
+    tls = a_listener(protocol=ListenerProtocol.TERMINATED_HTTPS, default_tls_container_ref="local:one")
+    tree = a_tree(listeners=[tls], pools=[a_pool()], members=[a_member()])
+    authority = TestAuthority()
+    certificates = [authority.issue("www.example.org") for _ in range(2)]
+    told = preview(*(render(tree, SETTINGS, Secrets(certificates={"local:one": x})) for x in certificates))
+    assert told.action == "runtime"
+    assert [command.split(" ")[:3] for command in told.commands] == [["set", "ssl", "cert"], ["commit", "ssl", "cert"]]
+    changed = [x for x in told.diff.splitlines() if x.startswith(("+#", "-#"))]
+    assert [x[:18] for x in changed] == ["-# beside it: crt-", "+# beside it: crt-"]
+    for key in (x.private_key.decode().splitlines()[1] for x in certificates):
+        assert key not in repr(told)
 
 
 def test_commands_are_those_that_would_be_sent() -> None:

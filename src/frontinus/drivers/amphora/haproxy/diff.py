@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from frontinus.drivers.amphora.agent.change import Change
 from frontinus.drivers.amphora.agent.files import NGINX_FILES, Live, marks
+from frontinus.drivers.amphora.haproxy.file_changes import file_commands
 from frontinus.drivers.amphora.haproxy.server import Check, Server, bracket, read_server
 from frontinus.drivers.amphora.haproxy.text import Configuration, Section, Unreadable, read
 from frontinus.drivers.amphora.interface import Rendered
@@ -30,9 +31,12 @@ def diff(old: Live, new: Rendered) -> Change:
     change = diff_texts(old.text, new.text)
     # What is nginx's is followed by nginx alone.
     of_haproxy = [frozenset(x for x in files if x.name not in NGINX_FILES) for files in (old.files, marks(new.files))]
-    if of_haproxy[0] != of_haproxy[1]:
+    if of_haproxy[0] == of_haproxy[1] or change.reload:
+        return change
+    commands = file_commands(old, new, _files_in(_index(read(old.text))))
+    if commands is None:
         return replace(change, reload=True)
-    return change
+    return Change((*commands.first, *change.commands, *commands.last), reload=False)
 
 
 def diff_texts(old: str, new: str) -> Change:

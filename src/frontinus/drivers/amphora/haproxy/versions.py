@@ -19,6 +19,12 @@ FIRST_WITH: dict[str, Version] = {
     # experimental before 2.6 (management guide 9.3 of each version; "add server" in HAProxy's runtime API reference).
     "add server": (2, 6),
     "del server": (2, 6),
+    # Certificates since 2.2, authorities and revocation lists since 2.5 (management guide 9.3).
+    "new ssl": (2, 6),
+    "set ssl": (2, 6),
+    "commit ssl": (2, 6),
+    "add ssl": (2, 6),
+    "del ssl": (2, 6),
     # Old, and the same in every version that we serve (management guide 9.3).
     "set server": (1, 8),
     "enable health": (1, 8),
