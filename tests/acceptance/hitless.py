@@ -7,17 +7,48 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from frontinus.drivers.secret.local.driver import LocalSecrets, LocalSecretsSettings
+from frontinus.model.ids import ProjectId
 
 from tests.acceptance.support import Api, Backend, Installation, Load, backend, free_port, serving, until
 
 APPLIED = re.compile(r"change applied .*?action=(\w+) fallback=(.*?) took_ms=")
 ASK_EVERY_S = 0.02
+
+
+def pem(name: str) -> bytes:
+    """A fresh certificate that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=30))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 class LongLived:
@@ -103,6 +134,11 @@ class Stage:
             self.spare = stack.enter_context(backend("spare"))
             self._set_up()
             self.load = stack.enter_context(Load(self.vip, self.web_port, pause=0.004))
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            self.tls_load = stack.enter_context(
+                Load(self.vip, self.tls_port, kept=1, fresh=1, pause=0.02, context=context)
+            )
             self.long_lived = stack.enter_context(LongLived(self.vip, (self.web_port, self.tcp_port)))
             self._stack = stack.pop_all()
         return self
@@ -112,7 +148,7 @@ class Stage:
 
     @property
     def errors(self) -> list[str]:
-        return [*self.load.errors, *self.long_lived.errors]
+        return [*self.load.errors, *(f"TLS: {x}" for x in self.tls_load.errors), *self.long_lived.errors]
 
     def _set_up(self) -> None:
         self.web_port, self.tcp_port, self.other_port = free_port(), free_port(), free_port()
@@ -128,6 +164,7 @@ class Stage:
         self._listener("tcp", "TCP", self.tcp_port, self._pool("TCP", self.backends))
         self._listener("other", "HTTP", self.other_port, self.ids["second"])
         self.create_udp_listener()
+        self._create_tls_listener()
         self.create_member()
         self.create_monitor("second")
         self.create_policy("standing", action="REDIRECT_TO_POOL", redirect_pool_id=self.ids["third"])
@@ -209,6 +246,22 @@ class Stage:
 
     def create_listener(self) -> None:
         self._listener("fresh", "HTTP", free_port(), self.ids["pool"])
+
+    def _create_tls_listener(self) -> None:
+        secrets = LocalSecrets(LocalSecretsSettings(state_dir=self.installation.state_dir))
+        project = ProjectId(self.api.load_balancer(self.ids["load_balancer"])["project_id"])
+        self.certificates = [secrets.put(pem(f"{name}.example.com"), project) for name in ("one", "two", "three")]
+        self.tls_port = free_port()
+        made = self.api.create(
+            "listeners",
+            "listener",
+            loadbalancer_id=self.ids["load_balancer"],
+            protocol="TERMINATED_HTTPS",
+            protocol_port=self.tls_port,
+            default_pool_id=self.ids["pool"],
+            default_tls_container_ref=self.certificates[0],
+        )
+        self.ids["tls"] = made["id"]
 
     def create_udp_listener(self) -> None:
         self._listener("udp", "UDP", free_port(), self._pool("UDP", self.backends))
@@ -304,6 +357,12 @@ def _listener(**values: Callable[[int], object]) -> Callable[[Stage, int], objec
     )
 
 
+def _tls(**values: Callable[[int], object]) -> Callable[[Stage, int], object]:
+    return lambda stage, turn: stage.update(
+        "listeners", "listener", "tls", **{key: value(turn) for key, value in values.items()}
+    )
+
+
 def _pool(name: str = "pool", **values: Callable[[int], object]) -> Callable[[Stage, int], object]:
     return lambda stage, turn: stage.update(
         "pools", "pool", name, **{key: value(turn) for key, value in values.items()}
@@ -373,6 +432,23 @@ KINDS = (
         "reload",
         lambda stage, turn: stage.update("listeners", "listener", "other", admin_state_up=turn % 2 == 1),
     ),
+    Kind(
+        "TLS listener: default_tls_container_ref",
+        "reload",
+        lambda stage, turn: stage.update(
+            "listeners", "listener", "tls", default_tls_container_ref=stage.certificates[1 - turn % 2]
+        ),
+    ),
+    Kind(
+        "TLS listener: sni_container_refs",
+        "reload",
+        lambda stage, turn: stage.update(
+            "listeners", "listener", "tls", sni_container_refs=stage.certificates[2:] if turn % 2 == 0 else []
+        ),
+    ),
+    Kind("TLS listener: tls_versions", "reload", _tls(tls_versions=_even(["TLSv1.2"], ["TLSv1.2", "TLSv1.3"]))),
+    Kind("TLS listener: alpn_protocols", "reload", _tls(alpn_protocols=_even(["http/1.1"], ["h2", "http/1.1"]))),
+    Kind("TLS listener: hsts_max_age", "reload", _tls(hsts_max_age=_even(3_600, 7_200))),
     Kind("pool: create, not used yet", "none", lambda stage, _: stage.ids.update(fresh=stage._pool("HTTP", []))),
     Kind(
         "pool: delete, not used",

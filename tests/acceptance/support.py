@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -339,9 +340,18 @@ def backend(name: str, port: int = 0) -> Iterator[Backend]:
             stop()
 
 
-def ask(host: str, port: int, path: str = "/", timeout: float = 5) -> tuple[int, str]:
+def connection_to(host: str, port: int, timeout: float, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
+    """Not made yet; over TLS where a context is given."""
+    if context is not None:
+        return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+    return http.client.HTTPConnection(host, port, timeout=timeout)
+
+
+def ask(
+    host: str, port: int, path: str = "/", timeout: float = 5, context: ssl.SSLContext | None = None
+) -> tuple[int, str]:
     """One request on a connection of its own: (status, body), or (0, what went wrong)."""
-    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    connection = connection_to(host, port, timeout, context)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -372,9 +382,20 @@ class Load:
     A kept connection which the other side closed between two requests is opened again and the request repeated, as
     RFC 9112 section 9.3.1 has it for idle connections; anything else that is not a 200 is an error."""
 
-    def __init__(self, host: str, port: int, *, kept: int = 2, fresh: int = 2, pause: float = 0.0) -> None:
-        """`kept` and `fresh` are clients of each sort; each pauses for so many seconds between two requests."""
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        kept: int = 2,
+        fresh: int = 2,
+        pause: float = 0.0,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        """`kept` and `fresh` are clients of each sort; each pauses for so many seconds between two requests. They speak
+        TLS where a context is given."""
         self._pause = pause
+        self._context = context
         self.answers: Counter[str] = Counter()
         self.errors: list[str] = []
         self.reopened = 0
@@ -404,12 +425,12 @@ class Load:
 
     def _renew(self) -> None:
         while not self._stop.is_set():
-            status, body = ask(*self._address)
+            status, body = ask(*self._address, context=self._context)
             self._note(status, body)
             self._stop.wait(self._pause)
 
     def _keep(self) -> None:
-        connection = http.client.HTTPConnection(*self._address, timeout=10)
+        connection = connection_to(*self._address, 10, self._context)
         used = False
         while not self._stop.is_set():
             try:
