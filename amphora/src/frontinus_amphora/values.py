@@ -8,7 +8,7 @@ from frontinus_amphora import files
 from frontinus_amphora.companions import Companion
 
 RUNNING, STOPPED = "running", "stopped"
-ACTIONS = ("unchanged", "stop", "runtime", "reload", "start")  # of haproxy and nginx, the later one is told
+ACTIONS = ("unchanged", "runtime", "reload", "stop", "start")  # of haproxy and nginx, the later one is told
 
 
 class Change(NamedTuple):

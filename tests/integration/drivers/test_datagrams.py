@@ -10,9 +10,12 @@ import pytest
 from msgspec.structs import replace
 
 from frontinus.drivers.amphora.agent.heartbeat import decode_envelope
-from frontinus.model.enums import HealthMonitorType, LbAlgorithm, ListenerProtocol, PoolProtocol
+from frontinus.drivers.amphora.haproxy.render import CAPABILITIES
+from frontinus.model.capabilities import require
+from frontinus.model.enums import HealthMonitorType, LbAlgorithm, ListenerProtocol, PoolProtocol, SessionPersistenceType
+from frontinus.model.errors import Unsupported
 from frontinus.model.heartbeat import Heartbeat
-from frontinus.model.tree import HealthMonitor, Listener, LoadBalancerTree, Pool
+from frontinus.model.tree import HealthMonitor, Listener, LoadBalancerTree, Pool, SessionPersistence
 from frontinus.model.tree import Member as MemberRow
 
 from tests.integration.drivers import world as worlds
@@ -145,6 +148,39 @@ async def test_source_ip_port_tells_ports_apart_and_source_ip_does_not(site: Sit
     assert len({await ask(site.port, source="127.0.0.1") for _ in range(30)}) == 3
     await site.shows(pool={"lb_algorithm": LbAlgorithm.SOURCE_IP})
     assert len({await ask(site.port, source="127.0.0.1") for _ in range(30)}) == 1
+
+
+@pytest.mark.parametrize(
+    "granularity, together",
+    [(None, False), ("255.255.255.255", False), ("255.255.255.0", True), ("255.0.0.0", True)],
+)
+async def test_a_client_persists_by_its_address(site: Site, granularity: str | None, together: bool) -> None:
+    """Or by its network; over reloads, whatever its port."""
+    persistence = SessionPersistence(type=SessionPersistenceType.SOURCE_IP, persistence_granularity=granularity)
+    sources = [CLIENTS.format(index) for index in range(1, 20)]
+    await site.shows(pool={"session_persistence": persistence})
+    first = {source: await ask(site.port, source=source) for source in sources}
+    await site.shows(pool={"session_persistence": persistence}, listener={"timeout_client_data": 60_000})
+    assert {source: await ask(site.port, source=source) for source in sources} == first
+    assert (len(set(first.values())) == 1) is together
+
+
+@pytest.mark.parametrize(
+    "persistence, field",
+    [
+        ({"persistence_timeout": 60}, "persistence_timeout"),
+        ({"persistence_granularity": "255.255.240.0"}, "persistence_granularity"),
+    ],
+    ids=["a timeout", "a netmask of half a byte"],
+)
+def test_persistence_that_nginx_has_not_is_refused_by_name(persistence: dict[str, Any], field: str) -> None:
+    pool = a_pool(
+        protocol=PoolProtocol.UDP,
+        session_persistence=SessionPersistence(type=SessionPersistenceType.SOURCE_IP, **persistence),
+    )
+    with pytest.raises(Unsupported) as refused:
+        require(a_tree(pools=[pool]), CAPABILITIES)
+    assert refused.value.field == field
 
 
 async def test_no_datagrams_for_who_is_disabled_drains_or_waits(site: Site) -> None:

@@ -15,7 +15,7 @@ from frontinus.drivers.amphora.haproxy.preview import preview
 from frontinus.drivers.amphora.haproxy.render import render, rendered
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.model.certificates import Secrets
-from frontinus.model.enums import ListenerProtocol
+from frontinus.model.enums import ListenerProtocol, PoolProtocol
 from frontinus.model.previews import ACTIONS, LONGEST_DIFF, strongest, unified
 from frontinus.model.tree import LoadBalancerTree
 from frontinus.testing.certificates import TestAuthority
@@ -31,6 +31,18 @@ def site(**fields: Any) -> LoadBalancerTree:
 
 
 NOTHING = site(listeners=[])
+_UDP_PARTS = {
+    "listeners": [a_listener(11, ListenerProtocol.UDP, 53, 21)],
+    "pools": [a_pool(21, PoolProtocol.UDP)],
+    "members": [a_member(40, pool=21)],
+}
+UDP = site(**_UDP_PARTS)
+UDP_DRAINED = site(**{**_UDP_PARTS, "members": [a_member(40, pool=21, weight=0)]})
+BOTH = site(
+    listeners=[a_listener(), *UDP.listeners],
+    pools=[a_pool(), *UDP.pools],
+    members=[a_member(), a_member(31), *UDP.members],
+)
 MEMBER = str(site().members[0].id)
 MANY = [a_member(1000 + n, weight=1) for n in range(MOST_COMMANDS + 1)]
 
@@ -45,6 +57,12 @@ MANY = [a_member(1000 + n, weight=1) for n in range(MOST_COMMANDS + 1)]
         pytest.param(None, NOTHING, "unchanged", "", id="nothing, still"),
         pytest.param(None, None, "unchanged", "", id="nothing at all"),
         pytest.param(site(), site(), "unchanged", "", id="the same"),
+        pytest.param(NOTHING, UDP, "start", "", id="only nginx starts"),
+        pytest.param(UDP, NOTHING, "stop", "", id="only nginx stops"),
+        pytest.param(UDP, UDP_DRAINED, "reload", "nginx changes by a reload only", id="a weight of UDP"),
+        pytest.param(site(), BOTH, "start", "", id="nginx joins"),
+        pytest.param(BOTH, site(), "stop", "", id="nginx goes"),
+        pytest.param(BOTH, UDP, "stop", "", id="haproxy goes"),
         pytest.param(site(), site(members=[a_member(weight=9), a_member(31)]), "runtime", "", id="a weight"),
         pytest.param(site(), site(members=[a_member()]), "runtime", "", id="a member less"),
         pytest.param(
