@@ -74,6 +74,7 @@ async def an_offer(world: World, trade: Trade, profile_id: str, name: str = "gol
     return await world.make(trade.offer, name=name, **{trade.reference: profile_id}, **values)
 
 
+@pytest.mark.engines
 @both
 async def test_life_of_a_profile_and_of_what_stands_on_it(world: World, trade: Trade) -> None:
     profile = await a_profile(world, trade)

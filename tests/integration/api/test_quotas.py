@@ -45,8 +45,8 @@ DEFAULTS = {
 
 
 @pytest.fixture
-async def world(database: Path) -> AsyncIterator[World]:
-    opened = await World.open(database, settings=SETTINGS)
+async def world(database_url: str) -> AsyncIterator[World]:
+    opened = await World.open(database_url, settings=SETTINGS)
     yield opened
     await opened.close()
 
@@ -120,6 +120,7 @@ async def test_what_is_no_limit_is_refused_by_name(world: World, values: dict[st
     assert (await ask(world, "GET", "quotas")).json["quotas"] == []
 
 
+@pytest.mark.engines
 async def test_the_list_is_filtered_and_sorted_by_what_it_shows(world: World) -> None:
     await allow(world, {"listener": 9}, "a")
     await allow(world, {"listener": 2}, "b")
@@ -138,6 +139,7 @@ async def test_the_list_is_filtered_and_sorted_by_what_it_shows(world: World) ->
     assert (await ask(world, "GET", "quotas", token=TENANT)).one("quotas") == []
 
 
+@pytest.mark.engines
 async def test_every_create_is_held_to_the_limit_of_its_kind(world: World) -> None:
     lb = (await make(world, "loadbalancers", "loadbalancer", vip_subnet_id=SUBNET_ID)).one("loadbalancer")["id"]
     listener_values: dict[str, Any] = {"loadbalancer_id": lb, "protocol": "HTTP", "protocol_port": 80}

@@ -226,6 +226,12 @@ async def test_a_network_with_several_subnets_gives_the_one_that_fits(tmp_path: 
         await network.allocate_vip(fresh(), PROJECT, VipRequest(network_id=on_network, address="127.3.0.1"))
 
 
+async def test_a_network_alone_means_its_ipv4_subnet(tmp_path: Path) -> None:
+    network = LoopbackNetwork(LoopbackSettings(state_dir=tmp_path, subnets=(BUILT_IN_SUBNET_V6, BUILT_IN_SUBNET)))
+    request = VipRequest(network_id=NetworkId(BUILT_IN_SUBNET.network_id))
+    assert (await network.allocate_vip(fresh(), PROJECT, request)).vip.subnet_id == SUBNET
+
+
 @pytest.mark.parametrize(
     "field, subnet",
     [

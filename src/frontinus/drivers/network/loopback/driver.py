@@ -235,7 +235,8 @@ class LoopbackNetwork(NetworkDriver):
             raise Invalid("vip_subnet_id", f"subnet {subnet_id} is not on network {network_id}")
         if asked is not None:
             return next((subnet for subnet in on_network if asked in subnet.network), on_network[0])
-        return on_network[0]
+        # As in Octavia, of IPv4 where there is one.
+        return next((subnet for subnet in on_network if subnet.network.version == 4), on_network[0])
 
     def _known(self) -> str:
         return ", ".join(
