@@ -112,7 +112,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     `filters` are (column, value), all of which must hold; the value is of the column's own type, None means unset.
     A parent is a filter too (load_balancer_id, listener_id, pool_id, l7_policy_id). `sort` is (column, descending);
-    created_at and id always break ties. `marker` is the id after which the page begins; with `reverse` the page is the
+    created_at and id always break ties, in the direction of the last key. `marker` is the id after which the page begins; with `reverse` the page is the
     one directly before it, in the same order. `project_id` None means every project. `defaults` are what quotas hold
     where they say nothing."""
 
@@ -198,7 +198,7 @@ def _page_statement(page: _PageShape) -> Statement:
         column = _column(page.kind, name)
         wanted = wanted.where(column.is_(None) if unset else column == bindparam(f"filter_{number}", type_=column.type))
     if any(page.tags):
-        wanted = _with_tags(wanted, table.c.tags, page.tags)
+        wanted = _with_tags(page.kind, wanted, page.tags)
     if page.after_marker:
         wanted = wanted.where(_after(page.kind, page.order))
     wanted = wanted.order_by(
@@ -223,11 +223,17 @@ def _show_statement(kind: Kind) -> Statement:
     return Statement(_shown_only(kind, found))
 
 
-def _with_tags(wanted: Select[Any], column: ColumnElement[Any], counts: tuple[int, int, int, int]) -> Select[Any]:
-    has = [
-        [_HasTag(column, bindparam(f"tag_{group}_{number}", type_=column.type)) for number in range(count)]
-        for group, count in enumerate(counts)
-    ]
+def _has_tag(kind: Kind, tag: str) -> ColumnElement[bool]:
+    table = _SHAPES[kind].table
+    if kind is Kind.LOAD_BALANCER:
+        # Answered by an index; of the others there are few in one list, or the list is of everything.
+        tags = schema.load_balancer_tag.c
+        return table.c.id.in_(select(tags.load_balancer_id).where(tags.tag == bindparam(tag)))
+    return _HasTag(table.c.tags, bindparam(tag, type_=table.c.tags.type))
+
+
+def _with_tags(kind: Kind, wanted: Select[Any], counts: tuple[int, int, int, int]) -> Select[Any]:
+    has = [[_has_tag(kind, f"tag_{group}_{number}") for number in range(count)] for group, count in enumerate(counts)]
     every, some, not_every, not_some = has
     if every:
         wanted = wanted.where(*every)
@@ -255,14 +261,25 @@ def _after(kind: Kind, order: tuple[_Term, ...]) -> ColumnElement[bool]:
     if not any(term.optional for term in order) and len({term.descending for term in order}) == 1:
         # The comparison that an index answers.
         here, there = tuple_(*(columns[term.column] for term in order)), tuple_(*marks)
-        return here < there if order[0].descending else here > there
+        return and_(_not_before(columns, order, marks), here < there if order[0].descending else here > there)
     alternatives: list[ColumnElement[bool]] = []
     equal_so_far: list[ColumnElement[bool]] = []
     for term, mark in zip(order, marks, strict=True):
         column = columns[term.column]
         alternatives.append(and_(*equal_so_far, _strictly_after(column, term, mark)))
         equal_so_far.append(column.is_(None) if term.after_null else column == mark)
-    return or_(*alternatives)
+    found = or_(*alternatives)
+    return found if order[0].optional else and_(_not_before(columns, order, marks), found)
+
+
+def _not_before(
+    columns: Mapping[str, ColumnElement[Any]], order: tuple[_Term, ...], marks: Sequence[Any]
+) -> ColumnElement[bool]:
+    """Follows from the rest, and lets an index begin at the marker: SQLite and MariaDB do not see it in a comparison of
+    rows, nor anybody in alternatives."""
+    first = columns[order[0].column]
+    bound: ColumnElement[bool] = first <= marks[0] if order[0].descending else first >= marks[0]
+    return bound
 
 
 def _strictly_after(column: ColumnElement[Any], term: _Term, mark: Any) -> ColumnElement[bool]:
@@ -313,11 +330,15 @@ def _order(kind: Kind, query: Query) -> tuple[_Term, ...]:
     for name, descending in query.sort:
         _require_column(kind, name)
         directions.setdefault(name, descending)
+    # Ties are broken in the direction of the last key, so that one index answers the whole order, forwards or backwards.
+    last = query.sort[-1][1] if query.sort else False
     for name in ("created_at", key_of(kind)):
-        directions.setdefault(name, False)
+        directions.setdefault(name, last)
+    names = list(directions)
+    del names[names.index(key_of(kind)) + 1 :]  # nothing ties after it
     return tuple(
         _Term(column=name, descending=descending is not query.reverse, optional=_is_optional(kind, name))
-        for name, descending in directions.items()
+        for name, descending in ((name, directions[name]) for name in names)
     )
 
 

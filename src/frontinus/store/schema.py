@@ -159,9 +159,23 @@ load_balancer = Table(
     _counter("claimed_generation"),
     Index(None, "created_at", "id"),
     Index(None, "project_id", "created_at", "id"),
+    # What lists of a hundred thousand are sorted and filtered by; tags have a table of their own below.
+    Index(None, "project_id", "name", "created_at", "id"),
+    Index(None, "name", "created_at", "id"),
+    Index(None, "vip_address", "created_at", "id"),
+    Index(None, "provisioning_status", "created_at", "id"),
     Index(None, "due_at"),
     Index(None, "flavor_id"),
     Index(None, "availability_zone"),
+)
+
+# The tags of load balancers once more, to find load balancers by; `tags` above is what is shown.
+load_balancer_tag = Table(
+    "load_balancer_tag",
+    metadata,
+    Column("tag", String(NAME_LENGTH), primary_key=True),
+    Column("load_balancer_id", String(ID_LENGTH), ForeignKey("load_balancer.id", ondelete="CASCADE"), primary_key=True),
+    Index(None, "load_balancer_id"),
 )
 
 pool = _child(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from frontinus.model.enums import AmphoraStatus, Kind, ProvisioningStatus
 from frontinus.model.errors import Bug
@@ -68,6 +68,12 @@ def inserts(shape: Shape[Any], columns: Sequence[str]) -> Statement:
 
 
 _INSERT_LOAD_BALANCER = inserts(rows.LOAD_BALANCER, _LOAD_BALANCER_COLUMNS)
+_INSERT_TAG = Statement(
+    insert(schema.load_balancer_tag).values(tag=bindparam("tag"), load_balancer_id=bindparam("load_balancer_id"))
+)
+_DELETE_TAGS = Statement(
+    delete(schema.load_balancer_tag).where(schema.load_balancer_tag.c.load_balancer_id == bindparam("which"))
+)
 _INSERT = {shape.table.name: inserts(shape, shape.columns) for _, shape in _BRANCHES}
 
 
@@ -201,6 +207,7 @@ def create_tree(tx: Transaction, tree: LoadBalancerTree) -> None:
         _LOAD_BALANCER_COLUMNS,
         [(*rows.LOAD_BALANCER.encode(load_balancer), *work.values())],
     )
+    _write_tags(tx, load_balancer, afresh=True)
     for name, shape in _BRANCHES:
         tx.insert(_INSERT[shape.table.name], shape.columns, [shape.encode(x) for x in getattr(tree, name)])
     tx.wake()
@@ -235,6 +242,13 @@ def project_of_amphora(tx: Transaction, amphora_id: str) -> ProjectId | None:
     return None if row is None else ProjectId(row[0])
 
 
+def _write_tags(tx: Transaction, load_balancer: LoadBalancer, *, afresh: bool) -> None:
+    """Where listing.py finds load balancers by tag. Costs nothing for those that have none."""
+    if not afresh:
+        tx.run(_DELETE_TAGS, {"which": load_balancer.id})
+    tx.insert(_INSERT_TAG, ("tag", "load_balancer_id"), [(tag, load_balancer.id) for tag in set(load_balancer.tags)])
+
+
 def _write_load_balancer(tx: Transaction, before: LoadBalancer, after: LoadBalancer) -> None:
     if before is after:
         return
@@ -251,6 +265,8 @@ def _write_load_balancer(tx: Transaction, before: LoadBalancer, after: LoadBalan
     )
     if matched != 1:
         raise Bug(f"load balancer {before.id} was changed since it was read: read it in the transaction that writes it")
+    if "tags" in changed:
+        _write_tags(tx, after, afresh=False)
 
 
 def _write_branch(tx: Transaction, shape: Shape[Any], before: tuple[Any, ...], after: tuple[Any, ...]) -> None:

@@ -261,8 +261,8 @@ _UNORDERED = st.lists(
 
 
 def _in_order(values: list[LoadBalancer], sort: list[tuple[str, bool]]) -> list[str]:
-    """What the list shall be: unset values first, ties broken by age and id."""
-    ordered = sorted(values, key=lambda x: (x.created_at, x.id))
+    """What the list shall be: unset values first, ties broken by age and id in the direction of the last key."""
+    ordered = sorted(values, key=lambda x: (x.created_at, x.id), reverse=bool(sort) and sort[-1][1])
     for name, descending in reversed(sort):
 
         def key(x: LoadBalancer, name: str = name) -> tuple[bool, Any]:
