@@ -297,5 +297,6 @@ def test_random_policies_do_what_the_oracle_says(tmp_path: Path, ports: dict[str
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1_800)
 def test_very_many_random_policies_do_what_the_oracle_says(tmp_path: Path, ports: dict[str, int]) -> None:
     try_documents(tmp_path, ports, 3_000)
