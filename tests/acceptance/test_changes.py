@@ -136,6 +136,8 @@ def test_dead_member_is_taken_out_and_shown(api: Api, backends: list[Backend]) -
     until(lambda: set(statuses().values()) == {"ONLINE"}, 15, "the members do not become ONLINE")
     backends[2].stop()
     until(lambda: statuses()["backend-3"] == "ERROR", 15, "the dead member is not noticed")
+    reasons = {x["name"]: x["last_check"] for x in api.show(f"pools/{pool['id']}/members", "members")}
+    assert (reasons["backend-1"], reasons["backend-3"]["status"]) == (None, "L4CON")
     assert set(spread(vip, port, 20)) == {"backend-1", "backend-2"}
     tree = api.show(f"loadbalancers/{load_balancer['id']}/status", "statuses")["loadbalancer"]
     until(

@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from frontinus_amphora.encoding import (
+    ENVELOPE_VERSION,
+    PLAIN_VERSION,
     Counters,
     PoolRow,
     encode_envelope,
@@ -107,7 +109,40 @@ prometheus:{LISTENER},BACKEND,0,0,0,0,,UP,2,,
 def test_statistics_are_read_from_csv() -> None:
     seen = parse_statistics(TABLE, {f"{POOL}:{LISTENER}/leaving"})
     assert seen.listeners == {LISTENER: ("OPEN", 2, Counters(tx=4096, rx=1024, totconns=7, ereq=1))}
-    assert seen.pools == {f"{POOL}:{LISTENER}": ("UP", {"one": "UP", "two": "DOWN"})}
+    assert seen.pools == {f"{POOL}:{LISTENER}": PoolRow("UP", {"one": "UP", "two": "DOWN"})}
+
+
+CHECKS = f"""# pxname,svname,scur,stot,bin,bout,ereq,status,weight,check_status,check_code,check_desc,last_chk,
+{POOL}:{LISTENER},up,0,0,0,0,,UP,1,L7OK,200,Layer7 check passed,OK,
+{POOL}:{LISTENER},refused,0,0,0,0,,DOWN,1,* L4CON,,Layer4 connection problem,Connection refused,
+{POOL}:{LISTENER},wrong,0,0,0,0,,DOWN 1/2,1,L7STS,500,Layer7 wrong status,,
+{POOL}:{LISTENER},unasked,0,0,0,0,,DOWN,1,INI,,Initializing,,
+{POOL}:{LISTENER},off,0,0,0,0,,MAINT,1,L4TOUT,,Layer4 timeout,,
+{POOL}:{LISTENER},BACKEND,0,0,0,0,,UP,2,,,,,
+"""
+
+
+def test_members_that_are_down_come_with_the_reason() -> None:
+    checks = parse_statistics(CHECKS).pools[f"{POOL}:{LISTENER}"].checks
+    assert checks == {
+        "refused": ("L4CON", None, "Layer4 connection problem: Connection refused"),
+        "wrong": ("L7STS", 500, "Layer7 wrong status"),
+    }
+
+
+def test_only_our_own_format_tells_the_reason() -> None:
+    pools = parse_statistics(CHECKS).pools
+    told = {
+        version: message("5b2d9c5e-6d39-4a0c-9f0f-8a7f9d1c2e01", 1, {}, pools, version)["pools"]
+        for version in (PLAIN_VERSION, ENVELOPE_VERSION)
+    }
+    name = f"{POOL}:{LISTENER}"
+    assert told[PLAIN_VERSION] == {name: {"status": "UP", "members": pools[name].members}}
+    assert told[ENVELOPE_VERSION][name]["checks"]["wrong"] == {  # type: ignore[index]
+        "status": "L7STS",
+        "code": 500,
+        "text": "Layer7 wrong status",
+    }
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ LARGEST_DATAGRAM = 32_768  # of ours; UDP has room for 65,507 over IPv4
 MOST_PARTS = 256  # what a receiver joins; some 400,000 members
 PLAIN_VERSION = 3  # increments
 ENVELOPE_VERSION = 2  # absolute
+CHECK_COLUMNS = ("check_status", "check_code", "check_desc", "last_chk")
+LONGEST_CHECK_TEXT = 255
 COUNTER_COLUMNS = ("bout", "bin", "stot", "ereq")  # haproxy's names, in the order of Counters
 
 
@@ -52,11 +54,20 @@ class ListenerRow(NamedTuple):
     counters: Counters
 
 
+class CheckRow(NamedTuple):
+    """Why a member is down: what its last check found."""
+
+    status: str  # haproxy's word, as L4CON, L7STS, PROCERR
+    code: int | None  # of the answer, or of the program
+    text: str
+
+
 class PoolRow(NamedTuple):
-    """A backend as haproxy reports it; `members` by id."""
+    """A backend as haproxy reports it; `members` by id, `checks` of those that are down."""
 
     status: str  # UP | DOWN
     members: dict[str, str]
+    checks: dict[str, CheckRow] = {}  # noqa: RUF012 - never changed
 
 
 class Statistics(NamedTuple):
@@ -79,6 +90,7 @@ def parse_statistics(text: str, removing: Container[str] = ()) -> Statistics:
     listeners: dict[str, ListenerRow] = {}
     statuses: dict[str, str] = {}
     members: dict[str, dict[str, str]] = {}
+    checks: dict[str, dict[str, CheckRow]] = {}
     rows = csv.reader(text.strip().splitlines())
     columns = {name.removeprefix("# "): index for index, name in enumerate(next(rows, []))}
     if not columns.keys() >= {"pxname", "svname", "status", "weight", *COUNTER_COLUMNS}:
@@ -102,8 +114,26 @@ def parse_statistics(text: str, removing: Container[str] = ()) -> Statistics:
                 statuses[proxy] = "UP" if status.startswith("UP") else "DOWN"
             elif f"{proxy}/{name}" not in removing:
                 members.setdefault(proxy, {})[name] = member_status(status, _number(row[columns["weight"]]))
-    pools = {proxy: PoolRow(status, members.get(proxy, {})) for proxy, status in statuses.items()}
+                if status.startswith("DOWN") and "check_status" in columns:
+                    found = last_check({key: row[columns[key]] for key in CHECK_COLUMNS if key in columns})
+                    if found is not None:
+                        checks.setdefault(proxy, {})[name] = found
+    pools = {
+        proxy: PoolRow(status, members.get(proxy, {}), checks.get(proxy, {})) for proxy, status in statuses.items()
+    }
     return Statistics(listeners, pools)
+
+
+def last_check(columns: Mapping[str, str]) -> CheckRow | None:
+    """What haproxy's columns say of a server's last check; None before the first. How long it took is left out: it is
+    another number each time, and says nothing of why."""
+    status = columns["check_status"].removeprefix("* ")  # a check is under way; what is shown is the one before
+    if not status or status in ("UNK", "INI", "SOCKERR"):
+        return None
+    code = columns.get("check_code", "")
+    parts = [columns.get("check_desc", ""), columns.get("last_chk", "").strip()]
+    text = ": ".join(part for part in parts if part)
+    return CheckRow(status, int(code) if code.isdecimal() and code != "0" else None, text[:LONGEST_CHECK_TEXT])
 
 
 def member_status(status: str, weight: int) -> str:
@@ -129,7 +159,7 @@ def message(
 ) -> dict[str, object]:
     """The JSON message of both formats; a listener is (status, current connections, counters, since when they count).
 
-    `since` stands in it where it is known, which is never so in Octavia's format."""
+    `since` stands in it where it is known, which is never so in Octavia's format; nor has that any `checks`."""
     return {
         "id": amphora_id,
         "seq": sequence,
@@ -147,9 +177,16 @@ def message(
             }
             for listener_id, (status, conns, counted, since) in listeners.items()
         },
-        "pools": {name: {"status": row.status, "members": row.members} for name, row in pools.items()},
+        "pools": {name: _pool(row, with_checks=version != PLAIN_VERSION) for name, row in pools.items()},
         "ver": version,
     }
+
+
+def _pool(row: PoolRow, *, with_checks: bool) -> dict[str, object]:
+    shown: dict[str, object] = {"status": row.status, "members": row.members}
+    if with_checks and row.checks:
+        shown["checks"] = {name: check._asdict() for name, check in row.checks.items()}
+    return shown
 
 
 def encode_plain(content: Mapping[str, object], key: str) -> bytes:
@@ -206,9 +243,11 @@ def _parts(content: Mapping[str, object], count: int) -> Iterator[dict[str, obje
             if name in listeners:
                 part["listeners"][name] = listeners[name]  # type: ignore[index]
                 continue
-            shown = part["pools"].setdefault(name, {**pools[name], "members": {}})  # type: ignore[attr-defined]
+            shown = part["pools"].setdefault(name, {"status": pools[name]["status"], "members": {}})  # type: ignore[attr-defined]
             if member is not None:
                 shown["members"][member] = pools[name]["members"][member]
+                if member in pools[name].get("checks", ()):
+                    shown.setdefault("checks", {})[member] = pools[name]["checks"][member]
         yield part
 
 

@@ -20,8 +20,18 @@ from frontinus.api.fields import (
     References,
     Resource,
 )
+from frontinus.api.wire_types import LastChecks
 from frontinus.model.heartbeat import Counters
-from frontinus.model.tree import HealthMonitor, L7Policy, Listener, LoadBalancer, LoadBalancerTree, Pool, TreeObject
+from frontinus.model.tree import (
+    HealthMonitor,
+    L7Policy,
+    Listener,
+    LoadBalancer,
+    LoadBalancerTree,
+    Member,
+    Pool,
+    TreeObject,
+)
 
 Wire = dict[str, Any]  # a JSON object
 
@@ -116,9 +126,14 @@ def _pool_status(tree: LoadBalancerTree, pool: Pool) -> Wire:
     monitor = tree.health_monitor_of(pool.id)
     if monitor is not None:
         shown["health_monitor"] = {**_status(monitor), "type": monitor.type}
-    shown["members"] = [
-        {**_status(x), "address": x.address, "protocol_port": x.protocol_port} for x in tree.members_of(pool.id)
-    ]
+    shown["members"] = [_member_status(x) for x in tree.members_of(pool.id)]
+    return shown
+
+
+def _member_status(member: Member) -> Wire:
+    shown = {**_status(member), "address": member.address, "protocol_port": member.protocol_port}
+    if member.last_check is not None:
+        shown["last_check"] = LastChecks().render(member.last_check)
     return shown
 
 

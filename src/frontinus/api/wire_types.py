@@ -18,7 +18,7 @@ from uuid import UUID
 from frontinus.model.compatibility import MAX_INTEGER, MAX_TEXT
 from frontinus.model.enums import Kind, SessionPersistenceType
 from frontinus.model.errors import Invalid
-from frontinus.model.tree import AdditionalVip, Fault, SessionPersistence
+from frontinus.model.tree import AdditionalVip, Fault, LastCheck, SessionPersistence
 from frontinus.model.validation import check_address, check_integer, check_text
 
 Schema = dict[str, Any]  # a JSON Schema, which is free-form JSON by definition
@@ -410,6 +410,34 @@ KIND_ON_THE_WIRE: dict[Kind, str] = {
     Kind.L7_POLICY: "l7policy",
     Kind.L7_RULE: "rule",
 }
+
+
+@dataclass(frozen=True)
+class LastChecks(WireType):
+    """Why a member is down; an addition of Frontinus."""
+
+    renders = True
+
+    def render(self, value: LastCheck | None) -> object:
+        if value is None:
+            return None
+        return {
+            "status": value.status,
+            "code": value.code,
+            "text": value.text,
+            "since": Moment().render(value.since),
+        }
+
+    def schema(self) -> Schema:
+        return {
+            "type": ["object", "null"],
+            "properties": {
+                "status": {"type": "string"},
+                "code": {"type": ["integer", "null"]},
+                "text": {"type": "string"},
+                "since": Moment().schema(),
+            },
+        }
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ from frontinus.health.settings import HealthSettings
 from frontinus.model.enums import Kind, OperatingStatus
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId, LoadBalancerId
-from frontinus.model.operating_status import changed_statuses, observed_statuses
+from frontinus.model.operating_status import changed_checks, changed_statuses, observed_statuses
+from frontinus.model.tree import LastCheck
 from frontinus.store import health, trees
-from frontinus.store.engine import Store
+from frontinus.store.engine import Store, Transaction
 
 log = structlog.get_logger()
 
@@ -136,12 +137,20 @@ class Health:
         try:
             found = await self._store.read(lambda tx: trees.read_trees(tx, tuple(of_load_balancer)))
             changes: dict[Kind, dict[str, OperatingStatus]] = defaultdict(dict)
+            checks: dict[str, LastCheck | None] = {}
+            now = self._now()
             for load_balancer_id, tree in found.items():
                 observed = observed_statuses(tree, of_load_balancer[load_balancer_id])
                 for object_id, (kind, status) in changed_statuses(tree, observed).items():
                     changes[Kind(kind)][object_id] = status
-            if changes:
-                await self._store.transact(lambda tx: health.write_operating_statuses(tx, changes))
+                checks |= changed_checks(tree, of_load_balancer[load_balancer_id], now)
+            if changes or checks:
+
+                def write(tx: Transaction) -> None:
+                    health.write_operating_statuses(tx, changes)
+                    health.write_last_checks(tx, checks)
+
+                await self._store.transact(write)
         except Exception:  # whatever it was: what was taken is given back, and the turn fails as it would have
             self._accounts.weigh_again(x.amphora_id for x in of_load_balancer.values())
             raise

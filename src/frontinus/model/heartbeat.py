@@ -41,11 +41,22 @@ class ListenerTraffic(msgspec.Struct, frozen=True, kw_only=True):
     since: int = 0
 
 
+class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a member is down: HAProxy's word for what its last check found (L4CON, L7STS, ...; management guide 9.1,
+    check_status), the code that was answered where there was one, and the same for people."""
+
+    status: str
+    code: int | None = None
+    text: str = ""
+
+
 class PoolReport(msgspec.Struct, frozen=True, kw_only=True):
-    """status is UP or DOWN; members maps member id to HAProxy's word, as UP, DOWN 1/2, DRAIN, MAINT, no check."""
+    """status is UP or DOWN; members maps member id to HAProxy's word, as UP, DOWN 1/2, DRAIN, MAINT, no check. `checks`
+    is of members that are down, and only our own agents tell."""
 
     status: str
     members: dict[str, str]
+    checks: dict[str, CheckReport] = {}
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,10 +84,15 @@ def join(parts: Iterable[Heartbeat]) -> Heartbeat:
     listeners: dict[str, ListenerReport] = {}
     statuses: dict[str, str] = {}
     members: dict[str, dict[str, str]] = {}
+    checks: dict[str, dict[str, CheckReport]] = {}
     for each in ordered:
         listeners.update(each.listeners)
         for pool_id, report in each.pools.items():
             statuses[pool_id] = report.status
             members.setdefault(pool_id, {}).update(report.members)
-    pools = {pool_id: PoolReport(status=status, members=members[pool_id]) for pool_id, status in statuses.items()}
+            checks.setdefault(pool_id, {}).update(report.checks)
+    pools = {
+        pool_id: PoolReport(status=status, members=members[pool_id], checks=checks[pool_id])
+        for pool_id, status in statuses.items()
+    }
     return replace(ordered[0], listeners=listeners, pools=pools, part=0, parts=1)

@@ -6,10 +6,11 @@ answers for the VIP, is weighed against the tree."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from frontinus.model.enums import OperatingStatus, ProvisioningStatus
 from frontinus.model.heartbeat import Heartbeat, PoolReport
-from frontinus.model.tree import LoadBalancerTree, Member, TreeObject
+from frontinus.model.tree import LastCheck, LoadBalancerTree, Member, TreeObject
 
 _O = OperatingStatus
 
@@ -66,6 +67,22 @@ def changed_statuses(
         for object_id, status in observed.items()
         if object_id in known and known[object_id].operating_status is not status
     }
+
+
+def changed_checks(tree: LoadBalancerTree, report: Heartbeat, now: datetime) -> dict[str, LastCheck | None]:
+    """What is to be kept of why members are down, by member id, where it is something else than the tree holds. None: the
+    member is down no more, or nobody tells why."""
+    result: dict[str, LastCheck | None] = {}
+    for member in tree.members:
+        pool = report.pools.get(member.pool_id)
+        said = None if pool is None else pool.checks.get(member.id)
+        known = member.last_check
+        if said is None:
+            if known is not None:
+                result[member.id] = None
+        elif known is None or (known.status, known.code, known.text) != (said.status, said.code, said.text):
+            result[member.id] = LastCheck(status=said.status, code=said.code, text=said.text, since=now)
+    return result
 
 
 def _pool_status(report: PoolReport | None, current: OperatingStatus) -> OperatingStatus:

@@ -189,8 +189,17 @@ class Pool(Child, frozen=True, kw_only=True):
     alpn_protocols: tuple[str, ...] | None = None
 
 
+class LastCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a member is down, and since when that is known: model/heartbeat.py, CheckReport."""
+
+    status: str
+    code: int | None = None
+    text: str = ""
+    since: datetime
+
+
 class Member(Child, frozen=True, kw_only=True):
-    """weight None is how Octavia stores an explicit null at create; the data plane reads it as 1."""
+    """`last_check` is a report, while it is down. weight None is how Octavia stores an explicit null at create; the data plane reads it as 1."""
 
     kind: ClassVar[Kind] = Kind.MEMBER
 
@@ -204,6 +213,7 @@ class Member(Child, frozen=True, kw_only=True):
     monitor_address: str | None = None
     monitor_port: int | None = None
     vnic_type: VnicType = VnicType.NORMAL
+    last_check: LastCheck | None = None
 
 
 class HealthMonitor(Child, frozen=True, kw_only=True):

@@ -16,9 +16,10 @@ from sqlalchemy import ColumnElement, and_, bindparam, case, or_, select, update
 from frontinus.model.enums import AmphoraStatus, Kind, OperatingStatus, ProvisioningStatus
 from frontinus.model.heartbeat import Counters, ListenerTraffic
 from frontinus.model.ids import AmphoraId, ListenerId, LoadBalancerId
+from frontinus.model.tree import LastCheck
 from frontinus.store import schema
 from frontinus.store.engine import Transaction
-from frontinus.store.rows import Shape, to_microseconds
+from frontinus.store.rows import Shape, to_json, to_microseconds
 from frontinus.store.statement import Statement, Value, chunks, is_one_of, padded, padded_size
 from frontinus.store.trees import SHAPE_OF, inserts
 
@@ -99,6 +100,9 @@ _SEEN = Statement(
         or_(schema.amphora.c.seen_at.is_(None), schema.amphora.c.seen_at < bindparam("moment")),
     )
     .values(seen_at=bindparam("moment"))
+)
+_LAST_CHECK = Statement(
+    update(schema.member).where(schema.member.c.id == bindparam("which")).values(last_check=bindparam("value"))
 )
 _SELECT_FLEET = Statement(
     select(*[schema.amphora.c[name] for name in _FLEET.columns])
@@ -189,6 +193,13 @@ def write_operating_statuses(tx: Transaction, changes: Mapping[Kind, Mapping[str
             for part in chunks(ids, _MOST_IDS_AT_ONCE):
                 size = padded_size(len(part))
                 tx.run(_write_status(kind, size), {**padded(part, size), "status": status.value})
+
+
+def write_last_checks(tx: Transaction, checks: Mapping[str, LastCheck | None]) -> None:
+    """Note why members are down, or that they are no more; unknown ids are ignored."""
+    tx.run_many(
+        _LAST_CHECK, ({"which": each, "value": None if x is None else to_json(x)} for each, x in checks.items())
+    )
 
 
 def write_seen(tx: Transaction, seen: Mapping[AmphoraId, datetime]) -> None:

@@ -231,6 +231,7 @@ member = _child(
     Column("monitor_address", String(64), nullable=True),
     _number("monitor_port", nullable=True),
     _word("vnic_type"),
+    _text("last_check", nullable=True),
 )
 Index(None, member.c.pool_id, member.c.created_at, member.c.id)
 

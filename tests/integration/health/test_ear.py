@@ -16,8 +16,9 @@ from frontinus.health.loop import Health
 from frontinus.health.metrics import HealthMetrics
 from frontinus.health.settings import HealthSettings
 from frontinus.model.enums import AmphoraStatus
-from frontinus.model.heartbeat import Counters, Heartbeat, ListenerReport
+from frontinus.model.heartbeat import CheckReport, Counters, Heartbeat, ListenerReport, PoolReport
 from frontinus.model.ids import LoadBalancerId
+from frontinus.model.tree import LastCheck
 from frontinus.store import health, schema, statistics
 from frontinus.store.statement import Statement
 from frontinus.testing.fake_amphora import FakeAmphoraDriver
@@ -116,6 +117,53 @@ async def test_traffic_of_an_amphora_that_the_fleet_does_not_show_counts(world: 
         return counted.total_connections == 21
 
     await until(all_is_counted)
+
+
+async def test_the_reason_of_a_failure_is_kept_while_it_lasts(world: ListenedTo) -> None:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    listener, pool, member = tree.listeners[0], tree.pools[0], tree.members[0]
+    sequence = 0
+
+    async def becomes(word: str, check: CheckReport | None = None) -> LastCheck | None:
+        """What is kept once this was heard."""
+        nonlocal sequence
+        sequence += 1
+        world.beat(
+            Heartbeat(
+                amphora_id=tree.amphorae[0].id,
+                boot=1,
+                sequence=sequence,
+                incremental=False,
+                listeners={listener.id: ListenerReport(status="OPEN", counters=Counters())},
+                pools={
+                    pool.id: PoolReport(
+                        status="UP", members={member.id: word}, checks={} if check is None else {member.id: check}
+                    )
+                },
+            )
+        )
+        wanted = None if check is None else (check.status, check.code, check.text)
+        kept: LastCheck | None = None
+
+        async def is_kept() -> bool:
+            nonlocal kept
+            now = await world.tree(load_balancer_id)
+            assert now is not None
+            kept = now.members[0].last_check
+            return (None if kept is None else (kept.status, kept.code, kept.text)) == wanted
+
+        await until(is_kept)
+        return kept
+
+    first = await becomes("DOWN", CheckReport(status="L4CON", text="refused"))
+    other = await becomes("DOWN", CheckReport(status="L7STS", code=500, text="wrong"))
+    assert first is not None
+    assert other is not None
+    assert other.since >= first.since
+    assert await becomes("UP") is None
 
 
 async def test_what_is_heard_and_refused_is_counted_by_reason(world: ListenedTo) -> None:

@@ -12,7 +12,7 @@ from frontinus.model.errors import Invalid
 
 from tests.contract import facts
 
-ADDED = {"fault", "deletion_protection"}
+ADDED = {"fault", "deletion_protection", "last_check"}
 """Attributes that Frontinus adds to the contract."""
 
 FILTERS_ONLY = {"loadbalancer": {"topology"}, "amphora": {"project_id"}}

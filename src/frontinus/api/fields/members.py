@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from frontinus.api.fields.rows import (
     REQUIRED,
+    Field,
     Resource,
     Rule,
     admin_state_up_row,
@@ -20,6 +21,7 @@ from frontinus.api.wire_types import (
     Boolean,
     Choice,
     Integer,
+    LastChecks,
     Uuid,
 )
 from frontinus.model.compatibility import (
@@ -83,5 +85,14 @@ MEMBER = Resource(
         ),
         read_only("vnic_type", Choice(VnicType), "direct where it was asked for, else normal.", since="2.30"),
         *identity_rows(),
+        Field(
+            wire="last_check",
+            attribute="last_check",
+            type=LastChecks(),
+            doc="Why a member is down: status (HAProxy's word for what its last check found, as L4CON, L7STS), code (that "
+            "was answered, or null), text, since; or null. An addition of Frontinus.",
+            read=lambda value, _: value.last_check,
+            part=False,
+        ),
     ),
 )

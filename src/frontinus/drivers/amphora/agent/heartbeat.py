@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from frontinus.drivers.amphora.interface import Refused
-from frontinus.model.heartbeat import Counters, Heartbeat, ListenerReport, PoolReport
+from frontinus.model.heartbeat import CheckReport, Counters, Heartbeat, ListenerReport, PoolReport
 from frontinus.model.ids import AmphoraId
 
 MAGIC = b"FRH1"
@@ -48,9 +48,16 @@ class _Statistics(msgspec.Struct):
     since: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
 
 
+class _Check(msgspec.Struct):
+    status: Annotated[str, msgspec.Meta(max_length=32)]
+    code: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+    text: Annotated[str, msgspec.Meta(max_length=1_000)] = ""
+
+
 class _Pool(msgspec.Struct):
     status: str
     members: dict[str, str] = {}
+    checks: dict[str, _Check] = {}
 
 
 class _Listener(msgspec.Struct):
@@ -148,6 +155,11 @@ def _value(message: _Message, boot: int | None, sequence: int | None) -> Heartbe
         },
         # `<pool>:<listener>` or `<pool>`; a pool under several listeners is reported by the last one.
         pools={
-            name.partition(":")[0]: PoolReport(status=pool.status, members=pool.members) for name, pool in pools.items()
+            name.partition(":")[0]: PoolReport(
+                status=pool.status,
+                members=pool.members,
+                checks={x: CheckReport(status=y.status, code=y.code, text=y.text) for x, y in pool.checks.items()},
+            )
+            for name, pool in pools.items()
         },
     )
