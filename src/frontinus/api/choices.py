@@ -47,6 +47,8 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
             provider=self.provider,
             topology=self.flavor.loadbalancer_topology or load_balancer.topology,
             vip_vnic_type=VnicType.DIRECT if self.flavor.sriov_vip else VnicType.NORMAL,
+            threads=self.flavor.threads,
+            max_connections=self.flavor.max_connections,
         )
 
     def require(self, capabilities: Capabilities) -> None:

@@ -7,7 +7,7 @@ to say, when a load balancer asks for it."""
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -75,6 +75,9 @@ class FlavorData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     amp_image_tag: str | None = None
     sriov_vip: bool | None = None
     allow_member_sriov: bool | None = None
+    # Ours: how large an amphora is.
+    threads: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
+    max_connections: Annotated[int, msgspec.Meta(ge=100, le=10_000_000)] | None = None
 
 
 class AvailabilityZoneData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,6 +95,8 @@ FLAVOR_KEYS: dict[str, str] = {
     "amp_image_tag": "The tag of the image that the amphorae are made of.",
     "sriov_vip": "Whether the VIP's port is an SR-IOV virtual function.",
     "allow_member_sriov": "Whether members may be reached through SR-IOV ports.",
+    "threads": "How many threads, and so how many cores at most, an amphora balances with: from 1 to 64.",
+    "max_connections": "How many connections an amphora carries at most: from 100 to 10,000,000.",
 }
 """Every key of flavor data, with what it is for."""
 

@@ -132,6 +132,8 @@ load_balancer = Table(
     _id("vip_qos_policy_id", nullable=True),
     _text("vip_sg_ids"),
     Column("vip_vnic_type", String(32), nullable=False, server_default="normal"),
+    _counter("threads", nullable=True),
+    _counter("max_connections", nullable=True),
     _flag("vip_port_owned"),
     _id("flavor_id", nullable=True),
     _name("availability_zone", nullable=True),

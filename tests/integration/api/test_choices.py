@@ -48,6 +48,14 @@ def refused(answer: Answer, status: int, named: str) -> None:
 # ---------------------------------------------------------------- flavors and zones
 
 
+async def test_a_flavor_gives_the_size(world: World) -> None:
+    flavor = await world.flavor(threads=4, max_connections=200_000)
+    large = (await world.tree((await make(world, flavor_id=flavor))["id"])).load_balancer
+    assert (large.threads, large.max_connections) == (4, 200_000)
+    plain = (await world.tree((await make(world))["id"])).load_balancer
+    assert (plain.threads, plain.max_connections) == (None, None)
+
+
 async def test_a_flavor_gives_topology_and_port_and_is_then_in_use(world: World) -> None:
     flavor = await world.flavor(loadbalancer_topology="ACTIVE_STANDBY", sriov_vip=True)
     made = await make(world, flavor_id=flavor)

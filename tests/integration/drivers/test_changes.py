@@ -271,3 +271,30 @@ async def test_an_old_haproxy_gets_members_by_a_reload(tmp_path: Path) -> None:
     finally:
         await world.close()
         await until(lambda: not world.haproxy_pids())
+
+
+async def test_a_flavor_sizes_the_amphora(world: World, site: Site) -> None:
+    """Threads and connections are those of the load balancer, where its flavor says some, and the settings' where not."""
+
+    async def size(**by_flavor: int) -> tuple[int, int]:
+        tree = site.tree(0)
+        await world.apply(replace(tree, load_balancer=replace(tree.load_balancer, **by_flavor)))
+        told = dict(line.partition(": ")[::2] for line in world.runtime("show info").splitlines())
+        return int(told["Nbthread"]), int(told["Maxconn"])
+
+    settings = world.settings
+    threads, connections = await size()
+    assert threads == settings.threads
+    assert 0 < connections <= settings.max_connections + 50
+    threads, connections = await size(threads=64, max_connections=100)
+    assert threads == 64
+    assert 100 <= connections <= 150
+    threads, connections = await size(threads=2, max_connections=100)
+    assert threads == 2
+    assert 100 <= connections <= 150
+    clients = [await asyncio.open_connection(VIP, site.port) for _ in range(connections + 20)]
+    try:
+        await until(lambda: f"CurrConns: {connections}" in world.runtime("show info"))  # and the others wait
+    finally:
+        for _, writer in clients:
+            await closed(writer)

@@ -48,6 +48,11 @@ def test_flavor_data_is_read(text: str, expected: FlavorData) -> None:
         pytest.param('{"loadbalancer_topology": null}', Unsupported, id="null"),
         pytest.param('{"sriov_vip": "yes"}', Unsupported, id="wrong type"),
         pytest.param('{"compute_flavor": 7}', Unsupported, id="number for text"),
+        pytest.param('{"threads": 0}', Unsupported, id="no thread"),
+        pytest.param('{"threads": 65}', Unsupported, id="more threads than HAProxy has"),
+        pytest.param('{"threads": true}', Unsupported, id="a truth for a number"),
+        pytest.param('{"max_connections": "many"}', Unsupported, id="text for a number"),
+        pytest.param('{"max_connections": 99}', Unsupported, id="fewer than HAProxy starts with"),
     ],
 )
 def test_flavor_data_is_refused(text: str, error: type[CallerError]) -> None:

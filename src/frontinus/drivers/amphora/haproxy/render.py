@@ -61,6 +61,7 @@ from frontinus.model.tree import HealthMonitor, Listener, LoadBalancerTree, Memb
 
 CAPABILITIES = Capabilities(
     topologies=frozenset({Topology.SINGLE}),
+    flavor_keys=frozenset({"loadbalancer_topology", "threads", "max_connections"}),
     listener_protocols=frozenset(
         {
             *(ListenerProtocol.HTTP, ListenerProtocol.TCP, ListenerProtocol.HTTPS, ListenerProtocol.TERMINATED_HTTPS),
@@ -208,6 +209,8 @@ def server_numbers(members: list[Member]) -> dict[str, int]:
 
 def _global(tree: LoadBalancerTree, settings: HaproxySettings, amphora_id: str) -> Section:
     base = _base(settings)
+    threads = tree.load_balancer.threads or settings.threads
+    connections = tree.load_balancer.max_connections or settings.max_connections
     # Without a slash in front HAProxy takes a relative path for an address; unix@ says what it is.
     socket = f"{base}{tree.id}.sock" if base else f"unix@{tree.id}.sock"
     return Section(
@@ -217,9 +220,9 @@ def _global(tree: LoadBalancerTree, settings: HaproxySettings, amphora_id: str) 
             # expose-fd listeners: a reload hands the listening sockets over, so that no connection is refused.
             ("stats", "socket", socket, "mode", "600", "level", "admin", "expose-fd", "listeners"),
             ("server-state-file", f"{base}{tree.id}/servers-state"),
-            ("nbthread", str(settings.threads)),
-            # Two descriptors per connection, and a hundred for listeners, checks and sockets.
-            ("fd-hard-limit", str(2 * settings.max_connections + 100)),
+            ("nbthread", str(threads)),
+            # Two descriptors per connection, three per thread, and a hundred for listeners, checks and sockets.
+            ("fd-hard-limit", str(2 * connections + 3 * (threads - 1) + 100)),
             ("hard-stop-after", _seconds(settings.hard_stop_after)),
             ("mworker-max-reloads", str(settings.max_old_workers)),
             *logs.global_lines(settings, amphora_id),

@@ -9,6 +9,9 @@ from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
 from frontinus.drivers.amphora.agent.stream import NginxSettings
 from frontinus.model.errors import Invalid
 
+FEWEST_CONNECTIONS = 100
+"""With descriptors for fewer HAProxy does not start."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HaproxySettings(AgentDriverSettings):
@@ -85,5 +88,7 @@ class HaproxySettings(AgentDriverSettings):
         for name in ("threads", "max_connections", "max_datagram_sessions", "max_old_workers", "stick_table_size"):
             if getattr(self, name) < 1:
                 raise Invalid(name, "must be at least 1")
+        if self.max_connections < FEWEST_CONNECTIONS:
+            raise Invalid("max_connections", f"must be at least {FEWEST_CONNECTIONS}: HAProxy starts with no fewer")
         if self.hard_stop_after < timedelta(seconds=1):
             raise Invalid("hard_stop_after", "must be at least a second")

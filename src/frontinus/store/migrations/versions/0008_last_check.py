@@ -1,15 +1,15 @@
 """Why members are down: what the last health check found.
 
-Revision ID: 0007
-Revises: 0006"""
+Revision ID: 0008
+Revises: 0007"""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0007"
-down_revision: str | None = "0006"
+revision: str = "0008"
+down_revision: str | None = "0007"
 branch_labels: None = None
 depends_on: None = None
 
