@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from frontinus_amphora.nginx_service import Program
 
 from tests.amphora.world import (
     ADDRESS,
@@ -158,11 +161,21 @@ def test_nginx_alone_serves_datagrams(site: Site) -> None:
     assert site.apply("", site.files()) == "unchanged"
     state = site.controller.state(site.lb)
     assert (True, digest_of("", site.files()), None) == (state["running"], state["digest"], state["pid"])
-    assert "1\n" in [
-        line.split()[4] + "\n"
-        for line in Path(f"/proc/{site.nginx_pid()}/limits").read_text().splitlines()
-        if line.startswith("Max core file size")
-    ]
+    limits = Path(f"/proc/{site.nginx_pid()}/limits").read_text()
+    assert re.search(r"Max core file size +1 ", limits)
+    soft, hard = re.search(r"Max open files +(\d+) +(\d+)", limits).groups()  # type: ignore[union-attr]
+    assert int(soft) == min(int(hard), 1 << 20)
+
+
+def test_an_nginx_that_is_installed_later_is_found(tmp_path: Path) -> None:
+    command = tmp_path / "nginx"
+    program = Program(str(command))
+    assert program.version() == ""
+    words = "nginx version: nginx/9.8.7\\nconfigure arguments: --modules-path=/m --with-stream=dynamic"
+    command.write_text(f"#!/bin/sh\nprintf '{words}\\n'\n")
+    command.chmod(0o755)
+    assert program.version() == "9.8.7"
+    assert program.arguments("/d", "/c")[-1] == "load_module /m/ngx_stream_module.so; pid nginx.pid;"
 
 
 def test_heartbeats_tell_statuses_and_counters(site: Site) -> None:

@@ -17,6 +17,7 @@ from frontinus_amphora.routes import Routes
 from frontinus_amphora.server import Server
 from frontinus_amphora.settings import BadSettings, load_settings
 
+MOST_DESCRIPTORS = 1 << 20  # where the kernel sets no bound
 USAGE = "usage: frontinus-amphora --config PATH | --version"
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
@@ -45,6 +46,10 @@ def serve(path: str) -> int:
         # core files to a program passes over a limit of 0, but not over 1 (core(5)).
         if resource.getrlimit(resource.RLIMIT_CORE)[1] != 0:  # then it is forbidden already, and cannot be raised
             resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+        # nginx, unlike haproxy, has no more connections than it was born with descriptors.
+        _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = hard if 0 <= hard < MOST_DESCRIPTORS else MOST_DESCRIPTORS  # a negative one is none
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
         # Relative paths in configurations start here (agent-extension.md, Paths), haproxy's included; and a socket's
         # path stays below the kernel's 108 bytes however deep the place is.
         files.make_directory(settings.base_path)

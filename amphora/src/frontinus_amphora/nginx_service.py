@@ -22,21 +22,19 @@ GLANCE = 0.002  # seconds between two looks while waiting
 
 
 class Program:
-    """The nginx program: its version and how to run it, asked once, when first needed."""
+    """The nginx program: its version and how to run it, asked when first needed, until there is one."""
 
     def __init__(self, command: str, user: str = "") -> None:
         """`user` is whom its workers become, when the agent is root."""
         self.command = command
         self._lock = threading.Lock()  # guards the rest
-        self._asked = False
         self._version = ""
         self._directives = f"user {user}; " if user else ""
 
     def version(self) -> str:
         """Like 1.22.1; empty when the program does not run or cannot balance datagrams. Any thread."""
         with self._lock:
-            if not self._asked:
-                self._asked = True
+            if not self._version:  # it may have been installed meanwhile
                 self._ask()
             return self._version
 
