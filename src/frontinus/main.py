@@ -205,6 +205,7 @@ class Installation:
             now,
             authenticator=authenticator,
             registry=self._metrics,
+            secrets=self.drivers.secret,
         )
         server = _Server(
             uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3)

@@ -32,7 +32,7 @@ from frontinus.api.operations import (
 )
 from frontinus.api.policy.enforcer import Enforcer
 from frontinus.api.policy.guard import Guard
-from frontinus.api.ports import Clock, VipAllocator
+from frontinus.api.ports import Clock, SecretReader, VipAllocator
 from frontinus.api.requests import decode
 from frontinus.api.routing import WRITES, Body, Operation, Route, Router
 from frontinus.api.settings import ApiSettings
@@ -59,6 +59,7 @@ def create_app(
     *,
     authenticator: Authenticator | None = None,
     registry: CollectorRegistry | None = None,
+    secrets: SecretReader | None = None,
 ) -> ASGIApp:
     """The API as an ASGI application. `authenticator` is by default what the settings name; whoever hands one in closes it.
     `registry` is what /metrics shows; by default one of the API's own. Raises Invalid for settings that cannot work."""
@@ -69,6 +70,7 @@ def create_app(
         settings=settings,
         clock=clock,
         authenticator=authenticator or build_authenticator(settings, clock),
+        secrets=secrets,
     )
     enforcer = Enforcer(settings.policy_file, enforce_new_defaults=settings.enforce_new_defaults)
     return ApiApp(api, enforcer, metrics)

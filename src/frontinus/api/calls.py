@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from frontinus.api.errors import JSON_TYPE, HttpError
 from frontinus.api.identity.interface import Authenticator, Identity
-from frontinus.api.ports import Clock, VipAllocator
+from frontinus.api.ports import Clock, SecretReader, VipAllocator
 from frontinus.api.settings import ApiSettings
 from frontinus.model.errors import Invalid
 from frontinus.model.ids import ProjectId
@@ -34,6 +34,8 @@ class Api:
     settings: ApiSettings
     clock: Clock
     authenticator: Authenticator
+    secrets: SecretReader | None = None
+    """None: references are taken as they are, and are looked at when they are carried out."""
 
 
 @dataclass

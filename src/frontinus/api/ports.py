@@ -1,6 +1,6 @@
 """What the API needs from outside, said in values of model/: whoever joins the parts hands in something that fits.
 
-A network driver fits. The API must not import drivers, so the shape is written down here a second time, on purpose."""
+A network driver and a secret driver fit. The API must not import drivers, so the shape is written down here a second time, on purpose."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
+from frontinus.model.certificates import Authorities, Certificate, Revocations
 from frontinus.model.ids import LoadBalancerId, ProjectId, SubnetId
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest
 from frontinus.model.tree import AdditionalVip, Vip
@@ -40,3 +41,14 @@ class VipAllocator(Protocol):
     async def get_subnet(self, subnet_id: SubnetId) -> Subnet: ...
 
     async def list_subnets(self) -> tuple[Subnet, ...]: ...
+
+
+class SecretReader(Protocol):
+    """Whether a reference can be used: see drivers/secret/interface.py. What is read is let go of at once. Raises Invalid
+    naming the reference, or Retry."""
+
+    async def certificate(self, reference: str, project_id: ProjectId) -> Certificate: ...
+
+    async def authorities(self, reference: str, project_id: ProjectId) -> Authorities: ...
+
+    async def revocations(self, reference: str, project_id: ProjectId) -> Revocations: ...

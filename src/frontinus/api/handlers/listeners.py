@@ -10,6 +10,7 @@ from frontinus.api.changes import Edit, change, not_found
 from frontinus.api.etags import object_response
 from frontinus.api.fields import LISTENER
 from frontinus.api.handlers.found import find_listener
+from frontinus.api.handlers.references import require_secrets
 from frontinus.api.rendering import render_object, render_statistics
 from frontinus.api.requests import Operation, parse_body
 from frontinus.model import edits
@@ -35,6 +36,7 @@ async def create(call: Call) -> Response:
 
     if load_balancer_id is None:
         raise not_found(Kind.LOAD_BALANCER, "null")
+    await require_secrets(call, asked, Kind.LOAD_BALANCER, load_balancer_id)
     return await change(call, Kind.LOAD_BALANCER, load_balancer_id, edit, lambda tree: _answer(tree, made[-1], 201))
 
 
@@ -42,6 +44,7 @@ async def update(call: Call) -> Response:
     api = call.api
     asked = parse_body(LISTENER, Operation.UPDATE, call.body)
     listener_id = call.params[Kind.LISTENER]
+    await require_secrets(call, asked, Kind.LISTENER, listener_id)
     now = api.clock()
 
     def edit(tree: LoadBalancerTree) -> Edit:

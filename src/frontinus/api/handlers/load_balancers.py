@@ -13,7 +13,7 @@ from frontinus.api.choices import Choices, hold_choices, read_choices, refuse_ne
 from frontinus.api.commits import commit
 from frontinus.api.etags import object_response
 from frontinus.api.fields import LOAD_BALANCER
-from frontinus.api.handlers.references import require_subnets
+from frontinus.api.handlers.references import require_secrets_of_tree, require_subnets
 from frontinus.api.rendering import render_object, render_statistics, render_status_tree, render_whole_tree
 from frontinus.api.requests import Asked, Operation, decode, parse_body
 from frontinus.api.wire_types import lenient_boolean
@@ -59,6 +59,7 @@ async def create(call: Call) -> Response:
     wanted, choices = await api.store.read(judge)
     await _require_network(call, request, choices)
     await require_subnets(api.network, whole_tree.asked_members(asked))
+    await require_secrets_of_tree(call, wanted)
     return await _store_with_vip(call, wanted, request, choices)
 
 

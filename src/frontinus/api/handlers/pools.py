@@ -11,6 +11,7 @@ from frontinus.api.changes import Edit, change
 from frontinus.api.etags import object_response
 from frontinus.api.fields import POOL
 from frontinus.api.handlers.found import find_listener, find_pool
+from frontinus.api.handlers.references import require_secrets
 from frontinus.api.rendering import render_object
 from frontinus.api.requests import Operation, parse_body
 from frontinus.model import edits
@@ -43,6 +44,7 @@ async def create(call: Call) -> Response:
         return Edit(after=edits.apply(tree, now, create=[pool], update=[attached]), touched=(listener,))
 
     owner = (Kind.LISTENER, listener_id) if load_balancer_id is None else (Kind.LOAD_BALANCER, load_balancer_id)
+    await require_secrets(call, asked, *owner)
     return await change(call, *owner, edit, lambda tree: _answer(tree, made[-1].id, 201))
 
 
@@ -50,6 +52,7 @@ async def update(call: Call) -> Response:
     api = call.api
     asked = parse_body(POOL, Operation.UPDATE, call.body)
     pool_id = call.params[Kind.POOL]
+    await require_secrets(call, asked, Kind.POOL, pool_id)
     now = api.clock()
 
     def edit(tree: LoadBalancerTree) -> Edit:

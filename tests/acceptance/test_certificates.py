@@ -1,0 +1,111 @@
+"""A tenant's certificate from the shell to the wire: stored, served, replaced while everything runs, never on a disk."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from frontinus.model.certificates import Certificate
+from frontinus.testing.certificates import TestAuthority, bundle
+
+from tests.acceptance.support import COMMAND, Api, Backend, Installation, free_port, report, until
+
+
+def frontinus(installation: Installation, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, *words, "--state-dir", str(installation.state_dir)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def served(vip: str, port: int, authority: TestAuthority) -> bytes | None:
+    """The certificate that a client gets which trusts the authority; None when it gets nothing."""
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+    try:
+        with (
+            socket.create_connection((vip, port), timeout=5) as plain,
+            context.wrap_socket(plain, server_hostname="www.example.org") as connection,
+        ):
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: www.example.org\r\nConnection: close\r\n\r\n")
+            if not connection.recv(65536).startswith(b"HTTP/1.1 200"):
+                return None
+            return connection.getpeercert(binary_form=True)
+    except OSError:
+        return None
+
+
+def der(certificate: Certificate) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(certificate.certificate.decode())
+
+
+def holds(directory: Path, content: bytes) -> list[Path]:
+    files = (path for path in directory.rglob("*") if path.is_file() and not path.is_symlink())
+    return [path for path in files if content in path.read_bytes()]
+
+
+def test_a_certificate_is_stored_served_and_replaced(
+    installation: Installation, api: Api, backends: list[Backend], tmp_path: Path
+) -> None:
+    authority = TestAuthority()
+    first, second, third = (authority.issue("www.example.org") for _ in range(3))
+    file = tmp_path / "site.pem"
+    file.write_bytes(bundle(first))
+    stored = frontinus(installation, "secret", "store", "--name", "site", str(file))
+    assert stored.returncode == 0, stored.stderr
+    reference, port = stored.stdout.strip(), free_port()
+
+    load_balancer: Any = api.create(
+        "loadbalancers",
+        "loadbalancer",
+        vip_subnet_id=api.subnet_id(),
+        listeners=[
+            {
+                "protocol": "TERMINATED_HTTPS",
+                "protocol_port": port,
+                "default_tls_container_ref": reference,
+                "default_pool": {
+                    "name": "web",
+                    "protocol": "HTTP",
+                    "lb_algorithm": "ROUND_ROBIN",
+                    "members": [{"address": "127.0.0.1", "protocol_port": backends[0].port}],
+                },
+            }
+        ],
+    )
+    vip = load_balancer["vip_address"]
+    until(lambda: served(vip, port, authority) == der(first), 20, "the certificate is not served")
+
+    refused = frontinus(installation, "secret", "delete", reference)
+    assert refused.returncode == 1
+    assert "listener" in refused.stderr
+
+    file.write_bytes(bundle(second))
+    started = time.monotonic()
+    assert frontinus(installation, "secret", "replace", reference, str(file)).returncode == 0
+    until(lambda: served(vip, port, authority) == der(second), 10, "the new certificate is not served")
+    report(f"secret replaced to served: {time.monotonic() - started:.2f} s")
+
+    # Everything dies, as when the machine restarts: the keys are gone with the memory, and come back with a push.
+    (amphora_id,) = installation.amphora_ids()
+    installation.kill()
+    for process in installation.amphora_processes():
+        os.kill(process.pid, signal.SIGKILL)
+    for path in Path(f"/dev/shm/frontinus-{amphora_id}").rglob("*.pem"):
+        path.unlink()
+    file.write_bytes(bundle(third))
+    assert frontinus(installation, "secret", "replace", reference, str(file)).returncode == 0
+    installation.start()
+    until(lambda: served(vip, port, authority) == der(third), 30, "TLS does not come back")
+
+    for certificate in (first, second, third):
+        assert holds(installation.state_dir, certificate.private_key.splitlines()[1]) == []
+    shown = frontinus(installation, "secret", "delete", "--force", reference)
+    assert shown.returncode == 0
+    assert served(vip, port, authority) == der(third), "what runs goes on"
+    amphorae = installation.amphora_ids()
+    installation.down()
+    assert not any(Path(f"/dev/shm/frontinus-{x}").exists() for x in amphorae), "keys are left in memory"

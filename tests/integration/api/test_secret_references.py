@@ -1,0 +1,94 @@
+"""A reference to a secret is looked at when it is asked for: there, readable by the project, and of the right kind."""
+
+from __future__ import annotations
+
+import pytest
+
+from frontinus.api.app import create_app
+from frontinus.api.settings import ApiSettings
+from frontinus.model.certificates import Authorities, Revocations
+from frontinus.model.errors import Retry
+from frontinus.model.ids import ProjectId
+from frontinus.testing.certificates import TestAuthority
+from frontinus.testing.fake_secret import FakeSecrets
+
+from tests.integration.api.world import SUBNET_ID, World
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def secrets(world: World) -> FakeSecrets:
+    """A store, and a load balancer beside whose project another has secrets too."""
+    made = FakeSecrets()
+    world.app = create_app(world.store, world.network, ApiSettings(), world.clock, secrets=made)
+    load_balancer = await world.make("loadbalancer", vip_subnet_id=SUBNET_ID)
+    world.ids["lb"], project = load_balancer["id"], ProjectId(load_balancer["project_id"])
+    authority = TestAuthority()
+    made.store[project, "cert"] = authority.issue("www.example.org")
+    made.store[project, "ca"] = Authorities(certificates=(authority.pem,))
+    made.store[project, "crl"] = Revocations(lists=(authority.revoke(),))
+    made.store[ProjectId("another"), "theirs"] = authority.issue("www.example.org")
+    return made
+
+
+@pytest.mark.parametrize(
+    "fields, named",
+    [
+        pytest.param({}, None, id="right"),
+        pytest.param({"sni_container_refs": ["cert"]}, None, id="right SNI"),
+        pytest.param({"client_ca_tls_container_ref": "ca", "client_crl_container_ref": "crl"}, None, id="all kinds"),
+        pytest.param({"default_tls_container_ref": "nowhere"}, "default_tls_container_ref", id="unknown"),
+        pytest.param({"default_tls_container_ref": "theirs"}, "default_tls_container_ref", id="another project's"),
+        pytest.param({"default_tls_container_ref": "ca"}, "default_tls_container_ref", id="no key"),
+        pytest.param({"sni_container_refs": ["cert", "nowhere"]}, "sni_container_refs", id="second of a list"),
+        pytest.param({"client_ca_tls_container_ref": "crl"}, "client_ca_tls_container_ref", id="no authority"),
+        pytest.param(
+            {"client_ca_tls_container_ref": "ca", "client_crl_container_ref": "ca"},
+            "client_crl_container_ref",
+            id="no list",
+        ),
+    ],
+)
+async def test_listener_references(
+    world: World, secrets: FakeSecrets, fields: dict[str, object], named: str | None
+) -> None:
+    asked = {"protocol": "TERMINATED_HTTPS", "protocol_port": 443, "default_tls_container_ref": "cert", **fields}
+    answer = await world.call("POST", "listeners", {"listener": {"loadbalancer_id": world.ids["lb"], **asked}})
+    assert answer.status == (201 if named is None else 400), answer.body
+    if named is not None:
+        assert named in answer.fault
+        assert "PRIVATE" not in answer.fault
+    # The same over the whole tree in one call.
+    whole = {"loadbalancer": {"vip_subnet_id": SUBNET_ID, "listeners": [asked]}}
+    in_effect = named in (None, "default_tls_container_ref", "sni_container_refs")
+    if in_effect:
+        assert (await world.call("POST", "loadbalancers", whole)).status == (201 if named is None else 400)
+
+
+async def test_an_update_is_looked_at_too(world: World, secrets: FakeSecrets) -> None:
+    asked = {"protocol": "TERMINATED_HTTPS", "protocol_port": 443, "default_tls_container_ref": "cert"}
+    listener = await world.make("listener", loadbalancer_id=world.ids["lb"], **asked)
+    path = f"listeners/{listener['id']}"
+    refused = await world.call("PUT", path, {"listener": {"default_tls_container_ref": "nowhere"}})
+    assert refused.status == 400
+    assert (await world.call("PUT", path, {"listener": {"name": "other"}})).status == 200
+    secrets.store.clear()
+    assert (await world.call("PUT", path, {"listener": {"name": "third"}})).status == 200, "it does not name the secret"
+
+
+async def test_pool_references(world: World, secrets: FakeSecrets) -> None:
+    pool = {"loadbalancer_id": world.ids["lb"], "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "tls_enabled": True}
+    good = {"tls_container_ref": "cert", "ca_tls_container_ref": "ca", "crl_container_ref": "crl"}
+    made = await world.call("POST", "pools", {"pool": {**pool, **good}})
+    assert made.status == 201, made.body
+    for field in good:
+        answer = await world.call("POST", "pools", {"pool": {**pool, **good, field: "nowhere"}})
+        assert (answer.status, field in answer.fault) == (400, True)
+
+
+async def test_a_store_out_of_reach_is_503(world: World, secrets: FakeSecrets) -> None:
+    secrets.faults.fail("secret", 1, error=Retry("the store sleeps", after=3))
+    asked = {"protocol": "TERMINATED_HTTPS", "protocol_port": 443, "default_tls_container_ref": "cert"}
+    answer = await world.call("POST", "listeners", {"listener": {"loadbalancer_id": world.ids["lb"], **asked}})
+    assert answer.status == 503
