@@ -2,191 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import openstack
 import pytest
 
+from tests.acceptance.openstack_cli import Cli
 from tests.acceptance.support import Backend, Installation, free_port, spread, until
-
-SHELL = """
-import contextlib, io, json, sys
-from openstackclient import shell
-for line in sys.stdin:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            status = shell.main(json.loads(line))
-        except SystemExit as end:
-            status = end.code
-    print(sys.argv[1] + json.dumps([status, out.getvalue(), err.getvalue()]), file=sys.__stdout__, flush=True)
-"""
-MARK = "--- ended: "
-
-
-class Cli:
-    """`openstack loadbalancer …`, as typed. Answers are read with -f json.
-
-    Each command goes through the entry point of the `openstack` script, in one process for all: its start costs more
-    than what it does. `type` runs the script itself."""
-
-    def __init__(self, endpoint: str) -> None:
-        self._login = ["--os-auth-type", "none", "--os-endpoint", endpoint, "loadbalancer"]
-        self._environment = {key: value for key, value in os.environ.items() if not key.startswith("OS_")}
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", SHELL, MARK],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=self._environment,
-        )
-
-    def close(self) -> None:
-        self._process.communicate(timeout=20)
-
-    def type(self, *words: str) -> subprocess.CompletedProcess[str]:
-        script = str(Path(sys.executable).with_name("openstack"))
-        return subprocess.run(
-            [script, *self._login, *words],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            env=self._environment,
-        )
-
-    def run(self, *words: str) -> tuple[int, str, str]:
-        """Exit status, standard output, standard error."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([*self._login, *words]) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        assert line.startswith(MARK), f"{words}: {line!r}"
-        status, output, error = json.loads(line.removeprefix(MARK))
-        return status, output, error
-
-    def quiet(self, *words: str) -> None:
-        status, output, error = self.run(*words)
-        assert status == 0, (words, output, error)
-
-    def ask(self, *words: str) -> Any:
-        status, output, error = self.run(*words, "-f", "json")
-        assert status == 0, (words, output, error)
-        return json.loads(output)
 
 
 @pytest.fixture
 def cli(installation: Installation) -> Iterator[Cli]:
-    made = Cli(installation.endpoint)
+    made = Cli.without_login(installation.endpoint)
     yield made
     made.close()
-
-
-def test_openstack_command(installation: Installation, cli: Cli, backends: list[Backend]) -> None:
-    """Create, list, show, set, status, stats and delete of every resource of the first slice."""
-    port = free_port()
-    made = cli.ask("create", "--name", "web", "--vip-subnet-id", "loopback", "--wait")
-    assert (made["provisioning_status"], made["name"]) == ("ACTIVE", "web")
-    vip = made["vip_address"]
-    cli.quiet("listener", "create", "--name", "l", "--protocol", "HTTP", "--protocol-port", str(port), "web")
-    cli.quiet("pool", "create", "--name", "p", "--protocol", "HTTP", "--lb-algorithm", "ROUND_ROBIN", "--listener", "l")
-    for server in backends:
-        cli.quiet(
-            "member",
-            "create",
-            "--name",
-            server.name,
-            "--address",
-            "127.0.0.1",
-            "--protocol-port",
-            str(server.port),
-            "p",
-        )
-    cli.quiet(
-        "healthmonitor",
-        "create",
-        "--name",
-        "h",
-        "--type",
-        "HTTP",
-        "--url-path",
-        "/",
-        "--delay",
-        "1",
-        "--timeout",
-        "1",
-        "--max-retries",
-        "1",
-        "--wait",
-        "p",
-    )
-    assert spread(vip, port, 9) == {x.name: 3 for x in backends}
-    assert [x["name"] for x in cli.ask("list")] == ["web"]
-    assert [x["name"] for x in cli.ask("listener", "list")] == ["l"]
-    assert [x["name"] for x in cli.ask("pool", "list", "--loadbalancer", "web")] == ["p"]
-    assert {x["name"] for x in cli.ask("member", "list", "p")} == {x.name for x in backends}
-    assert [x["name"] for x in cli.ask("healthmonitor", "list")] == ["h"]
-    assert cli.ask("listener", "show", "l")["protocol_port"] == port
-    assert cli.ask("pool", "show", "p")["lb_algorithm"] == "ROUND_ROBIN"
-    assert cli.ask("member", "show", "p", "backend-1")["protocol_port"] == backends[0].port
-    assert cli.ask("healthmonitor", "show", "h")["type"] == "HTTP"
-    cli.quiet("set", "--name", "shop", "--description", "what we sell", "web")
-    cli.quiet("listener", "set", "--connection-limit", "100", "l")
-    cli.quiet("listener", "unset", "--connection-limit", "l")
-    cli.quiet("pool", "set", "--lb-algorithm", "LEAST_CONNECTIONS", "p")
-    cli.quiet("member", "set", "--weight", "3", "p", "backend-1")
-    cli.quiet("healthmonitor", "set", "--delay", "2", "--wait", "h")
-    assert cli.ask("show", "shop")["description"] == "what we sell"
-    assert cli.ask("member", "show", "p", "backend-1")["weight"] == 3
-    _, output, _ = cli.run("status", "show", "shop")  # JSON by itself
-    tree = json.loads(output)["loadbalancer"]
-    assert [x["name"] for x in tree["listeners"][0]["pools"][0]["members"]] == [x.name for x in backends]
-    until(
-        lambda: cli.ask("stats", "show", "shop")["total_connections"] >= 9,
-        30,
-        "the statistics do not arrive",
-        pause=0.5,
-    )
-    assert cli.ask("listener", "stats", "show", "l")["total_connections"] >= 9
-    assert {x["name"] for x in cli.ask("provider", "list")} >= {"amphora", "octavia"}
-    assert cli.run("delete", "shop")[0] != 0, "a load balancer with children needs --cascade"
-    cli.quiet("member", "delete", "p", "backend-3")
-    cli.quiet("healthmonitor", "delete", "h")
-    cli.quiet("delete", "--cascade", "--wait", "shop")
-    assert cli.ask("list") == []
-    assert installation.amphora_processes() == []
-
-
-def test_openstack_amphora_commands(installation: Installation, cli: Cli) -> None:
-    """An amphora is listed, shown, pushed to and replaced; so is a load balancer's, with the same VIP."""
-    made = cli.ask("create", "--name", "web", "--vip-subnet-id", "loopback", "--wait")
-
-    def amphora() -> Any:
-        (one,) = cli.ask("amphora", "list", "--loadbalancer", "web")
-        return one
-
-    first = amphora()
-    assert (first["status"], first["ha_ip"]) == ("ALLOCATED", made["vip_address"])
-    assert cli.ask("amphora", "show", first["id"])["loadbalancer_id"] == made["id"]
-    cli.quiet("amphora", "configure", first["id"])
-    assert cli.run("amphora", "delete", first["id"])[0] != 0, "it is not in ERROR"
-    assert cli.run("amphora", "stats", "show", first["id"])[0] != 0, "it has no listener to tell of"
-    cli.quiet("amphora", "failover", "--wait", first["id"])
-    second = amphora()
-    assert second["id"] != first["id"]
-    cli.quiet("failover", "--wait", "web")
-    third = amphora()
-    assert third["id"] not in (first["id"], second["id"])
-    assert (third["status"], third["ha_ip"]) == ("ALLOCATED", made["vip_address"])
-    cli.quiet("delete", "--wait", "web")
-    assert installation.amphora_processes() == []
 
 
 def test_openstack_command_as_typed(cli: Cli) -> None:

@@ -20,7 +20,7 @@ from frontinus.api.errors import HttpError
 from frontinus.api.fields import Resource
 from frontinus.api.rendering import Wire
 
-REPORTS = frozenset({"provisioning_status", "operating_status", "fault", "last_check", "updated_at"})
+REPORTS = frozenset({"provisioning_status", "operating_status", "status", "fault", "last_check", "updated_at"})
 """Attributes that say how things are going, not what is asked. `updated_at` moves with either."""
 
 _HALF_BYTES = 9  # 12 characters; tags guard against accidents, not against forgers

@@ -363,9 +363,9 @@ async def test_fault_is_shown_with_its_words_and_its_object(world: World) -> Non
         "retry_at": "2026-01-31T12:00:05",
         "attempts": 3,
         "permanent": False,
+        "left_out": False,
         "object_type": "healthmonitor",
         "object_id": ids["healthmonitor"],
-        "left_out": False,
     }
     for key in ("loadbalancer", "healthmonitor"):
         assert (await world.call("GET", f"{paths(ids)[key]}/{ids[key]}")).one(key)["fault"] == expected

@@ -7,10 +7,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from frontinus.api.fields import RESOURCES
 from frontinus.api.settings import ApiSettings
 
-from tests.contract import facts
 from tests.integration.api.world import EVERYTHING, UNKNOWN, World
 
 
@@ -210,36 +208,3 @@ async def test_children_are_found_by_what_they_belong_to(world: World) -> None:
     assert await ids(f"healthmonitors?pool_id={pool_id}") == [monitor_id]
     assert await ids(f"l7policies?listener_id={listener_id}") == [policy["id"]]
     assert await ids("healthmonitors?delay=3&type=HTTP") == [monitor_id]
-
-
-@pytest.mark.parametrize("key", [x for x in facts.RESOURCE_NAMES if x != "amphora"])
-async def test_every_filter_of_the_contract_is_answered(world: World, key: str) -> None:
-    """Each name is taken as a filter and, where it is a column, as a sort key; an object is found by its own value."""
-    load_balancer_id = await world.load_balancer()
-    listener_id = await world.listener(load_balancer_id)
-    pool_id = await world.pool(load_balancer_id)
-    await world.member(pool_id)
-    await world.health_monitor(pool_id)
-    policy_id = (await world.make("l7policy", listener_id=listener_id, action="REJECT"))["id"]
-    await world.make("rule", l7policy=policy_id, type="PATH", compare_type="EQUAL_TO", value="/")
-    await world.flavor()
-    await world.availability_zone()
-    await world.call("PUT", "quotas/shop", {"quota": {"pool": 3}})
-    resource = RESOURCES[key]
-    collection = resource.collection_key
-    path = {"member": f"pools/{pool_id}/members", "rule": f"l7policies/{policy_id}/rules"}.get(key, resource.segment)
-    shown = (await world.call("GET", path)).json[collection][0]
-    for name in facts.resources()["filterable"][collection]:
-        if name == "tags*":
-            continue
-        value = shown.get(name)
-        if value is not None:
-            found = (await world.call("GET", f"{path}?{name}={value}")).json[collection]
-            assert found == [shown], name
-        if name not in ("vip_vnic_type", "healthmonitor_id"):
-            assert (await world.call("GET", f"{path}?sort={name}:desc")).status == 200, name
-    tagged = await world.call("GET", f"{path}?tags=x")
-    if any(x.wire == "tags" for x in resource.fields):
-        assert tagged.json[collection] == []
-    else:
-        assert tagged.status == 400

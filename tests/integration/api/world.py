@@ -44,6 +44,7 @@ EVERYTHING = Capabilities(
     lb_algorithms=frozenset(LbAlgorithm),
     health_monitor_types=frozenset(HealthMonitorType),
     session_persistence_types=frozenset(SessionPersistenceType),
+    persistence_granularities=frozenset({"255.255.255.0"}),
     features=frozenset(FEATURES),
     flavor_keys=frozenset(FLAVOR_KEYS),
     availability_zone_keys=frozenset(AVAILABILITY_ZONE_KEYS),

@@ -8,18 +8,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.acceptance.keystone_cloud import Keystone, frontinus_behind, keystone_server
 from tests.acceptance.support import Installation, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
-HERE = Path(__file__).parent
-PASSWORD = "pass word: \u00fc"
 STALENESS_S = 2
 # Each with a project and roles there.
 USERS = {
@@ -31,121 +29,19 @@ USERS = {
 }
 
 
-@dataclass
-class Keystone:
-    process: subprocess.Popen[str]
-    port: int
-    projects: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v3"
-
-    def call(self, method: str, path: str, body: object = None, **headers: str) -> tuple[Any, str]:
-        """The answer's document, and the token that came with it."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            sent = {name.replace("_", "-"): value for name, value in headers.items()}
-            text = None if body is None else json.dumps(body)
-            connection.request(method, f"/v3{path}", text, {"Content-Type": "application/json", **sent})
-            response = connection.getresponse()
-            data = response.read()
-            assert response.status < 300, (method, path, response.status, data)
-            return json.loads(data) if data else None, response.headers.get("X-Subject-Token", "")
-        finally:
-            connection.close()
-
-    def order(self, method: str, path: str, body: object = None, **headers: str) -> Any:
-        """As administrator."""
-        return self.call(method, path, body, X_Auth_Token=self.token("admin"), **headers)[0]
-
-    def token(self, user: str, *, scoped: bool = True) -> str:
-        domain = {"name": "Default"}
-        password = {"user": {"name": user, "domain": domain, "password": PASSWORD}}
-        auth: dict[str, object] = {"identity": {"methods": ["password"], "password": password}}
-        if scoped:
-            auth["scope"] = {"project": {"name": "admin" if user == "admin" else USERS[user][0], "domain": domain}}
-        return self.call("POST", "/auth/tokens", {"auth": auth})[1]
-
-
 @pytest.fixture(scope="module")
 def keystone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keystone]:
-    directory = tmp_path_factory.mktemp("keystone")
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(HERE / "run_keystone.py"), str(directory), PASSWORD],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-    assert process.stdout is not None
-    try:
-        port = process.stdout.readline().strip()
-        assert port, (directory / "log").read_text()[-3000:]
-        made = Keystone(process, int(port))
-        settle(made)
+    with keystone_server(tmp_path_factory.mktemp("keystone")) as made:
+        for user, (project, roles) in USERS.items():
+            made.add_user(user, project, *roles)
         yield made
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def settle(keystone: Keystone) -> None:
-    """Projects, users and roles."""
-    roles = {x["name"]: x["id"] for x in keystone.order("GET", "/roles")["roles"]}
-    for name, (project_name, role_names) in USERS.items():
-        if project_name not in keystone.projects:
-            project = keystone.order("POST", "/projects", {"project": {"name": project_name, "domain_id": "default"}})
-            keystone.projects[project_name] = project["project"]["id"]
-        body = {"user": {"name": name, "password": PASSWORD, "domain_id": "default"}}
-        user = keystone.order("POST", "/users", body)["user"]["id"]
-        for role in role_names:
-            if role not in roles:
-                roles[role] = keystone.order("POST", "/roles", {"role": {"name": role}})["role"]["id"]
-            keystone.order("PUT", f"/projects/{keystone.projects[project_name]}/users/{user}/roles/{roles[role]}")
-
-
-def publish(keystone: Keystone, endpoint: str) -> None:
-    """The API in the catalog; the look-ups of subnets are answered by it too."""
-    for kind in ("load-balancer", "network"):
-        service = keystone.order("POST", "/services", {"service": {"name": f"frontinus-{kind}", "type": kind}})
-        body = {
-            "service_id": service["service"]["id"],
-            "interface": "public",
-            "url": endpoint,
-            "region_id": "RegionOne",
-        }
-        keystone.order("POST", "/endpoints", {"endpoint": body})
 
 
 @pytest.fixture(scope="module")
 def installation(keystone: Keystone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    made = Installation(
-        tmp_path_factory.mktemp("frontinus") / "state",
-        f"""
-        [drivers]
-        amphora = "noop"
-        compute = "noop"
-        [api]
-        auth = "keystone"
-        [api.keystone]
-        auth_url = "{keystone.url.removesuffix("/v3")}"
-        username = "frontinus"
-        password = "{PASSWORD}"
-        project_name = "service"
-        staleness = {STALENESS_S}
-        refusal_staleness = 1
-        timeout = 30
-        """,
-    )
-    made.start()
-    try:
-        publish(keystone, made.endpoint)
+    staleness = f"staleness = {STALENESS_S}\nrefusal_staleness = 1"
+    with frontinus_behind(keystone, tmp_path_factory.mktemp("frontinus"), staleness) as made:
         yield made
-    finally:
-        made.remove()
 
 
 def ask(
@@ -221,15 +117,8 @@ class Cli:
     """`openstack …`, as typed, by somebody who logs in with a password."""
 
     def __init__(self, keystone: Keystone, user: str) -> None:
-        self._environment = {key: value for key, value in os.environ.items() if not key.startswith("OS_")} | {
-            "OS_AUTH_URL": keystone.url,
-            "OS_USERNAME": user,
-            "OS_PASSWORD": PASSWORD,
-            "OS_PROJECT_NAME": USERS[user][0],
-            "OS_USER_DOMAIN_NAME": "Default",
-            "OS_PROJECT_DOMAIN_NAME": "Default",
-            "OS_REGION_NAME": "RegionOne",
-        }
+        self._environment = {key: value for key, value in os.environ.items() if not key.startswith("OS_")}
+        self._environment |= keystone.login(user)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         script = str(Path(sys.executable).with_name("openstack"))

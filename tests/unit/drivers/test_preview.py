@@ -99,6 +99,39 @@ def test_the_action_and_its_reason_are_told(
     assert bool(told.commands) == (action == "runtime")
 
 
+UDP = site(
+    listeners=[a_listener(11, ListenerProtocol.UDP, 53, pool=21)],
+    pools=[a_pool(21, PoolProtocol.UDP)],
+    members=[a_member(32, pool=21)],
+)
+BOTH = site(
+    listeners=[a_listener(), a_listener(11, ListenerProtocol.UDP, 53, pool=21)],
+    pools=[a_pool(), a_pool(21, PoolProtocol.UDP)],
+    members=[a_member(), a_member(31), a_member(32, pool=21)],
+)
+FEWER = site(
+    listeners=BOTH.listeners, pools=BOTH.pools, members=[a_member(), a_member(31), a_member(32, pool=21, weight=7)]
+)
+
+
+@pytest.mark.parametrize(
+    "before, after, action",
+    [
+        pytest.param(None, UDP, "start", id="nginx alone starts"),
+        pytest.param(site(), BOTH, "start", id="nginx comes beside haproxy"),
+        pytest.param(BOTH, site(), "stop", id="nginx goes"),
+        pytest.param(BOTH, UDP, "stop", id="haproxy goes"),
+        pytest.param(BOTH, FEWER, "reload", id="nginx knows no commands"),
+        pytest.param(UDP, NOTHING, "stop", id="both are gone"),
+    ],
+)
+def test_nginx_counts_like_haproxy(before: LoadBalancerTree | None, after: LoadBalancerTree, action: str) -> None:
+    told = preview(None if before is None else render(before, SETTINGS), render(after, SETTINGS))
+    assert told.action == action
+    assert told.diff
+    assert (told.reason == "nginx changes by a reload only") == (action == "reload")
+
+
 def test_a_change_of_a_key_shows_that_it_is_another_and_no_more() -> None:
     tls = a_listener(protocol=ListenerProtocol.TERMINATED_HTTPS, default_tls_container_ref="local:one")
     tree = a_tree(listeners=[tls], pools=[a_pool()], members=[a_member()])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from frontinus.api.fields.rows import Field, References, Resource, read_only
+from frontinus.api.fields.rows import Field, References, Resource, filter_only, read_only
 from frontinus.api.wire_types import Address, Boolean, Choice, Integer, Moment, Text, Uuid, WireType
 from frontinus.model.compatibility import VRRP_PRIORITY
 from frontinus.model.enums import AmphoraRole, AmphoraStatus, Kind
@@ -68,6 +68,6 @@ AMPHORA = Resource(
         read_only("updated_at", Moment(), "UTC; null until the first change."),
         _always("image_id", Uuid(), None, "The image that it was made of.", since="2.1"),
         _always("compute_flavor", Text(), None, "The compute flavor that it was made with.", since="2.3"),
-        Field(wire="project_id", attribute="project_id", type=Text(36), doc="A filter only.", column="project_id"),
+        filter_only("project_id", "project_id", Text(36), "The project of its load balancer."),
     ),
 )

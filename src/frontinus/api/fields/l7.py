@@ -11,6 +11,7 @@ from frontinus.api.fields.rows import (
     admin_state_up_row,
     children,
     description_row,
+    filter_only,
     identity_rows,
     name_row,
     project_of_child_rows,
@@ -116,6 +117,7 @@ L7_RULE = Resource(
         admin_state_up_row(),
         *project_of_child_rows(),
         tags_row(null_on_update=()),
+        filter_only("l7policy_id", "l7_policy_id", Uuid(), "The policy, which openstacksdk names beside the path."),
         *identity_rows(),
     ),
 )

@@ -12,6 +12,7 @@ from frontinus.api.fields.rows import (
     admin_state_up_row,
     children,
     description_row,
+    filter_only,
     identity_rows,
     name_row,
     read_only,
@@ -128,7 +129,7 @@ LOAD_BALANCER = Resource(
         stored("flavor_id", Uuid(), "A flavor.", create=Rule(None), since="2.6"),
         stored("availability_zone", Text(), "The name of a zone.", create=Rule(None), since="2.14"),
         read_only("vip_vnic_type", Choice(VnicType), "direct by a flavor with sriov_vip, else normal.", since="2.28"),
-        Field(wire="topology", attribute="topology", type=Choice(Topology), doc="A filter only.", column="topology"),
+        filter_only("topology", "topology", Choice(Topology), "SINGLE, or a pair."),
         *identity_rows(),
     ),
 )

@@ -8,6 +8,7 @@ from frontinus.api.fields.rows import (
     Resource,
     Rule,
     admin_state_up_row,
+    filter_only,
     identity_rows,
     name_row,
     project_of_child_rows,
@@ -84,6 +85,7 @@ MEMBER = Resource(
             since="2.30",
         ),
         read_only("vnic_type", Choice(VnicType), "direct where it was asked for, else normal.", since="2.30"),
+        filter_only("pool_id", "pool_id", Uuid(), "The pool, which stands in the path too."),
         *identity_rows(),
         Field(
             wire="last_check",

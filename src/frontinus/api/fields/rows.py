@@ -156,6 +156,11 @@ def read_only(
     return stored(wire, type_, doc, attribute=attribute, column=column, since=since)
 
 
+def filter_only(wire: str, column: str, type_: WireType, doc: str) -> Field:
+    """Neither taken nor shown: lists can be filtered and sorted by it."""
+    return Field(wire=wire, attribute=column, type=type_, doc=f"A filter only. {doc}", part=False, column=column)
+
+
 def owner(wire: str, attribute: str, doc: str) -> Field:
     """The one object above, as a list of one; a whole tree shows it by its shape instead."""
     getter = attrgetter(attribute)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from frontinus.api.calls import Call, empty_response, json_response
 from frontinus.api.changes import not_found
 from frontinus.api.commits import commit
+from frontinus.api.etags import require_match
 from frontinus.api.fields import AMPHORA
 from frontinus.api.rendering import Wire, render, render_statistics
 from frontinus.api.requests import decode
@@ -55,6 +56,7 @@ async def push_configuration(call: Call) -> Response:
 
     def work(tx: Transaction) -> Written:
         amphora = _require_staying(tx, amphora_id)
+        require_match(call.headers, _render(tx, amphora_id))
         amphorae.request_push(tx, amphora_id, amphora.load_balancer_id, now)
         tree = trees.read_tree(tx, amphora.load_balancer_id)
         return Written(answer=empty_response(202), before=tree, after=tree, shown=_shown(tx, amphora_id))
@@ -78,6 +80,7 @@ async def failover(call: Call) -> Response:
         settled = load_balancer.provisioning_status is ProvisioningStatus.ACTIVE
         if call.api.settings.immutable is Immutability.STRICT and not settled:
             raise Immutable(Kind.LOAD_BALANCER, f"{load_balancer.id} is {load_balancer.provisioning_status}")
+        require_match(call.headers, _render(tx, amphora_id))
         after = edits.request_failover(tree, now)
         trees.write_tree(tx, tree, after)
         amphorae.request_replacement(tx, amphora_id, now)
@@ -93,6 +96,8 @@ async def delete(call: Call) -> Response:
 
     def work(tx: Transaction) -> Written:
         amphora = _require(tx, amphora_id)
+        if amphora.status is AmphoraStatus.ERROR:
+            require_match(call.headers, _render(tx, amphora_id))
         if not amphorae.request_removal(tx, amphora_id, amphora.load_balancer_id, now):
             raise Conflict(Kind.AMPHORA, f"{amphora_id} is {amphora.status}; only one in ERROR can be deleted")
         return Written(answer=empty_response(204), shown=_shown(tx, amphora_id))
@@ -102,13 +107,13 @@ async def delete(call: Call) -> Response:
 
 def _shown(tx: Transaction, amphora_id: AmphoraId) -> Callable[[], Wire]:
     """What a dry run shows: the amphora as it is after what was written, read while it is."""
+    shown = _render(tx, amphora_id)
+    return lambda: {AMPHORA.item_key: shown}
 
-    def show() -> Wire:
-        return {AMPHORA.item_key: shown}
 
+def _render(tx: Transaction, amphora_id: AmphoraId) -> Wire:
     found = listing.get_amphora(tx, amphora_id)
-    shown = {} if found is None else render(AMPHORA, found.value, found.references)
-    return show
+    return {} if found is None else render(AMPHORA, found.value, found.references)
 
 
 def _read_nothing(call: Call) -> None:

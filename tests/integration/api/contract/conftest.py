@@ -19,7 +19,9 @@ def ledger(request: pytest.FixtureRequest) -> Ledger:
     """Its area is what the test is called: `attributes of pool` for `test_attributes[pool]`."""
     item = request.node
     name = item.originalname.removeprefix("test_").replace("_", " ")
-    return Ledger(f"{name} of {item.callspec.id}" if hasattr(item, "callspec") else name)
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    subjects = [value for what, value in params.items() if what != "engine"]
+    return Ledger(" of ".join([name, *subjects]))
 
 
 @pytest.hookimpl(wrapper=True)

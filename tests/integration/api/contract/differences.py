@@ -27,6 +27,17 @@ def _only_documented(*names: str) -> dict[str, Difference]:
     return {name: Difference(False, DOCUMENTED) for name in names}
 
 
+UNSUPPORTED = (
+    "what no driver can honour is refused when it is asked for (DESIGN section 6, rule 9); the reference ignores it"
+)
+
+_COOKIES_WITHOUT_HTTP = {
+    f"{protocol} pool, {type_} []{way}": Difference(501, UNSUPPORTED)
+    for protocol in ("TCP", "HTTPS")
+    for type_ in ("APP_COOKIE", "HTTP_COOKIE")
+    for way in ("", " in a whole tree", " on update")
+}
+
 DIFFERENCES: dict[str, dict[str, Difference]] = {
     "attributes of loadbalancer": _refused("additional_vips null at create"),
     "attributes of listener": _refused("l7policies null at create"),
@@ -38,6 +49,9 @@ DIFFERENCES: dict[str, dict[str, Difference]] = {
     ),
     "attributes of member": _refused("address null at create", "protocol_port null at create", "backup null at create"),
     "attributes of healthmonitor": _refused("max_retries_down null at create"),
+    "attributes of flavor": _refused("enabled null at create", "enabled null at update"),
+    "attributes of availability_zone": _refused("enabled null at create", "enabled null at update"),
+    "session persistence": _COOKIES_WITHOUT_HTTP,
     "examples of loadbalancer-full-create": _only_documented(
         "answer.listeners[].default_pool is there", "answer.listeners[].default_tls_container_id is there"
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -56,6 +57,10 @@ COMPANIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "rule": {"key": {"type": "HEADER", "key": "X-Name"}},
 }
 """What must stand beside an attribute so that its own rules can be seen."""
+
+
+_NUMBERS = itertools.count()
+"""For names that belong to nobody's load balancer, and must be unique."""
 
 
 class Family:
@@ -145,10 +150,10 @@ class Family:
             case "availability_zone_profile":
                 return {"name": "a profile", "provider_name": "amphora", "availability_zone_data": "{}"}
             case "flavor":
-                return {"name": f"flavor {self.next_port}", "flavor_profile_id": await self.made("flavorprofile")}
+                return {"name": f"flavor {next(_NUMBERS)}", "flavor_profile_id": await self.made("flavorprofile")}
             case "availability_zone":
                 profile_id = await self.made("availability_zone_profile")
-                return {"name": f"zone-{self.next_port}", "availability_zone_profile_id": profile_id}
+                return {"name": f"zone-{next(_NUMBERS)}", "availability_zone_profile_id": profile_id}
             case _:
                 raise AssertionError(key)
 

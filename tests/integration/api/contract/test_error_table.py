@@ -309,9 +309,15 @@ ELSEWHERE: dict[tuple[int, str], str] = {
     (409, "provider reported a conflict"): "no provider of ours is asked while a request is answered",
     (500, "unhandled error"): "test_errors.py, with a network that breaks its promise",
     (501, "provider not loadable"): "test_errors.py, without a controller",
-    (403, "quota exceeded"): "test_offers.py",
-    (409, "flavor / profile / zone in use or duplicate name"): "test_offers.py",
-    (501, "provider rejects flavor or availability zone data"): "test_offers.py",
+    (403, "quota exceeded"): "test_offers.py, and tests/integration/api/test_quotas.py",
+    (
+        409,
+        "flavor / profile / zone in use or duplicate name",
+    ): "test_offers.py, and tests/integration/api/test_quotas.py",
+    (
+        501,
+        "provider rejects flavor or availability zone data",
+    ): "test_offers.py, and tests/integration/api/test_quotas.py",
     (503, "quota record of the project locked by a concurrent request"): "requests wait for each other in the database",
 }
 """Rows whose case is somewhere else, or cannot come."""

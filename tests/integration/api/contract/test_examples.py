@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from frontinus.testing.fake_network import FAKE_SUBNET
+from frontinus.testing.fake_network import FAKE_SUBNET, FAKE_SUBNET_V6
 
 from tests.contract import facts
 from tests.integration.api.contract.family import Family
@@ -18,16 +18,18 @@ from tests.integration.api.world import Answer, World
 
 EXAMPLES = sorted(x.stem for x in (Path(facts.HERE) / "examples").glob("*.json"))
 WORDS = {"l7rule": "rule"}
-OF_OFFERS = ("flavor_id", "availability_zone", "vip_qos_policy_id", "additional_vips")
-"""What examples of load balancers ask for that an installation must offer first."""
+LEFT_OUT = ("flavor_id", "vip_qos_policy_id")
+"""What examples ask for in vain: one has an empty text for a flavor, which is no UUID and was never taken; and the network
+of these tests knows no QoS."""
 
 
 def request(name: str, ids: dict[str, str]) -> Any:
     body = facts.example(f"{name}-request")
-    known = {
+    known: dict[str, Any] = {
         "vip_subnet_id": FAKE_SUBNET.id,
         "subnet_id": FAKE_SUBNET.id,
         "vip_address": "198.51.100.50",
+        "additional_vips": [{"subnet_id": FAKE_SUBNET_V6.id, "ip_address": "2001:db8::b33f"}],
         "loadbalancer_id": ids["loadbalancer"],
         "listener_id": ids["listener"],
         "pool_id": ids["spare"],
@@ -37,7 +39,7 @@ def request(name: str, ids: dict[str, str]) -> Any:
 
     def filled(value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: known.get(name, filled(content)) for name, content in value.items() if name not in OF_OFFERS}
+            return {name: known.get(name, filled(content)) for name, content in value.items() if name not in LEFT_OUT}
         return [filled(x) for x in value] if isinstance(value, list) else value
 
     return filled(body)
@@ -65,6 +67,7 @@ def compare(ledger: Ledger, where: str, example: Any, shown: Any) -> None:
 async def prepared(world: World) -> Family:
     family = await Family.born(world)
     family.ids["spare"] = await family.made("pool")
+    await family.made("availability_zone", name="my_az")
     return family
 
 
@@ -104,15 +107,17 @@ async def test_examples(world: World, ledger: Ledger, name: str) -> None:
     if name.endswith(("create", "update")) and "batch" not in name:
         example = facts.example(f"{name}-response")[key]
         # One of the published examples puts its object into a list, which nothing ever answered.
-        compare(ledger, "answer", without_offers(example[0] if isinstance(example, list) else example), answer.one(key))
+        compare(
+            ledger, "answer", without_left_out(example[0] if isinstance(example, list) else example), answer.one(key)
+        )
         for wire, value in sent[key].items():
             shown = answer.one(key).get(wire)
             if not isinstance(value, list | dict) and wire in answer.one(key) and wire != "project_id":
                 ledger.check(f"{wire} is taken over", str(value).lower(), str(shown).lower())
 
 
-def without_offers(example: Any) -> Any:
-    return {name: value for name, value in example.items() if name not in OF_OFFERS}
+def without_left_out(example: Any) -> Any:
+    return {name: value for name, value in example.items() if name not in LEFT_OUT}
 
 
 async def test_examples_of_reads(world: World, ledger: Ledger) -> None:
