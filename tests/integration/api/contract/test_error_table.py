@@ -303,6 +303,7 @@ CASES: dict[tuple[int, str], Case] = {
     (501, "provider lacks the feature or rejects an option"): _unsupported,
 }
 ELSEWHERE: dict[tuple[int, str], str] = {
+    (400, "option switched off by configuration"): "test_house_settings.py, with each switch off",
     (401, "no or invalid token"): "test_who_may, below",
     (403, "policy denied"): "test_who_may, below",
     (409, "amphora not in ERROR (delete)"): "test_amphorae.py, which has amphorae",
@@ -322,7 +323,6 @@ ELSEWHERE: dict[tuple[int, str], str] = {
 }
 """Rows whose case is somewhere else, or cannot come."""
 NOT_BUILT: dict[tuple[int, str], str] = {
-    (400, "option switched off by configuration"): "switches of the API",
     (400, "certificate or secret unreadable"): "secrets are read by the controller",
 }
 
