@@ -1,4 +1,4 @@
-"""PostgreSQL over asyncpg, without SQLAlchemy's adapter: half the CPU (TECH figures in docs/design/0005).
+"""PostgreSQL over asyncpg, without SQLAlchemy's adapter: which costs as much again (docs/design/0012).
 
 Writes run at READ COMMITTED: the row lock of a tree is what orders two edits, and what is read after it must be what the
 other has committed. Wake-ups go over LISTEN and NOTIFY, on a connection of their own."""
