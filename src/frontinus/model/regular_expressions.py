@@ -25,6 +25,7 @@ _QUANTIFIER = re.compile(r"\{([0-9]+)(,([0-9]*))?\}|[*+?]")
 _UNCLEAR_BRACES = re.compile(r"\{[0-9, ]*\}")
 _ESCAPES = frozenset("dDsSwWbBAZtnrfa")
 _HEX = re.compile(r"x[0-9A-Fa-f]{2}")
+_LOOKS_POSIX = re.compile(r"([:.=])(?:\\[\]\\]|[^\]])*?\1\]")
 _GROUP = re.compile(r"\?(?::|=|!|<=|<!|>|P<(?P<name>[A-Za-z_][A-Za-z0-9_]*)>|[ims]*(?:-[ims]+)?:)")
 _WHOLE_GROUP = re.compile(r"\?(?:[ims]+|P=[A-Za-z_][A-Za-z0-9_]*)\)")
 
@@ -110,6 +111,8 @@ def _escape(pattern: str, position: int) -> int:
 
 def _set(pattern: str, position: int) -> int:
     """What follows the set whose bracket stands before `position`."""
+    if _LOOKS_POSIX.match(pattern, position):
+        raise Refused("has a set like [:name:], which PCRE takes for a class of characters; begin it otherwise")
     if pattern.startswith("^", position):
         position += 1
     first = position
