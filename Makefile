@@ -85,7 +85,7 @@ acceptance: setup databases
 	@pytest -q -n 2 -m long tests/integration
 
 contract-report: setup
-	@pytest -q --by-area tests/integration/api/contract
+	@pytest -q --by-area -m 'not long' tests/integration/api/contract
 
 check: setup
 	@ruff format --check --quiet || { echo 'Run: make format' >&2; exit 1; }
