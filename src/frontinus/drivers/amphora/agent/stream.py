@@ -9,7 +9,7 @@ written in the order of their ids. Pure. Next: outline.py, nginx_text.py."""
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -170,8 +170,17 @@ def _access(listener: Listener) -> list[Directive]:
         return [line("deny", "all")]
     if not listener.allowed_cidrs:
         return []
-    networks = [str(ipaddress.ip_network(cidr, strict=False)) for cidr in listener.allowed_cidrs]
-    return [*(line("allow", network) for network in networks), line("deny", "all")]
+    return [*(line("allow", network) for network in networks(listener.allowed_cidrs)), line("deny", "all")]
+
+
+NOBODYS = ipaddress.ip_network("255.255.255.255/32")
+"""The broadcast address, which no packet comes from (RFC 1122 3.2.1.3). nginx takes the word for no network at all."""
+
+
+def networks(cidrs: Iterable[str]) -> tuple[str, ...]:
+    """Networks as nginx reads them, each once; nobody is lost who could come."""
+    found = dict.fromkeys(ipaddress.ip_network(cidr, strict=False) for cidr in cidrs)
+    return tuple(str(network) for network in found if network != NOBODYS)
 
 
 def _pool_of(tree: LoadBalancerTree, listener: Listener) -> Pool | None:

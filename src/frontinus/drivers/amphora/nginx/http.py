@@ -7,7 +7,6 @@ ngx_http_upstream_module."""
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 
 from frontinus.drivers.amphora.agent.nginx_text import Directive, block, dollar_variable, line
@@ -16,6 +15,7 @@ from frontinus.drivers.amphora.agent.stream import (
     BALANCE,
     LOG,
     NOBODY,
+    networks,
     place,
     server_line,
     timeout,
@@ -214,8 +214,7 @@ def _headers(listener: Listener) -> list[tuple[str, str]]:
 def _allowed(listener: Listener, index: int) -> list[Directive]:
     if not listener.allowed_cidrs:
         return []
-    networks = dict.fromkeys(str(ipaddress.ip_network(cidr, strict=False)) for cidr in listener.allowed_cidrs)
-    inside = [line("default", "0"), *(line(network, "1") for network in networks)]
+    inside = [line("default", "0"), *(line(network, "1") for network in networks(listener.allowed_cidrs))]
     return [block("geo", f"$allowed_{index}", inside=inside)]
 
 
