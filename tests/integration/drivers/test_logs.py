@@ -13,7 +13,7 @@ import pytest
 from frontinus.model.enums import HealthMonitorType, ListenerProtocol
 from frontinus.model.tree import LoadBalancerTree
 
-from tests.integration.drivers.world import MEMBERS, VIP, World, ask, free_port, until
+from tests.integration.drivers.world import MEMBERS, VIP, World, ask, closed, free_port, until
 from tests.unit.drivers.trees import AMPHORA, a_listener, a_load_balancer, a_member, a_monitor, a_pool, a_tree, number
 
 
@@ -23,6 +23,7 @@ class Receiver:
     def __init__(self) -> None:
         self.messages: list[str] = []
         self.address = ""
+        self._serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @asynccontextmanager
     async def listening(self, protocol: str) -> AsyncIterator[Receiver]:
@@ -35,18 +36,31 @@ class Receiver:
             finally:
                 transport.close()
             return
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
         self.address = "{}:{}".format(*server.sockets[0].getsockname())
         try:
             yield self
         finally:
             server.close()
+            # HAProxy keeps its connections open for as long as it runs.
+            for writer in self._serving.values():
+                writer.transport.abort()
+            await asyncio.gather(*self._serving)
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving[task] = writer
+        task.add_done_callback(self._serving.pop)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Octet counting or lines (RFC 6587 3.4): HAProxy's rings send lines unless told."""
-        while line := await reader.readline():
-            self.messages.append(line.decode().rstrip("\n"))
-        writer.close()
+        try:
+            while line := await reader.readline():
+                self.messages.append(line.decode().rstrip("\n"))
+        except ConnectionError:
+            return
+        finally:
+            await closed(writer)
 
 
 class _Datagrams(asyncio.DatagramProtocol):
