@@ -98,6 +98,19 @@ backend p:l2
     assert haproxy_text.without_group_lines("a\n  group x\ngroup\ngrouped\n") == "a\ngrouped\n"
 
 
+@pytest.mark.parametrize("end", ["\x85", "\u2028", "\u2029"], ids=["next-line", "line", "paragraph"])
+def test_what_a_tenant_wrote_begins_no_line(end: str) -> None:
+    """haproxy ends a line at a line feed alone; a cookie of an application may have any of these in its name."""
+    name = end.join(
+        ["x", "global", "stats\u3000socket\u3000evil", "server-state-file\u3000agent.conf", "user\u3000root", ""]
+    )
+    text = f"backend p:l1\n    stick match 'req.cook(\"{name}\"),sha1'\n"
+    assert haproxy_text.stats_socket(text) is None
+    assert haproxy_text.server_state_file(text) is None
+    assert not haproxy_text.names_user(text)
+    assert haproxy_text.without_group_lines(f"a '{end}group'\n") == f"a '{end}group'\n"
+
+
 def test_empty_text_has_no_facts() -> None:
     assert haproxy_text.stats_socket("") is None
     assert haproxy_text.server_state_file("") is None

@@ -72,7 +72,7 @@ def names_user(text: str) -> bool:
 
 def without_group_lines(text: str) -> str:
     """The text without lines whose first word is `group`: older controllers send them, the agent knows better."""
-    return "".join(line for line in text.splitlines(keepends=True) if line.split()[:1] != ["group"])
+    return "\n".join(line for line in text.split("\n") if line.split()[:1] != ["group"])
 
 
 def listeners(text: str) -> list[Listener]:
@@ -166,7 +166,8 @@ def _words_of(text: str, wanted: str) -> Iterator[list[str]]:
 def _sections(text: str) -> Iterator[tuple[str, str, list[list[str]]]]:
     kind, name = "", ""
     lines: list[list[str]] = []
-    for line in text.splitlines():
+    # Not splitlines: what else Unicode has for ends of lines a tenant may have written within one of haproxy's.
+    for line in text.split("\n"):
         match = SECTION.match(line.strip())
         if match:
             if kind:
