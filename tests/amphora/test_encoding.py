@@ -130,6 +130,15 @@ def test_members_that_are_down_come_with_the_reason() -> None:
     }
 
 
+@pytest.mark.parametrize("said", ["a\x1cb", "a\x85b", '"a\u2028b,c"', "a\x0bb"])
+def test_no_member_hides_behind_what_it_says(said: str) -> None:
+    """What haproxy shows of its answer may have what other programs take for the end of a line."""
+    table = CHECKS.replace("Layer7 wrong status,,", f"Layer7 wrong status,{said},")
+    pool = parse_statistics(table).pools[f"{POOL}:{LISTENER}"]
+    assert pool.members["wrong"] == "DOWN 1/2"
+    assert pool.checks["wrong"].text == f"Layer7 wrong status: {said.strip(chr(34))}"
+
+
 def test_only_our_own_format_tells_the_reason() -> None:
     pools = parse_statistics(CHECKS).pools
     told = {

@@ -91,7 +91,8 @@ def parse_statistics(text: str, removing: Container[str] = ()) -> Statistics:
     statuses: dict[str, str] = {}
     members: dict[str, dict[str, str]] = {}
     checks: dict[str, dict[str, CheckRow]] = {}
-    rows = csv.reader(text.strip().splitlines())
+    # Not splitlines: a member says a part of its row, and what that takes for the end of a line haproxy does not.
+    rows = csv.reader(text.strip().split("\n"))
     columns = {name.removeprefix("# "): index for index, name in enumerate(next(rows, []))}
     if not columns.keys() >= {"pxname", "svname", "status", "weight", *COUNTER_COLUMNS}:
         return Statistics({}, {})
