@@ -317,6 +317,39 @@ def test_deleting_leaves_nothing(site: Site) -> None:
     assert [path for path in site.amphora.base.iterdir() if path.name.startswith(site.lb)] == []
 
 
+def test_what_is_deleted_holds_nothing_of_the_agent(site: Site) -> None:
+    """Neither descriptors nor threads, or an agent would run out of them over the years."""
+
+    def held() -> tuple[int, int]:
+        assert site.amphora.process is not None
+        process = Path(f"/proc/{site.amphora.process.pid}")
+        return len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
+
+    def come_and_go() -> None:
+        site.apply("", site.files(checked=True))
+        assert site.controller.call("DELETE", f"/1.0/listeners/{site.lb}").status == 200
+
+    come_and_go()
+    before = held()
+    for _ in range(3):
+        come_and_go()
+    wait_for(lambda: held() == before)
+
+
+def test_nginx_outlives_an_agent_that_was_killed_amid_a_swap_of_files(site: Site) -> None:
+    site.apply("", site.files())
+    pid = site.nginx_pid()
+    site.amphora.kill()
+    files = site.amphora.base / site.lb / "files"
+    files.rename(f"{files}.old")
+    site.amphora.start()
+    site.controller = site.amphora.controller()
+    assert (True, digest_of("", site.files())) == tuple(
+        site.controller.state(site.lb)[key] for key in ("running", "digest")
+    )
+    assert (site.spread(), pid) == ({"one": 4, "two": 4}, site.nginx_pid())
+
+
 def test_counters_are_never_counted_twice(site: Site) -> None:
     """The agent is killed between readings: what stands in the log is added to what was saved with it."""
     site.apply("", site.files())

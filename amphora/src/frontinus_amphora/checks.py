@@ -41,11 +41,11 @@ class Checks:
     def __init__(self, changed: Callable[[], None]) -> None:
         """`changed` is told after a member came up or went down."""
         self._changed = changed
-        self._lock = threading.Lock()  # guards the next three
+        self._lock = threading.Lock()  # guards the rest
         self._wanted: dict[str, Check] = {}
         self._healths: dict[str, int] = {}
-        self._thread: threading.Thread | None = None
-        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._thread: threading.Thread | None = None  # there while somebody is examined
+        self._waker = -1  # its pipe's end for us; the thread closes both
         self._stopping = False
 
     def watch(self, checks: Mapping[str, Check], known: Mapping[str, int] | None = None) -> None:
@@ -64,29 +64,32 @@ class Checks:
                     self._healths[name] = before[name]
             self._wanted = dict(checks)
             if self._wanted and self._thread is None and not self._stopping:
-                self._thread = threading.Thread(target=self._run, name="checks", daemon=True)
+                reader, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+                self._thread = threading.Thread(target=self._run, args=(reader,), name="checks", daemon=True)
                 self._thread.start()
-        self._wake()
+            self._wake()
 
     def healths(self) -> dict[str, int]:
         with self._lock:
             return dict(self._healths)
 
     def stop(self) -> None:
-        self._stopping = True
-        self._wake()
-        if self._thread is not None:
-            self._thread.join(2.0)
+        """Examine nobody from now on."""
+        with self._lock:
+            self._stopping = True
+            thread = self._thread
+            self._wake()
+        if thread is not None:
+            thread.join(2.0)
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._writer, b"x")
+        if self._thread is not None:
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._waker, b"x")
 
-    def _run(self) -> None:
-        examiner = _Examiner(self._reader)
-        while not self._stopping:
-            with self._lock:
-                wanted = dict(self._wanted)
+    def _run(self, reader: int) -> None:
+        examiner = _Examiner(reader)
+        while (wanted := self._wanted_or_end(examiner)) is not None:
             try:
                 results = examiner.turn(wanted)
             except Exception as error:  # noqa: BLE001 - examining must go on; the next turn begins afresh
@@ -96,7 +99,16 @@ class Checks:
                 continue
             if self._weigh(results):
                 self._changed()
-        examiner.drop_all()
+
+    def _wanted_or_end(self, examiner: "_Examiner") -> dict[str, Check] | None:
+        """Whom to examine; None when there is nobody, and then the thread is no more, with all that it held."""
+        with self._lock:
+            if self._wanted and not self._stopping:
+                return dict(self._wanted)
+            self._thread = None
+            os.close(self._waker)
+            examiner.close()
+            return None
 
     def _weigh(self, results: list[tuple[str, Check, bool]]) -> bool:
         """Take results in; True when a member came up or went down."""
@@ -163,6 +175,11 @@ class _Examiner:
         for name in list(self._probes):
             self._drop(name)
         self._known = {}
+
+    def close(self) -> None:
+        self.drop_all()
+        self._selector.close()
+        os.close(self._waker)
 
     def _begin(self, name: str, check: Check, now: float) -> bool:
         """Ask; False when that failed at once."""
