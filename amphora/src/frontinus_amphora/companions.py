@@ -152,6 +152,12 @@ class Companions:
             self._remove(OLD)
         self._write_manifest(manifest, LIVE)
 
+    def mend(self) -> None:
+        """An agent before us ended amid `swap_in`: what it had moved aside, and put nothing in its place, goes back."""
+        for directory in self._directories.values():
+            if os.path.isdir(f"{directory}{OLD}") and not os.path.isdir(directory):
+                os.rename(f"{directory}{OLD}", directory)
+
     def keep_last(self) -> None:
         """What is on disk is known to run: keep it until the next is."""
         current, last = self._read_manifest(LIVE), self._read_manifest(LAST)

@@ -190,6 +190,7 @@ class LoadBalancer:
     def resume(self) -> None:
         """After a start of the agent: adopt the haproxy that runs, or start the one that should."""
         with self._lock:
+            self._companions.mend()
             pid = self._service.adopt()
             if pid is not None:
                 log("haproxy adopted", load_balancer_id=self.id, pid=pid)
