@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -114,6 +116,34 @@ async def test_datagrams_of_one_client_go_to_one_member(site: Site) -> None:
     await site.shows()
     source_port = free_port("127.0.0.1")
     assert len({await ask(site.port, source_port=source_port) for _ in range(6)}) == 1
+
+
+async def test_with_many_threads_one_client_still_goes_to_one_member(site: Site) -> None:
+    """Whichever of the workers is awake first."""
+    await site.shows(load_balancer={"threads": 4, "max_connections": 500})
+    text = (site.world.place / f"{number(1)}.nginx.conf").read_text()
+    assert "worker_processes 4;" in text
+    assert "worker_connections 1100;" in text
+
+    async def who() -> set[bytes]:
+        loop = asyncio.get_running_loop()
+        heard = set()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.connect((VIP, site.port))
+            for _ in range(30):
+                await loop.sock_sendall(client, b"who?")
+                async with asyncio.timeout(2):
+                    heard.add(await loop.sock_recv(client, 100))
+        return heard
+
+    answers = await asyncio.gather(*(who() for _ in range(12)))
+    assert {1: 12} == Counter(len(each) for each in answers)
+    assert {b"one", b"two", b"three"} == set().union(*answers)
+    # It holds after reloads, too, in which workers come and go.
+    await site.shows(load_balancer={"threads": 2})
+    await site.shows(load_balancer={"threads": 3})
+    assert {1: 12} == Counter(len(each) for each in await asyncio.gather(*(who() for _ in range(12))))
 
 
 async def test_least_connections_avoids_the_busy(site: Site) -> None:

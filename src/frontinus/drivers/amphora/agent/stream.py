@@ -81,7 +81,7 @@ def datagram_listeners(tree: LoadBalancerTree) -> list[Listener]:
     )
 
 
-def datagrams(tree: LoadBalancerTree) -> Part:
+def datagrams(tree: LoadBalancerTree, settings: NginxSettings) -> Part:
     """The UDP listeners of the wanted tree with their pools."""
     listeners = datagram_listeners(tree)
     pools = {x.id: x for listener in listeners if (x := _pool_of(tree, listener)) is not None}
@@ -93,7 +93,7 @@ def datagrams(tree: LoadBalancerTree) -> Part:
         directives += upstream
     for listener in listeners:
         with blaming(listener.kind, listener.id):
-            directives += stream_server(tree, listener, _pool_of(tree, listener))
+            directives += stream_server(tree, listener, _pool_of(tree, listener), settings)
     return Part(
         directives=tuple(directives),
         outline=Outline(
@@ -122,7 +122,7 @@ def nginx_files(directives: Sequence[Directive], outline: Outline) -> tuple[Rend
 
 def datagram_files(tree: LoadBalancerTree, settings: NginxSettings) -> tuple[RenderedFile, ...]:
     """The files for an nginx that serves the UDP listeners of the wanted tree; none when there are none."""
-    part = datagrams(tree)
+    part = datagrams(tree, settings)
     if not part.directives:
         return ()
     return nginx_files([*main(settings), block("stream", inside=part.directives)], part.outline)
@@ -219,7 +219,9 @@ def _balance(pool: Pool) -> tuple[list[Directive], tuple[Directive, ...]]:
     return [block("map", "$remote_addr", variable, inside=inside)], (line("hash", variable, "consistent"),)
 
 
-def stream_server(tree: LoadBalancerTree, listener: Listener, pool: Pool | None) -> list[Directive]:
+def stream_server(
+    tree: LoadBalancerTree, listener: Listener, pool: Pool | None, settings: NginxSettings
+) -> list[Directive]:
     """A listener of the stream module, with what it needs around it. Without a pool it lets nobody in."""
     before: list[Directive] = [line("log_format", listener.id, f"{listener.id} $bytes_sent $bytes_received 1 0")]
     is_datagram = listener.protocol is ListenerProtocol.UDP
@@ -229,6 +231,8 @@ def stream_server(tree: LoadBalancerTree, listener: Listener, pool: Pool | None)
                 "listen",
                 place(address, listener.protocol_port),
                 *(("udp",) if is_datagram else ()),
+                # A session is one worker's: with a socket for each, the kernel gives a client's datagrams to the same.
+                *(("reuseport",) if is_datagram and settings.workers > 1 else ()),
                 *(("ipv6only=on",) if ":" in address else ()),
             )
             for address in vip_addresses(tree)

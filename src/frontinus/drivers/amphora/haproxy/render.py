@@ -163,7 +163,8 @@ def render(
     listeners = sorted((x for x in wanted.listeners if x.admin_state_up), key=lambda x: x.id)
     if not listeners or not wanted.load_balancer.admin_state_up or wanted.load_balancer.delete_requested:
         return rendered("")
-    datagrams = datagram_files(wanted, settings.nginx())
+    load_balancer = wanted.load_balancer
+    datagrams = datagram_files(wanted, settings.nginx(load_balancer.threads, load_balancer.max_connections))
     listeners = [x for x in listeners if x.protocol is not ListenerProtocol.UDP]  # those are nginx's
     if not listeners:
         return rendered("", datagrams)

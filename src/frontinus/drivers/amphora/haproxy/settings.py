@@ -74,11 +74,12 @@ class HaproxySettings(AgentDriverSettings):
     """*text* UDP sessions of one load balancer at most; one is a client's address and port, until it was idle for the
     listener's timeout. About 1 kB of memory is set aside for each."""
 
-    def nginx(self) -> NginxSettings:
-        """What of this shows in the text of nginx."""
+    def nginx(self, threads: int | None = None, max_connections: int | None = None) -> NginxSettings:
+        """What of this shows in the text of nginx, and of what a flavor says: more sessions than `max_datagram_sessions`,
+        for which memory is set aside at once, it cannot give."""
         return NginxSettings(
-            workers=self.threads,
-            most_sessions=self.max_datagram_sessions,
+            workers=threads or self.threads,
+            most_sessions=min(self.max_datagram_sessions, max_connections or self.max_datagram_sessions),
             shutdown_timeout_s=int(self.hard_stop_after.total_seconds()),
         )
 

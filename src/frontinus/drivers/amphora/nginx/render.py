@@ -97,8 +97,8 @@ def render(tree: LoadBalancerTree, settings: NginxSettings, secrets: Secrets = N
     directives = list(main(settings))
     if over_http:
         directives.append(http_block(wanted, over_http, tls))
-    stream = [*_connections(wanted, [x for x in listeners if x.protocol in _STREAM])]
-    of_datagrams = datagrams(wanted)
+    stream = [*_connections(wanted, [x for x in listeners if x.protocol in _STREAM], settings)]
+    of_datagrams = datagrams(wanted, settings)
     stream += of_datagrams.directives
     if stream:
         directives.append(block("stream", inside=stream))
@@ -115,7 +115,7 @@ def _rendered(files: Sequence[RenderedFile]) -> Rendered:
     return Rendered(text="", digest=digest("", marks(ordered)), files=ordered)
 
 
-def _connections(tree: LoadBalancerTree, listeners: list[Listener]) -> list[Directive]:
+def _connections(tree: LoadBalancerTree, listeners: list[Listener], settings: NginxSettings) -> list[Directive]:
     """TCP, passed on as it is."""
     pools = {pool.id: pool for x in listeners if (pool := _pool_of(tree, x)) is not None}
     directives: list[Directive] = []
@@ -124,7 +124,7 @@ def _connections(tree: LoadBalancerTree, listeners: list[Listener]) -> list[Dire
             directives.append(upstream(tree, pools[pool_id], keepalive=False))
     for listener in listeners:
         with blaming(listener.kind, listener.id):
-            directives += stream_server(tree, listener, _pool_of(tree, listener))
+            directives += stream_server(tree, listener, _pool_of(tree, listener), settings)
     return directives
 
 
