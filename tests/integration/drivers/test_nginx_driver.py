@@ -308,6 +308,53 @@ async def test_policies_in_their_order(site: Site) -> None:  # noqa: F811
     assert (await get(site.port, "/b", "bad.example"))[0] == 200
 
 
+_HOST_RULES: list[tuple[L7RuleCompareType, str, list[str], list[str]]] = [
+    (L7RuleCompareType.EQUAL_TO, "a.example", ["a.example", "A.Example:8080"], ["b.a.example", "a.example.org"]),
+    (L7RuleCompareType.EQUAL_TO, "a.example:8080", ["A.example:8080"], ["a.example", "a.example:80"]),
+    (L7RuleCompareType.ENDS_WITH, ".example", ["a.example", "a.example:1"], ["example", "a.example.org"]),
+    (L7RuleCompareType.REGEX, "^a[.]example(:81)?$", ["a.example:81", "a.example:9"], ["xa.example"]),
+]
+
+
+@pytest.mark.parametrize("compare_type, value, yes, no", _HOST_RULES, ids=lambda value: str(value)[:30])
+async def test_rules_about_hosts(
+    site: Site,  # noqa: F811
+    compare_type: L7RuleCompareType,
+    value: str,
+    yes: list[str],
+    no: list[str],
+) -> None:
+    """With a port and without, as HAProxy's driver has them."""
+    tree = replace(
+        site.tree(), l7_policies=(a_policy(),), l7_rules=(a_rule(60, 50, L7RuleType.HOST_NAME, compare_type, value),)
+    )
+    await site.world.apply(tree)
+    assert [(await get(site.port, "/", host))[0] for host in yes] == [403] * len(yes)
+    assert [(await get(site.port, "/", host))[0] for host in no] == [200] * len(no)
+
+
+async def test_a_rule_sees_the_host_that_the_member_sees(site: Site) -> None:  # noqa: F811
+    """Or who names another host in the request line would pass by a rule; and who names none meets no rule about it."""
+    certificate = TestAuthority().issue("a.example")
+    rules = (a_rule(60, 50, L7RuleType.HOST_NAME, L7RuleCompareType.EQUAL_TO, "a.example"),)
+    tls = {"protocol": ListenerProtocol.TERMINATED_HTTPS, "default_tls_container_ref": "ref"}
+    tree = replace(site.tree(listener=tls), l7_policies=(a_policy(),), l7_rules=rules)
+    await site.world.apply(tree, Secrets(certificates={"ref": certificate}))
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+    async def status(head: str) -> int:
+        reader, writer = await asyncio.open_connection(VIP, site.port, ssl=context)
+        writer.write(f"{head}\r\nConnection: close\r\n\r\n".encode())
+        answer = await reader.read()
+        await closed(writer)
+        return int(answer.split(b" ")[1])
+
+    assert await status("GET http://other.example/ HTTP/1.1\r\nHost: a.example") == 403
+    assert await status("GET http://a.example/ HTTP/1.1\r\nHost: other.example") == 200
+    assert await status("GET / HTTP/1.0") == 200
+
+
 async def test_tls_ends_here_and_sni_chooses(site: Site) -> None:  # noqa: F811
     authority = TestAuthority()
     one, two = authority.issue("one.example"), authority.issue("two.example", "*.two.example")

@@ -21,7 +21,7 @@ from frontinus.drivers.amphora.agent.stream import (
     timeout,
     vip_addresses,
 )
-from frontinus.drivers.amphora.nginx.l7 import Choice, path_map, policies
+from frontinus.drivers.amphora.nginx.l7 import Choice, policies, sources
 from frontinus.drivers.amphora.nginx.tls import TlsServer
 from frontinus.model.enums import LbAlgorithm, ListenerProtocol
 from frontinus.model.errors import Rejected, blaming
@@ -103,7 +103,7 @@ def http_block(
     tree: LoadBalancerTree, listeners: list[Listener], tls: Mapping[ListenerId, list[TlsServer]]
 ) -> Directive:
     """The http block with these listeners; `tls` has the servers of those that end TLS, by listener."""
-    inside: list[Directive] = [*_MAIN, path_map()]
+    inside: list[Directive] = [*_MAIN, *sources()]
     pools = {pool.id: pool for listener in listeners for pool in tree.pools_of(listener) if pool.admin_state_up}
     for pool in sorted(pools.values(), key=lambda x: x.id):
         with blaming(pool.kind, pool.id):

@@ -18,7 +18,7 @@ DEFAULT_REDIRECT_CODE = 302
 
 RULE_TYPES = frozenset({L7RuleType.HOST_NAME, L7RuleType.PATH})
 
-_PATH = "$frontinus_path"
+_PATH, _NAME = "$frontinus_path", "$frontinus_name"
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,9 +30,14 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     pool_variable: str = ""
 
 
-def path_map() -> Directive:
-    """The path as the client wrote it: nginx's own $uri is decoded and cleaned."""
-    return block("map", "$request_uri", _PATH, inside=[line("~^([^?]*)", "$1")])
+def sources() -> tuple[Directive, ...]:
+    """What rules compare with, once per http block: the path as the client wrote it, since nginx's own $uri is decoded
+    and cleaned; and the Host header without its port. Not nginx's $host: that is what the request line names, or even
+    the server, and a rule must see the host that the member is told."""
+    return (
+        block("map", "$request_uri", _PATH, inside=[line("~^([^?]*)", "$1")]),
+        block("map", "$http_host", _NAME, inside=[line("~^(.*?)(?::[0-9]*)?$", "$1")]),
+    )
 
 
 def policies(tree: LoadBalancerTree, listener: Listener, index: int) -> Choice:
@@ -44,7 +49,7 @@ def policies(tree: LoadBalancerTree, listener: Listener, index: int) -> Choice:
     turns: list[str] = []
     for number, (_policy, rules) in enumerate(found):
         names = [f"$rule_{index}_{number}_{place}" for place in range(len(rules))]
-        maps += [_rule_map(rule, name) for rule, name in zip(rules, names, strict=True)]
+        maps += [each for rule, name in zip(rules, names, strict=True) for each in _rule_maps(rule, name)]
         all_hold = "".join("0" if rule.invert else "1" for rule in rules)
         turn = f"$policy_{index}_{number}"
         maps.append(block("map", "".join(names), turn, inside=[line("default", "0"), line(all_hold, "1")]))
@@ -72,10 +77,16 @@ def policies(tree: LoadBalancerTree, listener: Listener, index: int) -> Choice:
     return Choice(maps=tuple(maps), answers=tuple(answers), pool_variable=pool_variable)
 
 
-def _rule_map(rule: L7Rule, name: str) -> Directive:
-    # A host is compared whatever its case, and with or without a port, which nginx takes away.
-    source, start = ("$host", "~*") if rule.type is L7RuleType.HOST_NAME else (_PATH, "~")
-    return block("map", source, name, inside=[line("default", "0"), line(f"{start}{_pattern(rule)}", "1")])
+def _rule_maps(rule: L7Rule, name: str) -> list[Directive]:
+    pattern = _pattern(rule)
+    if rule.type is not L7RuleType.HOST_NAME:
+        return [block("map", _PATH, name, inside=[line("default", "0"), line(f"~{pattern}", "1")])]
+    # A host is compared whatever its case, with and without its port; where there is none, no rule about it holds.
+    alone, matches, nothing = f"{name}_alone", line(f"~*{pattern}", "1"), line("", "0")
+    return [
+        block("map", _NAME, alone, inside=[line("default", "0"), nothing, matches]),
+        block("map", "$http_host", name, inside=[line("default", alone), nothing, matches]),
+    ]
 
 
 def _pattern(rule: L7Rule) -> str:
