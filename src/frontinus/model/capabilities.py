@@ -89,6 +89,7 @@ FEATURES: dict[str, str] = {
     "prometheus_tls": "TLS on PROMETHEUS listeners",
     "tls_ssl_3": "SSLv3",
     "tls_1_0": "TLSv1 and TLSv1.1",
+    "alpn_any": "ALPN protocols but http/1.1 and, before it, h2",
     "tls_gaps": "TLS versions with one between them left out",
 }
 """Every feature name, with what it stands for."""
@@ -173,6 +174,14 @@ def _require_listener(listener: Listener, capabilities: Capabilities) -> None:
         _need(capabilities, "hsts", "hsts_max_age")
     if listener.protocol in TLS_LISTENERS:
         _require_tls_versions(listener.tls_versions or (), capabilities)
+        if listener.alpn_protocols not in _ALPN_OF_ALL:
+            _need(capabilities, "alpn_any", "alpn_protocols")
+
+
+_ALPN_OF_ALL = frozenset(
+    {None, ("h2", "http/1.1", "http/1.0"), ("h2", "http/1.1"), ("http/1.1", "http/1.0"), ("http/1.1",)}
+)
+"""Any server of HTTP takes these; whether a client of HTTP/1.0 may say so beforehand makes no difference."""
 
 
 def _require_pool(pool: Pool, capabilities: Capabilities) -> None:

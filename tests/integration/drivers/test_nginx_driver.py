@@ -98,6 +98,13 @@ def driver_class() -> type[NginxDriver]:
         (a_tree(pools=[a_pool(lb_algorithm=LbAlgorithm.SOURCE_IP)], members=[a_member(backup=True)]), "backup"),
         (a_tree(listeners=[a_listener(timeout_tcp_inspect=5)], pools=[a_pool()]), "timeout_tcp_inspect"),
         (a_tree(pools=[a_pool(tls_enabled=True)]), "tls_enabled"),
+        *(
+            (
+                a_tree(listeners=[a_listener(protocol=ListenerProtocol.TERMINATED_HTTPS, alpn_protocols=alpn)]),
+                "alpn_protocols",
+            )
+            for alpn in (("h2",), ("http/1.1", "h2"), ("http/1.0",))
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -96,7 +96,7 @@ CAPABILITIES = Capabilities(
                 "allowed_cidrs",
             ),
             *(insert_header_feature(name) for name in INSERT_HEADERS_OF_LISTENER[ListenerProtocol.TERMINATED_HTTPS]),
-            *("pool_tls", "client_authentication", "hsts", "tls_1_0", "prometheus_tls"),
+            *("pool_tls", "client_authentication", "hsts", "tls_1_0", "alpn_any", "prometheus_tls"),
             *(l7_action_feature(action) for action in L7PolicyAction),
             *(l7_rule_feature(rule_type) for rule_type in L7RuleType),
             *(l7_compare_feature(compare_type) for compare_type in L7RuleCompareType),
