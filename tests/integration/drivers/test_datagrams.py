@@ -138,12 +138,12 @@ async def test_with_many_threads_one_client_still_goes_to_one_member(site: Site)
         return heard
 
     answers = await asyncio.gather(*(who() for _ in range(12)))
-    assert {1: 12} == Counter(len(each) for each in answers)
+    assert Counter(len(each) for each in answers) == {1: 12}
     assert {b"one", b"two", b"three"} == set().union(*answers)
     # It holds after reloads, too, in which workers come and go.
     await site.shows(load_balancer={"threads": 2})
     await site.shows(load_balancer={"threads": 3})
-    assert {1: 12} == Counter(len(each) for each in await asyncio.gather(*(who() for _ in range(12))))
+    assert Counter(len(each) for each in await asyncio.gather(*(who() for _ in range(12)))) == {1: 12}
 
 
 async def test_least_connections_avoids_the_busy(site: Site) -> None:
