@@ -83,9 +83,10 @@ class Member:
         if self._server is not None:
             self._server.close()
             self._server = None
-            for writer in self._serving.values():
+            for task, writer in self._serving.items():
                 writer.transport.abort()
-            await asyncio.gather(*self._serving)
+                task.cancel()  # it may be waiting before its answer
+            await asyncio.gather(*self._serving, return_exceptions=True)
 
     def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._serve(reader, writer))
