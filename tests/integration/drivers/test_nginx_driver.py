@@ -30,7 +30,7 @@ from frontinus.model.enums import (
     PoolProtocol,
     SessionPersistenceType,
 )
-from frontinus.model.errors import Unsupported
+from frontinus.model.errors import Rejected, Unsupported
 from frontinus.model.tree import L7Policy, L7Rule, LoadBalancerTree, SessionPersistence
 from frontinus.testing.certificates import TestAuthority
 
@@ -397,6 +397,32 @@ async def test_tls_ends_here_and_sni_chooses(site: Site) -> None:  # noqa: F811
         await served("one.example", minimum_version=ssl.TLSVersion.TLSv1_3)
     assert b"X-Forwarded-Proto: https\r\n" in next(x.requests[0] for x in site.members if x.requests)
     assert not list((site.world.place / tree.id / "files").glob("*.pem")), "keys are not on disk"
+
+
+async def test_ciphers_of_the_newest_tls_alone_leave_the_older_off(site: Site) -> None:  # noqa: F811
+    secrets = Secrets(certificates={"ref": TestAuthority().issue("one.example")})
+    listener = {
+        "protocol": ListenerProtocol.TERMINATED_HTTPS,
+        "default_tls_container_ref": "ref",
+        "tls_ciphers": "TLS_AES_128_GCM_SHA256",
+        "tls_versions": ("TLSv1.2", "TLSv1.3"),
+    }
+    await site.world.apply(site.tree(listener=listener), secrets)
+
+    async def cipher(newest: ssl.TLSVersion) -> str:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode, context.maximum_version = False, ssl.CERT_NONE, newest
+        _, writer = await asyncio.open_connection(VIP, site.port, ssl=context)
+        name = writer.get_extra_info("cipher")[0]
+        await closed(writer)
+        return str(name)
+
+    assert await cipher(ssl.TLSVersion.TLSv1_3) == "TLS_AES_128_GCM_SHA256"
+    with pytest.raises(ssl.SSLError):
+        await cipher(ssl.TLSVersion.TLSv1_2)
+    with pytest.raises(Rejected) as refused:
+        await site.world.apply(site.tree(listener={**listener, "tls_versions": ("TLSv1.2",)}), secrets)
+    assert refused.value.field == "tls_ciphers"
 
 
 async def test_datagrams(world: World) -> None:

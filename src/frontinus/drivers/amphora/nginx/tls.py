@@ -69,7 +69,7 @@ def _server(tree: LoadBalancerTree, listener: Listener, certificate: Certificate
         *((line("server_name", *names),) if names else ()),
         line("ssl_certificate", path),
         line("ssl_certificate_key", path),
-        line("ssl_protocols", *(listener.tls_versions or TLS_VERSIONS_DEFAULT)),
+        line("ssl_protocols", *_versions(listener, only_newest=bool(suites) and not ciphers)),
         line("ssl_prefer_server_ciphers", "on"),
     ]
     if ciphers:
@@ -78,3 +78,11 @@ def _server(tree: LoadBalancerTree, listener: Listener, certificate: Certificate
         directives.append(line("ssl_conf_command", "Ciphersuites", ":".join(suites)))
     http2 = ("http2",) if "h2" in (listener.alpn_protocols or ()) else ()
     return TlsServer(listen_options=("ssl", *http2), directives=tuple(directives), file=file)
+
+
+def _versions(listener: Listener, *, only_newest: bool) -> list[str]:
+    """Ciphers of TLS 1.3 alone leave the versions before without any, so they are off: nginx would give them its own."""
+    versions = [x for x in listener.tls_versions or TLS_VERSIONS_DEFAULT if x == "TLSv1.3" or not only_newest]
+    if not versions:
+        raise Rejected("tls_ciphers", "names ciphers of TLSv1.3 only, which is not among tls_versions")
+    return versions
