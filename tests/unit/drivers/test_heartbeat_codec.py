@@ -124,6 +124,14 @@ def test_old_versions_have_pools_inside_listeners_and_absolute_counters(version:
     assert heard.pools == {POOL: PoolReport(status="UP", members={MEMBER: "UP"})}
 
 
+def test_what_a_member_said_can_be_kept_and_shown() -> None:
+    """PostgreSQL has no place for a NUL, and a terminal obeys an escape."""
+    checks = {MEMBER: {"status": "L7STS", "code": 503, "text": "a\0b\x1b[31m \u2028ç"}}
+    pools = {POOL: {"status": "DOWN", "members": {MEMBER: "DOWN"}, "checks": checks}}
+    heard = decode_envelope(envelope(packed(message(pools=pools))), lambda _: KEY)
+    assert heard.pools[POOL].checks[MEMBER].text == "a\ufffdb\ufffd[31m \ufffdç"
+
+
 def test_a_pool_under_several_listeners_is_the_last_one() -> None:
     pools = {
         f"{POOL}:{LISTENER}": {"status": "UP", "members": {MEMBER: "UP"}},

@@ -158,8 +158,13 @@ def _value(message: _Message, boot: int | None, sequence: int | None) -> Heartbe
             name.partition(":")[0]: PoolReport(
                 status=pool.status,
                 members=pool.members,
-                checks={x: CheckReport(status=y.status, code=y.code, text=y.text) for x, y in pool.checks.items()},
+                checks={x: CheckReport(status=_shown(y.status), code=y.code, text=_shown(y.text)) for x, y in pool.checks.items()},
             )
             for name, pool in pools.items()
         },
     )
+
+
+def _shown(text: str) -> str:
+    """A member has a hand in it: what no database keeps and no terminal should get is told by a mark."""
+    return text if text.isprintable() else "".join(x if x.isprintable() else "\ufffd" for x in text)
