@@ -10,7 +10,7 @@ import threading
 import uuid
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +307,27 @@ def test_a_wiped_place_finds_the_nginx_that_it_forgot(site: Site) -> None:
     assert site.apply("", site.files()) == "start"
     assert not is_alive(pid)
     assert site.spread() == {"one": 4, "two": 4}
+
+
+def test_old_workers_end_when_they_hold_too_much(new_amphora: Callable[..., Amphora]) -> None:
+    """Sessions would keep each of them for a minute."""
+    amphora = new_amphora(extra="old_workers_memory = 0.1")
+    members = [DatagramMember("one"), DatagramMember("two")]
+    site = Site(amphora, members)
+
+    def files(more: str) -> tuple[SentFile, ...]:
+        text, outline = site.files(more=more)
+        return text._replace(content=text.content.replace(b"200ms", b"60s")), outline
+
+    site.apply("", files(""))
+    (worker,) = Path(f"/proc/{site.nginx_pid()}/task/{site.nginx_pid()}/children").read_text().split()
+    assert site.spread() == {"one": 4, "two": 4}
+    assert site.apply("", files("proxy_requests 1;")) == "reload"
+    wait_for(lambda: not is_alive(int(worker)))
+    assert site.spread() == {"one": 4, "two": 4}
+    assert "old nginx worker ended for its memory" in amphora.log.read_text()
+    for member in members:
+        member.stop()
 
 
 def test_deleting_leaves_nothing(site: Site) -> None:

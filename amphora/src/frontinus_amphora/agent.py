@@ -97,6 +97,7 @@ class Agent:
                     self._settings.base_path,
                     self.nginx,
                     self._settings.reload_timeout,
+                    self._settings.old_workers_memory,
                     self.heart.poke,
                     self.supervisor.wake,
                 )

@@ -76,7 +76,7 @@ class ChildService(Detached):
 
         self._await(renewed)
         seen = self._processes()
-        old_workers.bound(seen.old_workers if seen else (), self._old_workers_mib)
+        old_workers.bound(self.program, seen.old_workers if seen else (), self._old_workers_mib)
 
     def stop(self, *, at_once: bool = False) -> None:
         super().stop(at_once=at_once)

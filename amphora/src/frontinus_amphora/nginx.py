@@ -55,6 +55,7 @@ class Nginx:
         base_path: str,
         program: Program,
         timeout: float,
+        old_workers_mib: float,
         changed: Callable[[], None],
         watched: Callable[[], None],
     ) -> None:
@@ -73,6 +74,7 @@ class Nginx:
             f"{self.directory}/service.json",
             f"{self.directory}/output",
             timeout,
+            old_workers_mib,
         )
         self._checks = Checks(self._member_flipped)
         self._pushed: Pushed | None = None

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from frontinus_amphora import processes
+from frontinus_amphora import old_workers, processes
 from frontinus_amphora.detached import Detached
 from frontinus_amphora.errors import ServiceFailed
 from frontinus_amphora.log import log
@@ -60,10 +60,13 @@ class NginxService(Detached):
 
     program = "nginx"
 
-    def __init__(self, command: Callable[[], list[str]], record: str, output: str, timeout: float) -> None:
+    def __init__(
+        self, command: Callable[[], list[str]], record: str, output: str, timeout: float, old_workers_mib: float
+    ) -> None:
         super().__init__(record, output)
         self._command = command
         self._timeout = timeout
+        self._old_workers_mib = old_workers_mib
 
     def start(self) -> None:
         self._end_strays()
@@ -86,6 +89,9 @@ class NginxService(Detached):
         self._forget_heard()
         processes.send_signal(master[2], signal.SIGHUP)
         self._await(known)
+        # Members that come up and go down make reloads by themselves, any number of them.
+        old = [worker for worker in self._workers() if not _serves(worker)]
+        old_workers.bound(self.program, old, self._old_workers_mib)
 
     def workers(self) -> int:
         return len(self._workers())

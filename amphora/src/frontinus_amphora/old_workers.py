@@ -1,7 +1,7 @@
 """Which workers that a reload replaced must end before their connections do. Only memory can demand it: their time is
-bounded by haproxy itself (hard-stop-after), and their number costs nothing but memory (docs/design/0007-old-workers.md).
+bounded by haproxy itself (hard-stop-after), as by nginx (worker_shutdown_timeout), and their number costs nothing but memory (docs/design/0007-old-workers.md).
 
-Next: child_service.py, which asks after each reload.
+Next: child_service.py and nginx_service.py, which ask after each reload.
 """
 
 import os
@@ -36,8 +36,8 @@ def to_end(old: Iterable[OldWorker], limit_kib: int, available_kib: int, reserve
     return ended
 
 
-def bound(pids: Iterable[int], limit_mib: float) -> None:
-    """End what memory demands of these old workers. `limit_mib` 0: a share of the machine's memory."""
+def bound(program: str, pids: Iterable[int], limit_mib: float) -> None:
+    """End what memory demands of these old workers of a program. `limit_mib` 0: a share of the machine's memory."""
     old = [worker for worker in map(_measure, pids) if worker is not None]
     if not old:
         return
@@ -46,7 +46,7 @@ def bound(pids: Iterable[int], limit_mib: float) -> None:
     for worker in to_end(old, limit, available, total // RESERVE):
         descriptor = processes.open_pidfd(worker.pid, worker.started)
         if descriptor is not None:
-            log("old haproxy worker ended for its memory", pid=worker.pid, held_kib=worker.held_kib)
+            log(f"old {program} worker ended for its memory", pid=worker.pid, held_kib=worker.held_kib)
             processes.send_signal(descriptor, signal.SIGTERM)
             os.close(descriptor)
 

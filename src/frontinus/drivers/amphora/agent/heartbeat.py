@@ -158,7 +158,10 @@ def _value(message: _Message, boot: int | None, sequence: int | None) -> Heartbe
             name.partition(":")[0]: PoolReport(
                 status=pool.status,
                 members=pool.members,
-                checks={x: CheckReport(status=_shown(y.status), code=y.code, text=_shown(y.text)) for x, y in pool.checks.items()},
+                checks={
+                    x: CheckReport(status=_shown(y.status), code=y.code, text=_shown(y.text))
+                    for x, y in pool.checks.items()
+                },
             )
             for name, pool in pools.items()
         },
