@@ -155,7 +155,9 @@ async def test_least_connections_avoids_the_busy(site: Site) -> None:
     assert answers["three"] >= 34
 
 
-@pytest.mark.parametrize("algorithm", [LbAlgorithm.SOURCE_IP, LbAlgorithm.SOURCE_IP_PORT])
+@pytest.mark.parametrize(
+    "algorithm", [LbAlgorithm.SOURCE_IP, pytest.param(LbAlgorithm.SOURCE_IP_PORT, marks=pytest.mark.long)]
+)
 async def test_a_source_keeps_its_member_over_changes(site: Site, algorithm: LbAlgorithm) -> None:
     """Over reloads too; when a member goes, only its own clients move."""
     await site.shows(pool={"lb_algorithm": algorithm})
@@ -182,7 +184,12 @@ async def test_source_ip_port_tells_ports_apart_and_source_ip_does_not(site: Sit
 
 @pytest.mark.parametrize(
     "granularity, together",
-    [(None, False), ("255.255.255.255", False), ("255.255.255.0", True), ("255.0.0.0", True)],
+    [
+        (None, False),
+        pytest.param("255.255.255.255", False, marks=pytest.mark.long),
+        ("255.255.255.0", True),
+        pytest.param("255.0.0.0", True, marks=pytest.mark.long),
+    ],
 )
 async def test_a_client_persists_by_its_address(site: Site, granularity: str | None, together: bool) -> None:
     """Or by its network; over reloads, whatever its port."""
@@ -227,7 +234,10 @@ async def test_no_datagrams_for_who_is_disabled_drains_or_waits(site: Site) -> N
     await until(said)
 
 
-@pytest.mark.parametrize("algorithm", list(LbAlgorithm))
+@pytest.mark.parametrize(
+    "algorithm",
+    [pytest.param(x, marks=() if x is LbAlgorithm.SOURCE_IP else pytest.mark.long) for x in LbAlgorithm],
+)
 async def test_backups_step_in_when_no_other_is_able(site: Site, algorithm: LbAlgorithm) -> None:
     one_is_off = site.rows(one={"admin_state_up": False}, two={"backup": True}, three={"backup": True})
     await site.shows(rows=one_is_off, pool={"lb_algorithm": algorithm})
@@ -259,7 +269,7 @@ async def until_spread(site: Site, wanted: dict[str, int]) -> None:
     await until(is_so)
 
 
-@pytest.mark.parametrize("kind", [HealthMonitorType.HTTP, HealthMonitorType.TCP])
+@pytest.mark.parametrize("kind", [HealthMonitorType.HTTP, pytest.param(HealthMonitorType.TCP, marks=pytest.mark.long)])
 async def test_a_service_beside_tells_of_a_members_health(site: Site, kind: HealthMonitorType) -> None:
     """Monitors of other kinds look at another port, where something answers over TCP."""
     asked: list[bytes] = []
