@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from frontinus.api.app import create_app
@@ -12,7 +14,7 @@ from frontinus.model.ids import ProjectId
 from frontinus.testing.certificates import TestAuthority
 from frontinus.testing.fake_secret import FakeSecrets
 
-from tests.integration.api.world import SUBNET_ID, World
+from tests.integration.api.world import SUBNET_ID, Answer, World
 
 pytestmark = pytest.mark.integration
 
@@ -27,7 +29,13 @@ async def secrets(world: World) -> FakeSecrets:
     authority = TestAuthority()
     made.store[project, "cert"] = authority.issue("www.example.org")
     made.store[project, "ca"] = Authorities(certificates=(authority.pem,))
+    other, namesake = TestAuthority("another"), TestAuthority(authority.name)
     made.store[project, "crl"] = Revocations(lists=(authority.revoke(),))
+    made.store[project, "other ca"] = Authorities(certificates=(other.pem,))
+    made.store[project, "both ca"] = Authorities(certificates=(other.pem, authority.pem))
+    made.store[project, "other crl"] = Revocations(lists=(other.revoke(),))
+    made.store[project, "namesake crl"] = Revocations(lists=(namesake.revoke(),))
+    made.store[project, "mixed crl"] = Revocations(lists=(authority.revoke(), other.revoke()))
     made.store[ProjectId("another"), "theirs"] = authority.issue("www.example.org")
     return made
 
@@ -92,3 +100,55 @@ async def test_a_store_out_of_reach_is_503(world: World, secrets: FakeSecrets) -
     asked = {"protocol": "TERMINATED_HTTPS", "protocol_port": 443, "default_tls_container_ref": "cert"}
     answer = await world.call("POST", "listeners", {"listener": {"loadbalancer_id": world.ids["lb"], **asked}})
     assert answer.status == 503
+
+
+@pytest.mark.parametrize(
+    "authorities, lists, fits",
+    [
+        pytest.param("ca", "crl", True, id="its own"),
+        pytest.param("both ca", "crl", True, id="one of two authorities"),
+        pytest.param("both ca", "mixed crl", True, id="two of two"),
+        pytest.param("cert", "crl", False, id="beside a certificate that it has signed"),
+        pytest.param("ca", "other crl", False, id="another authority's"),
+        pytest.param("ca", "namesake crl", False, id="of the same name, by another key"),
+        pytest.param("ca", "mixed crl", False, id="one of two lists"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["listener", "pool"])
+async def test_a_revocation_list_is_of_the_authority_beside_it(
+    world: World, secrets: FakeSecrets, kind: str, authorities: str, lists: str, fits: bool
+) -> None:
+    """However the two come together: at once, one after the other, or in a whole tree."""
+    if kind == "listener":
+        asked: dict[str, Any] = {"protocol": "TERMINATED_HTTPS", "protocol_port": 443}
+        asked["default_tls_container_ref"] = "cert"
+        ca, crl = "client_ca_tls_container_ref", "client_crl_container_ref"
+        asked["client_authentication"] = "MANDATORY"
+    else:
+        asked = {"protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "tls_enabled": True}
+        ca, crl = "ca_tls_container_ref", "crl_container_ref"
+    beside = {"loadbalancer_id": world.ids["lb"]}
+
+    def judge(answer: Answer, *, made: int) -> None:
+        assert answer.status == (made if fits else 400), answer.body
+        assert fits or f"{kind}.{crl}" in answer.fault, answer.fault
+
+    judge(await world.call("POST", f"{kind}s", {kind: {**asked, **beside, ca: authorities, crl: lists}}), made=201)
+    whole = {"vip_subnet_id": SUBNET_ID, f"{kind}s": [{**asked, "name": "x", ca: authorities, crl: lists}]}
+    judge(await world.call("POST", "loadbalancers", {"loadbalancer": whole}), made=201)
+    if kind == "listener":
+        asked |= {"protocol_port": 444, "client_authentication": "NONE"}
+    one = await world.make(kind, **asked, **beside)
+    path = f"{kind}s/{one['id']}"
+    judge(await world.call("PUT", path, {kind: {ca: authorities, crl: lists}}), made=200)
+    assert (await world.call("PUT", path, {kind: {ca: authorities, crl: None}})).status == 200
+    judge(await world.call("PUT", path, {kind: {crl: lists}}), made=200)
+
+
+async def test_an_authority_may_not_be_taken_from_under_its_list(world: World, secrets: FakeSecrets) -> None:
+    pool = {"protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "ca_tls_container_ref": "ca", "crl_container_ref": "crl"}
+    made = await world.make("pool", loadbalancer_id=world.ids["lb"], **pool)
+    refused = await world.call("PUT", f"pools/{made['id']}", {"pool": {"ca_tls_container_ref": "other ca"}})
+    assert (refused.status, "pool.crl_container_ref" in refused.fault) == (400, True), refused.body
+    wider = await world.call("PUT", f"pools/{made['id']}", {"pool": {"ca_tls_container_ref": "both ca"}})
+    assert wider.status == 200, wider.body

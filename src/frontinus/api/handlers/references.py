@@ -11,9 +11,11 @@ from frontinus.api.requests import Asked
 from frontinus.model.certificates import SecretKind, secret_uses
 from frontinus.model.enums import Kind
 from frontinus.model.errors import CallerError, Invalid
-from frontinus.model.ids import ProjectId, SubnetId
-from frontinus.model.tree import LoadBalancerTree
-from frontinus.store import trees
+from frontinus.model.ids import ListenerId, PoolId, ProjectId, SubnetId
+from frontinus.model.revocations import foreign_issuer
+from frontinus.model.tree import Listener, LoadBalancerTree, Pool
+from frontinus.store import listing, trees
+from frontinus.store.engine import Transaction
 
 
 async def require_subnets(network: VipAllocator, members: Iterable[Asked]) -> None:
@@ -41,6 +43,13 @@ _SECRET_FIELDS: dict[str, SecretKind] = {
 }
 
 
+_LISTS_OF = (
+    ("client_crl_container_ref", "client_ca_tls_container_ref"),
+    ("crl_container_ref", "ca_tls_container_ref"),
+)
+"""Fields of revocation lists, and of the authorities that must have signed them."""
+
+
 async def require_secrets(call: Call, asked: Asked, owner: Kind, owner_id: str) -> None:
     """Each secret that the body names must be there, be readable by the load balancer's project, and be what the field is
     for. `owner` is the load balancer, or an object of it. Raises Invalid naming the field, or Retry."""
@@ -52,19 +61,50 @@ async def require_secrets(call: Call, asked: Asked, owner: Kind, owner_id: str) 
     if not named or call.api.secrets is None:
         return
 
-    project_id = await call.api.store.read(lambda tx: trees.project_of(tx, owner, owner_id))
-    if project_id is not None:  # else the change itself says what is not there
-        for field, kind, reference in named:
-            await _require_secret(call.api.secrets, kind, reference, project_id, f"{asked.path}.{field}")
+    def look(tx: Transaction) -> tuple[ProjectId | None, Listener | Pool | None]:
+        return trees.project_of(tx, owner, owner_id), _stored(tx, owner, owner_id)
+
+    project_id, stored = await call.api.store.read(look)
+    if project_id is None:
+        return  # the change itself says what is not there
+    secrets = call.api.secrets
+    for field, kind, reference in named:
+        await _require_secret(secrets, kind, reference, project_id, f"{asked.path}.{field}")
+    names = {field for field, _, _ in named}
+    for revocations, authorities in _LISTS_OF:
+        if names & {revocations, authorities}:
+            # What the body leaves out stays as it is.
+            lists, signers = (asked.values.get(x, getattr(stored, x, None)) for x in (revocations, authorities))
+            if lists and signers:
+                await _require_signed(secrets, lists, signers, project_id, f"{asked.path}.{revocations}")
+
+
+def _stored(tx: Transaction, kind: Kind, object_id: str) -> Listener | Pool | None:
+    """The object that is edited, when it is of a kind that refers to secrets."""
+    found: listing.Listed[Listener] | listing.Listed[Pool] | None = None
+    if kind is Kind.LISTENER:
+        found = listing.get_listener(tx, ListenerId(object_id))
+    elif kind is Kind.POOL:
+        found = listing.get_pool(tx, PoolId(object_id))
+    return None if found is None else found.value
 
 
 async def require_secrets_of_tree(call: Call, wanted: LoadBalancerTree) -> None:
     """The same for a whole tree that is about to be made."""
     if call.api.secrets is None:
         return
-    for use in secret_uses(wanted):
+    uses = secret_uses(wanted)
+    for use in uses:
         field = f"{use.object_kind}.{use.field}"
         await _require_secret(call.api.secrets, use.kind, use.reference, wanted.load_balancer.project_id, field)
+    used = {(use.object_id, use.field): use for use in uses}
+    for (object_id, field), use in used.items():
+        signers = used.get((object_id, dict(_LISTS_OF).get(field, "")))
+        if signers is not None:
+            path = f"{use.object_kind}.{field}"
+            await _require_signed(
+                call.api.secrets, use.reference, signers.reference, wanted.load_balancer.project_id, path
+            )
 
 
 def _references(value: object) -> tuple[str, ...]:
@@ -85,3 +125,15 @@ async def _require_secret(
         await reads[kind](reference, project_id)
     except CallerError as error:
         raise Invalid(field, str(error)) from error
+
+
+async def _require_signed(secrets: SecretReader, lists: str, signers: str, project_id: ProjectId, field: str) -> None:
+    """Both are readable. Raises Invalid when a list is of another authority than those beside it."""
+    try:
+        revocations = await secrets.revocations(lists, project_id)
+        authorities = await secrets.authorities(signers, project_id)
+    except CallerError as error:
+        raise Invalid(field, str(error)) from error
+    issuer = foreign_issuer(revocations, authorities)
+    if issuer is not None:
+        raise Invalid(field, f"holds a revocation list of {issuer!r}, which no authority beside it has signed")
