@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -89,12 +90,20 @@ def test_a_certificate_is_stored_served_and_replaced(
     until(lambda: served(vip, port, authority) == der(second), 10, "the new certificate is not served")
     report(f"secret replaced to served: {time.monotonic() - started:.2f} s")
 
-    # Everything dies, as when the machine restarts: the keys are gone with the memory, and come back with a push.
+    # The keys vanish under it; nobody does anything, and they are there again.
     (amphora_id,) = installation.amphora_ids()
+    memory = Path(f"/dev/shm/frontinus-{amphora_id}")
+    shutil.rmtree(memory / load_balancer["id"])
+    started = time.monotonic()
+    until(lambda: holds(memory, second.private_key.splitlines()[1]), 20, "the keys do not come back")
+    report(f"keys vanished to pushed again: {time.monotonic() - started:.2f} s")
+    assert served(vip, port, authority) == der(second)
+
+    # Everything dies, as when the machine restarts: the keys are gone with the memory, and come back with a push.
     installation.kill()
     for process in installation.amphora_processes():
         os.kill(process.pid, signal.SIGKILL)
-    for path in Path(f"/dev/shm/frontinus-{amphora_id}").rglob("*.pem"):
+    for path in memory.rglob("*.pem"):
         path.unlink()
     file.write_bytes(bundle(third))
     assert frontinus(installation, "secret", "replace", reference, str(file)).returncode == 0

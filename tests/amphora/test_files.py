@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.amphora.test_heartbeat import beat_where
 from tests.amphora.world import (
     ADDRESS,
     Amphora,
@@ -101,6 +102,17 @@ def test_keys_are_in_memory_and_nowhere_else(site: Site) -> None:
     assert get(site.port) == "one"
     assert not holds(amphora.memory, key_of(site.certificates[1])), "a key that nobody names is kept"
     assert controller.state(site.lb)["digest"] == digest_of(site.plain)
+
+
+def test_a_beat_tells_that_keys_have_vanished(site: Site) -> None:
+    controller, ears = site.amphora.controller(), site.amphora.ears
+    site.apply(controller, 0)
+    for path in site.amphora.memory.rglob("site.pem"):
+        path.unlink()
+    assert beat_where(ears, lambda content: "incomplete" in content)["incomplete"] == [site.lb]
+    assert site.served() == 0, "what runs goes on"
+    assert site.apply(controller, 0) == "reload"
+    beat_where(ears, lambda content: "incomplete" not in content)
 
 
 def test_what_is_here_need_not_be_sent(site: Site) -> None:

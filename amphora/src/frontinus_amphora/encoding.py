@@ -11,7 +11,7 @@ import hmac
 import json
 import struct
 import zlib
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from typing import NamedTuple
 
 from frontinus_amphora.settings import UUID
@@ -157,11 +157,14 @@ def message(
     listeners: Mapping[str, tuple[str, int, Counters, int]],
     pools: Mapping[str, PoolRow],
     version: int,
+    incomplete: Collection[str] = (),
 ) -> dict[str, object]:
     """The JSON message of both formats; a listener is (status, current connections, counters, since when they count).
+    `incomplete` are load balancers of which not all is here.
 
-    `since` stands in it where it is known, which is never so in Octavia's format; nor has that any `checks`."""
+    `since` stands in it where it is known, which is never so in Octavia's format; nor has that `checks` or `incomplete`."""
     return {
+        **({"incomplete": sorted(incomplete)} if incomplete and version != PLAIN_VERSION else {}),
         "id": amphora_id,
         "seq": sequence,
         "listeners": {

@@ -103,7 +103,10 @@ class Heart:
         listeners: dict[str, tuple[str, int, Counters, int]] = {}
         pools: dict[str, PoolRow] = {}
         readings = []
+        incomplete = []
         for load_balancer in self._load_balancers():
+            if not load_balancer.is_whole():
+                incomplete.append(load_balancer.id)
             if load_balancer.is_in_doubt():
                 continue  # the supervisor looks; beats must not wait for an answer each time
             try:
@@ -114,6 +117,7 @@ class Heart:
             if seen is not None:
                 statuses.update(seen.statuses())
                 readings.append((load_balancer, seen))
+        statuses["incomplete"] = incomplete
         if not forced and statuses == self._last_statuses:
             return False
         for load_balancer, seen in readings:
@@ -122,9 +126,8 @@ class Heart:
             listeners.update({name: (row.status, row.conns, *counted[name]) for name, row in seen.listeners.items()})
             pools.update(seen.pools)
         self._last_statuses = statuses
-        content = message(
-            settings.amphora_id, self._sequence, listeners, pools, ENVELOPE_VERSION if envelope else PLAIN_VERSION
-        )
+        version = ENVELOPE_VERSION if envelope else PLAIN_VERSION
+        content = message(settings.amphora_id, self._sequence, listeners, pools, version, incomplete)
         if envelope:
             packets = encode_envelopes(content, settings.heartbeat_key, settings.amphora_id, self._boot, self._sequence)
         else:

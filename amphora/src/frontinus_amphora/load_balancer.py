@@ -68,6 +68,7 @@ class LoadBalancer:
         self._restarts = 0  # since the last calm
         self._restart_at: float | None = None
         self._removal_at: float | None = None
+        self._whole = True
         self._hang = HangWatch(patience)
 
     # What is asked over REST
@@ -163,6 +164,17 @@ class LoadBalancer:
 
     def is_running(self) -> bool:
         return self._service.pid() is not None or self._nginx.is_running()
+
+    def is_whole(self) -> bool:
+        """False when files of the configuration have vanished, as private ones do with the machine's memory: only a push
+        brings them back. While a change is under way, what was so before it. Never waits."""
+        if self._lock.acquire(blocking=False):
+            try:
+                manifest = self._companions.manifest()
+                self._whole = manifest is None or self._companions.are_here(manifest)
+            finally:
+                self._lock.release()
+        return self._whole
 
     def read_statistics(self) -> Statistics | None:
         """What haproxy and nginx report now; None when neither runs. Raises HaproxySilent."""

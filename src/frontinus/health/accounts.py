@@ -24,6 +24,7 @@ class Accounts:
         self._to_weigh: set[AmphoraId] = set()
         self._counters: dict[tuple[ListenerId, AmphoraId], ListenerTraffic] = {}
         self._fresh: set[AmphoraId] = set()
+        self._told_incomplete: dict[AmphoraId, float] = {}  # when `take_incomplete` last gave it
 
     def hear(self, heartbeat: Heartbeat, now: float) -> bool:
         """Take a verified heartbeat in. False: it is a replay, or overtaken by a later one, and changes nothing."""
@@ -100,6 +101,19 @@ class Accounts:
         fresh = frozenset(self._fresh)
         self._fresh.clear()
         return fresh
+
+    def take_incomplete(self, now: float, again: float) -> list[Heartbeat]:
+        """The heartbeats of watched amphorae that miss files, each at most once in `again` seconds while that lasts."""
+        missing = {x: y for x, y in self._latest.items() if y.incomplete and x in self._watched_since}
+        self._told_incomplete = {x: told for x, told in self._told_incomplete.items() if x in missing}
+        due = [x for x in missing if now - self._told_incomplete.get(x, now - again) >= again]
+        self._told_incomplete |= dict.fromkeys(due, now)
+        return [missing[x] for x in due]
+
+    def take_incomplete_again(self, amphorae: Iterable[AmphoraId]) -> None:
+        """What was taken could not be written; have it taken again."""
+        for amphora_id in amphorae:
+            self._told_incomplete.pop(amphora_id, None)
 
     def _is_new_part(self, heartbeat: Heartbeat) -> bool:
         """Whether this part belongs to the message that is being joined, or begins a later one, which then replaces it."""

@@ -34,6 +34,10 @@ LOOKS_MISSED = 2
 """A pause between two checks counts as this many check intervals at most; what is longer was no time to hear anything."""
 
 
+PUSH_AGAIN_AFTER_S = 30.0
+"""An amphora that goes on to miss files has a push asked for so often; a push that failed is tried again anyway."""
+
+
 class Health:
     """One health receiver. `run` until cancelled.
 
@@ -69,6 +73,7 @@ class Health:
         turns: list[tuple[timedelta, Callable[[], Coroutine[Any, Any, None]]]] = [
             (settings.fleet_interval, self._read_fleet),
             (settings.flush_interval, self._write_statuses),
+            (settings.flush_interval, self._ask_for_pushes),
             (settings.statistics_interval, self._write_statistics),
             (settings.seen_interval, self._write_seen),
             (settings.check_interval, self._suspect_silent),
@@ -153,6 +158,25 @@ class Health:
                 await self._store.transact(write)
         except Exception:  # whatever it was: what was taken is given back, and the turn fails as it would have
             self._accounts.weigh_again(x.amphora_id for x in of_load_balancer.values())
+            raise
+
+    async def _ask_for_pushes(self) -> None:
+        """Amphorae that have lost files get their configuration anew. Asked for again while it goes on: the first time
+        the secret store may have been out of reach."""
+        heard = self._accounts.take_incomplete(self._awake(), PUSH_AGAIN_AFTER_S)
+        if not heard:
+            return
+        members = [self._fleet[x.amphora_id] for x in heard if x.amphora_id in self._fleet]
+        of_whom = {x.amphora_id: x.incomplete for x in heard}
+        lost = [x.amphora_id for x in members if x.load_balancer_id in of_whom[x.amphora_id]]
+        if not lost:
+            return
+        log.warning("amphorae have lost files: their configurations are pushed again", amphorae=lost)
+        now = self._now()
+        try:
+            await self._store.transact(lambda tx: health.request_pushes(tx, lost, now))
+        except Exception:  # as above
+            self._accounts.take_incomplete_again(lost)
             raise
 
     async def _write_statistics(self) -> None:

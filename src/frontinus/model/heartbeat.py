@@ -66,7 +66,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     `join` makes one of them.
 
     `incremental` says that the counters (not active_connections) are increments since the message before; otherwise
-    they are absolute. Keys of `pools` are pool ids."""
+    they are absolute. Keys of `pools` are pool ids. `incomplete` are load balancers whose configuration has lost files
+    there, as private ones are with the machine's memory; only a push brings them back."""
 
     amphora_id: AmphoraId
     boot: int | None
@@ -76,6 +77,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     pools: dict[str, PoolReport]
     part: int = 0
     parts: int = 1
+    incomplete: frozenset[str] = frozenset()
 
 
 def join(parts: Iterable[Heartbeat]) -> Heartbeat:

@@ -278,8 +278,8 @@ class Amphora(msgspec.Struct, frozen=True, kw_only=True):
 
     `management_address` is where its agent listens. `suspected_at` is set while it has been silent past its deadline.
     `revived_at` is when its agent was last started again in place. `replacement_requested_at` is when somebody asked for
-    another in its place, `push_requested_at` when for its configuration to be pushed again: both are wishes, which the
-    controller reads and never writes."""
+    another in its place, `push_requested_at` when for its configuration to be pushed again (an operator, or health when
+    the amphora has lost files): both are wishes, which the controller reads and never writes."""
 
     kind: ClassVar[Kind] = Kind.AMPHORA
 

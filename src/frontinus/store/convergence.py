@@ -193,7 +193,7 @@ def update_amphora(tx: Transaction, lease: Lease, amphora: Amphora) -> None:
     if held.nudged and before.suspected_at is not None:
         changed.pop("suspected_at", None)
     for wish in ("replacement_requested_at", "push_requested_at"):
-        changed.pop(wish, None)  # the API's to write
+        changed.pop(wish, None)  # others ask: the API, and health
     if changed:
         tx.run(update_of(rows.AMPHORA, tuple(changed)), {**changed, "which": amphora.id})
 

@@ -153,6 +153,12 @@ def _suspect(size: int) -> Statement:
 
 
 @cache
+def _request_pushes(size: int) -> Statement:
+    table = schema.amphora
+    return Statement(update(table).where(is_one_of(table.c.id, size)).values(push_requested_at=bindparam("now")))
+
+
+@cache
 def _clear(size: int) -> Statement:
     table = schema.amphora
     return Statement(
@@ -258,6 +264,18 @@ def write_statistics(tx: Transaction, told: Iterable[ListenerTraffic]) -> None:
     tx.run_many(_RAISE_STATISTICS, raised)
     tx.run_many(_CONTINUE_STATISTICS, continued)
     tx.insert(_INSERT_STATISTICS, _STATISTICS.columns, fresh)
+
+
+def request_pushes(tx: Transaction, amphora_ids: Iterable[AmphoraId], now: datetime) -> None:
+    """Have the configurations of these amphorae pushed again, whatever their receipts say, and wake the controllers."""
+    moment = to_microseconds(now)
+    for part in chunks(list(dict.fromkeys(amphora_ids)), _MOST_IDS_AT_ONCE):
+        size = padded_size(len(part))
+        standing = tx.rows(_select_standing(size), padded(part, size))
+        if standing:
+            tx.run(_request_pushes(size), {**padded(part, size), "now": moment})
+            make_due(tx, {load_balancer_id for load_balancer_id, _ in standing}, moment, nudge=True)
+            tx.wake()
 
 
 def suspect(tx: Transaction, amphora_ids: Iterable[AmphoraId], now: datetime) -> None:

@@ -17,7 +17,7 @@ from frontinus.health.metrics import HealthMetrics
 from frontinus.health.settings import HealthSettings
 from frontinus.model.enums import AmphoraStatus
 from frontinus.model.heartbeat import CheckReport, Counters, Heartbeat, ListenerReport, PoolReport
-from frontinus.model.ids import LoadBalancerId
+from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.model.tree import LastCheck
 from frontinus.store import health, schema, statistics
 from frontinus.store.statement import Statement
@@ -164,6 +164,45 @@ async def test_the_reason_of_a_failure_is_kept_while_it_lasts(world: ListenedTo)
     assert other is not None
     assert other.since >= first.since
     assert await becomes("UP") is None
+
+
+async def test_an_amphora_that_lost_files_is_pushed_to(world: ListenedTo) -> None:
+    """Once while it says so, and not because of what it says of another load balancer."""
+    load_balancer_id, other_id = await world.create(80), await world.create(81)
+    await world.converge()
+    tree, other = await world.tree(load_balancer_id), await world.tree(other_id)
+    assert tree is not None
+    assert other is not None
+    world.now += timedelta(seconds=1)
+
+    def lost(amphora_id: AmphoraId, sequence: int) -> Heartbeat:
+        return Heartbeat(
+            amphora_id=amphora_id,
+            boot=1,
+            sequence=sequence,
+            incremental=False,
+            listeners={},
+            pools={},
+            incomplete=frozenset({load_balancer_id}),
+        )
+
+    world.beat(lost(other.amphorae[0].id, 0))
+    world.beat(lost(tree.amphorae[0].id, 0))
+
+    async def is_wanted() -> bool:
+        now = await world.tree(load_balancer_id)
+        return now is not None and now.amphorae[0].push_requested_at == world.now
+
+    await until(is_wanted)
+    await world.converge()
+    after, untouched = await world.tree(load_balancer_id), await world.tree(other_id)
+    assert after is not None
+    assert untouched is not None
+    before, receipt = tree.amphorae[0].receipt, after.amphorae[0].receipt
+    assert before is not None
+    assert receipt is not None
+    assert receipt.applied_at > before.applied_at
+    assert untouched.amphorae[0].push_requested_at is None
 
 
 async def test_what_is_heard_and_refused_is_counted_by_reason(world: ListenedTo) -> None:

@@ -302,3 +302,11 @@ def test_a_message_for_more_parts_than_a_receiver_joins_is_not_sent(monkeypatch:
     pools = {f"{uuid4()}:{uuid4()}": PoolRow("UP", {str(uuid4()): "UP" for _ in range(10_000)})}
     with pytest.raises(ValueError, match="too large"):
         encode_envelopes(agents_message(AMPHORA, 0, {}, pools, 2), KEY.decode(), AMPHORA, 7, 0)
+
+
+@pytest.mark.parametrize("lost", [(), (LISTENER, POOL)], ids=["whole", "lost"])
+def test_lost_files_travel_in_our_format_only(lost: tuple[str, ...]) -> None:
+    ours = agents_message(AMPHORA, 1, {}, {}, 2, lost)
+    heard = decode_envelope(encode_envelope(ours, KEY.decode(), AMPHORA, 7, 1), lambda _: KEY)
+    assert heard.incomplete == frozenset(lost)
+    assert "incomplete" not in agents_message(AMPHORA, 1, {}, {}, 3, lost)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from frontinus.health.accounts import FORGET_AFTER_S, Accounts
 from frontinus.model.heartbeat import Counters, Heartbeat, ListenerReport, PoolReport
@@ -73,6 +74,21 @@ def test_only_news_is_weighed_until_the_refresh() -> None:
     assert accounts.take_to_weigh(3.0, 10.0) == [beat(3, member="DOWN")]
     accounts.hear(beat(4, member="DOWN"), 4.0)
     assert accounts.take_to_weigh(13.0, 10.0) == [beat(4, member="DOWN")]
+
+
+def test_lost_files_are_told_once_in_a_while() -> None:
+    accounts = watching()
+    lost = replace(beat(1), incomplete=frozenset({"b"}))
+    accounts.hear(lost, 1.0)
+    assert accounts.take_incomplete(1.0, 30.0) == [lost]
+    assert accounts.take_incomplete(30.0, 30.0) == []
+    assert accounts.take_incomplete(31.0, 30.0) == [lost]
+    accounts.take_incomplete_again([A])
+    assert accounts.take_incomplete(32.0, 30.0) == [lost], "it was not written"
+    accounts.hear(beat(2), 33.0)
+    assert accounts.take_incomplete(90.0, 30.0) == []
+    accounts.hear(replace(lost, sequence=3), 91.0)
+    assert len(accounts.take_incomplete(91.0, 30.0)) == 1, "it is a new loss"
 
 
 def test_what_could_not_be_written_is_weighed_again() -> None:

@@ -71,6 +71,7 @@ class _Message(msgspec.Struct):
     listeners: dict[str, _Listener]
     ver: int = 0
     pools: dict[str, _Pool] = {}
+    incomplete: list[str] = []
 
 
 _DECODER = msgspec.json.Decoder(_Message)
@@ -139,6 +140,7 @@ def _value(message: _Message, boot: int | None, sequence: int | None) -> Heartbe
         boot=boot,
         sequence=sequence,
         incremental=message.ver >= 3,
+        incomplete=frozenset(message.incomplete),
         listeners={
             listener_id: ListenerReport(
                 status=listener.status,
