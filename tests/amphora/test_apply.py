@@ -5,10 +5,17 @@ import socket
 import ssl
 import threading
 import uuid
+from pathlib import Path
 
 import pytest
 
-from tests.amphora.world import ADDRESS, MEMBER_ADDRESS, Amphora, Crowd, Member, free_port, get, serves, wait_for
+from frontinus_amphora import haproxy_text
+from frontinus_amphora.agent import Agent
+from frontinus_amphora.errors import BaseMismatch, Missing
+from frontinus_amphora.settings import load_settings
+from frontinus_amphora.values import Change
+
+from tests.amphora.world import ADDRESS, MEMBER_ADDRESS, Amphora, Crowd, Member, Pki, free_port, get, serves, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -194,6 +201,21 @@ def test_other_base_is_a_conflict(amphora: Amphora, members: list[Member]) -> No
     assert (409, {"current": digest(text)}) == (answer.status, answer.json)
     found = controller.call("GET", f"/1.0/loadbalancer/{amphora.load_balancer_id}/haproxy")
     assert (200, text) == (found.status, found.body.decode())
+
+
+def test_who_waited_for_a_delete_brings_nothing_back(pki: Pki) -> None:
+    """What he would start, nobody would watch: the agent has forgotten the one that he holds."""
+    amphora = Amphora(pki)
+    agent = Agent(load_settings(str(amphora.config)))
+    held = agent.ensure(amphora.load_balancer_id)
+    agent.delete(amphora.load_balancer_id)
+    text = amphora.render({LISTENER: free_port()})
+    with pytest.raises(BaseMismatch):
+        held.apply(Change(text, haproxy_text.digest(text), None, (), True))
+    with pytest.raises(Missing):
+        held.upload(text)
+    assert not Path(held.places.directory).exists()
+    amphora.close()
 
 
 @pytest.mark.parametrize(

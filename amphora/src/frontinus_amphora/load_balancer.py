@@ -70,6 +70,7 @@ class LoadBalancer:
         self._removal_at: float | None = None
         self._whole = True
         self._hang = HangWatch(patience)
+        self._is_deleted = False  # whoever still holds this one must ask the agent for another
 
     # What is asked over REST
 
@@ -77,6 +78,8 @@ class LoadBalancer:
         """Bring the change into effect by the smallest means. Idempotent. Raises AgentError; then nothing changed."""
         began = time.monotonic()
         with self._lock:
+            if self._is_deleted:
+                raise BaseMismatch(None)
             action, fallback = self._apply(change)
         if action != "unchanged":
             self._changed()
@@ -88,6 +91,8 @@ class LoadBalancer:
     def upload(self, text: str, amphora_id: str | None = None) -> None:
         """Check the text and put it on disk; haproxy is left as it is until it is told to start or reload."""
         with self._lock:
+            if self._is_deleted:
+                raise Missing("Loadbalancer Not Found", f"No loadbalancer with UUID: {self.id}")
             text = haproxy_text.without_group_lines(text)
             self._check(text)
             self._keep_last()
@@ -141,6 +146,7 @@ class LoadBalancer:
                 self._companions.remove()
                 files.remove_tree(self.places.directory)
             self._bookkeeper.forget(self.id)
+            self._is_deleted = True
         self._changed()
         self._watched()
 
