@@ -71,7 +71,8 @@ def changed_statuses(
 
 def changed_checks(tree: LoadBalancerTree, report: Heartbeat, now: datetime) -> dict[str, LastCheck | None]:
     """What is to be kept of why members are down, by member id, where it is something else than the tree holds. None: the
-    member is down no more, or nobody tells why."""
+    member is down no more, or nobody tells why. Other words for the same are none: a member has a hand in them, and could
+    have them written anew, and `since` begin anew, with every check."""
     result: dict[str, LastCheck | None] = {}
     for member in tree.members:
         pool = report.pools.get(member.pool_id)
@@ -80,7 +81,7 @@ def changed_checks(tree: LoadBalancerTree, report: Heartbeat, now: datetime) -> 
         if said is None:
             if known is not None:
                 result[member.id] = None
-        elif known is None or (known.status, known.code, known.text) != (said.status, said.code, said.text):
+        elif known is None or (known.status, known.code) != (said.status, said.code):
             result[member.id] = LastCheck(status=said.status, code=said.code, text=said.text, since=now)
     return result
 
