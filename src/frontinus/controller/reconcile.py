@@ -63,6 +63,7 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
     """Converge the leased load balancer. Raises LeaseLost when another controller took over; nothing else: what goes
     wrong is a fault on the load balancer, with a time for the next try."""
     left_out: dict[str, Fault] = {}
+    judged_at = 0  # the generation whose objects were left out
     doubted: set[AmphoraId] = set()
     pushed: dict[AmphoraId, int] = {}
     settled = False
@@ -75,6 +76,9 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
         tree = await hands.store.read(lambda tx: trees.read_tree(tx, lease.load_balancer_id))
         if tree is None:
             return  # deleted for good, by whoever held the lease before
+        if tree.load_balancer.generation != judged_at:
+            # An edit came, perhaps the one that mends what was left out: it is judged anew.
+            left_out, judged_at = {}, tree.load_balancer.generation
         step = None
         try:
             sightings = await _look(tree, hands)
@@ -107,7 +111,7 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
                 continue
             if omitted := _omitted(error, step, tree, left_out, hands):
                 left_out |= omitted
-                rounds -= 1  # bounded by the number of objects: each is left out once
+                rounds -= 1  # bounded by the number of objects: each is left out once in a generation
                 continue
             await _record_fault(error, step, lease, tree, hands)
             return
@@ -120,6 +124,7 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
                 # A burst of edits. What is carried is settled; what comes within the window goes with the next push.
                 pushed.clear()
                 rounds = 0
+                resolver = Resolver(hands.secret)  # what changed in the store is seen although the work does not end
                 await asyncio.sleep(hands.settings.coalesce_window.total_seconds())
                 continue
             if isinstance(step, ForgetLoadBalancer) or left_out:

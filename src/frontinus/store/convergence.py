@@ -154,17 +154,16 @@ def _blame_child(kind: Kind) -> Statement:
 
 
 @cache
-def _fail_children(kind: Kind) -> Statement:
+def _fail_children(kind: Kind, *, new: bool) -> Statement:
     table = SHAPE_OF[kind].table
-    return Statement(
-        update(table)
-        .where(
-            table.c.load_balancer_id == bindparam("which"),
-            table.c.changed_generation <= bindparam("claimed"),
-            table.c.provisioning_status.in_(_words(_PENDING)),
-        )
-        .values(provisioning_status=_P.ERROR.value)
+    failed = update(table).where(
+        table.c.load_balancer_id == bindparam("which"),
+        table.c.changed_generation <= bindparam("claimed"),
+        table.c.provisioning_status.in_(_words((_P.PENDING_CREATE,) if new else _PENDING)),
     )
+    # The status alone would not tell any more that no amphora has it.
+    told: dict[str, Any] = {"fault": bindparam("fault_text")} if new else {}
+    return Statement(failed.values(provisioning_status=_P.ERROR.value, **told))
 
 
 def add_amphora(tx: Transaction, lease: Lease, amphora: Amphora) -> None:
@@ -240,7 +239,7 @@ def record_fault(tx: Transaction, lease: Lease, fault: Fault, now: datetime, *, 
 
     Due again at the fault's retry_at, or never if it is permanent; at once if something was asked since the lease was
     taken. `report_error` turns PENDING statuses of what was asked by then into ERROR; a requested deletion stays
-    requested. Raises LeaseLost."""
+    requested, and what is new beside what runs is marked as left out by the fault. Raises LeaseLost."""
     held = _hold(tx, lease, now)
     load_balancer = held.load_balancer
     is_current = held.claimed_generation == load_balancer.generation
@@ -249,8 +248,12 @@ def record_fault(tx: Transaction, lease: Lease, fault: Fault, now: datetime, *, 
         told: dict[str, Value] = {**which, "child": fault.object_id, "fault_text": rows.to_json(fault)}
         tx.run(_blame_child(fault.object_kind), told)
     if report_error:
+        asked_by_then: dict[str, Value] = {**which, "claimed": held.claimed_generation}
+        left_out: dict[str, Value] = {**asked_by_then, "fault_text": rows.to_json(replace(fault, left_out=True))}
         for kind in _CHILDREN_LAST_FIRST:
-            tx.run(_fail_children(kind), {**which, "claimed": held.claimed_generation})
+            if load_balancer.applied_generation:  # else everything is new, and this number tells it
+                tx.run(_fail_children(kind, new=True), left_out)
+            tx.run(_fail_children(kind, new=False), asked_by_then)
     fails = report_error and is_current and load_balancer.provisioning_status in _PENDING
     failed = replace(
         load_balancer,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -12,6 +13,7 @@ from structlog.testing import capture_logs
 
 from frontinus.controller.secret_watch import SecretWatch
 from frontinus.drivers.amphora.interface import Rendered
+from frontinus.drivers.compute.interface import Place
 from frontinus.model.edits import apply
 from frontinus.model.enums import Kind, ListenerProtocol
 from frontinus.model.errors import Retry
@@ -35,6 +37,16 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 def tls(listener: Listener, reference: str = REFERENCE) -> Listener:
     return replace(listener, protocol=ListenerProtocol.TERMINATED_HTTPS, default_tls_container_ref=reference)
+
+
+def refer(world: World, reference: str) -> Callable[[LoadBalancerTree], LoadBalancerTree]:
+    """The edit by which the TLS listener refers to another secret."""
+
+    def edit(tree: LoadBalancerTree) -> LoadBalancerTree:
+        listener = next(x for x in tree.listeners if x.protocol_port == 443)
+        return apply(tree, world.now, update=[tls(listener, reference)])
+
+    return edit
 
 
 async def with_tls_listener(world: World) -> LoadBalancerId:
@@ -83,6 +95,50 @@ async def test_a_new_listener_whose_secret_is_missing_keeps_no_other_from_workin
     await world.converge()
     assert (await listener_of(world, load_balancer_id, 443)).provisioning_status == "ACTIVE"
     assert len(runs(world).files) == 1
+
+
+async def test_an_edit_that_mends_while_it_is_built_is_seen(world: World) -> None:
+    """What was left out at first is judged anew when an edit comes, however long the work on the rest takes."""
+    world.secrets.store[PROJECT, "fake:two"] = certificate = TestAuthority().issue("www.example.org")
+    load_balancer_id = await world.create(80)
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    await world.add(load_balancer_id, tls(world.listener(load_balancer_id, 443, tree.pools[0].id)))
+    build = world.hands.compute.build
+
+    async def mended_meanwhile(*arguments: Any) -> Place:
+        place = await build(*arguments)
+        await world.edit(load_balancer_id, refer(world, "fake:two"))
+        return place
+
+    world.hands.compute.build = mended_meanwhile  # type: ignore[method-assign, assignment]
+    await world.converge()
+    listener = await listener_of(world, load_balancer_id, 443)
+    assert (listener.provisioning_status, listener.fault) == ("ACTIVE", None)
+    assert certificate.private_key in runs(world).files[0].content
+
+
+async def test_what_never_worked_holds_up_nothing_after_it_failed(world: World) -> None:
+    """An edit of a served listener fails, and a listener that came then with it. The first is mended: it is carried."""
+    world.secrets.store[PROJECT, REFERENCE] = certificate = TestAuthority().issue("www.example.org")
+    load_balancer_id = await with_tls_listener(world)
+    await world.converge()
+    await world.edit(load_balancer_id, refer(world, "fake:missing"))
+    await world.converge()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    await world.add(load_balancer_id, tls(world.listener(load_balancer_id, 8443, tree.pools[0].id), "fake:nowhere"))
+    await world.converge()
+    assert (await listener_of(world, load_balancer_id, 8443)).provisioning_status == "ERROR"
+
+    await world.edit(load_balancer_id, refer(world, REFERENCE))
+    await world.converge()
+    listener = await listener_of(world, load_balancer_id, 443)
+    assert (listener.provisioning_status, listener.fault) == ("ACTIVE", None)
+    assert certificate.private_key in runs(world).files[0].content
+    new = await listener_of(world, load_balancer_id, 8443)
+    assert new.fault is not None
+    assert (new.provisioning_status, new.fault.object_id, new.fault.left_out) == ("ERROR", new.id, True)
 
 
 async def test_a_secret_that_goes_takes_nothing_down(world: World) -> None:
@@ -183,11 +239,7 @@ async def test_a_listener_that_changes_its_reference_gets_the_other(world: World
     load_balancer_id = await with_tls_listener(world)
     await world.converge()
 
-    def edit(tree: LoadBalancerTree) -> LoadBalancerTree:
-        listener = next(x for x in tree.listeners if x.protocol_port == 443)
-        return apply(tree, world.now, update=[tls(listener, "fake:two")])
-
-    await world.edit(load_balancer_id, edit)
+    await world.edit(load_balancer_id, refer(world, "fake:two"))
     await world.converge()
     (file,) = runs(world).files
     assert other.private_key in file.content
