@@ -54,7 +54,7 @@ async def answer_once(call: Call, operation: Operation) -> Response:
     Raises Invalid for a key that is none, HttpError 422 for another request under the key and 409 when the first one is
     still under way; whatever the handler raises gives the key back."""
     key = _digest(call.identity.project_id or "", operation.id, *call.params.values(), _read_key(call.headers))
-    fingerprint = sha256(msgspec.json.encode(decode(call.body), order="deterministic")).hexdigest()
+    fingerprint = _fingerprint(call.body)
     reservation = Reservation(key=key, owner=new_id())
     found = await _reserve(call, reservation, fingerprint)
     if found is not None:
@@ -148,6 +148,16 @@ def _read_key(headers: Headers) -> str:
     if _KEY.fullmatch(key) is None:
         raise Invalid(HEADER, "must be 1 to 255 printable characters of ASCII, as a UUID")
     return key
+
+
+def _fingerprint(body: bytes) -> str:
+    """The same for bodies that mean the same. Raises Invalid for what is no JSON."""
+    document = decode(body)
+    try:
+        text = msgspec.json.encode(document, order="deterministic")
+    except UnicodeEncodeError:
+        text = body  # half of a surrogate pair: the handler refuses it, naming the attribute
+    return sha256(text).hexdigest()
 
 
 def _digest(*parts: str) -> str:

@@ -49,6 +49,10 @@ SORTING = frozenset({"sort", "sort_key", "sort_dir"})
 TAGS = {"tags": "tags", "tags-any": "tags_any", "not-tags": "not_tags", "not-tags-any": "not_tags_any"}
 PROJECT = "project_id"
 
+MOST_TAGS = 100
+"""How many tags one list may be filtered by, in all. Each is a condition of the statement, and a thousand are more than
+an engine takes, or keep it busy for a minute."""
+
 
 class Source(msgspec.Struct, frozen=True):
     """Where objects of one kind are read, and which column holds the parent that their path names."""
@@ -230,6 +234,10 @@ class _Page:
                 raise Invalid(name, "can be given only once")
             seen.add(name)
             self._add_filter(name, value, field)
+        for group, tags in self._tags.items():
+            self._tags[group] = list(dict.fromkeys(tags))
+        if sum(len(tags) for tags in self._tags.values()) > MOST_TAGS:
+            raise Invalid("tags", f"a list can be filtered by {MOST_TAGS} tags at most")
 
     def _add_filter(self, name: str, value: str, field: Field) -> None:
         if field.constant is not NOTHING:

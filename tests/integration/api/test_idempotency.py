@@ -201,6 +201,13 @@ async def test_one_sweep_forgets_a_bounded_number(world: World) -> None:
     assert sweeps == [most, 5, 0]
 
 
+async def test_a_body_that_is_no_text_is_refused_by_name(world: World) -> None:
+    body = b'{"loadbalancer": {"vip_subnet_id": "%s", "name": "\\ud800"}}' % SUBNET_ID.encode()
+    refused = await create(world, body)
+    assert (refused.status, refused.fault.partition(":")[0]) == (400, "loadbalancer.name")
+    assert await rows(world.store) == 0
+
+
 @pytest.mark.parametrize(
     "key",
     [

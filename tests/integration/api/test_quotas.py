@@ -295,3 +295,10 @@ async def test_policy_holds_in_a_dry_run(world: World) -> None:
     path = f"loadbalancers/{mine['loadbalancer']['id']}?dry_run=true"
     assert (await ask(world, "DELETE", path, token=TENANT)).status == 403
     assert (await ask(world, "PUT", "quotas/shop?dry_run=true", {"quota": {"pool": 1}}, TENANT)).status == 403
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_a_project_that_no_engine_can_store_is_refused(world: World, method: str) -> None:
+    body = {"quota": {"pool": 1}} if method == "PUT" else None
+    refused = await ask(world, method, "quotas/sh\0op", body)
+    assert (refused.status, refused.fault.partition(":")[0]) == (400, "project_id")

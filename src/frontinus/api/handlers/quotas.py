@@ -77,4 +77,8 @@ def _render(call: Call, quota: Quota) -> Wire:
 
 
 def _project(call: Call) -> ProjectId:
-    return ProjectId(call.params[Kind.QUOTA])
+    """The project that the path names. Raises Invalid for what no engine can store."""
+    project_id = call.params[Kind.QUOTA]
+    if "\0" in project_id:
+        raise Invalid("project_id", "contains the character U+0000, which is not allowed")
+    return ProjectId(project_id)
