@@ -62,6 +62,6 @@ async def ask(
             return ""
 
 
-async def spread(port: int, count: int) -> Counter[str]:
+async def spread(port: int, count: int, address: str = VIP) -> Counter[str]:
     """Who answers `count` datagrams, each from a new socket."""
-    return Counter([await ask(port) for _ in range(count)])
+    return Counter([await ask(port, address=address) for _ in range(count)])

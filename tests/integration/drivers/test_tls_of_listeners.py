@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from frontinus.model.certificates import Authorities, Certificate, Revocations
+from frontinus.model.compatibility import TLS_CIPHERS_DEFAULT
 from frontinus.model.enums import ClientAuthentication, L7PolicyAction, L7RuleCompareType, L7RuleType
 from frontinus.testing.certificates import TestAuthority
 
@@ -75,8 +76,9 @@ async def test_sni_certificates_alone_are_enough(site: TlsSite) -> None:
     ],
     ids="+".join,
 )
-async def test_each_version_on_and_off(site: TlsSite, offered: tuple[str, ...]) -> None:
-    await site.shows(listener={"tls_versions": offered})
+@pytest.mark.parametrize("ciphers", [None, TLS_CIPHERS_DEFAULT], ids=["none", "default"])
+async def test_each_version_on_and_off(site: TlsSite, offered: tuple[str, ...], ciphers: str | None) -> None:
+    await site.shows(listener={"tls_versions": offered, "tls_ciphers": ciphers})
     for name, version in VERSIONS.items():
         caller = site.caller(oldest=version, newest=version)
         got = None if await caller.is_refused() else (await caller.ask()).version
@@ -129,16 +131,16 @@ async def test_alpn(site: TlsSite, offered: tuple[str, ...] | None, asked: tuple
 @pytest.mark.parametrize("wish, version", [("--http2", "2"), ("--http1.1", "1.1")])
 async def test_http2_and_http1_are_spoken(site: TlsSite, wish: str, version: str) -> None:
     await site.shows(listener={"alpn_protocols": ("h2", "http/1.1"), "hsts_max_age": 60})
-    assert await curl(site, wish, "-w", " %{http_version}") == f"one {version}"
+    assert await curl(VIP, site.port, wish, "-w", " %{http_version}") == f"one {version}"
 
 
-async def curl(site: TlsSite, *words: str) -> str:
+async def curl(address: str, port: int, *words: str) -> str:
     program = shutil.which("curl")
     assert program is not None, "these tests need curl"
-    resolve = f"www.example.org:{site.port}:{VIP}"
+    resolve = f"www.example.org:{port}:{address}"
     process = await asyncio.create_subprocess_exec(
         program,
-        *("-sk", "--resolve", resolve, *words, f"https://www.example.org:{site.port}/"),
+        *("-sk", "--resolve", resolve, *words, f"https://www.example.org:{port}/"),
         stdout=asyncio.subprocess.PIPE,
     )
     output, _ = await process.communicate()

@@ -57,6 +57,7 @@ class Caller:
     alpn: tuple[str, ...] = ()
     own: Certificate | None = None
     trusts: TestAuthority | None = None
+    address: str = VIP
 
     def context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -84,7 +85,7 @@ class Caller:
 
     def _ask(self, path: str) -> Heard:
         with (
-            socket.create_connection((VIP, self.port), timeout=5) as plain,
+            socket.create_connection((self.address, self.port), timeout=5) as plain,
             self.context().wrap_socket(plain, server_hostname=self.name) as connection,
         ):
             request = f"GET {path} HTTP/1.1\r\nHost: {self.name or VIP}\r\nConnection: close\r\n\r\n"

@@ -60,8 +60,9 @@ class Member:
 
     `healthy` decides what it answers to /health; `delay` is how long each answer takes, in seconds."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, address: str = MEMBERS) -> None:
         self.name = name
+        self.address = address
         self.healthy = True
         self.health_code = 200
         self.delay = 0.0
@@ -74,7 +75,7 @@ class Member:
         self.port = 0
 
     async def start(self) -> Member:
-        self._server = await asyncio.start_server(self._begin, MEMBERS, self.port)
+        self._server = await asyncio.start_server(self._begin, self.address, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -173,12 +174,18 @@ class Tally:
 
 
 async def ask(
-    port: int, *, source: str | None = None, source_port: int = 0, path: str = "/", within: float = 5.0
+    port: int,
+    *,
+    source: str | None = None,
+    source_port: int = 0,
+    path: str = "/",
+    within: float = 5.0,
+    address: str = VIP,
 ) -> str:
     """One request on a connection of its own; the member's name, or the status code when that is not 200."""
     async with asyncio.timeout(within):
         local = (source or "127.0.0.1", source_port) if source or source_port else None
-        reader, writer = await asyncio.open_connection(VIP, port, local_addr=local)
+        reader, writer = await asyncio.open_connection(address, port, local_addr=local)
         try:
             return await exchange(reader, writer, path)
         finally:
@@ -205,9 +212,9 @@ async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, p
     return body.decode() if status == 200 else str(status)
 
 
-async def spread(port: int, count: int) -> Counter[str]:
+async def spread(port: int, count: int, address: str = VIP) -> Counter[str]:
     """Who answers `count` requests, each on a new connection."""
-    return Counter([await ask(port) for _ in range(count)])
+    return Counter([await ask(port, address=address) for _ in range(count)])
 
 
 @contextlib.asynccontextmanager

@@ -18,7 +18,7 @@ from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.haproxy.text import checked
 from frontinus.drivers.amphora.interface import RenderedFile
 from frontinus.model.certificates import Authorities, Certificate, Revocations, Secrets
-from frontinus.model.compatibility import TLS_VERSIONS
+from frontinus.model.compatibility import TLS_CIPHERS_DEFAULT, TLS_VERSIONS
 from frontinus.model.enums import ClientAuthentication
 from frontinus.model.errors import Rejected
 from frontinus.model.tree import Listener, Pool
@@ -31,6 +31,13 @@ HAPROXY_VERSIONS = {"TLSv1": "TLSv1.0"}
 
 OLD_VERSIONS = frozenset({"TLSv1", "TLSv1.1"})
 """OpenSSL 3 has no handshake of these above security level 0, because they sign by SHA-1."""
+
+OLD_CIPHERS = (
+    *("ECDHE-ECDSA-AES256-SHA", "ECDHE-RSA-AES256-SHA", "ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES128-SHA"),
+    *("AES256-SHA", "AES128-SHA"),
+)
+"""The API's default names no cipher that the old versions have: who asks for them and says nothing of ciphers gets these
+at the end of it. A list that a tenant wrote is never made longer."""
 
 _T = TypeVar("_T", Certificate, Authorities, Revocations)
 
@@ -196,6 +203,7 @@ def _choose(ciphers: str | None, versions: tuple[str, ...] | None) -> _Choice:
         if not wanted:
             raise Rejected("tls_ciphers", "names ciphers of TLSv1.3 only, which is not among tls_versions")
     if versions is not None and any(x in OLD_VERSIONS for x in wanted):
+        older += OLD_CIPHERS if ciphers == TLS_CIPHERS_DEFAULT else ()
         older = [*(older or ["DEFAULT"]), "@SECLEVEL=0"]
     first_and_last = (wanted[0], wanted[-1]) if versions is not None or (suites and not older) else None
     return _Choice(
