@@ -5,7 +5,7 @@
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help setup system databases demo up test unit integration acceptance contract-report check format docs bench lock clean
+.PHONY: help setup system databases demo up test unit integration acceptance contract-report traffic-report check format docs bench lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -25,6 +25,7 @@ help:
 	@echo 'make test            unit, integration and the everyday acceptance tests'
 	@echo 'make acceptance      every acceptance test, and everywhere the long ones too'
 	@echo 'make contract-report count the facts of the API contract that hold, by area'
+	@echo 'make traffic-report  write docs/traffic-coverage.md: which attributes are proved by real traffic, and which are left'
 	@echo 'make check           format, lint, types, import contracts, docs'
 	@echo 'make format          let ruff format and mend'
 	@echo 'make bench           run every script in bench/'
@@ -86,6 +87,9 @@ acceptance: setup databases
 
 contract-report: setup
 	@pytest -q --by-area -m 'not long' tests/integration/api/contract
+
+traffic-report: setup
+	@python -m tests.acceptance.traffic.report
 
 check: setup
 	@ruff format --check --quiet || { echo 'Run: make format' >&2; exit 1; }
