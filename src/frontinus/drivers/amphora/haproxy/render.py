@@ -226,6 +226,9 @@ def _global(tree: LoadBalancerTree, settings: HaproxySettings, amphora_id: str) 
             ("fd-hard-limit", str(2 * connections + 3 * (threads - 1) + 100)),
             ("hard-stop-after", _seconds(settings.hard_stop_after)),
             ("mworker-max-reloads", str(settings.max_old_workers)),
+            # HAProxy's own HTTP client (Lua's) is not used here. Left to itself it reads every authority of the system at
+            # each start, check and reload: three quarters of what these take, and memory in each worker.
+            ("httpclient.ssl.verify", "none"),
             *logs.global_lines(settings, amphora_id),
             *(PROCESSES_WANTED if needs_processes(tree) else ()),
         ),
