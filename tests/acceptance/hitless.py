@@ -1,20 +1,18 @@
-"""Changes of every kind under a constant load that must not notice: kept connections, new ones, and long-lived ones.
+"""Changes of every kind under a constant load that must not notice (crowd.py).
 
 `KINDS` is the table; a kind is one write of the API, made as often as one likes. `Stage.make` makes it and says how
-HAProxy got there and how long that took. test_hitless.py asks for no error; bench/change_latency.py prints figures."""
+HAProxy got there and how long that took until it was so in the data plane (sight.py). test_hitless.py asks for no error;
+bench/change_latency.py prints figures."""
 
 from __future__ import annotations
 
 import re
-import socket
-import ssl
-import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -24,10 +22,12 @@ from cryptography.x509.oid import NameOID
 from frontinus.drivers.secret.local.driver import LocalSecrets, LocalSecretsSettings
 from frontinus.model.ids import ProjectId
 
-from tests.acceptance.support import Api, Backend, Installation, Load, backend, free_port, serving, until
+from tests.acceptance.crowd import Crowd
+from tests.acceptance.sight import Sight
+from tests.acceptance.support import Api, Backend, Installation, free_port, serving, until
 
 APPLIED = re.compile(r"change applied .*?action=(\w+) fallback=(.*?) took_ms=")
-ASK_EVERY_S = 0.02
+LOOK_EVERY_S, ASK_EVERY_S = 0.004, 0.03
 
 
 def pem(name: str) -> bytes:
@@ -51,69 +51,13 @@ def pem(name: str) -> bytes:
     )
 
 
-class LongLived:
-    """Connections that were HTTP once and say something every now and then, each to hear it back."""
-
-    def __init__(self, host: str, ports: tuple[int, ...], *, each: int = 2, pause: float = 0.02) -> None:
-        self.errors: list[str] = []
-        self.echoes = 0
-        self._pause = pause
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._talk, args=(host, port), daemon=True) for port in ports for _ in range(each)
-        ]
-        self._count = threading.Lock()
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        until(lambda: self.echoes >= 3 * len(self._threads) or self.errors, 10, "long-lived connections do not begin")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(15)
-
-    def _talk(self, host: str, port: int) -> None:
-        try:
-            with socket.create_connection((host, port), 10) as connection:
-                connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
-                head = b""
-                while not head.endswith(b"\r\n\r\n"):
-                    head += self._hear(connection)
-                if b" 101 " not in head.splitlines()[0]:
-                    raise ConnectionError(f"no upgrade: {head!r}")
-                number = 0
-                while not self._stop.wait(self._pause):
-                    said = b"%06d" % number
-                    connection.sendall(said)
-                    heard = b""
-                    while len(heard) < len(said):
-                        heard += self._hear(connection)
-                    if heard != said:
-                        raise ConnectionError(f"said {said!r}, heard {heard!r}")
-                    number += 1
-                    with self._count:
-                        self.echoes += 1
-        except OSError as error:
-            self.errors.append(f"long-lived on port {port}: {error!r}")
-
-    @staticmethod
-    def _hear(connection: socket.socket) -> bytes:
-        part = connection.recv(4096)
-        if not part:
-            raise ConnectionError("closed")
-        return part
-
-
 @dataclass(frozen=True)
 class Made:
     """One change: HAProxy's action (`none` when nothing had to be pushed), and the time from the API's answer until it
-    was in effect and on disk, and until the API said ACTIVE."""
+    was so in the data plane, and until the API said ACTIVE. `effect_s` is None when nothing of it is to be seen there."""
 
     action: str
-    effect_s: float
+    effect_s: float | None
     settled_s: float
 
 
@@ -124,31 +68,25 @@ class Stage:
     installation: Installation
     api: Api = field(init=False)
     ids: dict[str, str] = field(default_factory=dict)
-    load: Load = field(init=False)
-    long_lived: LongLived = field(init=False)
+    crowd: Crowd = field(init=False)
 
     def __enter__(self) -> Self:
         self.api = self.installation.api()
         with ExitStack() as stack:
-            self.backends = [stack.enter_context(backend(f"backend-{n}")) for n in (1, 2, 3)]
-            self.spare = stack.enter_context(backend("spare"))
-            self._set_up()
-            self.load = stack.enter_context(Load(self.vip, self.web_port, pause=0.004))
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            self.tls_load = stack.enter_context(
-                Load(self.vip, self.tls_port, kept=1, fresh=1, pause=0.02, context=context)
+            self.crowd = stack.enter_context(Crowd())
+            *self.backends, self.spare = (
+                Backend(f"backend-{n}", port, stop=lambda: None) for n, port in enumerate(self.crowd.ports, 1)
             )
-            self.long_lived = stack.enter_context(LongLived(self.vip, (self.web_port, self.tcp_port)))
+            self._set_up()
+            (amphora_id,) = self.installation.amphora_ids()
+            self._amphora = self.installation.state_dir / "amphorae" / amphora_id
+            self._sight = stack.enter_context(Sight(self._amphora, self.ids["load_balancer"], self.vip))
+            self.crowd.begin(self.vip, web_port=self.web_port, tls_port=self.tls_port, tcp_port=self.tcp_port)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-
-    @property
-    def errors(self) -> list[str]:
-        return [*self.load.errors, *(f"TLS: {x}" for x in self.tls_load.errors), *self.long_lived.errors]
 
     def _set_up(self) -> None:
         self.web_port, self.tcp_port, self.other_port = free_port(), free_port(), free_port()
@@ -203,41 +141,39 @@ class Stage:
         if kind.before is not None:
             kind.before(self, turn)
             self.api.settled(self.ids["load_balancer"])
-        log = self._agent_log()
+        log = self._amphora / "agent.log"
         offset = log.stat().st_size
+        certificates_of = (self.tls_port, kind.certificates_of) if kind.certificates_of else None
+        last = until(lambda: self._sight.look(certificates_of), 5, "HAProxy does not answer")
         kind.change(self, turn)
         answered = time.perf_counter()
-        seen: list[str] = []
-        in_effect = 0.0
+        in_effect: float | None = None
         asked_at = 0.0
 
         def look() -> None:
-            nonlocal in_effect
+            nonlocal in_effect, last
+            seen = self._sight.look(certificates_of)
+            if seen is not None and seen != last:
+                last, in_effect = seen, time.perf_counter() - answered
+
+        def applied() -> set[str]:
             with log.open() as file:
                 file.seek(offset)
-                actions = [match[1] for match in APPLIED.finditer(file.read())]
-            if len(actions) > len(seen):
-                seen[:] = actions
-                in_effect = time.perf_counter() - answered
+                return {match[1] for match in APPLIED.finditer(file.read())}
 
         def is_settled() -> bool:
-            """Looks at the log often and asks the API seldom, which shares the processor with what is measured."""
+            """Looks often and asks the API seldom, which shares the processor with what is measured."""
             nonlocal asked_at
             look()
             if time.perf_counter() - asked_at < ASK_EVERY_S:
                 return False
             status = self.api.load_balancer(self.ids["load_balancer"])["provisioning_status"]
             asked_at = time.perf_counter()
-            return bool(status == "ACTIVE") and (bool(seen) or not kind.noticed_later)
+            return bool(status == "ACTIVE") and (not kind.noticed_later or bool(in_effect and applied()))
 
-        until(is_settled, 20, f"{kind.name}: not settled", pause=0.002)
+        until(is_settled, 20, f"{kind.name}: not settled", pause=LOOK_EVERY_S)
         settled = time.perf_counter() - answered
-        look()  # once more: it may have been settled between the two looks
-        return Made("+".join(sorted(set(seen))) or "none", in_effect, settled)
-
-    def _agent_log(self) -> Any:
-        (amphora_id,) = self.installation.amphora_ids()
-        return self.installation.state_dir / "amphorae" / amphora_id / "agent.log"
+        return Made("+".join(sorted(applied())) or "none", in_effect, settled)
 
     # ---------------------------------------------------------------- what the kinds do
 
@@ -335,17 +271,6 @@ class Stage:
         status, answer = self.api.call("PUT", f"/v2/lbaas/pools/{self.ids['second']}/members", body)
         assert status == 202, (status, answer)
 
-    def offers(self, kind: Kind) -> bool:
-        """Whether the driver can do this at all; the API refuses with 501 what it cannot."""
-        try:
-            kind.change(self, 0)
-        except AssertionError as refused:
-            if "(501" not in str(refused):
-                raise
-            return False
-        self.api.settled(self.ids["load_balancer"])
-        return True
-
 
 @dataclass(frozen=True)
 class Kind:
@@ -356,8 +281,9 @@ class Kind:
     action: str
     change: Callable[[Stage, int], object]
     before: Callable[[Stage, int], object] | None = None
-    optional: bool = False  # asked for only if the driver offers it
     noticed_later: bool = False  # not asked of the API: the controller sees it when it looks
+    certificates_of: tuple[str, ...] = ()  # seen by the certificates that are shown to who asks for these names
+    taken_back: bool = False  # by the second turn, and what comes after needs that
 
 
 def _listener(**values: Callable[[int], object]) -> Callable[[Stage, int], object]:
@@ -435,11 +361,13 @@ KINDS = (
         lambda stage, turn: stage.update(
             "listeners", "listener", "web", default_pool_id=stage.ids["second" if turn % 2 == 0 else "pool"]
         ),
+        taken_back=True,
     ),
     Kind(
         "listener: admin_state_up (of another)",
         "reload",
         lambda stage, turn: stage.update("listeners", "listener", "other", admin_state_up=turn % 2 == 1),
+        taken_back=True,
     ),
     Kind(
         "TLS listener: default_tls_container_ref",
@@ -453,6 +381,7 @@ KINDS = (
         "runtime",
         lambda stage, _: stage.renew_certificate(),
         noticed_later=True,
+        certificates_of=("one.example.com",),
     ),
     Kind(
         "TLS listener: sni_container_refs",
@@ -460,6 +389,7 @@ KINDS = (
         lambda stage, turn: stage.update(
             "listeners", "listener", "tls", sni_container_refs=stage.certificates[2:] if turn % 2 == 0 else []
         ),
+        certificates_of=("three.example.com",),
     ),
     Kind("TLS listener: tls_versions", "reload", _tls(tls_versions=_even(["TLSv1.2"], ["TLSv1.2", "TLSv1.3"]))),
     Kind("TLS listener: alpn_protocols", "reload", _tls(alpn_protocols=_even(["http/1.1"], ["h2", "http/1.1"]))),
@@ -471,14 +401,32 @@ KINDS = (
         lambda stage, _: stage.api.delete(f"pools/{stage.ids['fresh']}"),
         before=lambda stage, _: stage.ids.update(fresh=stage._pool("HTTP", [])),
     ),
-    Kind("pool: lb_algorithm", "reload", _pool(lb_algorithm=_even("LEAST_CONNECTIONS", "ROUND_ROBIN"))),
-    Kind("pool: admin_state_up (of another)", "reload", _pool("third", admin_state_up=_even(False, True))),
-    Kind("pool: persistence by source", "reload", _pool(session_persistence=_even({"type": "SOURCE_IP"}, None))),
-    Kind("pool: persistence by cookie", "reload", _pool(session_persistence=_even({"type": "HTTP_COOKIE"}, None))),
+    Kind(
+        "pool: lb_algorithm", "reload", _pool(lb_algorithm=_even("LEAST_CONNECTIONS", "ROUND_ROBIN")), taken_back=True
+    ),
+    Kind(
+        "pool: admin_state_up (of another)",
+        "reload",
+        _pool("third", admin_state_up=_even(False, True)),
+        taken_back=True,
+    ),
+    Kind(
+        "pool: persistence by source",
+        "reload",
+        _pool(session_persistence=_even({"type": "SOURCE_IP"}, None)),
+        taken_back=True,
+    ),
+    Kind(
+        "pool: persistence by cookie",
+        "reload",
+        _pool(session_persistence=_even({"type": "HTTP_COOKIE"}, None)),
+        taken_back=True,
+    ),
     Kind(
         "pool: persistence by the member's cookie",
         "reload",
         _pool(session_persistence=_even({"type": "APP_COOKIE", "cookie_name": "session"}, None)),
+        taken_back=True,
     ),
     Kind(
         "member: create",
@@ -499,9 +447,9 @@ KINDS = (
         ),
     ),
     Kind("member: weight", "runtime", _member(weight=lambda turn: 2 + turn)),
-    Kind("member: drain and back", "runtime", _member(weight=_even(0, 1))),
-    Kind("member: admin_state_up", "runtime", _member(admin_state_up=_even(False, True))),
-    Kind("member: backup", "reload", _member(backup=_even(True, False))),
+    Kind("member: drain and back", "runtime", _member(weight=_even(0, 1)), taken_back=True),
+    Kind("member: admin_state_up", "runtime", _member(admin_state_up=_even(False, True)), taken_back=True),
+    Kind("member: backup", "reload", _member(backup=_even(True, False)), taken_back=True),
     Kind("member: name", "none", _member(name=lambda turn: f"spare {turn}")),
     Kind("member: replace all in one call", "runtime", lambda stage, turn: stage.replace_members(turn)),
     Kind("member: 20 edits in a row", "runtime", _burst),
@@ -524,7 +472,7 @@ KINDS = (
     Kind("monitor: url_path", "reload", _monitor(url_path=_even("/a", "/b"))),
     Kind("monitor: http_method", "reload", _monitor(http_method=_even("OPTIONS", "HEAD"))),
     Kind("monitor: expected_codes", "reload", _monitor(expected_codes=_even("200-204", "200"))),
-    Kind("monitor: admin_state_up", "reload", _monitor(admin_state_up=_even(False, True))),
+    Kind("monitor: admin_state_up", "reload", _monitor(admin_state_up=_even(False, True)), taken_back=True),
     Kind("L7 policy: create", "reload", lambda stage, _: _policy_with_rule(stage)),
     Kind(
         "L7 policy: delete",
@@ -532,7 +480,7 @@ KINDS = (
         lambda stage, _: stage.api.delete(f"l7policies/{stage.ids['policy fresh']}"),
         before=lambda stage, _: _policy_with_rule(stage),
     ),
-    Kind("L7 policy: admin_state_up", "reload", _policy(admin_state_up=_even(False, True))),
+    Kind("L7 policy: admin_state_up", "reload", _policy(admin_state_up=_even(False, True)), taken_back=True),
     Kind(
         "L7 policy: action",
         "reload",
@@ -546,6 +494,7 @@ KINDS = (
                 else {"action": "REDIRECT_TO_POOL", "redirect_pool_id": stage.ids["third"]}
             ),
         ),
+        taken_back=True,
     ),
     Kind("L7 rule: create", "reload", lambda stage, _: stage.create_rule("standing")),
     Kind(
