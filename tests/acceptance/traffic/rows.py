@@ -2,7 +2,7 @@
 that may act differently.
 
 A row is a name as `listener.protocol[HTTP]`: resource and attribute, the value in brackets where the contract lists the
-values. Everything comes from tests/contract/resources.yaml; what the contract gains is a row that nobody answers for."""
+values; or a pair as `listener.protocol[TCP] over pool.protocol[PROXY]`. Everything comes from tests/contract/resources.yaml; what the contract gains is a row that nobody answers for."""
 
 from __future__ import annotations
 
@@ -29,7 +29,25 @@ def rows() -> list[str]:
         for name, fact in facts.resources()["resources"][resource]["fields"].items():
             if any((fact.get(when) or {}).get("accepted") for when in ("create", "update")):
                 found += [f"{resource}.{name}{suffix}" for suffix in _suffixes(resource, name, fact)]
-    return found
+    return [*found, *(over(*pair) for pair in OVER), *(watched(*x) for x in WATCHED)]
+
+
+def pairs(matrix: str) -> list[tuple[str, str]]:
+    """The pairs that a matrix allows. SCTP is apart: a row of its own says what is with it."""
+    allowed = facts.resources()["matrices"][matrix]["allowed"]
+    return [(one, other) for one, others in allowed.items() for other in others if "SCTP" not in (one, other)]
+
+
+def over(listener: str, pool: str) -> str:
+    return f"listener.protocol[{listener}] over pool.protocol[{pool}]"
+
+
+def watched(pool: str, monitor: str) -> str:
+    return f"pool.protocol[{pool}] watched by healthmonitor.type[{monitor}]"
+
+
+OVER = pairs("listener_to_pool_protocol")
+WATCHED = pairs("pool_to_healthmonitor_type")
 
 
 def _suffixes(resource: str, name: str, fact: dict[str, Any]) -> Iterator[str]:

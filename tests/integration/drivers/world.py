@@ -158,6 +158,9 @@ async def read_request(reader: asyncio.StreamReader) -> tuple[str, bytes]:
         signature = head + await reader.readexactly(8)
         assert signature == b"\r\n\r\n\x00\r\nQUIT\n"
         version, family, length = struct.unpack(">BBH", await reader.readexactly(4))
+        if version == 0x20:  # a health check: nobody is spoken for
+            await reader.readexactly(length)
+            return "2 LOCAL", await reader.readuntil(b"\r\n\r\n")
         assert (version, family) == (0x21, 0x11)
         source, target, source_port, port = struct.unpack(">4s4sHH", (await reader.readexactly(length))[:12])
         addresses = f"{socket.inet_ntoa(source)} {socket.inet_ntoa(target)} {source_port} {port}"
