@@ -152,3 +152,14 @@ async def test_an_authority_may_not_be_taken_from_under_its_list(world: World, s
     assert (refused.status, "pool.crl_container_ref" in refused.fault) == (400, True), refused.body
     wider = await world.call("PUT", f"pools/{made['id']}", {"pool": {"ca_tls_container_ref": "both ca"}})
     assert wider.status == 200, wider.body
+
+
+async def test_a_secret_that_is_named_a_thousand_times_is_read_once(world: World, secrets: FakeSecrets) -> None:
+    asked = {"protocol": "TERMINATED_HTTPS", "protocol_port": 443, "sni_container_refs": ["cert"] * 1000}
+    answer = await world.call("POST", "listeners", {"listener": {"loadbalancer_id": world.ids["lb"], **asked}})
+    assert answer.status == 409
+    assert secrets.faults.calls["secret"] == 1
+    listeners = [{**asked, "protocol_port": port, "sni_container_refs": ["cert"]} for port in range(1, 101)]
+    whole = {"loadbalancer": {"vip_subnet_id": SUBNET_ID, "listeners": listeners}}
+    assert (await world.call("POST", "loadbalancers", whole)).status == 201
+    assert secrets.faults.calls["secret"] == 2

@@ -94,7 +94,8 @@ async def require_secrets_of_tree(call: Call, wanted: LoadBalancerTree) -> None:
     if call.api.secrets is None:
         return
     uses = secret_uses(wanted)
-    for use in uses:
+    # Each once, as above: a body has room for thousands of references to the same.
+    for use in {(use.kind, use.reference): use for use in uses[::-1]}.values():
         field = f"{use.object_kind}.{use.field}"
         await _require_secret(call.api.secrets, use.kind, use.reference, wanted.load_balancer.project_id, field)
     used = {(use.object_id, use.field): use for use in uses}
@@ -110,7 +111,7 @@ async def require_secrets_of_tree(call: Call, wanted: LoadBalancerTree) -> None:
 def _references(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,) if value else ()
-    return tuple(value) if isinstance(value, tuple | list) else ()
+    return tuple(dict.fromkeys(value)) if isinstance(value, tuple | list) else ()
 
 
 async def _require_secret(
