@@ -103,6 +103,10 @@ class Retry(WorldError):
         self.code = code
 
 
+class Unconfirmed(Retry):
+    """What was asked may have been done or not; whoever tries again looks first."""
+
+
 class Gone(WorldError):
     """The amphora, or the place it ran in, does not exist any more."""
 

@@ -16,7 +16,7 @@ from weakref import WeakSet
 from sqlalchemy.engine import URL, Dialect, make_url
 from sqlalchemy.exc import ArgumentError
 
-from frontinus.model.errors import Bug, Invalid, Retry
+from frontinus.model.errors import Bug, Invalid, Retry, Unconfirmed
 from frontinus.store.engines.interface import Database, OutcomeUnknown, Session, Trouble
 from frontinus.store.engines.sqlite import SqliteDatabase
 from frontinus.store.statement import Row, Statement, Value
@@ -152,7 +152,8 @@ class Store:
         """Run `work` in one write transaction and commit; whatever it raises rolls everything back.
 
         `work` may run more than once (when others are in the way, or the server went away), so it must do nothing but use
-        the transaction. Raises Retry when the database cannot be written, Bug when it refuses what was written."""
+        the transaction. Raises Retry when the database cannot be written (Unconfirmed when that is not known), Bug when it
+        refuses what was written."""
         return await self._attempt(work, writable=True)
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
@@ -179,7 +180,11 @@ class Store:
                 return await self._once(work, writable=writable)
             except OutcomeUnknown as error:
                 # Done again it might be done twice; whoever asked looks whether it was.
-                raise _unreachable("the connection was lost while it was being written: look whether it was") from error
+                raise Unconfirmed(
+                    "the connection to the database was lost while it was being written: look whether it was",
+                    after=5.0,
+                    code="database-unavailable",
+                ) from error
             except self._database.errors as error:
                 started = started or time.monotonic()
                 if not self._worth_another(error, attempts, time.monotonic() - started):

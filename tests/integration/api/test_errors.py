@@ -10,9 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from frontinus.api.app import create_app
+from frontinus.api.settings import ApiSettings
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.enums import LbAlgorithm, ListenerProtocol, PoolProtocol
-from frontinus.model.errors import Retry
+from frontinus.model.errors import Retry, Unconfirmed
+from frontinus.store.engine import Store, Transaction
 
 from tests.integration.api.world import EVERYTHING, SUBNET_ID, UNKNOWN, World
 
@@ -169,6 +172,23 @@ async def test_address_is_given_back_when_what_it_was_for_cannot_be(world: World
     assert answer.status == 400
     assert "allowed_cidrs" in answer.fault
     assert not world.network.vips
+
+
+async def test_an_address_stays_where_nobody_knows_whether_its_load_balancer_is_stored(world: World) -> None:
+    """The commit is done and the word of it lost. Given back, the address would be another's, and this one's as well."""
+
+    class Deaf(Store):
+        def __init__(self) -> None:
+            super().__init__(world.store._database)
+
+        async def transact(self, work: Callable[[Transaction], Any]) -> Any:
+            await super().transact(work)
+            raise Unconfirmed("the word was lost", after=5.0)
+
+    world.app = create_app(Deaf(), world.network, ApiSettings(), world.clock)
+    assert (await world.call("POST", "loadbalancers", JSON_BODY)).status == 503
+    (stored,) = (await world.call("GET", "loadbalancers")).json["loadbalancers"]
+    assert world.network.vips == {stored["vip_address"]: stored["id"]}
 
 
 async def test_network_out_of_reach_asks_to_come_back(world: World) -> None:

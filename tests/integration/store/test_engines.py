@@ -17,7 +17,7 @@ from sqlalchemy.dialects.mysql import DOUBLE, MEDIUMTEXT
 from sqlalchemy.engine import Connection
 from sqlalchemy.util import await_only
 
-from frontinus.model.errors import Bug, Retry
+from frontinus.model.errors import Bug, Retry, Unconfirmed
 from frontinus.model.ids import MemberId, new_id
 from frontinus.model.tree import LoadBalancerTree
 from frontinus.store import leases, listing, schema, trees
@@ -367,7 +367,7 @@ async def test_a_server_killed_under_load_loses_and_doubles_nothing(own_server: 
             try:
                 await edit(store, tree, LATER, members=fresh)
                 acknowledged += 1
-            except Retry:
+            except Unconfirmed:
                 unknown += 1
         return acknowledged, unknown
 

@@ -21,7 +21,7 @@ from frontinus.api.written import Written
 from frontinus.model import edits
 from frontinus.model.capabilities import require
 from frontinus.model.enums import Kind
-from frontinus.model.errors import Conflict, FrontinusError, Invalid, Unsupported
+from frontinus.model.errors import Conflict, FrontinusError, Invalid, Unconfirmed, Unsupported
 from frontinus.model.heartbeat import Counters
 from frontinus.model.house_rules import check_house_rules
 from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId, new_id
@@ -78,7 +78,7 @@ async def _require_network(call: Call, request: VipRequest, choices: Choices) ->
 
 
 async def _store_with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequest, choices: Choices) -> Response:
-    """Get the addresses and write the tree. The addresses are given back if it cannot be stored."""
+    """Get the addresses and write the tree. The addresses are given back if it is certain that it was not stored."""
     network = call.api.network
     load_balancer = wanted.load_balancer
     get_vip = network.preview_vip if call.dry_run else network.allocate_vip
@@ -108,7 +108,9 @@ async def _store_with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequ
             return Written(answer=object_response(LOAD_BALANCER, shown, 201, body=render_whole_tree(tree)), after=tree)
 
         return await commit(call, work)
-    except BaseException:  # whatever happened, also when cancelled: the address is given back
+    except Unconfirmed:
+        raise  # a load balancer may have the address now; if none has, the sweeper gives it back
+    except Exception:  # whatever happened. Who is cancelled leaves it to the sweeper too: its commit may be on its way
         if call.dry_run:
             raise
         try:
