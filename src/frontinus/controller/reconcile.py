@@ -109,6 +109,8 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
         except Exception as error:  # noqa: BLE001 - whatever it is becomes a fault, and the next try is set
             if await _agent_fell_silent(error, step, lease, tree, hands, doubted):
                 continue
+            if await _agent_is_outgrown(error, step, lease, tree, hands):
+                continue
             if omitted := _omitted(error, step, tree, left_out, hands):
                 left_out |= omitted
                 rounds -= 1  # bounded by the number of objects: each is left out once in a generation
@@ -252,6 +254,24 @@ async def _agent_fell_silent(
     doubted.add(amphora.id)
     suspect = replace(amphora, suspected_at=hands.now(), updated_at=hands.now())
     await hands.store.transact(lambda tx: convergence.update_amphora(tx, lease, suspect))
+    return True
+
+
+async def _agent_is_outgrown(
+    error: Exception, step: Step | None, lease: Lease, tree: LoadBalancerTree, hands: Hands
+) -> bool:
+    """An amphora that served until now and is of no version that can carry what is wanted is to be replaced from the
+    current image: the lazy upgrade. Says whether it was so; the next round plans the replacement.
+
+    One that has never carried anything is of the current image: another one would be no better, and that is a fault."""
+    if not (isinstance(error, Incompatible) and isinstance(step, ApplyConfiguration)):
+        return False
+    amphora = next((x for x in tree.amphorae if x.id == step.amphora_id), None)
+    if amphora is None or amphora.receipt is None or amphora.replacement_requested_at is not None:
+        return False
+    log.info("amphora is outgrown", load_balancer_id=tree.id, amphora_id=amphora.id, reason=str(error))
+    now = hands.now()
+    await hands.store.transact(lambda tx: convergence.request_replacement(tx, lease, amphora.id, now))
     return True
 
 

@@ -21,8 +21,9 @@ from sqlalchemy import and_, bindparam, case, delete, func, or_, select, update
 from frontinus.model.enums import AmphoraStatus, Kind, OperatingStatus, ProvisioningStatus
 from frontinus.model.errors import Bug
 from frontinus.model.status import after_edit, move_amphora, move_provisioning
+from frontinus.model.ids import AmphoraId
 from frontinus.model.tree import Amphora, Fault, LoadBalancer
-from frontinus.store import rows, schema
+from frontinus.store import amphorae, rows, schema
 from frontinus.store.engine import Transaction
 from frontinus.store.leases import Lease, lost
 from frontinus.store.rows import from_microseconds, optional_microseconds, to_microseconds
@@ -195,6 +196,12 @@ def update_amphora(tx: Transaction, lease: Lease, amphora: Amphora) -> None:
         changed.pop(wish, None)  # others ask: the API, and health
     if changed:
         tx.run(update_of(rows.AMPHORA, tuple(changed)), {**changed, "which": amphora.id})
+
+
+def request_replacement(tx: Transaction, lease: Lease, amphora_id: AmphoraId, now: datetime) -> None:
+    """The controller's own wish that this amphora be replaced, kept as if an administrator had asked. Raises LeaseLost."""
+    _hold(tx, lease)
+    amphorae.request_replacement(tx, amphora_id, now)
 
 
 def record_settled(

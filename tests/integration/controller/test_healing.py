@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from frontinus.controller.witness import Witness
-from frontinus.model.errors import Retry
+from frontinus.model.errors import Incompatible, Retry
 from frontinus.store import leases
 
 from tests.integration.controller.world import SETTINGS, World
@@ -79,6 +79,39 @@ async def test_agent_that_answers_and_takes_no_push_is_a_fault_and_not_a_circle(
     assert tree.load_balancer.fault.code == "agent-error"
     assert tree.amphorae[0].suspected_at is None
     world.now += SETTINGS.backoff_cap
+    world.faults.clear()
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+
+
+async def test_agent_that_is_too_old_for_a_wish_is_replaced_from_the_current_image(world: World) -> None:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    served = await world.assert_served(load_balancer_id)
+    world.faults.fail("apply", error=Incompatible("0.1.0", "agents that take files"))
+    await world.add(load_balancer_id, world.listener(load_balancer_id, 81, served.pools[0].id))
+    await world.turn()
+    (after,) = (await world.assert_served(load_balancer_id)).amphorae
+    assert after.id != served.amphorae[0].id
+    assert set(world.places) == {after.id}
+
+
+async def test_agent_of_the_current_image_that_is_too_old_is_a_fault_and_not_a_circle(world: World) -> None:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    pool_id = (await world.assert_served(load_balancer_id)).pools[0].id
+    world.faults.fail_always("apply", Incompatible("0.1.0", "agents that take files"))
+    await world.add(load_balancer_id, world.listener(load_balancer_id, 81, pool_id))
+    await world.turn()
+    replaced = set(world.places)
+    for _ in range(3):
+        world.now += SETTINGS.backoff_cap
+        await world.turn()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    assert tree.load_balancer.fault is not None
+    assert tree.load_balancer.fault.code == "incompatible-amphora"
+    assert set(world.places) == replaced, "another one of the same image would be no better"
     world.faults.clear()
     await world.converge()
     await world.assert_served(load_balancer_id)
