@@ -127,11 +127,17 @@ def _context(settings: Settings, health_port: int) -> dict[str, Any]:
 
 def _build(kind: str, name: str, interface: type[Any], settings: Settings, context: Mapping[str, Any]) -> Any:
     driver_class, driver_settings = _choose(kind, name, interface, settings, context)
-    try:
+    with _naming_option(name):
         return driver_class() if driver_settings is None else driver_class(driver_settings)
+
+
+@contextmanager
+def _naming_option(driver: str) -> Iterator[None]:
+    """A driver names its own setting; where that stands in the file only we know."""
+    try:
+        yield
     except Invalid as error:
-        # A driver names its own setting; where that stands in the file only we know.
-        raise Invalid(f"driver_options.{name}.{error.field}", error.reason) from error
+        raise Invalid(f"driver_options.{driver}.{error.field}", error.reason) from error
 
 
 def _choose(
@@ -139,7 +145,7 @@ def _choose(
 ) -> tuple[Any, object]:
     """A driver's class from its entry point, and its settings. A class that has a `Settings` class gets one: what the
     operator wrote in [driver_options.NAME], and for what he did not write what this installation knows (the names in
-    `context`)."""
+    `context`). Settings that have a `check` judge themselves, by Invalid."""
     found = entry_points(group=f"frontinus.{kind}_drivers", name=name)
     if not found:
         known = sorted(x.name for x in entry_points(group=f"frontinus.{kind}_drivers"))
@@ -153,7 +159,11 @@ def _choose(
     fields = set(settings_class.__dataclass_fields__)
     written = settings.driver_options.get(name, {})
     known_here = {key: value for key, value in context.items() if key in fields and key not in written}
-    return driver_class, decode(settings_class, {**known_here, **written}, f"driver_options.{name}.")
+    decoded = decode(settings_class, {**known_here, **written}, f"driver_options.{name}.")
+    if hasattr(decoded, "check"):
+        with _naming_option(name):
+            decoded.check()
+    return driver_class, decoded
 
 
 def _bracketed(host: str) -> str:

@@ -20,8 +20,8 @@ from sqlalchemy import and_, bindparam, case, delete, func, or_, select, update
 
 from frontinus.model.enums import AmphoraStatus, Kind, OperatingStatus, ProvisioningStatus
 from frontinus.model.errors import Bug
-from frontinus.model.status import after_edit, move_amphora, move_provisioning
 from frontinus.model.ids import AmphoraId
+from frontinus.model.status import after_edit, move_amphora, move_provisioning
 from frontinus.model.tree import Amphora, Fault, LoadBalancer
 from frontinus.store import amphorae, rows, schema
 from frontinus.store.engine import Transaction

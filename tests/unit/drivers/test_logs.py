@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from frontinus.drivers.amphora.haproxy.logs import check_logs
+from frontinus.drivers.amphora.haproxy.log_options import check_logs
 from frontinus.drivers.amphora.haproxy.render import render
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.model.enums import ListenerProtocol

@@ -79,6 +79,14 @@ def test_secrets_are_not_described() -> None:
         pytest.param(
             "[driver_options.haproxy]\nthreds = 1", "driver_options.haproxy.threds", id="misspelt for a driver"
         ),
+        pytest.param(
+            "[driver_options.haproxy]\nthreads = 0", "driver_options.haproxy.threads", id="refused by its driver"
+        ),
+        pytest.param(
+            "[driver_options.haproxy]\ntenant_log_targets = ['here']",
+            "driver_options.haproxy.tenant_log_targets",
+            id="no receiver of logs",
+        ),
     ],
 )
 def test_what_cannot_work_together_is_named(tmp_path: Path, text: str, key: str) -> None:

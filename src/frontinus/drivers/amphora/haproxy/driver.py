@@ -12,7 +12,6 @@ from frontinus.drivers.amphora.agent.driver import AgentDriver
 from frontinus.drivers.amphora.agent.files import Live
 from frontinus.drivers.amphora.haproxy.blame import subject_of
 from frontinus.drivers.amphora.haproxy.diff import diff
-from frontinus.drivers.amphora.haproxy.logs import check_logs
 from frontinus.drivers.amphora.haproxy.preview import preview
 from frontinus.drivers.amphora.haproxy.render import CAPABILITIES, render
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
@@ -33,7 +32,6 @@ class HaproxyDriver(AgentDriver):
 
     def __init__(self, settings: HaproxySettings, *, clock: Clock = utc_now) -> None:
         """Opens the authority, making it on first use. Raises Invalid naming the setting that cannot be."""
-        check_logs(settings)
         super().__init__(settings, clock=clock)
         self._settings = settings
 

@@ -5,13 +5,11 @@ by way of a ring that holds what waits, over TCP. Without a target nothing is re
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
-from frontinus.drivers.amphora.haproxy.server import bracket
+from frontinus.drivers.amphora.haproxy.log_options import TOKENS, address_of
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.haproxy.text import Section, log_format
-from frontinus.model.errors import Invalid
 from frontinus.model.tree import LoadBalancer
 
 LONGEST_MESSAGE = 4096
@@ -20,40 +18,12 @@ LONGEST_MESSAGE = 4096
 RING_SIZE = 1_048_576
 """Bytes that wait for a receiver over TCP that is away; then the oldest are lost."""
 
-LOCAL_FACILITIES = range(8)
-PROTOCOLS = ("UDP", "TCP")
-
-_TOKENS = re.compile(r"\{\{\s*(\w+)\s*\}\}")
-_KNOWN_TOKENS = frozenset({"project_id", "lb_id"})
 _HTTP_ONLY = frozenset(
     {"r", "ST", "HM", "HP", "HPO", "HQ", "HU", "HV", "hr", "hrl", "hs", "hsl", "CC", "CS", "tr", "trg", "trl"}
 )
 """Variables of a log-format that HAProxy has in HTTP mode alone (configuration manual 8.2.6)."""
 
 _VARIABLE = re.compile(r"%(\{[^}]*\})?([A-Za-z]+)")
-
-
-def check_logs(settings: HaproxySettings) -> None:
-    """Raises Invalid naming the setting that cannot be."""
-    for name in ("tenant_log_targets", "admin_log_targets"):
-        for target in getattr(settings, name):
-            try:
-                _address(target)
-            except ValueError as error:
-                raise Invalid(
-                    name, f"{target!r} is not an IP address with a port, as 192.0.2.1:514: {error}"
-                ) from error
-    for name in ("user_log_facility", "administrative_log_facility"):
-        if getattr(settings, name) not in LOCAL_FACILITIES:
-            raise Invalid(name, "must be from 0 to 7: the local facility of syslog")
-    if settings.log_protocol not in PROTOCOLS:
-        raise Invalid("log_protocol", f"must be {' or '.join(PROTOCOLS)}")
-    if not settings.user_log_format.isprintable():
-        raise Invalid("user_log_format", "must be one line of printable characters")
-    for token in _TOKENS.findall(settings.user_log_format):
-        if token not in _KNOWN_TOKENS:
-            known = ", ".join(sorted(_KNOWN_TOKENS))
-            raise Invalid("user_log_format", f"there is no token {token!r}; known: {known}")
 
 
 def global_lines(settings: HaproxySettings, amphora_id: str) -> list[tuple[str, ...]]:
@@ -95,7 +65,7 @@ def ring_sections(settings: HaproxySettings) -> list[Section]:
                 ("size", str(RING_SIZE)),
                 ("timeout", "connect", "5s"),
                 ("timeout", "server", "10s"),
-                ("server", "receiver", _address(target)),
+                ("server", "receiver", address_of(target)),
             ),
         )
         for name in ("tenant_log_targets", "admin_log_targets")
@@ -107,7 +77,7 @@ def _targets(settings: HaproxySettings, name: str) -> list[tuple[str, ...]]:
     length = ("len", str(LONGEST_MESSAGE))
     if settings.log_protocol == "TCP":
         return [(f"ring@{_ring(name, number)}", *length) for number, _ in enumerate(getattr(settings, name))]
-    return [(_address(target), *length, "format", "rfc3164") for target in getattr(settings, name)]
+    return [(address_of(target), *length, "format", "rfc3164") for target in getattr(settings, name)]
 
 
 def _ring(name: str, number: int) -> str:
@@ -119,11 +89,4 @@ def _format(text: str, load_balancer: LoadBalancer, mode: str) -> str:
     if mode != "http":
         text = _VARIABLE.sub(lambda found: "-" if found[2] in _HTTP_ONLY else found[0], text)
     # What a tenant chose must not be read as a variable.
-    return _TOKENS.sub(lambda found: log_format(values[found[1]]), text)
-
-
-def _address(target: str) -> str:
-    host, _, port = target.rpartition(":")
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
-        raise ValueError("the port is missing")
-    return f"{bracket(str(ipaddress.ip_address(host.removeprefix('[').removesuffix(']'))))}:{port}"
+    return TOKENS.sub(lambda found: log_format(values[found[1]]), text)

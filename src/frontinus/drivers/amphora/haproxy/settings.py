@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
 from frontinus.drivers.amphora.agent.stream import NginxSettings
+from frontinus.drivers.amphora.haproxy.log_options import check_logs
 from frontinus.model.errors import Invalid
 
 FEWEST_CONNECTIONS = 100
@@ -86,6 +87,7 @@ class HaproxySettings(AgentDriverSettings):
     def check(self) -> None:
         """Raises Invalid naming the setting that cannot be."""
         super().check()
+        check_logs(self)
         for name in ("threads", "max_connections", "max_datagram_sessions", "max_old_workers", "stick_table_size"):
             if getattr(self, name) < 1:
                 raise Invalid(name, "must be at least 1")
