@@ -102,7 +102,9 @@ def start(stack: ExitStack, directory: Path, name: str, text: str) -> int:
     """Run haproxy on a configuration, without a master: its process id is the balancing process."""
     file = directory / f"{name}.cfg"
     file.write_text(text)
-    process = subprocess.Popen(["haproxy", "-db", "-f", str(file)], stderr=subprocess.DEVNULL)
+    # In a session of its own, as ours is: the kernel shares the processor out between sessions (sched_autogroup).
+    command = ["haproxy", "-db", "-f", str(file)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
     stack.callback(process.wait)
     stack.callback(process.terminate)
     return process.pid

@@ -69,6 +69,7 @@ class Stage:
     api: Api = field(init=False)
     ids: dict[str, str] = field(default_factory=dict)
     crowd: Crowd = field(init=False)
+    _ports: set[int] = field(default_factory=set)
 
     def __enter__(self) -> Self:
         self.api = self.installation.api()
@@ -89,7 +90,7 @@ class Stage:
         self._stack.close()
 
     def _set_up(self) -> None:
-        self.web_port, self.tcp_port, self.other_port = free_port(), free_port(), free_port()
+        self.web_port, self.tcp_port, self.other_port = self._port(), self._port(), self._port()
         load_balancer = self.api.web_load_balancer(self.backends, self.web_port)
         self.vip = load_balancer["vip_address"]
         self.ids = {
@@ -133,6 +134,13 @@ class Stage:
             default_pool_id=pool_id,
         )
         self.ids[name] = made["id"]
+
+    def _port(self) -> int:
+        """Free, and never given out before: the kernel may name one that a listener has on the VIP address."""
+        port = until(lambda: next((x for x in [free_port()] if x not in self._ports), None), 5, "no port is free")
+        assert port is not None
+        self._ports.add(port)
+        return port
 
     # ---------------------------------------------------------------- one change
 
@@ -181,13 +189,13 @@ class Stage:
         self.api.update(f"{collection}/{self.ids[which]}", key, **attributes)
 
     def create_listener(self) -> None:
-        self._listener("fresh", "HTTP", free_port(), self.ids["pool"])
+        self._listener("fresh", "HTTP", self._port(), self.ids["pool"])
 
     def _create_tls_listener(self) -> None:
         self._secrets = LocalSecrets(LocalSecretsSettings(state_dir=self.installation.state_dir))
         project = self._project()
         self.certificates = [self._secrets.put(pem(f"{x}.example.com"), project) for x in ("one", "two", "three")]
-        self.tls_port = free_port()
+        self.tls_port = self._port()
         made = self.api.create(
             "listeners",
             "listener",
@@ -208,10 +216,10 @@ class Stage:
         self._secrets.replace(shown["default_tls_container_ref"], pem("renewed.example.com"), self._project())
 
     def create_udp_listener(self) -> None:
-        self._listener("udp", "UDP", free_port(), self._pool("UDP", self.backends))
+        self._listener("udp", "UDP", self._port(), self._pool("UDP", self.backends))
 
     def create_prometheus_listener(self) -> None:
-        self._listener("metrics", "PROMETHEUS", free_port(), None)
+        self._listener("metrics", "PROMETHEUS", self._port(), None)
 
     def create_member(self) -> None:
         members = f"pools/{self.ids['pool']}/members"
