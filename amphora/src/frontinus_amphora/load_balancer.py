@@ -3,27 +3,27 @@ instead, when the files that came along say so (nginx.py).
 
 The promise: whatever fails, what ran before still runs and its file is still on disk. A change is written down before
 it is made (`Record`), so an agent that is killed half way finishes or repeats it when it comes back. It knows nothing
-of HTTP (routes.py) and hides behind service.Service how processes are run.
+of HTTP (routes.py) and hides behind service.Service how processes are run. What is on disk is on_disk.py's.
 """
 
 import contextlib
-import json
 import os
 import threading
 import time
 from collections.abc import Callable
 
-from frontinus_amphora import binds, companions, files, haproxy_cli, haproxy_text, processes
-from frontinus_amphora.companions import Companions, Manifest
+from frontinus_amphora import binds, files, haproxy_cli, haproxy_text, processes
+from frontinus_amphora.companions import Companions
 from frontinus_amphora.encoding import Statistics
 from frontinus_amphora.errors import AgentError, BaseMismatch, BindRefused, Invalid, Missing, ServiceFailed
 from frontinus_amphora.hang import HangWatch
 from frontinus_amphora.haproxy_cli import HaproxySilent
 from frontinus_amphora.log import log
-from frontinus_amphora.nginx import Nginx, Pushed, read_pushed
+from frontinus_amphora.nginx import Nginx
+from frontinus_amphora.on_disk import OnDisk
 from frontinus_amphora.service import Places, Service
 from frontinus_amphora.statistics import Bookkeeper
-from frontinus_amphora.values import ACTIONS, RUNNING, STOPPED, Applied, Change, Checker, Record, State, load_record
+from frontinus_amphora.values import ACTIONS, RUNNING, STOPPED, Applied, Change, Checker, Record, State
 
 CHECK_TIMEOUT = 60.0
 CALM = 10.0  # seconds; what a haproxy that lived so long did before is forgotten
@@ -59,12 +59,10 @@ class LoadBalancer:
         self._changed = changed
         self._watched = watched
         self._lock = threading.RLock()
-        self._record = load_record(places.record)
-        self._companions = own_files
+        self._disk = OnDisk(places, own_files)
         self._service = service
         self._nginx = nginx
         self._started_at = 0.0
-        self._socket_of: tuple[tuple[int, int], str] | None = None
         self._restarts = 0  # since the last calm
         self._restart_at: float | None = None
         self._removal_at: float | None = None
@@ -95,8 +93,8 @@ class LoadBalancer:
                 raise Missing("Loadbalancer Not Found", f"No loadbalancer with UUID: {self.id}")
             text = haproxy_text.without_group_lines(text)
             self._check(text)
-            self._keep_last()
-            self._record_that(unloaded="apply" if self._record.unloaded == "apply" else "upload")
+            self._disk.keep_last()
+            self._disk.record_that(unloaded="apply" if self._disk.record.unloaded == "apply" else "upload")
             files.write_atomically(self.places.config, text.encode(), durable=True)
 
     def start(self) -> None:
@@ -111,7 +109,7 @@ class LoadBalancer:
         """Stop haproxy, and keep it stopped."""
         with self._lock:
             self._need_config()
-            self._record_that(wanted=STOPPED, removing=())
+            self._disk.record_that(wanted=STOPPED, removing=())
             self._restart_at = None
             self._remember_counters()
             self._service.stop()
@@ -125,7 +123,7 @@ class LoadBalancer:
             if self._service.pid() is None:
                 self._start_on_purpose()
             else:
-                self._record_that(wanted=RUNNING)
+                self._disk.record_that(wanted=RUNNING)
                 self._save_states(text)
                 self._reload_or_restore()
         self._changed()
@@ -135,15 +133,15 @@ class LoadBalancer:
         with self._lock:
             self._restart_at = self._removal_at = None
             if os.path.isdir(self.places.directory):
-                self._record_that(wanted=STOPPED, removing=())
-                stats_socket = haproxy_text.stats_socket(self._text() or "") or self.places.stats_socket
+                self._disk.record_that(wanted=STOPPED, removing=())
+                stats_socket = haproxy_text.stats_socket(self._disk.text() or "") or self.places.stats_socket
                 self._service.stop()
                 self._service.close()
                 self._nginx.delete()
                 if os.path.abspath(stats_socket).startswith(f"{os.path.dirname(self.places.directory)}/"):
                     files.remove(stats_socket)
                 files.remove(self.places.stats_socket)
-                self._companions.remove()
+                self._disk.companions.remove()
                 files.remove_tree(self.places.directory)
             self._bookkeeper.forget(self.id)
             self._is_deleted = True
@@ -152,19 +150,19 @@ class LoadBalancer:
 
     def config(self) -> str | None:
         """The text on disk."""
-        return self._text()
+        return self._disk.text()
 
     def state(self) -> State:
         """What is here now. Never waits for a change under way."""
-        text = self._text()
+        text = self._disk.text()
         pid = self._service.pid()
-        manifest = self._companions.manifest()
+        manifest = self._disk.companions.manifest()
         return State(
-            digest=self._digest(text),
-            running=text is not None and (pid is not None or not text) and self._nginx.is_settled(self._pushed()),
+            digest=self._disk.digest(text),
+            running=text is not None and (pid is not None or not text) and self._nginx.is_settled(self._disk.pushed()),
             pid=pid,
             workers=self._service.workers(),
-            removing=self._record.removing,
+            removing=self._disk.record.removing,
             companions=() if manifest is None else manifest.companions,
         )
 
@@ -176,8 +174,7 @@ class LoadBalancer:
         brings them back. While a change is under way, what was so before it. Never waits."""
         if self._lock.acquire(blocking=False):
             try:
-                manifest = self._companions.manifest()
-                self._whole = manifest is None or self._companions.are_here(manifest)
+                self._whole = self._disk.is_whole()
             finally:
                 self._lock.release()
         return self._whole
@@ -190,7 +187,7 @@ class LoadBalancer:
         if self._service.pid() is None:
             return Statistics(listeners, pools) if self._nginx.is_running() else None
         seen = self._bookkeeper.read(
-            self.id, self._stats_socket(), self.places.master_socket, frozenset(self._record.removing)
+            self.id, self._disk.stats_socket(), self.places.master_socket, frozenset(self._disk.record.removing)
         )
         return Statistics({**seen.listeners, **listeners}, {**seen.pools, **pools})
 
@@ -208,18 +205,18 @@ class LoadBalancer:
     def resume(self) -> None:
         """After a start of the agent: adopt the haproxy that runs, or start the one that should."""
         with self._lock:
-            self._companions.mend()
+            self._disk.companions.mend()
             pid = self._service.adopt()
             if pid is not None:
                 log("haproxy adopted", load_balancer_id=self.id, pid=pid)
                 self._started_at = time.monotonic()
-                if self._record.unloaded in ("commands", "apply"):
+                if self._disk.record.unloaded in ("commands", "apply"):
                     self._finish_reload()
-                if self._record.removing:
+                if self._disk.record.removing:
                     self._removal_at = time.monotonic()
-            elif self._record.wanted == RUNNING:
+            elif self._disk.record.wanted == RUNNING:
                 self._restart_at = time.monotonic()  # the supervisor does it: REST must not wait for it
-            self._nginx.resume(self._pushed())
+            self._nginx.resume(self._disk.pushed())
 
     def descriptors(self) -> dict[int, str]:
         return {**self._service.descriptors(), **self._nginx.descriptors()}
@@ -242,8 +239,8 @@ class LoadBalancer:
         if now - self._started_at > CALM:
             self._restarts = 0
         delay = self._delay()
-        log("haproxy died", load_balancer_id=self.id, wanted=self._record.wanted, restart_in=delay)
-        if self._record.wanted == RUNNING:
+        log("haproxy died", load_balancer_id=self.id, wanted=self._disk.record.wanted, restart_in=delay)
+        if self._disk.record.wanted == RUNNING:
             self._restart_at = now + delay
 
     def attend(self) -> float | None:
@@ -273,19 +270,19 @@ class LoadBalancer:
     # Apply, step by step (the numbers are those of the protocol's description; 1 was done by routes.py)
 
     def _apply(self, change: Change) -> tuple[str, str | None]:
-        before = self._text()
-        current = self._digest(before)
+        before = self._disk.text()
+        current = self._disk.digest(before)
         running = self._service.pid() is not None
-        loaded = running is bool(before) and not self._record.unloaded
-        if current == change.digest and loaded and self._nginx.is_settled(self._pushed()):  # 2
+        loaded = running is bool(before) and not self._disk.record.unloaded
+        if current == change.digest and loaded and self._nginx.is_settled(self._disk.pushed()):  # 2
             return "unchanged", None
         if change.base is not None and change.base != current:  # 3
             raise BaseMismatch(current)
         trial: str | None = None
-        if self._companions.differ(change.companions) or (current is None and change.companions):
-            trial = self._companions.lay_out(change.companions, current)
+        if self._disk.companions.differ(change.companions) or (current is None and change.companions):
+            trial = self._disk.companions.lay_out(change.companions, current)
         try:
-            pushed = self._pushed(trial is not None)
+            pushed = self._disk.pushed(trial is not None)
             if pushed is not None and not self._nginx.is_settled(pushed):
                 # Places first: nginx binds to them in its check, and would call the text wrong.
                 _refuse(self._nginx.refused_binds(pushed.outline))
@@ -295,7 +292,7 @@ class LoadBalancer:
             return max(action, self._nginx.follow(pushed), key=ACTIONS.index), fallback
         finally:
             if trial is not None:
-                self._companions.drop_new()
+                self._disk.companions.drop_new()
 
     def _apply_haproxy(
         self, change: Change, trial: str | None, before: str | None, current: str | None, running: bool, loaded: bool
@@ -312,12 +309,12 @@ class LoadBalancer:
         """An empty text: no haproxy runs, and the files that come with it are all there is."""
         running = self._service.pid() is not None
         if running or self._restart_at is not None:
-            self._record_that(wanted=STOPPED, removing=())
+            self._disk.record_that(wanted=STOPPED, removing=())
             self._restart_at = None
             self._remember_counters()
             self._service.stop()
-        self._write(change)
-        self._record_that(wanted=STOPPED, unloaded="", removing=())
+        self._disk.write(change)
+        self._disk.record_that(wanted=STOPPED, unloaded="", removing=())
         self._settle(change.config)
         return "stop" if running else "unchanged"
 
@@ -329,7 +326,7 @@ class LoadBalancer:
             refused = self._refused_binds(change.config, running)
         _refuse(refused)
         if not running:  # 6
-            recorded = self._record
+            recorded = self._disk.record
             self._swap_in(change)
             try:
                 self._start_on_purpose()
@@ -339,13 +336,13 @@ class LoadBalancer:
             self._settle(change.config)
             return "start", None
         if change.commands and loaded:
-            self._record_that(unloaded="commands")
+            self._disk.record_that(unloaded="commands")
         self._send(change.commands)  # a refusal is mended by the reload
         unasked = not change.reload and change.base is not None
         return self._apply_by_reload(change), "what ran was not sure to be what is on disk" if unasked else None
 
     def _refused_binds(self, text: str, running: bool) -> list[binds.RefusedBind]:
-        held = haproxy_text.binds(self._running_text() or "", self._own_peer) if running else ()
+        held = haproxy_text.binds(self._disk.running_text() or "", self._own_peer) if running else ()
         return binds.refused_binds(haproxy_text.binds(text, self._own_peer), held)
 
     def _apply_at_run_time(self, change: Change, trial: str | None) -> tuple[str, str | None]:
@@ -353,7 +350,7 @@ class LoadBalancer:
         that it does not understand; should it then refuse the text (4), a reload brings back what is on disk.
 
         Whatever breaks it off, the record says that haproxy may not be what the file says, and a reload follows."""
-        self._record_that(unloaded="commands")
+        self._disk.record_that(unloaded="commands")
         fallback = self._send(change.commands)
         try:
             self._check(change.config, trial)
@@ -363,8 +360,8 @@ class LoadBalancer:
             raise
         if fallback is not None:
             return self._apply_by_reload(change), fallback
-        self._write(change)
-        self._record_that(unloaded="")
+        self._disk.write(change)
+        self._disk.record_that(unloaded="")
         self._settle(change.config)
         return "runtime", None
 
@@ -378,7 +375,7 @@ class LoadBalancer:
     def _send(self, commands: tuple[str, ...]) -> str | None:
         """Send the commands one by one; the first refusal as text, or None. What can't be deleted yet is kept."""
         refusal: str | None = None
-        path = self._stats_socket()
+        path = self._disk.stats_socket()
         for command in commands:
             first = command.partition("\n")[0]
             name = haproxy_cli.deleted_server(command)
@@ -387,8 +384,8 @@ class LoadBalancer:
             except HaproxySilent as error:
                 return refusal or f"{first}: {error}"
             if name is not None and haproxy_cli.is_not_yet(answer):
-                if name not in self._record.removing:
-                    self._record_that(removing=(*self._record.removing, name))
+                if name not in self._disk.record.removing:
+                    self._disk.record_that(removing=(*self._disk.record.removing, name))
                 self._removal_at = time.monotonic() + REMOVAL_DELAY
                 self._watched()
             elif not haproxy_cli.is_done(answer):
@@ -409,64 +406,48 @@ class LoadBalancer:
         files.remove(self.places.scratch)
 
     def _swap_in(self, change: Change) -> None:
-        self._keep_last()
-        self._record_that(wanted=RUNNING, unloaded="apply")
-        self._write(change)
-
-    def _write(self, change: Change) -> None:
-        """Files first: until the text is there too, the manifest does not fit it, and nothing is known by any digest."""
-        self._companions.swap_in(Manifest(haproxy_text.digest(change.config), change.companions))
-        files.write_atomically(self.places.config, change.config.encode(), durable=True)
+        self._disk.keep_last()
+        self._disk.record_that(wanted=RUNNING, unloaded="apply")
+        self._disk.write(change)
 
     def _settle(self, text: str) -> None:
         """The text runs: nothing of before matters any more."""
-        self._companions.forget_last()
-        pushed = self._pushed()
+        self._disk.companions.forget_last()
+        pushed = self._disk.pushed()
         of_nginx = () if pushed is None else pushed.outline.listeners
         self._bookkeeper.prune(self.id, [*(row.listener_id for row in haproxy_text.listeners(text)), *of_nginx])
-
-    def _keep_last(self) -> None:
-        """Keep the file that is known to run, until the next one is."""
-        content = files.read(self.places.config)
-        if content is not None and self._is_proven():
-            files.write_atomically(self.places.last_config, content)
-            self._companions.keep_last()
-
-    def _is_proven(self) -> bool:
-        """True when haproxy was made from the file on disk, whatever commands it was given since."""
-        return self._record.unloaded in ("", "commands")
 
     def _put_back(self, before: str | None, recorded: Record) -> None:
         """Leave things as they were before a start that failed."""
         if before is None:
             files.remove(self.places.config)
-            self._companions.remove()
+            self._disk.companions.remove()
         else:
-            self._companions.put_back(haproxy_text.digest(before))
+            self._disk.companions.put_back(haproxy_text.digest(before))
             files.write_atomically(self.places.config, before.encode(), durable=True)
-        self._record_that(recorded.wanted, recorded.unloaded, recorded.removing)
+        self._disk.record_that(recorded.wanted, recorded.unloaded, recorded.removing)
         if recorded.wanted == RUNNING:
             self._restart_at = time.monotonic() + FIRST_DELAY
             self._watched()
 
     def _reload_or_restore(self) -> None:
         """Reload. When it fails the last file that ran is put back, and runs. Raises ServiceFailed then."""
-        self._keep_last()
+        self._disk.keep_last()
         self._remember_counters()
         try:
             self._service.reload()
         except ServiceFailed:
             last = files.read(self.places.last_config)
             if last is not None:
-                self._companions.restore_last()
+                self._disk.companions.restore_last()
                 files.write_atomically(self.places.config, last, durable=True)
             # Commands sent before have changed what runs, so the next change must not be made by commands alone.
-            self._record_that(unloaded="upload")
+            self._disk.record_that(unloaded="upload")
             log("reload failed", load_balancer_id=self.id, restored=last is not None)
             if self._service.has_died():
                 self._restart()
             raise
-        self._record_that(unloaded="", removing=())
+        self._disk.record_that(unloaded="", removing=())
         self._removal_at = None
         self._watched()
 
@@ -474,10 +455,10 @@ class LoadBalancer:
 
     def _start_on_purpose(self) -> None:
         self._restart_at = None
-        self._record_that(wanted=RUNNING, removing=())
+        self._disk.record_that(wanted=RUNNING, removing=())
         self._restarts = 0
         self._service.start()
-        self._record_that(unloaded="")
+        self._disk.record_that(unloaded="")
         self._started_at = time.monotonic()
         self._watched()
 
@@ -490,16 +471,16 @@ class LoadBalancer:
         self._hang.trust()
         tried_last = False
         try:
-            self._record_that(removing=())
+            self._disk.record_that(removing=())
             self._service.start()
-            self._record_that(unloaded="")
+            self._disk.record_that(unloaded="")
         except (ServiceFailed, OSError) as error:
             log("haproxy not restarted", load_balancer_id=self.id, error=str(error)[-500:])
             last = files.read(self.places.last_config)
-            if not self._is_proven() and last is not None and last != files.read(self.places.config):
-                self._companions.restore_last()
+            if not self._disk.is_proven() and last is not None and last != files.read(self.places.config):
+                self._disk.companions.restore_last()
                 files.write_atomically(self.places.config, last)
-                self._record_that(unloaded="upload")
+                self._disk.record_that(unloaded="upload")
                 tried_last = True
         self._started_at = time.monotonic()
         if self._service.pid() is not None:
@@ -511,9 +492,11 @@ class LoadBalancer:
         self._changed()
 
     def _look_whether_it_hangs(self) -> None:
-        if self._service.pid() is None or self._record.wanted != RUNNING:
+        if self._service.pid() is None or self._disk.record.wanted != RUNNING:
             self._hang.trust()
-        elif self._hang.look(self._stats_socket(), haproxy_text.binds(self._running_text() or "", self._own_peer)):
+        elif self._hang.look(
+            self._disk.stats_socket(), haproxy_text.binds(self._disk.running_text() or "", self._own_peer)
+        ):
             log("haproxy hangs", load_balancer_id=self.id, pid=self._service.pid())
             self._service.stop(at_once=True)
             self._restart()
@@ -527,7 +510,7 @@ class LoadBalancer:
     def _finish_reload(self) -> None:
         """An earlier agent ended between swapping the file and seeing it run, or between commands and file."""
         try:
-            self._save_states(self._text() or "")
+            self._save_states(self._disk.text() or "")
             self._reload_or_restore()
         except AgentError as error:
             log("change of an earlier agent not finished", load_balancer_id=self.id, error=str(error)[-500:])
@@ -537,9 +520,9 @@ class LoadBalancer:
     def _try_removals(self) -> None:
         """Delete servers that still had connections when they were to go."""
         left = []
-        for name in self._record.removing:
+        for name in self._disk.record.removing:
             try:
-                answer = haproxy_cli.ask(self._stats_socket(), f"del server {name}", 1.0)
+                answer = haproxy_cli.ask(self._disk.stats_socket(), f"del server {name}", 1.0)
             except HaproxySilent:
                 left.append(name)
                 continue
@@ -547,8 +530,8 @@ class LoadBalancer:
                 left.append(name)
             elif not haproxy_cli.is_done(answer) and "No such server" not in answer:
                 log("server not removed", load_balancer_id=self.id, server=name, answer=answer.strip()[:200])
-        if tuple(left) != self._record.removing:
-            self._record_that(removing=tuple(left))
+        if tuple(left) != self._disk.record.removing:
+            self._disk.record_that(removing=tuple(left))
             self._changed()
         self._removal_at = time.monotonic() + REMOVAL_DELAY if left else None
 
@@ -558,7 +541,7 @@ class LoadBalancer:
         if path is None:
             return
         try:
-            states = haproxy_cli.ask(self._stats_socket(), "show servers state")
+            states = haproxy_cli.ask(self._disk.stats_socket(), "show servers state")
             settled = haproxy_cli.settle_states(states, haproxy_text.servers(text))
             files.write_atomically(path, settled.encode())
         except (OSError, ValueError, KeyError) as error:
@@ -569,58 +552,11 @@ class LoadBalancer:
         with contextlib.suppress(HaproxySilent):
             self.read_statistics()
 
-    def _stats_socket(self) -> str:
-        """Of the text on disk, which may be long: it is read anew only when the file is another."""
-        try:
-            status = os.stat(self.places.config)
-        except FileNotFoundError:
-            return self.places.stats_socket
-        version = (status.st_ino, status.st_mtime_ns)
-        cached = self._socket_of
-        if cached is None or cached[0] != version:
-            found = haproxy_text.stats_socket(self._text() or "") or self.places.stats_socket
-            self._socket_of = cached = (version, found)
-        return cached[1]
-
-    def _digest(self, text: str | None) -> str | None:
-        """What is on disk is known by this; None when it is not whole, so that it must be pushed again."""
-        manifest = self._companions.manifest()
-        if text is None or manifest is None:
-            return None if text is None else haproxy_text.digest(text)
-        if manifest.config != haproxy_text.digest(text) or not self._companions.are_here(manifest):
-            return None
-        return companions.digest(text, manifest.companions)
-
-    def _pushed(self, new: bool = False) -> Pushed | None:
-        """What nginx shall run, by the files on disk, or by the `new` ones that are tried. Raises Invalid."""
-        return read_pushed(self._companions.public(new=new))
-
-    def _text(self) -> str | None:
-        content = files.read(self.places.config)
-        return None if content is None else content.decode("utf-8", "replace")
-
-    def _running_text(self) -> str | None:
-        """What the running haproxy was made from, as far as is known."""
-        last = None if self._is_proven() else files.read(self.places.last_config)
-        return self._text() if last is None else last.decode("utf-8", "replace")
-
     def _need_config(self) -> str:
-        text = self._text()
+        text = self._disk.text()
         if text is None:
             raise Missing("Loadbalancer Not Found", f"No loadbalancer with UUID: {self.id}")
         return text
-
-    def _record_that(
-        self, wanted: str | None = None, unloaded: str | None = None, removing: tuple[str, ...] | None = None
-    ) -> None:
-        changed = Record(
-            self._record.wanted if wanted is None else wanted,
-            self._record.unloaded if unloaded is None else unloaded,
-            self._record.removing if removing is None else removing,
-        )
-        if changed != self._record:
-            files.write_atomically(self.places.record, json.dumps(changed._asdict()).encode())
-            self._record = changed
 
 
 def _refuse(refused: list[binds.RefusedBind]) -> None:
