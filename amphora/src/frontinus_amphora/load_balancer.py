@@ -21,14 +21,12 @@ from frontinus_amphora.haproxy_cli import HaproxySilent
 from frontinus_amphora.log import log
 from frontinus_amphora.nginx import Nginx
 from frontinus_amphora.on_disk import OnDisk
+from frontinus_amphora.restarts import FIRST_DELAY, LONGEST_DELAY, Restarts
 from frontinus_amphora.service import Places, Service
 from frontinus_amphora.statistics import Bookkeeper
 from frontinus_amphora.values import ACTIONS, RUNNING, STOPPED, Applied, Change, Checker, Record, State
 
 CHECK_TIMEOUT = 60.0
-CALM = 10.0  # seconds; what a haproxy that lived so long did before is forgotten
-FREE_RESTARTS = 3  # without a pause; then it pauses for twice as long each time
-FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
 REMOVAL_DELAY = 0.2
 
 
@@ -62,8 +60,7 @@ class LoadBalancer:
         self._disk = OnDisk(places, own_files)
         self._service = service
         self._nginx = nginx
-        self._started_at = 0.0
-        self._restarts = 0  # since the last calm
+        self._restarts = Restarts()
         self._restart_at: float | None = None
         self._removal_at: float | None = None
         self._whole = True
@@ -209,7 +206,7 @@ class LoadBalancer:
             pid = self._service.adopt()
             if pid is not None:
                 log("haproxy adopted", load_balancer_id=self.id, pid=pid)
-                self._started_at = time.monotonic()
+                self._restarts.started(time.monotonic())
                 if self._disk.record.unloaded in ("commands", "apply"):
                     self._finish_reload()
                 if self._disk.record.removing:
@@ -236,12 +233,10 @@ class LoadBalancer:
         if not self._service.has_died():
             return
         now = time.monotonic()
-        if now - self._started_at > CALM:
-            self._restarts = 0
-        delay = self._delay()
-        log("haproxy died", load_balancer_id=self.id, wanted=self._disk.record.wanted, restart_in=delay)
-        if self._disk.record.wanted == RUNNING:
-            self._restart_at = now + delay
+        wanted, due = self._disk.record.wanted, self._restarts.next(now)
+        log("haproxy died", load_balancer_id=self.id, wanted=wanted, restart_in=due - now)
+        if wanted == RUNNING:
+            self._restart_at = due
 
     def attend(self) -> float | None:
         """Do what is due; the time (monotonic) when something will be due, None when nothing will."""
@@ -456,10 +451,10 @@ class LoadBalancer:
     def _start_on_purpose(self) -> None:
         self._restart_at = None
         self._disk.record_that(wanted=RUNNING, removing=())
-        self._restarts = 0
+        self._restarts.forget()
         self._service.start()
         self._disk.record_that(unloaded="")
-        self._started_at = time.monotonic()
+        self._restarts.started(time.monotonic())
         self._watched()
 
     def _restart(self) -> None:
@@ -467,7 +462,6 @@ class LoadBalancer:
         began = time.monotonic()
         self._restart_at = began + LONGEST_DELAY  # whatever goes wrong below, it is tried again
         self._removal_at = None
-        self._restarts += 1
         self._hang.trust()
         tried_last = False
         try:
@@ -482,12 +476,13 @@ class LoadBalancer:
                 files.write_atomically(self.places.config, last)
                 self._disk.record_that(unloaded="upload")
                 tried_last = True
-        self._started_at = time.monotonic()
+        now = time.monotonic()
         if self._service.pid() is not None:
-            log("haproxy restarted", load_balancer_id=self.id, took_ms=round((self._started_at - began) * 1000, 1))
+            log("haproxy restarted", load_balancer_id=self.id, took_ms=round((now - began) * 1000, 1))
+            self._restarts.started(now)
             self._restart_at = None
         else:
-            self._restart_at = self._started_at + (0.0 if tried_last else self._delay())
+            self._restart_at = now if tried_last else self._restarts.next(now)
         self._watched()
         self._changed()
 
@@ -500,12 +495,6 @@ class LoadBalancer:
             log("haproxy hangs", load_balancer_id=self.id, pid=self._service.pid())
             self._service.stop(at_once=True)
             self._restart()
-
-    def _delay(self) -> float:
-        """How long to wait before the next start."""
-        if self._restarts < FREE_RESTARTS:
-            return 0.0
-        return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** (self._restarts - FREE_RESTARTS))
 
     def _finish_reload(self) -> None:
         """An earlier agent ended between swapping the file and seeing it run, or between commands and file."""

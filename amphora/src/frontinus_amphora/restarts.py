@@ -10,7 +10,7 @@ class Restarts:
 
     def __init__(self) -> None:
         self._count = 0  # since the last calm
-        self._started_at = 0.0
+        self._started_at: float | None = None  # while it lives
 
     def started(self, now: float) -> None:
         self._started_at = now
@@ -21,8 +21,9 @@ class Restarts:
 
     def next(self, now: float) -> float:
         """It died, or did not start: when to start it again."""
-        if now - self._started_at > CALM:
+        if self._started_at is not None and now - self._started_at > CALM:
             self._count = 0
+        self._started_at = None  # what does not start has not lived, however long ago the last one did
         self._count += 1
         if self._count <= FREE_RESTARTS:
             return now
