@@ -43,6 +43,19 @@ class ControllerMetrics:
             buckets=_SECONDS,
             registry=into,
         )
+        self.certificates = Gauge(
+            "frontinus_controller_certificates",
+            "Certificates in use by listeners and pools, by how soon they end: ended, 7d (within seven days), 30d, 90d, "
+            "later, unknown (the secret driver does not say), unreadable. Each stands in one of them.",
+            ("ends",),
+            registry=into,
+        )
+        self.certificate_soonest_end = Gauge(
+            "frontinus_controller_certificate_soonest_end_seconds",
+            "When the first of the certificates in use ends, or has ended, in seconds since the epoch; infinite when none "
+            "is in use.",
+            registry=into,
+        )
         self.leases = Gauge(
             "frontinus_controller_leases", "Load balancers that this controller is working on now.", registry=into
         )

@@ -7,7 +7,7 @@ while no controller ran is found by the first look, which names everything. Next
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -54,12 +54,15 @@ class SecretWatch:
         return count
 
     async def warn(self) -> int:
-        """Now and then: warn of certificates in use that end soon, or have ended; how many there are."""
+        """Now and then: warn of certificates in use that end soon, or have ended, and count all by how soon they end; how
+        many warnings there are."""
         now, settings = self._hands.now(), self._hands.settings
         if self._looked_at is not None and now - self._looked_at < settings.expiry_look_interval:
             return 0
         self._looked_at = now
         ending = 0
+        counts = dict.fromkeys((*(word for _, word in _ENDS), "later", "unknown", "unreadable"), 0)
+        soonest: datetime | None = None
         known = await self._hands.store.read(secrets.users)
         for reference, held_by in known.items():
             user = next((x for x in held_by if x.field in _CERTIFICATE_FIELDS), None)
@@ -68,7 +71,11 @@ class SecretWatch:
             try:
                 found = await self._hands.secret.certificate(reference, user.project_id)
             except (CallerError, WorldError):
+                counts["unreadable"] += 1
                 continue  # whoever needs it is told by a fault
+            counts[_ends(found.expires_at, now)] += 1
+            if found.expires_at is not None and (soonest is None or found.expires_at < soonest):
+                soonest = found.expires_at
             if found.expires_at is not None and found.expires_at - now < settings.expiry_warning:
                 ending += 1
                 log.warning(
@@ -80,7 +87,23 @@ class SecretWatch:
                     object_id=user.id,
                     load_balancer_id=user.load_balancer_id,
                 )
+        for word, count in counts.items():
+            self._hands.metrics.certificates.labels(word).set(count)
+        self._hands.metrics.certificate_soonest_end.set(float("inf") if soonest is None else soonest.timestamp())
         return ending
 
 
+def _ends(expires_at: datetime | None, now: datetime) -> str:
+    """The metric's word for how soon a certificate ends."""
+    if expires_at is None:
+        return "unknown"
+    return next((word for within, word in _ENDS if expires_at - now <= within), "later")
+
+
+_ENDS = (
+    (timedelta(0), "ended"),
+    (timedelta(days=7), "7d"),
+    (timedelta(days=30), "30d"),
+    (timedelta(days=90), "90d"),
+)
 _CERTIFICATE_FIELDS = frozenset({"default_tls_container_ref", "sni_container_refs", "tls_container_ref"})

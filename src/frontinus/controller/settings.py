@@ -64,7 +64,8 @@ class ControllerSettings:
     and the time of a push."""
 
     expiry_look_interval: timedelta = timedelta(hours=6)
-    """How often the certificates in use are looked through for those that end soon; each is told in the log then."""
+    """How often the certificates in use are looked through: those that end soon are told in the log then, and the metrics
+    of all are brought up to date. Each look opens every certificate in use once."""
 
     expiry_warning: timedelta = timedelta(days=30)
     """A certificate that ends within this is worth a warning. Public ones are renewed with a third of 90 days left."""

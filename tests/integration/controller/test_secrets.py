@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -9,8 +11,10 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from frontinus.controller.metrics import ControllerMetrics
 from frontinus.controller.secret_watch import SecretWatch
 from frontinus.drivers.amphora.interface import Rendered
 from frontinus.drivers.compute.interface import Place
@@ -230,6 +234,44 @@ async def test_a_certificate_that_ends_soon_is_told(world: World) -> None:
     world.secrets.store[PROJECT, REFERENCE] = replace(certificate, expires_at=world.now + timedelta(days=90))
     world.now += timedelta(days=1)
     assert await watch.warn() == 0
+
+
+@pytest.mark.parametrize(
+    "left, word",
+    [
+        pytest.param(timedelta(seconds=-1), "ended", id="ended"),
+        pytest.param(timedelta(days=7), "7d", id="a week"),
+        pytest.param(timedelta(days=7, seconds=1), "30d", id="more than a week"),
+        pytest.param(timedelta(days=89), "90d", id="less than 90 days"),
+        pytest.param(timedelta(days=91), "later", id="long"),
+        pytest.param(None, "unknown", id="not told"),
+    ],
+)
+async def test_certificates_are_counted_by_how_soon_they_end(world: World, left: timedelta | None, word: str) -> None:
+    ends = None if left is None else world.now + left
+    world.secrets.store[PROJECT, REFERENCE] = replace(TestAuthority().issue("www.example.org"), expires_at=ends)
+    registry = CollectorRegistry()
+    world.hands = dataclasses.replace(world.hands, metrics=ControllerMetrics(registry))
+    watch = SecretWatch(world.hands)
+
+    async def counted() -> tuple[dict[str, float], float | None]:
+        await watch.warn()
+        world.now += world.hands.settings.expiry_look_interval
+        found = {
+            x.labels["ends"]: x.value for family in registry.collect() for x in family.samples if "ends" in x.labels
+        }
+        soonest = registry.get_sample_value("frontinus_controller_certificate_soonest_end_seconds")
+        return {each: value for each, value in found.items() if value}, soonest
+
+    assert await counted() == ({}, math.inf)
+    await with_tls_listener(world)
+    now = world.now
+    if ends is not None and left is not None:
+        ends = now + left
+        world.secrets.store[PROJECT, REFERENCE] = replace(TestAuthority().issue("www.example.org"), expires_at=ends)
+    assert await counted() == ({word: 1}, math.inf if ends is None else ends.timestamp())
+    world.secrets.store.clear()
+    assert await counted() == ({"unreadable": 1}, math.inf)
 
 
 async def test_a_listener_that_changes_its_reference_gets_the_other(world: World) -> None:
