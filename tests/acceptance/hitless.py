@@ -360,7 +360,7 @@ KINDS = (
     Kind("listener: insert_headers", "reload", _listener(insert_headers=_even({"X-Forwarded-For": "true"}, {}))),
     Kind(
         "listener: allowed_cidrs",
-        "reload",
+        "runtime",
         _listener(allowed_cidrs=_even(["127.0.0.0/8"], ["127.0.0.0/8", "10.0.0.0/8"])),
     ),
     Kind(
@@ -507,7 +507,7 @@ KINDS = (
     Kind("L7 rule: create", "reload", lambda stage, _: stage.create_rule("standing")),
     Kind(
         "L7 rule: value",
-        "reload",
+        "runtime",
         lambda stage, turn: stage.api.update(stage.rule_path("standing"), "rule", value=f"/standing{turn}"),
     ),
     Kind(

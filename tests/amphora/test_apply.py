@@ -297,3 +297,15 @@ def test_certificate_is_replaced_without_a_reload(amphora: Amphora, members: lis
     answer = controller.apply(lb, text + "# new certificate\n", base=digest(text), commands=commands)
     assert (answer.status, answer.json["action"]) == (200, "runtime")
     assert served() == der(new)
+
+
+def test_what_is_about_a_version_that_was_not_prepared_becomes_a_reload(
+    amphora: Amphora, members: list[Member]
+) -> None:
+    """haproxy would take `@prepared` for the version that runs, and change what it shall not."""
+    controller, port = amphora.controller(), free_port()
+    one = amphora.render({LISTENER: port}, {ONE: members[0].port}, pool_id=POOL)
+    controller.apply(amphora.load_balancer_id, one)
+    commands = ("prepare acl nowhere", "add acl @prepared nowhere x", "commit acl @prepared nowhere")
+    answer = controller.apply(amphora.load_balancer_id, f"{one}\n", base=digest(one), commands=commands).json
+    assert (answer["action"], "prepare acl nowhere" in answer["fallback"]) == ("reload", True)

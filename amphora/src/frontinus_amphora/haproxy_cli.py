@@ -25,12 +25,16 @@ DONE = re.compile(
     r"|(Committing|Inserting certificate) [^\n]*\n?Success!"
     r"|Entry '[^\n]*' deleted in crtlist '[^\n]*'!"
     r"|(Certificate|CA file|CRL file) '[^\n]*' (deleted|added)!"
+    r"|New version created: \d+"
     r"|\[\d\]:?\s*"
 )
 LATER = re.compile(
     r"still has connections|cannot remove it|cannot be deleted now|still has (streams|idle)", re.IGNORECASE
 )
 DELETE = re.compile(r"\s*del(ete)? server (\S+/\S+)\s*")
+PREPARE = re.compile(r"prepare (map|acl) \S+")
+VERSION = re.compile(r"New version created: (\d+)")
+OF_PREPARED = re.compile(r"((?:add|clear|commit) (?:map|acl) @)prepared(?= )")
 
 
 class HaproxySilent(OSError):
@@ -98,6 +102,22 @@ def is_done(answer: str) -> bool:
 def is_not_yet(answer: str) -> bool:
     """True when haproxy refused to delete a server only because something still uses it."""
     return LATER.search(answer) is not None
+
+
+def prepared(command: str, answer: str) -> str | None:
+    """The version of a map or an acl that haproxy says it prepared by this command; None when it does not."""
+    version = VERSION.fullmatch(answer.strip()) if PREPARE.fullmatch(command.strip()) else None
+    return version[1] if version else None
+
+
+def is_of_prepared(command: str) -> bool:
+    """True for a command that is about the version that was prepared last."""
+    return OF_PREPARED.match(command) is not None
+
+
+def of_version(command: str, version: str) -> str:
+    """The command with this version for `@prepared`."""
+    return OF_PREPARED.sub(rf"\g<1>{version}", command, count=1)
 
 
 def deleted_server(command: str) -> str | None:

@@ -370,14 +370,22 @@ class LoadBalancer:
     def _send(self, commands: tuple[str, ...]) -> str | None:
         """Send the commands one by one; the first refusal as text, or None. What can't be deleted yet is kept."""
         refusal: str | None = None
+        version: str | None = None  # of the map or acl that was prepared last
         path = self._disk.stats_socket()
         for command in commands:
             first = command.partition("\n")[0]
             name = haproxy_cli.deleted_server(command)
+            if haproxy_cli.is_of_prepared(command):
+                if version is None:
+                    refusal = refusal or f"{first.split('<<')[0].strip()}: nothing was prepared"
+                    continue
+                command = haproxy_cli.of_version(command, version)
             try:
                 answer = haproxy_cli.ask(path, command)
             except HaproxySilent as error:
                 return refusal or f"{first}: {error}"
+            if first.startswith("prepare "):
+                version = haproxy_cli.prepared(command, answer)
             if name is not None and haproxy_cli.is_not_yet(answer):
                 if name not in self._disk.record.removing:
                     self._disk.record_that(removing=(*self._disk.record.removing, name))

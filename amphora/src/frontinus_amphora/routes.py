@@ -28,7 +28,7 @@ ID = f"({UUID.pattern.replace('(', '(?:')})"
 CERTIFICATE_NAME = re.compile(r"[A-Za-z0-9_-]+\.pem")
 MOST_COMMANDS = 10_000
 MOST_FILES = 10_000
-FEATURES = ["apply", "state", "heartbeat-envelope", "files"]
+FEATURES = ["apply", "state", "heartbeat-envelope", "files", "prepared"]
 OK = {"message": "OK"}
 
 Handler = Callable[..., Response]

@@ -6,12 +6,14 @@ import contextlib
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from frontinus.drivers.amphora.agent.files import path_of
 from frontinus.drivers.amphora.haproxy.persistence import LOCAL_PEER
 from frontinus.drivers.amphora.haproxy.render import render
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
+from frontinus.drivers.amphora.interface import RenderedFile
 from frontinus.model.tree import LoadBalancerTree
 
 from tests.integration.drivers.world import HAPROXY, MEMBERS, VIP
@@ -50,8 +52,18 @@ def answers(address: str, port: int) -> bool:
 def balancing(directory: Path, tree: LoadBalancerTree) -> Iterator[None]:
     """The tree's listeners serve; at least one of them is enabled."""
     listener = next(x for x in tree.listeners if x.admin_state_up)
-    with running(directory, render(tree, SETTINGS).text, tree.load_balancer.vip.address, listener.protocol_port):
+    rendered = render(tree, SETTINGS)
+    lay_out(directory, rendered.files, tree.id)
+    with running(directory, rendered.text, tree.load_balancer.vip.address, listener.protocol_port):
         yield
+
+
+def lay_out(directory: Path, files: Iterable[RenderedFile], load_balancer_id: str) -> None:
+    """The files beside a text, where it looks for them."""
+    for file in files:
+        path = directory / path_of(file.name, load_balancer_id, private=file.private)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.content)
 
 
 @contextlib.contextmanager

@@ -12,15 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from frontinus.drivers.amphora.agent.files import path_of
 from frontinus.drivers.amphora.haproxy.diff import diff_texts
 from frontinus.drivers.amphora.haproxy.persistence import LOCAL_PEER
 from frontinus.drivers.amphora.haproxy.render import render
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.haproxy.text import Section, write
+from frontinus.drivers.amphora.interface import RenderedFile
 from frontinus.model.tree import LoadBalancerTree
 
-from tests.golden.cases import CASES
+from tests.golden.cases import CASES, FILES, tree_of
+from tests.integration.drivers.balancer import lay_out
 from tests.integration.drivers.nginx_check import check_nginx
 from tests.integration.drivers.strategies import SECRETS, trees, words
 from tests.integration.drivers.world import HAPROXY, VIP, free_port
@@ -48,6 +49,8 @@ def check(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
 def test_golden_files_load(case: Path, tmp_path: Path) -> None:
     text = (case / "haproxy.cfg").read_text()
     if text:
+        files = [RenderedFile(name=x.name, content=x.read_bytes(), private=False) for x in (case / FILES).glob("*")]
+        lay_out(tmp_path, files, tree_of(case).id)
         checked = check(tmp_path, text)
         assert checked.returncode == 0, checked.stderr
 
@@ -64,10 +67,7 @@ def test_every_accepted_tree_loads(tmp_path: Path, tree: LoadBalancerTree) -> No
         at_home = replace(tree, load_balancer=replace(tree.load_balancer, vip=here))
         assert check_nginx(tmp_path, at_home, render(at_home, SETTINGS, SECRETS).files) == ""
     if rendered.text:
-        for file in rendered.files:
-            path = tmp_path / path_of(file.name, tree.id, private=file.private)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(file.content)
+        lay_out(tmp_path, rendered.files, tree.id)
         checked = check(tmp_path, rendered.text)
         assert checked.returncode == 0, checked.stderr
 

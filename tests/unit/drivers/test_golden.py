@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from frontinus.drivers.amphora.haproxy.patterns import is_of_patterns
 from frontinus.drivers.amphora.haproxy.render import render
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 
-from tests.golden.cases import CASES, tree_of
+from tests.golden.cases import CASES, FILES, tree_of
 
 SETTINGS = HaproxySettings(state_dir=Path("/nowhere"))
 
@@ -21,8 +22,15 @@ def test_there_are_cases() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_case(case: Path) -> None:
-    text = render(tree_of(case), SETTINGS).text
-    expected = case / "haproxy.cfg"
+    rendered = render(tree_of(case), SETTINGS)
+    files = {file.name: file.content for file in rendered.files if is_of_patterns(file.name)}
+    expected, directory = case / "haproxy.cfg", case / FILES
     if os.environ.get("GOLDEN") == "write":
-        expected.write_text(text)
-    assert text == expected.read_text()
+        expected.write_text(rendered.text)
+        for path in directory.glob("*"):
+            path.unlink()
+        for name, content in files.items():
+            directory.mkdir(exist_ok=True)
+            (directory / name).write_bytes(content)
+    assert rendered.text == expected.read_text()
+    assert files == {path.name: path.read_bytes() for path in directory.glob("*")}

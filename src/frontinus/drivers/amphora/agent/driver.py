@@ -36,8 +36,8 @@ from frontinus.model.ids import AmphoraId
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
 OLDEST_AGENT, FIRST_UNKNOWN_AGENT = (0, 1), (1,)
-FILES, NGINX = "files", "nginx"
-"""The agent's feature: an apply has files beside the text."""
+FILES, NGINX, PREPARED = "files", "nginx", "prepared"
+"""The agent's features: an apply has files beside the text; it runs nginx; it knows `@prepared` in commands."""
 
 TRIES = 3
 """How often an apply begins anew because something else was found running."""
@@ -114,9 +114,7 @@ class AgentDriver(AmphoraDriver):
                 elif version.extension is None:
                     applied = await self._apply_plain(amphora, rendered)
                 else:
-                    applied = await self._apply_batch(
-                        amphora, rendered, version.balancer, takes_files=FILES in version.features
-                    )
+                    applied = await self._apply_batch(amphora, rendered, version)
             except BaseException as error:  # also when cancelled: what runs now is not known any more
                 self._live.pop(amphora.id, None)
                 self._client.forget(amphora.id)
@@ -171,13 +169,15 @@ class AgentDriver(AmphoraDriver):
     async def close(self) -> None:
         await self._client.close()
 
-    async def _apply_batch(self, amphora: Amphora, rendered: Rendered, balancer: str, *, takes_files: bool) -> Applied:
+    async def _apply_batch(self, amphora: Amphora, rendered: Rendered, version: AgentVersion) -> Applied:
         """By the extension: against what runs, in one request."""
         base = self._live.get(amphora.id)
         for _ in range(TRIES):
             if base is None:
-                base = await self._read_live(amphora, takes_files=takes_files)
-            change = Change((), reload=True) if base is None else self._change(base, rendered, balancer)
+                base = await self._read_live(amphora, takes_files=FILES in version.features)
+            change = Change((), reload=True) if base is None else self._change(base, rendered, version.balancer)
+            if PREPARED not in version.features and any(x.startswith("prepare ") for x in change.commands):
+                change = Change((), reload=True)
             try:
                 answer = await self._client.apply(
                     amphora,

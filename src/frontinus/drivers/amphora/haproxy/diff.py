@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from frontinus.drivers.amphora.agent.change import Change
 from frontinus.drivers.amphora.agent.files import NGINX_FILES, Live, marks
 from frontinus.drivers.amphora.haproxy.file_changes import file_commands
+from frontinus.drivers.amphora.haproxy.patterns import pattern_commands
 from frontinus.drivers.amphora.haproxy.server import Check, Server, bracket, read_server
 from frontinus.drivers.amphora.haproxy.text import Configuration, Section, Unreadable, read
 from frontinus.drivers.amphora.interface import Rendered
@@ -33,10 +34,14 @@ def diff(old: Live, new: Rendered) -> Change:
     of_haproxy = [frozenset(x for x in files if x.name not in NGINX_FILES) for files in (old.files, marks(new.files))]
     if of_haproxy[0] == of_haproxy[1] or change.reload:
         return change
-    commands = file_commands(old, new, _files_in(_index(read(old.text))))
-    if commands is None:
+    index = _index(read(old.text))
+    commands = file_commands(old, new, _files_in(index))
+    lines = (words for contents in index.values() for words in contents.others)
+    patterns = pattern_commands(lines, old.files, marks(new.files), {x.name: x.content for x in new.files})
+    if commands is None or patterns is None:
         return replace(change, reload=True)
-    return Change((*commands.first, *change.commands, *commands.last), reload=False)
+    every = (*commands.first, *change.commands, *patterns, *commands.last)
+    return replace(change, reload=True) if len(every) > MOST_COMMANDS else Change(every, reload=False)
 
 
 def diff_texts(old: str, new: str) -> Change:

@@ -2,13 +2,18 @@
 
 HAProxy runs all `http-request` rules before it looks at any `use_backend`, so the order of actions (model/l7.py) is the
 order of its own phases. Every rule is an ACL named by its id; two ACLs of one name are ored, the names in a condition
-are anded. Sources: HAProxy configuration manual 7.1 (ACLs), 7.3 (samples), 4.2 (http-request)."""
+are anded. What a rule compares with is in a file where one can hold it (patterns.py), so that another value is no other
+text. Sources: HAProxy configuration manual 7.1 (ACLs), 7.3 (samples), 4.2 (http-request)."""
 
 from __future__ import annotations
 
 import re
 
+import msgspec
+
+from frontinus.drivers.amphora.haproxy.patterns import VALUE, holds, pattern_content
 from frontinus.drivers.amphora.haproxy.text import checked, log_format
+from frontinus.drivers.amphora.haproxy.tls import Files
 from frontinus.model.enums import L7PolicyAction, L7RuleCompareType, L7RuleType
 from frontinus.model.errors import blaming
 from frontinus.model.l7 import effective_policies, operand
@@ -37,14 +42,14 @@ _HIGHEST_NUMBER = 2_147_483_647
 """No result of verification is as high; a longer number of the tenant's cannot match either."""
 
 
-def l7_lines(tree: LoadBalancerTree, listener: Listener, backend_names: dict[str, str]) -> list[Line]:
+def l7_lines(tree: LoadBalancerTree, listener: Listener, backend_names: dict[str, str], files: Files) -> list[Line]:
     """The ACLs and rules of a listener's policies. `backend_names` is by pool id."""
     acls: list[Line] = []
     actions: list[Line] = []
     for policy, rules in effective_policies(tree, listener.id):
         for rule in rules:
             with blaming(rule.kind, rule.id):
-                acls += rule_lines(rule)
+                acls += rule_lines(rule, files)
         condition = tuple(f"!{rule.id}" if rule.invert else str(rule.id) for rule in rules)
         with blaming(policy.kind, policy.id):
             actions.append((*_action(policy, backend_names), "if", *condition))
@@ -76,7 +81,7 @@ def _action(policy: L7Policy, backend_names: dict[str, str]) -> Line:
             return ("use_backend", backend_names[policy.redirect_pool_id or ""])
 
 
-def rule_lines(rule: L7Rule) -> list[Line]:
+def rule_lines(rule: L7Rule, files: Files) -> list[Line]:
     """The ACL of one rule: one line, or two where HAProxy has no single sample for what is meant."""
     acl = ("acl", str(rule.id))
     value = checked(operand(rule), "value")
@@ -86,37 +91,51 @@ def rule_lines(rule: L7Rule) -> list[Line]:
         case L7RuleType.SSL_VERIFY_RESULT:
             return [(*acl, "ssl_c_verify", str(min(int(value), _HIGHEST_NUMBER)))]
         case _:
-            return [
-                (*acl, sample, *flags, "-m", method, "--", pattern)
-                for sample, flags, method, pattern in _compared(rule, value)
-            ]
+            compared = _compared(rule, value)
+            given = _given(rule, compared.pattern, files)
+            return [(*acl, sample, *compared.flags, "-m", compared.method, *given) for sample in compared.samples]
 
 
-def _compared(rule: L7Rule, value: str) -> list[tuple[str, Line, str, str]]:
-    """Sample, flags, match method and pattern of each alternative."""
+def _given(rule: L7Rule, pattern: str, files: Files) -> Line:
+    """The pattern of a rule, in its file or, where a file cannot hold it, in the line itself."""
+    path = files.patterns(f"{VALUE}{rule.id}.acl", pattern_content(pattern)) if holds(pattern) else None
+    return ("--", pattern) if path is None else ("-f", path)
+
+
+class _Compared(msgspec.Struct, frozen=True):
+    """One pattern, and the samples of which one must match it."""
+
+    samples: tuple[str, ...]
+    method: str
+    pattern: str
+    flags: Line = ()
+
+
+def _compared(rule: L7Rule, value: str) -> _Compared:
     method = _METHOD[rule.compare_type]
     is_regex = rule.compare_type is L7RuleCompareType.REGEX
     key = _argument(checked(rule.key, "key")) if rule.key else ""
     match rule.type:
         case L7RuleType.HOST_NAME:
             # As Octavia, the header as it is; and the name alone, since who asks on an unusual port sends it along.
-            return [("req.hdr(host)", ("-i",), method, value), (_HOST_WITHOUT_PORT, ("-i",), method, value)]
+            return _Compared(("req.hdr(host)", _HOST_WITHOUT_PORT), method, value, ("-i",))
         case L7RuleType.PATH:
-            return [("path", (), method, value)]
+            return _Compared(("path",), method, value)
         case L7RuleType.FILE_TYPE if is_regex:
-            return [(_EXTENSION, (), method, value), (_EXTENSION_WITH_DOT, (), method, value)]
+            return _Compared((_EXTENSION, _EXTENSION_WITH_DOT), method, value)
         case L7RuleType.FILE_TYPE:
-            return [("path", (), "end", f".{value}")]
+            return _Compared(("path",), "end", f".{value}")
         case L7RuleType.HEADER:
             # req.hdr gives each element of a list, trimmed; what is not within one can only be found in the whole.
-            whole = [(f"req.fhdr({key})", (), method, value)] if is_regex or _may_span(value) else []
-            return [(f"req.hdr({key})", (), method, value), *whole]
+            whole = (f"req.fhdr({key})",) if is_regex or _may_span(value) else ()
+            return _Compared((f"req.hdr({key})", *whole), method, value)
         case L7RuleType.COOKIE:
             if "," in f"{rule.key}{value}" and not is_regex:
-                return [("req.fhdr(cookie)", (), "reg", _cookie_regex(rule.key or "", rule.compare_type, value))]
-            return [(f"req.cook({key})", (), method, value)]
+                regex = _cookie_regex(rule.key or "", rule.compare_type, value)
+                return _Compared(("req.fhdr(cookie)",), "reg", regex)
+            return _Compared((f"req.cook({key})",), method, value)
         case L7RuleType.SSL_DN_FIELD:
-            return [(f"ssl_c_s_dn({key})", (), method, value)]
+            return _Compared((f"ssl_c_s_dn({key})",), method, value)
         case L7RuleType.SSL_CONN_HAS_CERT | L7RuleType.SSL_VERIFY_RESULT:
             raise AssertionError(f"{rule.type} has no text to compare")
 

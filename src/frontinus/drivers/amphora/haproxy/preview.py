@@ -1,13 +1,14 @@
 """What a change does to one amphora, in words for the tenant. Pure. What is decided is diff.py's; here it is only told.
 
-Nothing of files beside the text is shown but that they differ, and of a command only what stands in its first line: a
-payload may be a key."""
+Of files beside the text only those of patterns are shown, of the others nothing but that they differ, and of a command
+only what stands in its first line: a payload may be a key."""
 
 from __future__ import annotations
 
 from frontinus.drivers.amphora.agent.files import NGINX_FILES, Live, marks
 from frontinus.drivers.amphora.agent.preview import preview_of_nginx
 from frontinus.drivers.amphora.haproxy.diff import MOST_COMMANDS, diff
+from frontinus.drivers.amphora.haproxy.patterns import is_of_patterns
 from frontinus.drivers.amphora.haproxy.render import rendered
 from frontinus.drivers.amphora.haproxy.text import Section, Unreadable, read
 from frontinus.drivers.amphora.interface import Rendered, RenderedFile
@@ -59,8 +60,12 @@ _NOTHING = rendered("")
 
 def _shown(configuration: Rendered) -> str:
     """The text, and of each file its name and what tells one content from another."""
-    beside = [f"# beside it: {x.name}, {x.sha256[:12]}" for x in marks(configuration.files)]
-    return "\n".join([configuration.text, *beside])
+    lines = [configuration.text]
+    for mark, file in zip(marks(configuration.files), configuration.files, strict=True):
+        lines.append(f"# beside it: {mark.name}, {mark.sha256[:12]}")
+        if is_of_patterns(file.name) and not file.private:
+            lines += [f"    {line}" for line in file.content.decode().removesuffix("\n").split("\n")]
+    return "\n".join(lines)
 
 
 def _reason(old: Rendered, new: Rendered) -> str:

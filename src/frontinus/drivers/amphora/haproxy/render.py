@@ -22,6 +22,7 @@ from frontinus.drivers.amphora.haproxy.monitors import (
     monitor_lines,
     needs_processes,
 )
+from frontinus.drivers.amphora.haproxy.patterns import NETWORKS, networks_content
 from frontinus.drivers.amphora.haproxy.persistence import (
     learns,
     peers_section,
@@ -137,7 +138,7 @@ _METRICS: Lines = (
 """A PROMETHEUS listener has the path of Octavia's, and nothing else."""
 
 NETWORKS_PER_LINE = 50
-"""ACL lines of one name are ored, and a line has a bounded number of words."""
+"""Where there is no file for them: ACL lines of one name are ored, and a line has a bounded number of words."""
 
 _HTTP_LISTENERS = frozenset({ListenerProtocol.HTTP, ListenerProtocol.TERMINATED_HTTPS, ListenerProtocol.PROMETHEUS})
 _TLS_MONITORS = frozenset({HealthMonitorType.HTTPS, HealthMonitorType.TLS_HELLO})
@@ -268,7 +269,7 @@ def _frontend(tree: LoadBalancerTree, listener: Listener, files: Files, settings
         # After a reload, an idle keep-alive connection is closed with its next answer, never under a request.
         lines.append(("option", "idle-close-on-response"))
         lines += hsts_lines(listener)
-    lines += _allowed_cidrs(listener)
+    lines += _allowed_cidrs(listener, files)
     match listener.connection_limit:
         case None | -1:
             pass
@@ -282,30 +283,29 @@ def _frontend(tree: LoadBalancerTree, listener: Listener, files: Files, settings
         lines.append(("tcp-request", "inspect-delay", str(listener.timeout_tcp_inspect)))
     if listener.protocol is ListenerProtocol.PROMETHEUS:
         lines += _METRICS
-    lines += l7_lines(
-        tree, listener, {pool.id: backend_name(pool, listener) for pool in _enabled_pools(tree, listener)}
-    )
+    backends = {str(pool.id): backend_name(pool, listener) for pool in _enabled_pools(tree, listener)}
+    lines += l7_lines(tree, listener, backends, files)
     default = tree.pool(listener.default_pool_id)
     if default is not None and default.admin_state_up:
         lines.append(("default_backend", backend_name(default, listener)))
     return Section("frontend", listener.id, tuple(lines))
 
 
-def _allowed_cidrs(listener: Listener) -> list[tuple[str, ...]]:
+def _allowed_cidrs(listener: Listener, files: Files) -> list[tuple[str, ...]]:
     """Whoever comes from elsewhere is turned away before a byte of his is read."""
     if not listener.allowed_cidrs:
         return []
     try:
-        networks = [str(ipaddress.ip_network(cidr, strict=False)) for cidr in listener.allowed_cidrs]
+        networks = [ipaddress.ip_network(cidr, strict=False) for cidr in listener.allowed_cidrs]
     except ValueError as error:
         raise Rejected("allowed_cidrs", str(error)) from error
-    return [
-        *(
-            ("acl", "allowed_cidrs", "src", *networks[start : start + NETWORKS_PER_LINE])
-            for start in range(0, len(networks), NETWORKS_PER_LINE)
-        ),
-        ("tcp-request", "connection", "reject", "unless", "allowed_cidrs"),
-    ]
+    acl, reject = ("acl", "allowed_cidrs"), ("tcp-request", "connection", "reject", "unless", "allowed_cidrs")
+    path = files.patterns(f"{NETWORKS}{listener.id}.map", networks_content(networks))
+    if path is not None:
+        # A map rather than a list, because many networks are added to it by one command.
+        return [(*acl, f"src,map_ip({path})", "-m", "found"), reject]
+    parts = (networks[start : start + NETWORKS_PER_LINE] for start in range(0, len(networks), NETWORKS_PER_LINE))
+    return [*((*acl, "src", *map(str, part)) for part in parts), reject]
 
 
 def _backend(

@@ -23,7 +23,8 @@ class HaproxySettings(AgentDriverSettings):
 
     base_path: str = ""
     """*text* The agent's directory, for paths in the configuration. Empty: relative paths, which our agent resolves.
-    Genuine Octavia images need /var/lib/octavia."""
+    Genuine Octavia images need /var/lib/octavia, and since they take no files but certificates, `allowed_cidrs` and
+    values of L7 rules are then in the text itself, and change by a reload."""
 
     max_connections: int = 50_000
     """*text* Connections of one load balancer at most, lowered by HAProxy itself to what the process may have

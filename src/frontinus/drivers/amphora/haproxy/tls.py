@@ -111,6 +111,14 @@ class Files:
         content = "".join(f"{path}\n" for path in dict.fromkeys(paths)).encode()
         return self._store(f"{LIST}{listener_id}.pem", content)
 
+    def patterns(self, name: str, content: bytes) -> str | None:
+        """The path of a file of patterns, which is on disk and no secret; None where there are no such files: genuine
+        Octavia agents, for which paths are absolute, take certificates only."""
+        if self._base:
+            return None
+        self._files[name] = RenderedFile(name=name, content=content, private=False)
+        return path_of(name, self._load_balancer_id, private=False)
+
     def _keep(self, prefix: str, reference: str, content: bytes) -> str:
         return self._store(f"{prefix}{hashlib.sha256(reference.encode()).hexdigest()[:32]}.pem", content)
 

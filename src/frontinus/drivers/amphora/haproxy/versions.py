@@ -25,6 +25,13 @@ FIRST_WITH: dict[str, Version] = {
     "commit ssl": (2, 6),
     "add ssl": (2, 6),
     "del ssl": (2, 6),
+    # All patterns of a file at once, since 2.4 (management guide 9.3).
+    "prepare map": (2, 4),
+    "add map": (2, 4),
+    "commit map": (2, 4),
+    "prepare acl": (2, 4),
+    "add acl": (2, 4),
+    "commit acl": (2, 4),
     # Old, and the same in every version that we serve (management guide 9.3).
     "set server": (1, 8),
     "enable health": (1, 8),
