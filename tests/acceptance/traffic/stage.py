@@ -277,11 +277,14 @@ class Theatre:
             self.secrets = Secrets(self.installation.state_dir)
             yield self
         finally:
-            self.run(self._stack.aclose)
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join()
-            self.loop.close()
-            self.installation.remove()
+            # Amphorae first: while they check their members, connections come in.
+            try:
+                self.installation.remove()
+            finally:
+                self.run(self._end)
+                self.loop.call_soon_threadsafe(self.loop.stop)
+                self._thread.join()
+                self.loop.close()
 
     def run(self, work: Callable[[], Awaitable[None]], within: float = 110) -> None:
         async def in_loop() -> None:
@@ -289,6 +292,12 @@ class Theatre:
                 await work()
 
         asyncio.run_coroutine_threadsafe(in_loop(), self.loop).result()
+
+    async def _end(self) -> None:
+        """Stop the servers, and wait for what still runs: each conversation ends with its client."""
+        await self._stack.aclose()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*left, return_exceptions=True)
 
     def stage(self, group: Group, case: Case, wanted: Sequence[Case]) -> Stage:
         """The case's stage. The first time, the group's load balancer is made for all that are wanted."""
