@@ -3,7 +3,7 @@
 HAProxy's own `cookie` needs a word on every `server` line that `add server` refuses, so that no member could come
 without a reload. Here the cookie names the member itself and `use-server` looks it up: nothing to keep, nothing to lose.
 Addresses of clients and cookies of applications are learnt in stick tables, which know a server by its id and name.
-docs/design/0010 weighs the ways. Sources: HAProxy configuration manual 4.2 (stick, stick-table, use-server), 3.5 (peers);
+docs/design/0013 weighs the ways. Sources: HAProxy configuration manual 4.2 (stick, stick-table, use-server), 3.5 (peers);
 Octavia's HAProxy template for what the client sees. Next: render.py puts the lines in their place."""
 
 from __future__ import annotations
