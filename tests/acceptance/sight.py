@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-COMMANDS = "show info;show servers state;show stat -1 1 -1"
+COMMANDS = "show info;show servers state;show stat -1 1 -1;show map;show acl"
 IN_MAINTENANCE = 0x01 | 0x02 | 0x04 | 0x20 | 0x40  # srv_admin_state, management guide 9.3
 OF_SERVERS = ("be_name", "srv_name", "srv_addr", "srv_port", "srv_admin_state", "srv_uweight")
 
@@ -24,6 +24,7 @@ class Seen:
     pid: str  # of the worker: another one has read another file
     servers: frozenset[tuple[str, ...]]  # those that may get traffic
     limits: frozenset[tuple[str, str]]  # connections that each frontend takes
+    patterns: frozenset[str]  # maps and ACLs, with the version of their content
     udp_ports: frozenset[int]  # bound by nginx
     certificates: tuple[bytes, ...] = ()
 
@@ -47,7 +48,7 @@ class Sight:
         """What is so now; None while one worker takes the socket over from another. `certificates_of` is a port and the
         names that are asked for there."""
         try:
-            info, servers, frontends = self._ask(COMMANDS).split("\n\n")[:3]
+            info, servers, frontends, maps, acls = self._ask(COMMANDS).split("\n\n")[:5]
             shown = (
                 ()
                 if certificates_of is None
@@ -59,6 +60,7 @@ class Sight:
             pid=next(line for line in info.splitlines() if line.startswith("Pid: ")),
             servers=_servers(servers),
             limits=frozenset((row["# pxname"], row["slim"]) for row in _table(frontends, ",")),
+            patterns=frozenset([*maps.splitlines(), *acls.splitlines()]),
             udp_ports=frozenset(_udp_ports(self._vip)),
             certificates=shown,
         )
