@@ -1,6 +1,7 @@
 """Which controllers there are, what their drivers can do, and which providers are served.
 
-Rows outlive their controllers, so that the API knows what a provider can do while its controller is being restarted."""
+Rows outlive their controllers, so that the API knows what a provider can do while its controller is being restarted. A
+driver that was never here before is the one change that can cure what only a user could change until now."""
 
 from __future__ import annotations
 
@@ -10,12 +11,13 @@ import msgspec
 from sqlalchemy import bindparam, delete, insert, or_, select, update
 
 from frontinus.model.capabilities import Capabilities
+from frontinus.model.enums import ProvisioningStatus
 from frontinus.model.errors import NotFound
 from frontinus.model.ids import ControllerId
 from frontinus.store.engine import Transaction
 from frontinus.store.rows import Shape, to_microseconds
-from frontinus.store.schema import controller
-from frontinus.store.statement import Statement
+from frontinus.store.schema import controller, load_balancer
+from frontinus.store.statement import Statement, Value
 
 _FORGET_AFTER = timedelta(days=1)
 
@@ -58,13 +60,45 @@ _NEWEST = Statement(
 )
 _PROVIDERS = Statement(select(_t.provider).distinct().order_by(_t.provider))
 
+_KNOWN = Statement(
+    select(_t.id)
+    .where(
+        _t.provider == bindparam("which_provider"),
+        _t.driver == bindparam("which_driver"),
+        _t.driver_version == bindparam("which_version"),
+    )
+    .limit(1)
+)
+_lb = load_balancer.c
+_JUDGE_ANEW = Statement(
+    update(load_balancer)
+    .where(
+        _lb.provider == bindparam("which_provider"),
+        _lb.fault.is_not(None),
+        _lb.due_at.is_(None),
+        _lb.provisioning_status != ProvisioningStatus.DELETED.value,
+    )
+    .values(due_at=bindparam("now"), nudges=_lb.nudges + 1)
+)
+
 _load_capabilities = msgspec.json.Decoder(Capabilities).decode
 
 
 def register(tx: Transaction, arrived: Controller) -> None:
     """Make a controller and its driver's capabilities known. May be repeated; the last one counts.
 
-    Rows of the same provider and driver that stopped, or were silent for a day, are forgotten."""
+    Rows of the same provider and driver that stopped, or were silent for a day, are forgotten. With a version of the
+    driver that was not known, load balancers whose fault waits for the user are looked at once more: what one version
+    cannot render another may."""
+    version = {
+        "which_provider": arrived.provider,
+        "which_driver": arrived.driver,
+        "which_version": arrived.driver_version,
+    }
+    if tx.row(_KNOWN, version) is None:
+        waiting: dict[str, Value] = {"which_provider": arrived.provider, "now": to_microseconds(arrived.started_at)}
+        if tx.run(_JUDGE_ANEW, waiting):
+            tx.wake()
     tx.run(_DELETE, {"which": arrived.id})
     tx.run(
         _FORGET,

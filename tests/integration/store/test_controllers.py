@@ -5,16 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.enums import LbAlgorithm, ListenerProtocol, Topology
 from frontinus.model.errors import NotFound
 from frontinus.model.ids import ControllerId, new_id
-from frontinus.store import controllers
+from frontinus.store import controllers, convergence, leases
 from frontinus.store.controllers import Controller
 from frontinus.store.engine import Store
 
-from tests.integration.store.world import NOW
+from tests.integration.store.world import LATER, NOW, a_fault, a_tree, claim, claim_one, create
 
 pytestmark = pytest.mark.integration
 
@@ -27,12 +28,17 @@ RICH = Capabilities(
 
 
 async def _register(
-    store: Store, capabilities: Capabilities, *, provider: str = "amphora", started: timedelta = timedelta()
+    store: Store,
+    capabilities: Capabilities,
+    *,
+    provider: str = "amphora",
+    started: timedelta = timedelta(),
+    version: str = "0.1.0",
 ) -> ControllerId:
     arrived = Controller(
         id=ControllerId(new_id()),
         driver="haproxy",
-        driver_version="0.1.0",
+        driver_version=version,
         host="here",
         pid=7,
         capabilities=capabilities,
@@ -85,3 +91,25 @@ async def test_providers_are_named_once_in_order(store: Store) -> None:
     for provider in ("octavia", "amphora", "amphora"):
         await _register(store, RICH, provider=provider)
     assert await store.read(controllers.providers) == ["amphora", "octavia"]
+
+
+@pytest.mark.parametrize(
+    "claimed, version, provider",
+    [
+        pytest.param(1, "0.2.0", "amphora", id="another version may carry it"),
+        pytest.param(0, "0.1.0", "amphora", id="the same one cannot"),
+        pytest.param(0, "0.2.0", "another", id="another provider has no part in it"),
+    ],
+)
+async def test_a_fault_that_waits_for_the_user_is_judged_anew_by_a_new_driver(
+    store: Store, claimed: int, version: str, provider: str
+) -> None:
+    await _register(store, RICH)
+    await create(store, a_tree())
+    lease = await claim_one(store)
+    fault = replace(a_fault(), permanent=True, retry_at=None)
+    await store.transact(lambda tx: convergence.record_fault(tx, lease, fault, LATER, report_error=True))
+    await store.transact(lambda tx: leases.release(tx, lease))
+    assert await claim(store) == []
+    await _register(store, RICH, provider=provider, version=version, started=timedelta(seconds=1))
+    assert len(await claim(store)) == claimed
