@@ -45,8 +45,9 @@ class SecretWatch:
         now = self._hands.now()
         try:
             count = await self._hands.store.transact(lambda tx: secrets.wake_users(tx, changed, now))
-        except BaseException:
-            # The driver has told us, and will not again: begin anew with everything.
+        except (
+            BaseException
+        ):  # also when cancelled: the driver has told us, and will not again; begin anew with everything
             self._hands.secret.forget_changes()
             raise
         if count:
