@@ -78,6 +78,8 @@ def test_missing_haproxy_is_a_fault_that_heals(tmp_path: Path, backends: list[Ba
     missing = tmp_path / "haproxy"
     installation = Installation(
         tmp_path / "state",
+        # Seconds until ERROR and between two tries, which are more by default, cost the test its time.
+        f"[controller]\nretry_budget = 3\nbackoff_cap = 2\n"
         f'[driver_options.process]\nbalancer = "{missing}"\n[driver_options.haproxy]\nhaproxy_command = "{missing}"\n',
     )
     try:

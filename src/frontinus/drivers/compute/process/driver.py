@@ -93,6 +93,11 @@ class ProcessSettings:
     """How long a process that is asked to end may take before it is killed."""
 
 
+MISSING_AFTER_S = 2.0
+"""Until it is looked again whether a missing program is there: a look costs nothing, and who installs it waits for that.
+The controller's back-off makes it longer where nobody does."""
+
+
 class ProcessCompute(ComputeDriver):
     """See drivers/compute/interface.py, whose docstrings are the law."""
 
@@ -224,7 +229,7 @@ class ProcessCompute(ComputeDriver):
         if shutil.which(self._settings.balancer, path=search_path) is None:
             raise Retry(
                 f"{self._settings.balancer} is not installed; install haproxy: apt-get install haproxy",
-                after=10.0,
+                after=MISSING_AFTER_S,
                 code="haproxy-missing",
             )
         program = shutil.which(self._settings.agent_command[0], path=search_path)
@@ -234,7 +239,7 @@ class ProcessCompute(ComputeDriver):
             raise Retry(
                 f"the agent cannot be started by {' '.join(self._settings.agent_command)!r}; "
                 "install it: pip install frontinus-amphora",
-                after=10.0,
+                after=MISSING_AFTER_S,
                 code="agent-missing",
             )
         return [program, *words]
