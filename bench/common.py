@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -18,7 +19,8 @@ from tests.acceptance.support import Installation
 
 @contextlib.contextmanager
 def installation() -> Iterator[Installation]:
-    """`frontinus up` on a temporary state directory, removed afterwards."""
+    """`frontinus up` on a temporary state directory, removed afterwards, also when this process is asked to end."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="frontinus-bench-") as directory:
         made = Installation(Path(directory) / "state")
         try:
