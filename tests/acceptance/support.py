@@ -144,7 +144,7 @@ class Installation:
 
     def down(self, *arguments: str) -> None:
         command = [*COMMAND, "down", "--config", str(self._config), "--state-dir", str(self.state_dir), *arguments]
-        subprocess.run(command, check=True, timeout=60)
+        subprocess.run(command, check=True, timeout=60, stdout=sys.stderr)
         if self.process is not None:
             self.process.wait(20)
 
