@@ -1,25 +1,27 @@
 """The only place where settings, drivers and loops are joined.
 
 Everything is built here once and handed down; nothing below asks for a global. `Installation` is one process with the
-API, a controller and a health receiver in it; cli/ starts it."""
+API, a controller and a health receiver in it, or with one of them; cli/ starts it."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from importlib.metadata import entry_points
 from typing import Any
 
 import structlog
 import uvicorn
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, start_http_server
 
 from frontinus.api.app import create_app
 from frontinus.api.identity.build import build_authenticator
+from frontinus.api.identity.interface import Authenticator
 from frontinus.api.policy.enforcer import Enforcer
 from frontinus.api.settings import check_bind, check_house_settings, check_quotas
 from frontinus.controller.act import Hands
@@ -33,7 +35,7 @@ from frontinus.health.loop import Health
 from frontinus.health.metrics import HealthMetrics
 from frontinus.health.settings import HealthSettings
 from frontinus.model.errors import Bug, Invalid
-from frontinus.settings import Settings, decode
+from frontinus.settings import MetricsSettings, Settings, decode
 from frontinus.store import idempotency, leases
 from frontinus.store.engine import Store
 
@@ -59,7 +61,11 @@ def now() -> datetime:
 def check(settings: Settings) -> dict[str, object]:
     """Judge everything that can be judged without touching the machine. Raises Invalid naming the setting in dotted
     form; else the settings of the chosen drivers by driver name, as they would be built."""
-    for key, port in (("api.bind_port", settings.api.bind_port), ("health.bind_port", settings.health.bind_port)):
+    for key, port in (
+        ("api.bind_port", settings.api.bind_port),
+        ("health.bind_port", settings.health.bind_port),
+        ("metrics.bind_port", settings.metrics.bind_port),
+    ):
         if not 0 <= port <= 65_535:
             raise Invalid(key, f"must be from 0 to 65535, not {port}")
     if settings.database_connections < 1:
@@ -89,30 +95,45 @@ def check(settings: Settings) -> dict[str, object]:
     return found
 
 
-@dataclass(frozen=True)
 class Drivers:
-    """One of each kind."""
+    """One of each kind, each built when it is first asked for: a process loads no driver that it does not need.
 
-    amphora: AmphoraDriver
-    compute: ComputeDriver
-    network: NetworkDriver
-    secret: SecretDriver
+    Asking raises Invalid naming the setting that cannot be."""
+
+    def __init__(self, settings: Settings, health_port: int) -> None:
+        self._settings = settings
+        self._context = _context(settings, health_port)
+        self._built: dict[str, Any] = {}
+
+    @property
+    def amphora(self) -> AmphoraDriver:
+        driver: AmphoraDriver = self._one("amphora")
+        return driver
+
+    @property
+    def compute(self) -> ComputeDriver:
+        driver: ComputeDriver = self._one("compute")
+        return driver
+
+    @property
+    def network(self) -> NetworkDriver:
+        driver: NetworkDriver = self._one("network")
+        return driver
+
+    @property
+    def secret(self) -> SecretDriver:
+        driver: SecretDriver = self._one("secret")
+        return driver
+
+    def _one(self, kind: str) -> Any:
+        if kind not in self._built:
+            name = getattr(self._settings.drivers, kind)
+            self._built[kind] = _build(kind, name, DRIVER_KINDS[kind], self._settings, self._context)
+        return self._built[kind]
 
     async def close(self) -> None:
-        for driver in (self.amphora, self.compute, self.network, self.secret):
+        for driver in self._built.values():
             await driver.close()
-
-
-def build_drivers(settings: Settings, health_port: int) -> Drivers:
-    """Load and build the drivers that the settings name. Raises Invalid naming the setting."""
-    choice = settings.drivers
-    context = _context(settings, health_port)
-    return Drivers(
-        amphora=_build("amphora", choice.amphora, AmphoraDriver, settings, context),
-        compute=_build("compute", choice.compute, ComputeDriver, settings, context),
-        network=_build("network", choice.network, NetworkDriver, settings, context),
-        secret=_build("secret", choice.secret, SecretDriver, settings, context),
-    )
 
 
 def _context(settings: Settings, health_port: int) -> dict[str, Any]:
@@ -170,66 +191,72 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-class Installation:
-    """API, controller and health receiver in one process, on one state directory."""
+class Part(StrEnum):
+    """What an installation consists of. One process runs all of them (`frontinus up`) or one; they share the store."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Opens the store, binds the sockets and builds the drivers. Raises Invalid for settings that cannot work and
-        OSError, naming the address, for ports that cannot be bound."""
+    API = "api"
+    CONTROLLER = "controller"
+    HEALTH = "health"
+
+
+class Installation:
+    """Some parts of an installation in one process: all of them on one state directory, or one of many on a database
+    server."""
+
+    def __init__(self, settings: Settings, parts: Collection[Part] = tuple(Part)) -> None:
+        """Opens the store, binds the sockets and builds the drivers that these parts need. Raises Invalid for settings
+        that cannot work, also when the database must be upgraded first, and OSError, naming the address, for ports that
+        cannot be bound."""
         check(settings)
         self.settings = settings
+        self._whole = set(parts) == set(Part)
+        if not self._whole and settings.is_embedded:
+            raise Invalid(
+                "database",
+                "the embedded database belongs to one process (`frontinus up`); for parts that run apart give one on a "
+                "server: postgresql://… or mariadb://…",
+            )
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.store = Store.open(settings.database_url, connections=settings.database_connections)
-        self.store.upgrade()
+        if self._whole:
+            self.store.upgrade()
+        else:
+            _check_schema(self.store)
         health_settings = _with_kept_port(settings)
-        self.drivers = build_drivers(settings, health_settings.bind_port)
-        self._metrics = CollectorRegistry()
-        self.health = Health(self.store, self.drivers.amphora, health_settings, now, HealthMetrics(self._metrics))
-        hands = Hands(
-            store=self.store,
-            amphora_driver=self.drivers.amphora,
-            compute=self.drivers.compute,
-            network=self.drivers.network,
-            secret=self.drivers.secret,
-            settings=settings.controller,
-            now=now,
-            metrics=ControllerMetrics(self._metrics),
-        )
-        self.controller = Controller(hands, PROVIDERS)
-        self._listening = _listen(settings.api.bind_host, settings.api.bind_port)
+        self.drivers = Drivers(settings, health_settings.bind_port)
+        self._registry = CollectorRegistry()
+        self._controller = self._make_controller() if Part.CONTROLLER in parts else None
+        self._health = self._make_health(health_settings) if Part.HEALTH in parts else None
+        self._listening = _listen(settings.api.bind_host, settings.api.bind_port) if Part.API in parts else None
+        self._metrics_server = None if Part.API in parts else _serve_metrics(settings.metrics, self._registry)
 
     @property
-    def endpoint(self) -> str:
-        """The URL of the API."""
+    def endpoint(self) -> str | None:
+        """The URL of the API, where it is one of the parts."""
+        if self._listening is None:
+            return None
         host, port = self._listening.getsockname()[:2]
         return f"http://{_bracketed(host)}:{port}"
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then let go of everything. Amphorae are not touched. Raises whatever ended one of
         the parts before its time."""
-        authenticator = build_authenticator(self.settings.api, now)
-        app = create_app(
-            self.store,
-            self.drivers.network,
-            self.settings.api,
-            now,
-            authenticator=authenticator,
-            registry=self._metrics,
-            secrets=self.drivers.secret,
-        )
-        server = _Server(
-            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3)
-        )
-        await self.controller.register()
+        if self._controller is not None:
+            await self._controller.register()
         if not self.settings.database:
             # The embedded database is ours alone: cli/up.py holds the state directory's lock. Leases in it are of the dead.
             await self.store.transact(leases.break_all)
             await self.store.transact(idempotency.release_all)
-        parts = {
-            asyncio.create_task(server.serve(sockets=[self._listening]), name="api"),
-            asyncio.create_task(self.controller.run(), name="controller"),
-            asyncio.create_task(self.health.run(), name="health"),
-        }
+        authenticator = server = None
+        parts: set[asyncio.Task[None]] = set()
+        if self._listening is not None:
+            authenticator = build_authenticator(self.settings.api, now)
+            server = self._make_api(authenticator)
+            parts.add(asyncio.create_task(server.serve(sockets=[self._listening]), name="API"))
+        if self._controller is not None:
+            parts.add(asyncio.create_task(self._controller.run(), name="controller"))
+        if self._health is not None:
+            parts.add(asyncio.create_task(self._health.run(), name="health receiver"))
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
             done, _ = await asyncio.wait({*parts, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -237,15 +264,86 @@ class Installation:
                 part.result()
                 raise Bug(f"the {part.get_name()} ended by itself")
         finally:
-            server.should_exit = True
+            if server is not None:
+                server.should_exit = True
             stopping.cancel()
             for part in parts:
-                if part.get_name() != "api":
+                if part.get_name() != "API":
                     part.cancel()
             await asyncio.gather(*parts, stopping, return_exceptions=True)
-            await authenticator.close()
+            if self._metrics_server is not None:
+                self._metrics_server.shutdown()
+            if authenticator is not None:
+                await authenticator.close()
             await self.drivers.close()
             await self.store.close()
+
+    def _make_controller(self) -> Controller:
+        hands = Hands(
+            store=self.store,
+            amphora_driver=self.drivers.amphora,
+            compute=self.drivers.compute,
+            network=self.drivers.network,
+            secret=self.drivers.secret,
+            settings=self.settings.controller,
+            now=now,
+            metrics=ControllerMetrics(self._registry),
+        )
+        return Controller(hands, PROVIDERS)
+
+    def _make_health(self, settings: HealthSettings) -> Health:
+        return Health(self.store, self.drivers.amphora, settings, now, HealthMetrics(self._registry))
+
+    def _make_api(self, authenticator: Authenticator) -> _Server:
+        app = create_app(
+            self.store,
+            self.drivers.network,
+            self.settings.api,
+            now,
+            authenticator=authenticator,
+            registry=self._registry,
+            secrets=self.drivers.secret,
+        )
+        return _Server(
+            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3)
+        )
+
+
+def _check_schema(store: Store) -> None:
+    """Raises Invalid when the schema lacks something. One that a newer version has upgraded still serves this one."""
+    missing = store.missing_steps()
+    if missing is None:
+        log.warning("the database was upgraded by a newer version of Frontinus; this one goes on to use it")
+    elif missing:
+        raise Invalid(
+            "database",
+            f"it lacks {len(missing)} migrations ({missing[0]} and what follows): run `frontinus db upgrade` once, on any "
+            "host",
+        )
+
+
+class _MetricsServer:
+    """/metrics of a process without an API, in a thread of its own."""
+
+    def __init__(self, settings: MetricsSettings, registry: CollectorRegistry) -> None:
+        self._server, self._thread = start_http_server(settings.bind_port, settings.bind_host, registry)
+
+    def shutdown(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _serve_metrics(settings: MetricsSettings, registry: CollectorRegistry) -> _MetricsServer | None:
+    if not settings.bind_port:
+        return None
+    try:
+        return _MetricsServer(settings, registry)
+    except OSError as error:
+        where = f"{settings.bind_host} port {settings.bind_port}"
+        raise OSError(
+            error.errno, f"{error.strerror} (metrics cannot be served on {where}; set metrics.bind_port)"
+        ) from error
 
 
 class _Server(uvicorn.Server):

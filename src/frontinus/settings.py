@@ -85,8 +85,19 @@ class LogSettings:
 
 
 @dataclass(frozen=True)
+class MetricsSettings:
+    """Where a process without an API (`frontinus controller`, `frontinus health`) serves /metrics; the API serves its own."""
+
+    bind_host: str = "127.0.0.1"
+    """Whoever reaches it may read it: there is no authentication."""
+
+    bind_port: int = 0
+    """0: nowhere."""
+
+
+@dataclass(frozen=True)
 class Settings:
-    """Everything that `frontinus up` needs to know."""
+    """Everything that a process of Frontinus needs to know."""
 
     state_dir: Path = field(default_factory=default_state_dir)
     """Where the embedded installation keeps its database, keys and amphorae. Made if absent, private to its user."""
@@ -102,9 +113,15 @@ class Settings:
     api: ApiSettings = field(default_factory=ApiSettings)
     controller: ControllerSettings = field(default_factory=ControllerSettings)
     health: HealthSettings = field(default_factory=HealthSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)
     driver_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Tables of single drivers, as [driver_options.haproxy]; each driver's settings class says what may stand there."""
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the database is a file of this installation, and so one process's own."""
+        return not self.database or self.database.startswith("sqlite:")
 
     @property
     def database_url(self) -> str:

@@ -220,6 +220,12 @@ class Api:
     def load_balancer(self, load_balancer_id: str) -> Any:
         return self.show(f"loadbalancers/{load_balancer_id}", "loadbalancer")
 
+    def amphorae(self, load_balancer_id: str) -> list[str]:
+        """Ids of the amphorae of a load balancer, in order."""
+        status, body = self.get(f"/v2/octavia/amphorae?loadbalancer_id={load_balancer_id}")
+        assert status == 200, (status, body)
+        return sorted(x["id"] for x in body["amphorae"])
+
     def settled(self, load_balancer_id: str, timeout: float = 20) -> Any:
         """The load balancer when it is not PENDING any more."""
 

@@ -29,11 +29,20 @@ def check(file: Path | None, overrides: dict[str, object]) -> int:
     return 0
 
 
-def upgrade(file: Path | None, overrides: dict[str, object]) -> int:
-    """Exit status 0 when the schema is of this version."""
+def upgrade(file: Path | None, overrides: dict[str, object], *, check: bool) -> int:
+    """Exit status 0 when the schema is of this version, or newer; with `check`, 1 and what is missing otherwise."""
     settings = settings_or_exit(file, overrides)
     try:
-        Store.open(settings.database_url).upgrade()
+        store = Store.open(settings.database_url)
+        missing = store.missing_steps()
+        if missing is None:
+            say("The database was upgraded by a newer version of Frontinus.")
+            return 0
+        if check and missing:
+            for step in missing:
+                say(step)
+            return 1
+        store.upgrade()
     except (FrontinusError, OSError) as error:
         complain(in_words(error))
         return 1

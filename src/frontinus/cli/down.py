@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from frontinus.cli.output import complain, in_words, say, settings_or_exit
-from frontinus.cli.up import LOCK_FILE
-from frontinus.main import build_drivers
+from frontinus.cli.serve import LOCK_FILE
+from frontinus.main import Drivers
 from frontinus.model.errors import FrontinusError
 from frontinus.settings import Settings
 
@@ -66,6 +66,10 @@ class _control_plane_stopped:  # noqa: N801 - used as a statement
                 except ProcessLookupError:
                     pass
             if time.monotonic() > deadline:
+                if not text:
+                    raise TimeoutError(
+                        "parts of an installation run here: stop `frontinus api`, `controller` and `health`"
+                    )
                 if sign is signal.SIGKILL:
                     raise TimeoutError("`frontinus up` does not end; see its log")
                 sign, deadline = signal.SIGKILL, time.monotonic() + STOP_TIMEOUT_S
@@ -84,7 +88,7 @@ class _control_plane_stopped:  # noqa: N801 - used as a statement
 
 
 async def _destroy_amphorae(settings: Settings) -> int:
-    drivers = build_drivers(settings, settings.health.bind_port)
+    drivers = Drivers(settings, settings.health.bind_port)
     try:
         owned = await drivers.compute.list_owned()
         for amphora_id in owned:

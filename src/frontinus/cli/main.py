@@ -3,6 +3,7 @@ the command runs; nothing heavy may be imported here."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ STATE_DIR = click.option(
 )
 CONFIG = click.option(
     "--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings in TOML; see `frontinus config check`."
+)
+METRICS_PORT = click.option(
+    "--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics on this port of loopback (default: nowhere)."
 )
 
 
@@ -50,6 +54,56 @@ def up(
     if health_port is not None:
         overrides.setdefault("health", {})["bind_port"] = health_port
     raise SystemExit(command.run(config, overrides))
+
+
+@main.command()
+@STATE_DIR
+@CONFIG
+@click.option("--host", help="Address of the API. Anything but loopback needs authentication.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the API (default 9876; 0: any free one).")
+def api(state_dir: Path | None, config: Path | None, host: str | None, port: int | None) -> None:
+    """Run the API alone, one of any number, on a database server."""
+    _run_part("api", config, state_dir, {"api": {"bind_host": host, "bind_port": port}})
+
+
+@main.command()
+@STATE_DIR
+@CONFIG
+@click.option("--driver", help="The amphora driver: one for each controller (default: drivers.amphora).")
+@METRICS_PORT
+def controller(state_dir: Path | None, config: Path | None, driver: str | None, metrics_port: int | None) -> None:
+    """Run a controller alone, one of any number, on a database server."""
+    _run_part("controller", config, state_dir, {"drivers": {"amphora": driver}, "metrics": {"bind_port": metrics_port}})
+
+
+@main.command()
+@STATE_DIR
+@CONFIG
+@click.option("--host", help="Address that heartbeats are received on.")
+@click.option("--port", type=click.IntRange(0, 65535), help="UDP port for heartbeats (default 5555).")
+@METRICS_PORT
+def health(
+    state_dir: Path | None, config: Path | None, host: str | None, port: int | None, metrics_port: int | None
+) -> None:
+    """Run a health receiver alone, one of any number, on a database server."""
+    written: dict[str, dict[str, object]] = {
+        "health": {"bind_host": host, "bind_port": port},
+        "metrics": {"bind_port": metrics_port},
+    }
+    _run_part("health", config, state_dir, written)
+
+
+def _run_part(
+    part: str, config: Path | None, state_dir: Path | None, written: Mapping[str, Mapping[str, object]]
+) -> None:
+    from frontinus.cli import serve as command
+
+    overrides = _overrides(state_dir)
+    for table, values in written.items():
+        given = {key: value for key, value in values.items() if value is not None}
+        if given:
+            overrides[table] = given
+    raise SystemExit(command.run(part, config, overrides))
 
 
 @main.command()
@@ -209,11 +263,14 @@ def db() -> None:
 @db.command("upgrade")
 @STATE_DIR
 @CONFIG
-def db_upgrade(state_dir: Path | None, config: Path | None) -> None:
-    """Bring the database's schema to this version. `frontinus up` does it by itself."""
+@click.option("--check", is_flag=True, help="Change nothing: exit status 1, and which steps, if some are missing.")
+def db_upgrade(state_dir: Path | None, config: Path | None, check: bool) -> None:
+    """Bring the database's schema to this version, while processes of the previous one go on to serve.
+
+    `frontinus up` does it by itself."""
     from frontinus.cli import config as command
 
-    raise SystemExit(command.upgrade(config, {} if state_dir is None else {"state_dir": str(state_dir)}))
+    raise SystemExit(command.upgrade(config, _overrides(state_dir), check=check))
 
 
 if __name__ == "__main__":

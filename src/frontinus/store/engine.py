@@ -148,6 +148,14 @@ class Store:
         except self._database.errors as error:
             raise self._translated(error) from error
 
+    def missing_steps(self) -> tuple[str, ...] | None:
+        """The migrations that `upgrade` would run, by name; None when a newer version of Frontinus has upgraded this
+        database, which the one before goes on to serve. Raises Retry when the database cannot be asked."""
+        try:
+            return self._database.missing_steps()
+        except self._database.errors as error:
+            raise self._translated(error) from error
+
     async def transact(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in one write transaction and commit; whatever it raises rolls everything back.
 

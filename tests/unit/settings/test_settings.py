@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
-from frontinus.main import build_drivers, check
+from frontinus.main import Drivers, check
 from frontinus.model.errors import Invalid
 from frontinus.settings import describe, load
 
@@ -100,7 +100,7 @@ def test_what_cannot_work_together_is_named(tmp_path: Path, text: str, key: str)
 def test_a_driver_that_refuses_its_settings_is_told_where_they_stand(tmp_path: Path) -> None:
     settings = load(written(tmp_path, "[driver_options.haproxy]\nthreads = 0"), {"state_dir": str(tmp_path / "state")})
     with pytest.raises(Invalid) as error:
-        build_drivers(settings, 5555)
+        _ = Drivers(settings, 5555).amphora
     assert error.value.field == "driver_options.haproxy.threads"
 
 

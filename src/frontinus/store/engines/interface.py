@@ -76,6 +76,10 @@ class Database(ABC):
         """Bring the schema to what this version needs, alone: of two processes one waits for the other."""
 
     @abstractmethod
+    def missing_steps(self) -> tuple[str, ...] | None:
+        """The steps that an upgrade would take; None when the schema is newer than this version."""
+
+    @abstractmethod
     def listen(self, heard: Callable[[], None]) -> None:
         """Call `heard` when another process announces something. Nothing, where the engine cannot carry it."""
 

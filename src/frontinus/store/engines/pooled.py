@@ -7,20 +7,21 @@ loop. One that failed, or whose task was cancelled, is thrown away and never use
 from __future__ import annotations
 
 import asyncio
-import threading
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import NullPool
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
 from frontinus.store.engines.ddl import make_exact
 from frontinus.store.engines.interface import Database, OutcomeUnknown, Session, Trouble
-from frontinus.store.migrations import upgrade_to_head
+from frontinus.store.migrations import missing_steps, upgrade_to_head
 
 T = TypeVar("T")
 C = TypeVar("C")
@@ -171,16 +172,21 @@ class PooledDatabase(Database, Generic[C]):
 
     def upgrade(self) -> None:
         # In a thread with a loop of its own, so that it can be called with and without a running one.
-        _run_apart(self._upgrade())
+        _run_apart(self._migrate(upgrade_to_head, alone=True))
 
-    async def _upgrade(self) -> None:
+    def missing_steps(self) -> tuple[str, ...] | None:
+        return _run_apart(self._migrate(missing_steps, alone=False))
+
+    async def _migrate(self, work: Callable[[Connection], T], *, alone: bool) -> T:
         engine = self._migration_engine()
         make_exact(engine.dialect)
         try:
             async with engine.connect() as connection:
-                await self._alone(connection)
-                await connection.run_sync(upgrade_to_head)
+                if alone:
+                    await self._alone(connection)
+                result = await connection.run_sync(work)
                 await connection.commit()
+                return result
         except DBAPIError as error:
             # The driver's own error, which `judge` knows, lies below SQLAlchemy's and its adapter's.
             raise _innermost(error) from error
@@ -200,17 +206,6 @@ def _innermost(error: DBAPIError) -> BaseException:
         found = below
 
 
-def _run_apart(work: Coroutine[Any, Any, None]) -> None:
-    met: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            asyncio.run(work)
-        except BaseException as error:  # noqa: BLE001 - carried to the thread that waits
-            met.append(error)
-
-    thread = threading.Thread(target=run, name="frontinus-upgrade")
-    thread.start()
-    thread.join()
-    if met:
-        raise met[0]
+def _run_apart(work: Coroutine[Any, Any, T]) -> T:
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="frontinus-schema") as thread:
+        return thread.submit(asyncio.run, work).result()

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from frontinus.model.errors import Invalid
 from frontinus.store.engines.interface import UPGRADE_TIMEOUT_S, Database, Session, Trouble
-from frontinus.store.migrations import upgrade_to_head
+from frontinus.store.migrations import missing_steps, upgrade_to_head
 from frontinus.store.statement import Row, Value
 
 T = TypeVar("T")
@@ -100,6 +100,14 @@ class SqliteDatabase(Database):
                 if not connection.closed:
                     connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
                     connection.rollback()
+
+    def missing_steps(self) -> tuple[str, ...] | None:
+        with self._lock:
+            connection = self.connection()
+            try:
+                return missing_steps(connection)
+            finally:
+                connection.rollback()
 
     def listen(self, heard: Callable[[], None]) -> None:
         pass

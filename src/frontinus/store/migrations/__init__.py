@@ -8,6 +8,8 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection
 
@@ -30,3 +32,19 @@ def upgrade_to_head(connection: Connection) -> None:
         command.upgrade(configuration(connection), "head")
     except CommandError as error:
         raise Bug(f"the database's schema is not one that this version knows: {error}") from error
+
+
+def missing_steps(connection: Connection) -> tuple[str, ...] | None:
+    """The steps that the database lacks, the next one first; None when a newer version of Frontinus has upgraded it."""
+    config = configuration(connection)
+    config.attributes.pop("connection")
+    scripts = ScriptDirectory.from_config(config)
+    reached = MigrationContext.configure(connection).get_current_revision()
+    if reached is not None and reached not in {script.revision for script in scripts.walk_revisions()}:
+        return None
+    missing: list[str] = []
+    for script in scripts.walk_revisions():  # from the newest on
+        if script.revision == reached:
+            break
+        missing.append(f"{script.revision} {script.doc}")
+    return tuple(reversed(missing))
