@@ -28,8 +28,8 @@ from frontinus.controller.act import Hands
 from frontinus.controller.loop import Controller
 from frontinus.controller.metrics import ControllerMetrics
 from frontinus.drivers.amphora.interface import AmphoraDriver
-from frontinus.drivers.compute.interface import ComputeDriver
-from frontinus.drivers.network.interface import NetworkDriver
+from frontinus.drivers.compute.interface import ATTACH, ComputeDriver
+from frontinus.drivers.network.interface import PORTS, NetworkDriver
 from frontinus.drivers.secret.interface import SecretDriver
 from frontinus.health.loop import Health
 from frontinus.health.metrics import HealthMetrics
@@ -87,12 +87,26 @@ def check(settings: Settings) -> dict[str, object]:
             raise Invalid(f"driver_options.{name}", "must be a table")
     context = _context(settings, settings.health.bind_port)
     found: dict[str, object] = {}
+    chosen: dict[str, Any] = {}
     for kind, interface in DRIVER_KINDS.items():
         name = getattr(settings.drivers, kind)
-        _, driver_settings = _choose(kind, name, interface, settings, context)
+        driver_class, driver_settings = _choose(kind, name, interface, settings, context)
         if driver_settings is not None:
             found[name] = driver_settings
+        chosen[kind] = driver_class
+    _check_ports(
+        settings, attaches=ATTACH in chosen["compute"].features, makes_ports=PORTS in chosen["network"].features
+    )
     return found
+
+
+def _check_ports(settings: Settings, *, attaches: bool, makes_ports: bool) -> None:
+    """Raise Invalid when compute attaches ports that nobody makes, or nobody attaches those that network makes."""
+    compute, network = settings.drivers.compute, settings.drivers.network
+    if makes_ports and not attaches:
+        raise Invalid("drivers.compute", f"{compute!r} cannot attach the ports that network driver {network!r} makes")
+    if attaches and not makes_ports:
+        raise Invalid("drivers.network", f"{network!r} makes no ports, which compute driver {compute!r} needs")
 
 
 class Drivers:

@@ -13,6 +13,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
+from frontinus.controller import plugging
 from frontinus.controller.metrics import ControllerMetrics
 from frontinus.controller.settings import ControllerSettings
 from frontinus.controller.steps import (
@@ -25,17 +26,20 @@ from frontinus.controller.steps import (
     DismissSuspicion,
     ForgetLoadBalancer,
     LookAgain,
+    PlugAmphora,
     RecordAmphora,
     RecordSettled,
     Step,
+    UnplugAmphora,
 )
 from frontinus.drivers.amphora.interface import AmphoraDriver, Rendered
 from frontinus.drivers.compute.interface import ComputeDriver
-from frontinus.drivers.network.interface import NetworkDriver
+from frontinus.drivers.network.interface import PORTS, NetworkDriver
 from frontinus.drivers.secret.interface import SecretDriver
-from frontinus.model.enums import AmphoraStatus
-from frontinus.model.errors import Bug, Retry
-from frontinus.model.ids import AmphoraId
+from frontinus.model.enums import AmphoraStatus, Kind
+from frontinus.model.errors import Bug, Invalid, Retry, Subject
+from frontinus.model.ids import AmphoraId, NetworkId, SubnetId
+from frontinus.model.ports import Port, PortPurpose, port_for
 from frontinus.model.status import move_amphora
 from frontinus.model.tree import Amphora, Fault, LoadBalancerTree, Receipt
 from frontinus.store import convergence
@@ -58,6 +62,11 @@ class Hands:
     settings: ControllerSettings
     now: Callable[[], datetime]
     metrics: ControllerMetrics = field(default_factory=ControllerMetrics)
+
+    @property
+    def has_ports(self) -> bool:
+        """Whether amphorae hang on networks by ports, which must be made, attached and configured."""
+        return PORTS in self.network.features
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,10 @@ async def act(step: Step, situation: Situation, hands: Hands) -> None:
             await _await_agent(situation.amphora(step.amphora_id), situation, hands)
         case ApplyConfiguration():
             await _apply(situation.amphora(step.amphora_id), situation, hands)
+        case PlugAmphora():
+            await _plug(situation.amphora(step.amphora_id), situation, hands, exact=False)
+        case UnplugAmphora():
+            await _plug(situation.amphora(step.amphora_id), situation, hands, exact=True)
         case DismissSuspicion():
             await _update(situation.amphora(step.amphora_id), situation, hands, suspected_at=None, seen_at=hands.now())
         case CondemnAmphora():
@@ -133,9 +146,16 @@ async def _record_amphora(step: RecordAmphora, situation: Situation, hands: Hand
 
 async def _build(step: BuildAmphora, situation: Situation, hands: Hands) -> None:
     amphora = situation.amphora(step.amphora_id)
+    ports: tuple[Port, ...] = ()
     address = hands.compute.management_address(amphora.id)
+    if hands.has_ports:
+        management = await hands.network.create_port(plugging.management_request(situation.tree, amphora))
+        address = management.addresses[0].address
+        # What is new knows nothing of what was configured.
+        others = [replace(x, interface=None) for x in amphora.ports if x.purpose is not PortPurpose.MANAGEMENT]
+        ports = (management, *others)
     boot = hands.amphora_driver.boot_files(amphora.id, address or "")
-    place = await hands.compute.build(amphora.id, situation.tree.id, boot)
+    place = await hands.compute.build(amphora.id, situation.tree.id, boot, ports)
     await _update(
         amphora,
         situation,
@@ -147,6 +167,7 @@ async def _build(step: BuildAmphora, situation: Situation, hands: Hands) -> None
         # What it ran before counts no more: the agent is asked for it when it is up.
         receipt=None,
         revived_at=hands.now() if step.revive else amphora.revived_at,
+        **plugging.recorded(ports),
     )
 
 
@@ -168,6 +189,41 @@ async def _await_agent(amphora: Amphora, situation: Situation, hands: Hands) -> 
                 ) from not_yet
             await asyncio.sleep(AGENT_POLL_S)
     await _update(amphora, situation, hands, status=AmphoraStatus.READY)
+
+
+async def _plug(amphora: Amphora, situation: Situation, hands: Hands, *, exact: bool) -> None:
+    """Make, attach and configure the ports that are needed; if `exact`, also take away the others, after that."""
+    network_of = await _networks(amphora, situation, hands)
+    management = port_for(amphora.ports, PortPurpose.MANAGEMENT)
+    ports = [] if management is None else [management]
+    for request in plugging.port_requests(situation.carried, amphora, network_of, exact=exact):
+        port = await hands.network.create_port(request)
+        await hands.compute.attach(amphora.id, port)
+        ports.append(port)
+    interfaces = await hands.amphora_driver.plug(replace(amphora, ports=tuple(ports)), situation.carried)
+    if exact:
+        # Those too that were made and never recorded.
+        known = {x.id: x for x in (*amphora.ports, *await hands.network.list_ports(amphora.id))}
+        for port in known.values():
+            if all(port.id != x.id for x in ports):
+                await hands.compute.detach(amphora.id, port)
+                await hands.network.delete_port(amphora.id, port.id)
+    plugged = tuple(replace(x, interface=interfaces.get(x.id)) for x in ports)
+    await _update(amphora, situation, hands, **plugging.recorded(plugged))
+
+
+async def _networks(amphora: Amphora, situation: Situation, hands: Hands) -> dict[SubnetId, NetworkId]:
+    """On which network each subnet of members is. A subnet that does not exist is its members' fault, not the rest's."""
+    known = {subnet_id: x.network_id for x in amphora.ports for subnet_id in x.subnet_ids}
+    for subnet_id in plugging.member_subnets(situation.carried):
+        if subnet_id not in known:
+            try:
+                known[subnet_id] = (await hands.network.get_subnet(subnet_id)).network_id
+            except Invalid as error:
+                member = next(x for x in situation.carried.members if x.subnet_id == subnet_id)
+                error.subject = Subject(Kind.MEMBER, member.id)
+                raise
+    return known
 
 
 async def _apply(amphora: Amphora, situation: Situation, hands: Hands) -> None:
@@ -194,7 +250,15 @@ async def _destroy(amphora: Amphora, situation: Situation, hands: Hands) -> None
         except Retry:
             pass  # it does not answer; destroying its place stops it all the same
     await hands.compute.destroy(amphora.id)
-    await _update(amphora, situation, hands, status=AmphoraStatus.DELETED)
+    await delete_ports(amphora.id, hands)
+    await _update(amphora, situation, hands, status=AmphoraStatus.DELETED, **plugging.recorded(()))
+
+
+async def delete_ports(amphora_id: AmphoraId, hands: Hands) -> None:
+    """Whatever ports the amphora has are gone. Its place is."""
+    if hands.has_ports:
+        for port in await hands.network.list_ports(amphora_id):
+            await hands.network.delete_port(amphora_id, port.id)
 
 
 async def _update(amphora: Amphora, situation: Situation, hands: Hands, **changes: object) -> None:

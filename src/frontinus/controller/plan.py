@@ -13,6 +13,7 @@ from enum import StrEnum
 
 import msgspec
 
+from frontinus.controller.plugging import Plugging
 from frontinus.controller.settings import ControllerSettings
 from frontinus.controller.steps import (
     ApplyConfiguration,
@@ -24,9 +25,11 @@ from frontinus.controller.steps import (
     DismissSuspicion,
     ForgetLoadBalancer,
     LookAgain,
+    PlugAmphora,
     RecordAmphora,
     RecordSettled,
     Step,
+    UnplugAmphora,
 )
 from frontinus.drivers.compute.interface import Place, PlaceState
 from frontinus.model.enums import AmphoraRole, AmphoraStatus, ProvisioningStatus, Topology
@@ -110,12 +113,14 @@ def plan(
     fresh_ids: Iterator[AmphoraId],
     *,
     partial: bool = False,
+    plugging: Mapping[AmphoraId, Plugging] | None = None,
 ) -> tuple[Step, ...]:
     """The steps that remain. `digests` says what each amphora should run; `partial` that some listeners are left out of
-    it, so that the result must be recorded even if the generation is the same."""
+    it, so that the result must be recorded even if the generation is the same; `plugging` what its ports lack, None where
+    there are no ports."""
     if tree.load_balancer.delete_requested:
         return _plan_deletion(tree)
-    return _plan_presence(tree, sightings, digests, now, settings, fresh_ids, partial=partial)
+    return _plan_presence(tree, sightings, digests, now, settings, fresh_ids, partial=partial, plugging=plugging)
 
 
 def carried_before_next_push(steps: tuple[Step, ...], pushed: Mapping[AmphoraId, int]) -> int | None:
@@ -147,11 +152,15 @@ def _plan_presence(
     fresh_ids: Iterator[AmphoraId],
     *,
     partial: bool,
+    plugging: Mapping[AmphoraId, Plugging] | None,
 ) -> tuple[Step, ...]:
     load_balancer = tree.load_balancer
     removals: list[Step] = []
     arrivals: list[Step] = []
+    dismissals: list[Step] = []
+    plugs: list[Step] = []
     pushes: list[ApplyConfiguration] = []
+    unplugs: list[Step] = []
     waits: list[timedelta] = []
     free_roles = list(ROLES_OF_TOPOLOGY[load_balancer.topology])
     replacing = False
@@ -171,13 +180,18 @@ def _plan_presence(
                 arrivals += [BuildAmphora(amphora.id, revive=True), AwaitAgent(amphora.id)]
                 pushes.append(ApplyConfiguration(amphora.id))
             case Verdict.ALIVE_AFTER_ALL:
-                arrivals.append(DismissSuspicion(amphora.id))
+                dismissals.append(DismissSuspicion(amphora.id))
             case Verdict.WAIT | Verdict.STOPPED_ON_PURPOSE:
                 waits.append(LOOK_AGAIN_AFTER[judged])
             case Verdict.SERVING | Verdict.UNWANTED:
                 pass
         if judged not in LOOK_AGAIN_AFTER and (judged is Verdict.STARTING or not _runs(amphora, digests[amphora.id])):
             pushes.append(ApplyConfiguration(amphora.id))
+        if plugging is not None and judged not in LOOK_AGAIN_AFTER:
+            if _lacks_ports(amphora, plugging[amphora.id], sightings.get(amphora.id, Sighting())):
+                plugs.append(PlugAmphora(amphora.id))
+            if plugging[amphora.id].spare:
+                unplugs.append(UnplugAmphora(amphora.id))
     for role in free_roles:
         amphora_id = next(fresh_ids)
         arrivals += [
@@ -185,14 +199,17 @@ def _plan_presence(
             BuildAmphora(amphora_id),
             AwaitAgent(amphora_id),
         ]
+        if plugging is not None:
+            plugs.append(PlugAmphora(amphora_id))
         pushes.append(ApplyConfiguration(amphora_id))
     # Who has the oldest configuration comes first: under edits without end each amphora of a pair gets its turn.
     carries = {x.id: -1 if x.receipt is None else x.receipt.generation for x in tree.amphorae}
     pushes = sorted(dict.fromkeys(pushes), key=lambda push: carries.get(push.amphora_id, -1))
     # A generation that is under way already ends in a receipt of its own.
     replacing &= load_balancer.applied_generation == load_balancer.generation
+    # Suspicion is dismissed after plugging: only who is suspected is asked what it is attached to.
     # The dead go before their replacement comes: whatever is left of them may still hold the address.
-    steps = [*([BeginReplacement()] if replacing else []), *removals, *arrivals, *pushes]
+    steps = [*([BeginReplacement()] if replacing else []), *removals, *arrivals, *plugs, *dismissals, *pushes, *unplugs]
     if waits:
         return (*steps, LookAgain(min(waits)))
     if steps or partial or not _settled(tree):
@@ -223,6 +240,18 @@ def _runs(amphora: Amphora, digest: str) -> bool:
     if receipt is None or receipt.digest != digest:
         return False
     return amphora.push_requested_at is None or receipt.applied_at >= amphora.push_requested_at
+
+
+def _lacks_ports(amphora: Amphora, plugging: Plugging, sighting: Sighting) -> bool:
+    """Whether it is to be plugged: by its row, by what compute sees of it, or because its agent may have lost what it was
+    told, which is when somebody asks for its configuration to be pushed again."""
+    attached = None if sighting.place is None else sighting.place.attached
+    is_wished = amphora.push_requested_at is not None and (
+        amphora.receipt is None or amphora.receipt.applied_at < amphora.push_requested_at
+    )
+    return (
+        plugging.lacks or is_wished or (attached is not None and not attached.issuperset(x.id for x in amphora.ports))
+    )
 
 
 def _settled(tree: LoadBalancerTree) -> bool:

@@ -19,12 +19,14 @@ from frontinus.controller.act import Hands, Situation, act
 from frontinus.controller.backoff import continued, is_reported_as_error, pause
 from frontinus.controller.omission import omitted_with
 from frontinus.controller.plan import Sighting, carried_before_next_push, needs_look, plan
+from frontinus.controller.plugging import Plugging, plugging_of
 from frontinus.controller.secrets import Resolver, SecretsOutOfReach, SecretUnreadable
 from frontinus.controller.steps import (
     PHASE_OF_STEP,
     ApplyConfiguration,
     ForgetLoadBalancer,
     LookAgain,
+    PlugAmphora,
     RecordSettled,
     Step,
 )
@@ -92,6 +94,7 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
                 hands.settings,
                 _fresh_ids(),
                 partial=bool(left_out),
+                plugging=_plugging(carried, hands),
             )
             if not steps and settled:
                 return
@@ -184,6 +187,10 @@ async def _sight(amphora: Amphora, tree: LoadBalancerTree, hands: Hands) -> Sigh
     return Sighting(place=place, answering=answering)
 
 
+def _plugging(carried: LoadBalancerTree, hands: Hands) -> dict[AmphoraId, Plugging] | None:
+    return {x.id: plugging_of(carried, x) for x in carried.amphorae} if hands.has_ports else None
+
+
 async def _render(carried: LoadBalancerTree, resolver: Resolver, hands: Hands) -> dict[AmphoraId, Rendered]:
     if carried.load_balancer.delete_requested:
         return {}
@@ -246,7 +253,7 @@ async def _agent_fell_silent(
 
     Only once per claim, which `doubted` remembers: an agent that answers questions and still takes no push (its disk is
     full) is in trouble but not silent, and doubting it again would only go round in a circle."""
-    if not (isinstance(error, Retry) and isinstance(step, ApplyConfiguration)):
+    if not (isinstance(error, Retry) and isinstance(step, ApplyConfiguration | PlugAmphora)):
         return False
     amphora = next((x for x in tree.amphorae if x.id == step.amphora_id), None)
     if amphora is None or amphora.suspected_at is not None or amphora.id in doubted:

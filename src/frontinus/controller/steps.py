@@ -43,6 +43,18 @@ class ApplyConfiguration(msgspec.Struct, frozen=True):
     amphora_id: AmphoraId
 
 
+class PlugAmphora(msgspec.Struct, frozen=True):
+    """Give the amphora the ports that the wanted tree needs and it has not, and have its agent configure them."""
+
+    amphora_id: AmphoraId
+
+
+class UnplugAmphora(msgspec.Struct, frozen=True):
+    """Take from the amphora what ports and open ones the wanted tree needs no more."""
+
+    amphora_id: AmphoraId
+
+
 class DismissSuspicion(msgspec.Struct, frozen=True):
     """The amphora was silent but lives."""
 
@@ -82,7 +94,9 @@ Step: TypeAlias = (
     | BeginReplacement
     | BuildAmphora
     | AwaitAgent
+    | PlugAmphora
     | ApplyConfiguration
+    | UnplugAmphora
     | DismissSuspicion
     | CondemnAmphora
     | DestroyAmphora
@@ -96,7 +110,9 @@ PHASE_OF_STEP: dict[type[Step], FaultPhase] = {
     BeginReplacement: FaultPhase.INTERNAL,
     BuildAmphora: FaultPhase.COMPUTE,
     AwaitAgent: FaultPhase.COMPUTE,
+    PlugAmphora: FaultPhase.NETWORK,
     ApplyConfiguration: FaultPhase.APPLY,
+    UnplugAmphora: FaultPhase.NETWORK,
     DismissSuspicion: FaultPhase.INTERNAL,
     CondemnAmphora: FaultPhase.INTERNAL,
     DestroyAmphora: FaultPhase.RETIRE,

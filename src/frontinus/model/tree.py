@@ -47,6 +47,7 @@ from frontinus.model.ids import (
     ProjectId,
     SubnetId,
 )
+from frontinus.model.ports import Port
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -279,7 +280,10 @@ class Amphora(msgspec.Struct, frozen=True, kw_only=True):
     `management_address` is where its agent listens. `suspected_at` is set while it has been silent past its deadline.
     `revived_at` is when its agent was last started again in place. `replacement_requested_at` is when somebody asked for
     another in its place, `push_requested_at` when for its configuration to be pushed again (an operator, or health when
-    the amphora has lost files): both are wishes, which the controller reads and never writes."""
+    the amphora has lost files): both are wishes, which the controller reads and never writes.
+
+    `ports` are what it hangs on networks by, where the network driver makes ports; the three of VRRP are of the one that
+    is on the VIP's network (model/ports.py), written with it, so that lists can be filtered by them."""
 
     kind: ClassVar[Kind] = Kind.AMPHORA
 
@@ -290,6 +294,10 @@ class Amphora(msgspec.Struct, frozen=True, kw_only=True):
     role: AmphoraRole = AmphoraRole.STANDALONE
     compute_id: str | None = None
     management_address: str | None = None
+    ports: tuple[Port, ...] = ()
+    vrrp_address: str | None = None
+    vrrp_port_id: PortId | None = None
+    vrrp_interface: str | None = None
     receipt: Receipt | None = None
     suspected_at: datetime | None = None
     revived_at: datetime | None = None

@@ -288,6 +288,11 @@ amphora = Table(
     _word("role"),
     _name("compute_id", nullable=True),
     Column("management_address", String(64), nullable=True),
+    # In the row and not in a table of their own: they are read and written with it, and cost no tree one more select.
+    Column("ports", Text, nullable=False, server_default="[]"),
+    Column("vrrp_address", String(64), nullable=True),
+    _id("vrrp_port_id", nullable=True),
+    _word("vrrp_interface", nullable=True),
     _text("receipt", nullable=True),
     _time("suspected_at", nullable=True),
     _time("revived_at", nullable=True),

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from frontinus.drivers.compute.interface import ComputeDriver, Place, PlaceState
+from frontinus.drivers.compute.interface import ATTACH, ComputeDriver, Place, PlaceState
 from frontinus.model.boot import BootFiles
 from frontinus.model.ids import AmphoraId, LoadBalancerId, new_id
+from frontinus.model.ports import Port, PortPurpose
 from frontinus.testing.exam import Checks, NotExaminable, Report, hold, require
 
 
@@ -21,12 +22,17 @@ def _little_boot(amphora_id: AmphoraId, address: str | None) -> BootFiles:
 @dataclass(frozen=True)
 class ComputeBench:
     """`boot` makes boot files from an amphora's id and management address. `stop` ends all that runs in a place,
-    behind the driver's back; `patience` is how many seconds a place may take to come up after its build."""
+    behind the driver's back; `patience` is how many seconds a place may take to come up after its build.
+
+    `port` makes the port of an amphora for a purpose, for a driver that attaches ports: those for VIPs and members it may
+    make up as long as their attachment exists. `unplug` takes the link of a port away behind the driver's back."""
 
     factory: Callable[[], ComputeDriver]
     boot: Callable[[AmphoraId, str | None], BootFiles] = _little_boot
     stop: Callable[[AmphoraId], Awaitable[None]] | None = None
     patience: float = 10.0
+    port: Callable[[AmphoraId, PortPurpose], Awaitable[Port]] | None = None
+    unplug: Callable[[AmphoraId, Port], Awaitable[None]] | None = None
 
 
 async def examine(bench: ComputeBench, *, limit: float = 60.0) -> Report:
@@ -38,7 +44,7 @@ _checks: Checks[ComputeBench] = Checks()
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class Candidate:
     """A driver on trial, and the ids that the check uses."""
 
     bench: ComputeBench
@@ -52,8 +58,24 @@ class _Candidate:
 
     async def build(self, amphora_id: AmphoraId, driver: ComputeDriver | None = None) -> Place:
         by = driver or self.driver
-        boot = self.bench.boot(amphora_id, by.management_address(amphora_id))
-        return await by.build(amphora_id, LoadBalancerId(new_id()), boot)
+        address, ports = by.management_address(amphora_id), await self.management(amphora_id)
+        if ports:
+            address = ports[0].addresses[0].address
+        return await by.build(amphora_id, LoadBalancerId(new_id()), self.bench.boot(amphora_id, address), ports)
+
+    async def management(self, amphora_id: AmphoraId) -> tuple[Port, ...]:
+        """The port that a place is built with, for a driver that attaches ports."""
+        if ATTACH not in self.driver.features or self.bench.port is None:
+            return ()
+        return (await self.bench.port(amphora_id, PortPurpose.MANAGEMENT),)
+
+    async def port(self, amphora_id: AmphoraId, purpose: PortPurpose) -> Port:
+        """A port to attach. Raises NotExaminable for a driver that attaches none."""
+        if ATTACH not in self.driver.features:
+            raise NotExaminable("the driver does not have the feature attach")
+        if self.bench.port is None:
+            raise NotExaminable("the bench has no `port`")
+        return await self.bench.port(amphora_id, purpose)
 
     async def until(self, amphora_id: AmphoraId, state: PlaceState, driver: ComputeDriver | None = None) -> Place:
         """The place once it is in this state. Raises Violation when it does not get there in time."""
@@ -72,8 +94,8 @@ class _Candidate:
 
 
 @asynccontextmanager
-async def _candidate(bench: ComputeBench) -> AsyncIterator[_Candidate]:
-    candidate = _Candidate(bench, bench.factory(), [])
+async def candidate_of(bench: ComputeBench) -> AsyncIterator[Candidate]:
+    candidate = Candidate(bench, bench.factory(), [])
     try:
         yield candidate
     finally:
@@ -84,7 +106,7 @@ async def _candidate(bench: ComputeBench) -> AsyncIterator[_Candidate]:
 
 @_checks.claim("management_address is pure, and the one that the place will have, if it is known before the build")
 async def management_address_is_known_or_none(bench: ComputeBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         amphora_id, another = candidate.fresh_id(), candidate.fresh_id()
         before = candidate.driver.management_address(amphora_id)
         candidate.driver.management_address(another)
@@ -97,14 +119,14 @@ async def management_address_is_known_or_none(bench: ComputeBench) -> None:
 
 @_checks.claim("get never raises for an unknown id: that is ABSENT")
 async def unknown_is_absent(bench: ComputeBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         place = await candidate.driver.get(candidate.fresh_id())
         require(place.state is PlaceState.ABSENT, f"it is {place.state}")
 
 
 @_checks.claim("build makes the place and starts what should run in it")
 async def build_makes_a_running_place(bench: ComputeBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         amphora_id = candidate.fresh_id()
         built = await candidate.build(amphora_id)
         require(built.amphora_id == amphora_id, f"the answer is about {built.amphora_id}")
@@ -120,7 +142,7 @@ async def build_makes_a_running_place(bench: ComputeBench) -> None:
 
 @_checks.claim("build may be repeated: the place is the same one, and goes on running")
 async def build_repeats(bench: ComputeBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         amphora_id = await candidate.built()
         first = await candidate.driver.get(amphora_id)
         again = await candidate.build(amphora_id)
@@ -133,7 +155,7 @@ async def build_repeats(bench: ComputeBench) -> None:
 
 @_checks.claim("all methods may be called for many amphorae at once, also twice for one")
 async def many_at_once(bench: ComputeBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         ids = [candidate.fresh_id() for _ in range(4)]
         await asyncio.gather(*(candidate.build(amphora_id) for amphora_id in (*ids, *ids)))
         for amphora_id in ids:
@@ -148,7 +170,7 @@ async def many_at_once(bench: ComputeBench) -> None:
 
 @_checks.claim("two drivers that build one amphora at once make one place")
 async def two_builders_make_one_place(bench: ComputeBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         amphora_id, other = candidate.fresh_id(), bench.factory()
         try:
             await asyncio.gather(candidate.build(amphora_id), candidate.build(amphora_id, other))
@@ -161,7 +183,7 @@ async def two_builders_make_one_place(bench: ComputeBench) -> None:
 
 @_checks.claim("names are derived from our ids, so that a place is found again; closing does not touch places")
 async def places_outlive_the_driver(bench: ComputeBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         amphora_id, maker = candidate.fresh_id(), bench.factory()
         await candidate.build(amphora_id, maker)
         before = await candidate.until(amphora_id, PlaceState.RUNNING, maker)
@@ -175,7 +197,7 @@ async def places_outlive_the_driver(bench: ComputeBench) -> None:
 
 @_checks.claim("list_owned names every place under our naming, and none that was destroyed")
 async def list_owned_names_places(bench: ComputeBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         kept, gone, never = await candidate.built(), await candidate.built(), candidate.fresh_id()
         await candidate.driver.destroy(gone)
         owned = await candidate.driver.list_owned()
@@ -186,7 +208,7 @@ async def list_owned_names_places(bench: ComputeBench) -> None:
 
 @_checks.claim("when destroy returns the place is gone; unknown ids are done already")
 async def destroy_leaves_nothing(bench: ComputeBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         amphora_id = await candidate.built()
         await candidate.driver.destroy(amphora_id)
         place = await candidate.driver.get(amphora_id)
@@ -197,7 +219,7 @@ async def destroy_leaves_nothing(bench: ComputeBench) -> None:
 
 @_checks.claim("a place that was destroyed can be built again")
 async def destroyed_can_be_built_again(bench: ComputeBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         amphora_id = await candidate.built()
         await candidate.driver.destroy(amphora_id)
         await candidate.build(amphora_id)
@@ -207,7 +229,7 @@ async def destroyed_can_be_built_again(bench: ComputeBench) -> None:
 @_checks.claim("a crash in the middle of a build leaves something that build, destroy and list_owned find")
 async def interrupted_build_is_found(bench: ComputeBench) -> None:
     for turns in (1, 2, 3, 5, 8):
-        async with _candidate(bench) as candidate:
+        async with candidate_of(bench) as candidate:
             amphora_id, dying = candidate.fresh_id(), bench.factory()
             task = asyncio.create_task(candidate.build(amphora_id, dying))
             for _ in range(turns):
@@ -230,7 +252,7 @@ async def interrupted_build_is_found(bench: ComputeBench) -> None:
 async def stopped_place_is_seen_and_revived(bench: ComputeBench) -> None:
     if bench.stop is None:
         raise NotExaminable("the bench has no `stop`")
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         amphora_id = await candidate.built()
         before = await candidate.driver.get(amphora_id)
         await bench.stop(amphora_id)
@@ -247,7 +269,7 @@ async def stopped_place_is_seen_and_revived(bench: ComputeBench) -> None:
 async def stopped_place_is_destroyed(bench: ComputeBench) -> None:
     if bench.stop is None:
         raise NotExaminable("the bench has no `stop`")
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         amphora_id = await candidate.built()
         await bench.stop(amphora_id)
         await candidate.driver.destroy(amphora_id)

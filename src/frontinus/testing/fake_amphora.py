@@ -27,7 +27,8 @@ from frontinus.model.enums import (
 )
 from frontinus.model.errors import BindRefused, RefusedBind, Rejected, Retry, blaming
 from frontinus.model.heartbeat import Heartbeat
-from frontinus.model.ids import AmphoraId
+from frontinus.model.ids import AmphoraId, PortId
+from frontinus.model.ports import PortPurpose
 from frontinus.model.previews import Preview, unified
 from frontinus.model.tree import Amphora, LoadBalancerTree, TreeObject
 from frontinus.testing.fake_compute import FakePlace
@@ -132,6 +133,19 @@ class FakeAmphoraDriver(AmphoraDriver):
                 place.balancing = True
             place.history.append(action)
         return Applied(digest=rendered.digest, action=action)
+
+    async def plug(self, amphora: Amphora, tree: LoadBalancerTree) -> Mapping[PortId, str]:
+        async with self.faults.around("plug"):
+            place = self._agent_of(amphora)
+            links = {port.mac for port in place.attached.values()}
+            ports = [x for x in amphora.ports if x.purpose is not PortPurpose.MANAGEMENT]
+            for port in ports:
+                if port.mac not in links:
+                    raise Retry(
+                        f"amphora {amphora.id} sees no interface {port.mac} yet", after=0.0, code="no-interface"
+                    )
+            place.configured |= {x.mac: x for x in ports}
+        return {x.id: f"eth{number}" for number, x in enumerate(ports, 1)}
 
     async def info(self, amphora: Amphora, tree: LoadBalancerTree) -> AmphoraInfo:
         async with self.faults.around("info"):

@@ -11,9 +11,11 @@ from hashlib import sha256
 from typing import ClassVar
 
 from frontinus.drivers.amphora.interface import Rendered
-from frontinus.drivers.compute.interface import ComputeDriver, Place, PlaceState
+from frontinus.drivers.compute.interface import ATTACH, ComputeDriver, Place, PlaceState
 from frontinus.model.boot import BootFiles
-from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.errors import Retry
+from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
+from frontinus.model.ports import Port, PortPurpose, port_for
 from frontinus.testing.faults import Faults
 
 
@@ -22,7 +24,8 @@ class FakePlace:
     """One place, for tests to look at and to break.
 
     `starts` counts how often its agent was started. `on_disk` is the configuration last pushed; it balances while
-    `balancing` is True. `on_purpose` says that somebody stopped the place."""
+    `balancing` is True. `on_purpose` says that somebody stopped the place. `attached` are its links, `configured` is what
+    its agent was told of them, by their MAC."""
 
     amphora_id: AmphoraId
     load_balancer_id: LoadBalancerId
@@ -33,6 +36,8 @@ class FakePlace:
     balancing: bool = False
     on_purpose: bool = False
     on_disk: Rendered | None = None
+    attached: dict[PortId, Port] = field(default_factory=dict)
+    configured: dict[str, Port] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)
     """The action of every push that was carried out, in order."""
 
@@ -54,9 +59,12 @@ class FakePlace:
 
 
 class FakeCompute(ComputeDriver):
-    """`places` is the world. Delete a key and the place is gone without a trace."""
+    """`places` is the world. Delete a key and the place is gone without a trace.
+
+    It attaches ports where it is given any, and has an address of its own for a place that is built without."""
 
     name: ClassVar[str] = "fake"
+    features: ClassVar[frozenset[str]] = frozenset({ATTACH})
 
     def __init__(
         self, places: MutableMapping[AmphoraId, FakePlace] | None = None, faults: Faults | None = None
@@ -68,14 +76,20 @@ class FakeCompute(ComputeDriver):
         one, two, three = sha256(amphora_id.encode()).digest()[:3]
         return f"127.{128 | one & 63}.{two}.{1 + three % 254}"
 
-    async def build(self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles) -> Place:
+    async def build(
+        self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: tuple[Port, ...] = ()
+    ) -> Place:
         async with self.faults.around("build"):
             place = self.places.get(amphora_id)
             if place is None:
+                management = port_for(ports, PortPurpose.MANAGEMENT)
                 address = self.management_address(amphora_id) or ""
+                if management is not None:
+                    address = management.addresses[0].address
                 place = FakePlace(amphora_id, load_balancer_id, address, boot)
                 self.places[amphora_id] = place
             place.boot = boot
+            place.attached |= {x.id: x for x in ports}
             place.on_purpose = False
             if not place.agent_running:
                 place.starts += 1
@@ -92,6 +106,19 @@ class FakeCompute(ComputeDriver):
             place = self.places.pop(amphora_id, None)
             if place is not None:
                 place.kill()
+
+    async def attach(self, amphora_id: AmphoraId, port: Port) -> None:
+        async with self.faults.around("attach"):
+            if amphora_id not in self.places:
+                raise Retry(f"amphora {amphora_id} has no place to attach to", after=0.0, code="place-failed")
+            self.places[amphora_id].attached[port.id] = port
+
+    async def detach(self, amphora_id: AmphoraId, port: Port) -> None:
+        async with self.faults.around("detach"):
+            place = self.places.get(amphora_id)
+            if place is not None:
+                place.attached.pop(port.id, None)
+                place.configured.pop(port.mac, None)
 
     async def list_owned(self) -> tuple[AmphoraId, ...]:
         async with self.faults.around("list_owned"):
@@ -112,4 +139,5 @@ class FakeCompute(ComputeDriver):
             compute_id=amphora_id,
             management_address=place.address,
             balancing=place.balancing,
+            attached=frozenset(place.attached),
         )

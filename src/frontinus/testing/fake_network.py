@@ -11,11 +11,12 @@ from uuid import NAMESPACE_OID, uuid5
 
 from msgspec.structs import replace
 
-from frontinus.drivers.network.interface import NetworkDriver
+from frontinus.drivers.network.interface import PORTS, NetworkDriver
 from frontinus.model.capabilities import NETWORK_FEATURES
 from frontinus.model.errors import Conflict, FrontinusError, Invalid, Retry
-from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId
+from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest, check_additional_subnets
+from frontinus.model.ports import Port, PortAddress, PortPurpose, PortRequest
 from frontinus.model.tree import AdditionalVip, Vip
 from frontinus.testing.faults import Faults
 
@@ -178,6 +179,96 @@ class FakeNetwork(NetworkDriver):
             if str(candidate) not in self.vips:
                 self.vips[str(candidate)] = load_balancer_id
                 return str(candidate)
+        raise Retry(f"subnet {subnet.id} has no free address; release some", after=30.0, code="no-free-address")
+
+
+FAKE_MANAGEMENT_SUBNET = Subnet(
+    id=SubnetId("5b0c7b5e-0000-4000-8000-000000000011"),
+    network_id=NetworkId("5b0c7b5e-0000-4000-8000-000000000012"),
+    name="fake-management",
+    cidr="203.0.113.0/24",
+)
+
+FAKE_MEMBER_SUBNET = Subnet(
+    id=SubnetId("5b0c7b5e-0000-4000-8000-000000000021"),
+    network_id=NetworkId("5b0c7b5e-0000-4000-8000-000000000022"),
+    name="fake-members",
+    cidr="192.0.2.0/24",
+)
+
+
+class FakePortNetwork(FakeNetwork):
+    """One that makes ports too: `ports` is that part of the world."""
+
+    features: ClassVar[frozenset[str]] = NETWORK_FEATURES | {PORTS}
+
+    def __init__(
+        self,
+        vips: MutableMapping[str, LoadBalancerId] | None = None,
+        faults: Faults | None = None,
+        *,
+        ports: MutableMapping[PortId, Port] | None = None,
+        port_owners: MutableMapping[PortId, LoadBalancerId] | None = None,
+    ) -> None:
+        super().__init__(vips, faults, subnets=(FAKE_SUBNET, FAKE_SUBNET_V6, FAKE_MEMBER_SUBNET))
+        self.ports: MutableMapping[PortId, Port] = {} if ports is None else ports
+        self.port_owners: MutableMapping[PortId, LoadBalancerId] = {} if port_owners is None else port_owners
+
+    async def create_port(self, request: PortRequest) -> Port:
+        async with self.faults.around("create_port"):
+            subnets = tuple(self._subnet(x) for x in request.subnet_ids)
+            network_id = request.network_id
+            if request.purpose is PortPurpose.MANAGEMENT:
+                subnets, network_id = (FAKE_MANAGEMENT_SUBNET,), FAKE_MANAGEMENT_SUBNET.network_id
+            if network_id is None or any(x.network_id != network_id for x in subnets):
+                raise Invalid("network_id", f"the subnets are not on network {network_id}")
+            port_id = PortId(str(uuid5(NAMESPACE_OID, f"{request.amphora_id} {request.purpose} {network_id}")))
+            before = self.ports.get(port_id)
+            kept = {} if before is None else {x.subnet_id: x for x in before.addresses}
+            self.ports[port_id] = Port(
+                id=port_id,
+                amphora_id=request.amphora_id,
+                purpose=request.purpose,
+                network_id=network_id,
+                mac=":".join(("02", *(port_id.replace("-", "")[n : n + 2] for n in range(0, 10, 2)))),
+                mtu=1500,
+                addresses=tuple(kept.get(x.id) or self._free(x) for x in subnets),
+                attachment=f"fake-{network_id}",
+                allowed=request.allowed,
+            )
+            self.port_owners[port_id] = request.load_balancer_id
+        return self.ports[port_id]
+
+    async def delete_port(self, amphora_id: AmphoraId, port_id: PortId) -> None:
+        async with self.faults.around("delete_port"):
+            self.ports.pop(port_id, None)
+            self.port_owners.pop(port_id, None)
+
+    async def list_ports(self, amphora_id: AmphoraId) -> tuple[Port, ...]:
+        async with self.faults.around("list_ports"):
+            return tuple(x for x in self.ports.values() if x.amphora_id == amphora_id)
+
+    async def list_port_owners(self) -> tuple[AmphoraId, ...]:
+        async with self.faults.around("list_port_owners"):
+            return tuple(dict.fromkeys(x.amphora_id for x in self.ports.values()))
+
+    async def list_owned(self) -> tuple[LoadBalancerId, ...]:
+        return tuple(dict.fromkeys((*await super().list_owned(), *self.port_owners.values())))
+
+    async def release_owned(self, load_balancer_id: LoadBalancerId) -> None:
+        await super().release_owned(load_balancer_id)
+        for port_id in [x for x, owner in self.port_owners.items() if owner == load_balancer_id]:
+            del self.ports[port_id], self.port_owners[port_id]
+
+    def _free(self, subnet: Subnet) -> PortAddress:
+        network = ip_network(subnet.cidr)
+        # From the end, so that VIPs, which are given from the start, never meet them.
+        taken = {x.address for port in self.ports.values() for x in port.addresses}
+        last = int(network.network_address) + min(network.num_addresses, 256) - 2
+        for number in range(last, last - 200, -1):
+            address = type(network.network_address)(number)
+            if str(address) not in taken and str(address) not in self.vips:
+                return PortAddress(address=str(address), prefix_length=network.prefixlen, subnet_id=subnet.id)
         raise Retry(f"subnet {subnet.id} has no free address; release some", after=30.0, code="no-free-address")
 
 

@@ -17,7 +17,7 @@ from frontinus.model.network import AllocatedVip, Subnet, VipRequest
 from frontinus.model.tree import AdditionalVip
 from frontinus.testing.exam import Checks, NotExaminable, Report, expect, hold, require
 
-_PROJECT = ProjectId("conformance")
+PROJECT = ProjectId("conformance")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ _checks: Checks[NetworkBench] = Checks()
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class Candidate:
     """A driver on trial, the subnet to try on, and the load balancers that the check uses."""
 
     driver: NetworkDriver
@@ -51,7 +51,7 @@ class _Candidate:
 
     async def allocate(self, load_balancer_id: LoadBalancerId, address: str | None = None) -> AllocatedVip:
         request = VipRequest(subnet_id=self.subnet.id, address=address)
-        return await self.driver.allocate_vip(load_balancer_id, _PROJECT, request)
+        return await self.driver.allocate_vip(load_balancer_id, PROJECT, request)
 
     async def a_free_address(self) -> str:
         holder = self.fresh_id()
@@ -61,7 +61,7 @@ class _Candidate:
 
 
 @asynccontextmanager
-async def _candidate(bench: NetworkBench) -> AsyncIterator[_Candidate]:
+async def candidate_of(bench: NetworkBench) -> AsyncIterator[Candidate]:
     driver = bench.factory()
     used: list[LoadBalancerId] = []
     try:
@@ -72,7 +72,7 @@ async def _candidate(bench: NetworkBench) -> AsyncIterator[_Candidate]:
             if not subnets:
                 raise NotExaminable("the bench has no `subnet_id`, and the driver lists no subnets")
             subnet = subnets[0]
-        yield _Candidate(driver, subnet, used)
+        yield Candidate(driver, subnet, used)
     finally:
         for load_balancer_id in used:
             await driver.release_owned(load_balancer_id)
@@ -81,7 +81,7 @@ async def _candidate(bench: NetworkBench) -> AsyncIterator[_Candidate]:
 
 @_checks.claim("list_subnets and get_subnet tell the same of a subnet")
 async def subnets_are_told_alike(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         for subnet in await candidate.driver.list_subnets():
             shown = await candidate.driver.get_subnet(subnet.id)
             require(shown == subnet, f"listed {subnet}, shown {shown}")
@@ -89,7 +89,7 @@ async def subnets_are_told_alike(bench: NetworkBench) -> None:
 
 @_checks.claim("get_subnet raises Invalid naming the subnet when it does not exist")
 async def unknown_subnet_is_invalid(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         missing = SubnetId(new_id())
         error = await expect(Invalid, candidate.driver.get_subnet(missing), "an unknown subnet")
         require(missing in str(error), f"the message does not name it: {error}")
@@ -97,7 +97,7 @@ async def unknown_subnet_is_invalid(bench: NetworkBench) -> None:
 
 @_checks.claim("allocate_vip gives an address of the subnet that was asked for")
 async def address_is_of_the_subnet(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         vip = (await candidate.allocate(candidate.fresh_id())).vip
         require(vip.subnet_id == candidate.subnet.id, f"it is on subnet {vip.subnet_id}")
         require(vip.network_id == candidate.subnet.network_id, f"it is on network {vip.network_id}")
@@ -107,22 +107,22 @@ async def address_is_of_the_subnet(bench: NetworkBench) -> None:
 
 @_checks.claim("a network is enough: the driver finds a subnet on it")
 async def network_is_enough(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         request = VipRequest(network_id=candidate.subnet.network_id)
-        allocated = await candidate.driver.allocate_vip(candidate.fresh_id(), _PROJECT, request)
+        allocated = await candidate.driver.allocate_vip(candidate.fresh_id(), PROJECT, request)
         require(allocated.vip.network_id == candidate.subnet.network_id, f"it is on {allocated.vip.network_id}")
 
 
 @_checks.claim("allocate_vip repeated for one load balancer gives the same answer, also after a restart")
 async def allocation_repeats(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         load_balancer_id, other = candidate.fresh_id(), bench.factory()
         first = await candidate.allocate(load_balancer_id)
         again = await candidate.allocate(load_balancer_id)
         require(again == first, f"first {first}, then {again}")
         try:
             request = VipRequest(subnet_id=candidate.subnet.id)
-            after = await other.allocate_vip(load_balancer_id, _PROJECT, request)
+            after = await other.allocate_vip(load_balancer_id, PROJECT, request)
         finally:
             await other.close()
         require(after == first, f"first {first}, after a restart {after}")
@@ -130,27 +130,27 @@ async def allocation_repeats(bench: NetworkBench) -> None:
 
 @_checks.claim("preview_vip tells what allocate_vip would give or refuse, and takes nothing")
 async def a_preview_takes_nothing(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         load_balancer_id, other = candidate.fresh_id(), candidate.fresh_id()
         request = VipRequest(subnet_id=candidate.subnet.id)
-        foreseen = await candidate.driver.preview_vip(load_balancer_id, _PROJECT, request)
+        foreseen = await candidate.driver.preview_vip(load_balancer_id, PROJECT, request)
         require(load_balancer_id not in await candidate.driver.list_owned(), "it is on record")
         by_address = VipRequest(subnet_id=candidate.subnet.id, address=foreseen.vip.address)
-        require(await candidate.driver.preview_vip(other, _PROJECT, by_address) is not None, "its address is taken")
-        given = await candidate.driver.allocate_vip(other, _PROJECT, by_address)
+        require(await candidate.driver.preview_vip(other, PROJECT, by_address) is not None, "its address is taken")
+        given = await candidate.driver.allocate_vip(other, PROJECT, by_address)
         require(
             given.vip.address == foreseen.vip.address, f"foreseen {foreseen.vip.address}, given {given.vip.address}"
         )
-        again = await candidate.driver.preview_vip(load_balancer_id, _PROJECT, request)
+        again = await candidate.driver.preview_vip(load_balancer_id, PROJECT, request)
         require(again.vip.address != given.vip.address, "it foresees an address that is taken")
-        await expect(Conflict, candidate.driver.preview_vip(load_balancer_id, _PROJECT, by_address), "a taken address")
+        await expect(Conflict, candidate.driver.preview_vip(load_balancer_id, PROJECT, by_address), "a taken address")
         unknown = VipRequest(subnet_id=SubnetId(new_id()))
-        await expect(Invalid, candidate.driver.preview_vip(load_balancer_id, _PROJECT, unknown), "an unknown subnet")
+        await expect(Invalid, candidate.driver.preview_vip(load_balancer_id, PROJECT, unknown), "an unknown subnet")
 
 
 @_checks.claim("two calls at once for one load balancer get one address")
 async def racing_calls_get_one_address(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         load_balancer_id = candidate.fresh_id()
         answers = await asyncio.gather(*(candidate.allocate(load_balancer_id) for _ in range(4)))
         addresses = {answer.vip.address for answer in answers}
@@ -159,7 +159,7 @@ async def racing_calls_get_one_address(bench: NetworkBench) -> None:
 
 @_checks.claim("two load balancers never get one address")
 async def addresses_are_never_shared(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         ids = [candidate.fresh_id() for _ in range(8)]
         answers = await asyncio.gather(*(candidate.allocate(load_balancer_id) for load_balancer_id in ids))
         addresses = {answer.vip.address for answer in answers}
@@ -168,7 +168,7 @@ async def addresses_are_never_shared(bench: NetworkBench) -> None:
 
 @_checks.claim("an address that is asked for is the one that is given")
 async def asked_address_is_given(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         holders = [candidate.fresh_id() for _ in range(3)]
         given = [await candidate.allocate(holder) for holder in holders]
         for holder, allocated in zip(holders, given, strict=True):
@@ -184,7 +184,7 @@ async def asked_address_is_given(bench: NetworkBench) -> None:
 
 @_checks.claim("Conflict for an address taken; nothing is left behind")
 async def taken_address_is_a_conflict(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         holder, late = candidate.fresh_id(), candidate.fresh_id()
         held = await candidate.allocate(holder)
         await expect(Conflict, candidate.allocate(late, held.vip.address), "an address taken")
@@ -197,7 +197,7 @@ async def taken_address_is_a_conflict(bench: NetworkBench) -> None:
 
 @_checks.claim("two load balancers that ask for one address at once: one gets it, one a Conflict")
 async def racing_for_one_address(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         address, ids = await candidate.a_free_address(), [candidate.fresh_id() for _ in range(3)]
         answers = await asyncio.gather(*(candidate.allocate(x, address) for x in ids), return_exceptions=True)
         winners = [answer for answer in answers if isinstance(answer, AllocatedVip)]
@@ -208,7 +208,7 @@ async def racing_for_one_address(bench: NetworkBench) -> None:
 
 @_checks.claim("Invalid for an address outside the subnet, and for what is no address; nothing is left behind")
 async def address_outside_is_invalid(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         inside = ip_network(candidate.subnet.cidr)
         outside = "192.0.2.77" if ip_address("192.0.2.77") not in inside else "203.0.113.77"
         other_family = "2001:db8:ffff::1" if inside.version == 4 else "192.0.2.77"
@@ -221,7 +221,7 @@ async def address_outside_is_invalid(bench: NetworkBench) -> None:
 
 @_checks.claim("Invalid for an unknown port, network or subnet, and when none is named; nothing is left behind")
 async def unknown_references_are_invalid(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         for request in (
             VipRequest(port_id=PortId(new_id())),
             VipRequest(network_id=NetworkId(new_id())),
@@ -230,14 +230,14 @@ async def unknown_references_are_invalid(bench: NetworkBench) -> None:
             VipRequest(),
         ):
             load_balancer_id = candidate.fresh_id()
-            call = candidate.driver.allocate_vip(load_balancer_id, _PROJECT, request)
+            call = candidate.driver.allocate_vip(load_balancer_id, PROJECT, request)
             await expect(Invalid, call, f"{request}")
             require(load_balancer_id not in await candidate.driver.list_owned(), f"{request} left something behind")
 
 
 @_checks.claim("list_owned names who holds an address, also after a restart")
 async def list_owned_names_holders(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         holder, never, other = candidate.fresh_id(), candidate.fresh_id(), bench.factory()
         await candidate.allocate(holder)
         try:
@@ -250,7 +250,7 @@ async def list_owned_names_holders(bench: NetworkBench) -> None:
 
 @_checks.claim("release_vip gives the address back, to whoever asks next; released ones are done already")
 async def released_address_is_free(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         first, second = candidate.fresh_id(), candidate.fresh_id()
         held = await candidate.allocate(first)
         await candidate.driver.release_vip(first, held.vip, port_owned=held.port_owned)
@@ -266,7 +266,7 @@ async def released_address_is_free(bench: NetworkBench) -> None:
 
 @_checks.claim("release_owned gives back whatever is held; nothing held is done already")
 async def release_owned_gives_all_back(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         holder, neighbour = candidate.fresh_id(), candidate.fresh_id()
         held = await candidate.allocate(holder)
         await candidate.allocate(neighbour)
@@ -281,10 +281,10 @@ async def release_owned_gives_all_back(bench: NetworkBench) -> None:
 @_checks.claim("a crash in the middle of an allocation leaves what repeating it completes and release_owned removes")
 async def interrupted_allocation_is_found(bench: NetworkBench) -> None:
     for turns in (1, 2, 3, 5):
-        async with _candidate(bench) as candidate:
+        async with candidate_of(bench) as candidate:
             load_balancer_id, dying = candidate.fresh_id(), bench.factory()
             request = VipRequest(subnet_id=candidate.subnet.id)
-            task = asyncio.ensure_future(dying.allocate_vip(load_balancer_id, _PROJECT, request))
+            task = asyncio.ensure_future(dying.allocate_vip(load_balancer_id, PROJECT, request))
             for _ in range(turns):
                 await asyncio.sleep(0)
             task.cancel()
@@ -298,40 +298,40 @@ async def interrupted_allocation_is_found(bench: NetworkBench) -> None:
 
 @_checks.claim("with the feature additional_vips, each further VIP is on its own subnet, and repeats with the first")
 async def additional_vips_are_given(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         load_balancer_id, request = candidate.fresh_id(), await _with_second_subnet(candidate)
-        first = await candidate.driver.allocate_vip(load_balancer_id, _PROJECT, request)
+        first = await candidate.driver.allocate_vip(load_balancer_id, PROJECT, request)
         require(len(first.additional) == 1, f"asked for one more, got {len(first.additional)}")
         further, wanted = first.additional[0], await candidate.driver.get_subnet(request.additional[0].subnet_id)
         require(further.subnet_id == wanted.id, f"it is on subnet {further.subnet_id}")
         require(ip_address(further.address) in ip_network(wanted.cidr), f"{further.address} is outside {wanted.cidr}")
         require(further.port_id and further.port_id != first.vip.port_id, "it has no port of its own")
-        again = await candidate.driver.allocate_vip(load_balancer_id, _PROJECT, request)
+        again = await candidate.driver.allocate_vip(load_balancer_id, PROJECT, request)
         require(again == first, f"first {first}, then {again}")
 
 
 @_checks.claim("an additional VIP that cannot be given leaves the first one behind neither")
 async def additional_vips_are_all_or_none(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         request = await _with_second_subnet(candidate)
         holder, late = candidate.fresh_id(), candidate.fresh_id()
-        held = (await candidate.driver.allocate_vip(holder, _PROJECT, request)).additional[0]
+        held = (await candidate.driver.allocate_vip(holder, PROJECT, request)).additional[0]
         taken = msgspec.structs.replace(request, additional=(_asked(held.subnet_id, held.address),))
-        await expect(Conflict, candidate.driver.allocate_vip(late, _PROJECT, taken), "an additional address taken")
+        await expect(Conflict, candidate.driver.allocate_vip(late, PROJECT, taken), "an additional address taken")
         same = msgspec.structs.replace(request, additional=(_asked(candidate.subnet.id),))
-        await expect(Invalid, candidate.driver.allocate_vip(late, _PROJECT, same), "the first VIP's subnet again")
+        await expect(Invalid, candidate.driver.allocate_vip(late, PROJECT, same), "the first VIP's subnet again")
         missing = msgspec.structs.replace(request, additional=(_asked(SubnetId(new_id())),))
-        await expect(Invalid, candidate.driver.allocate_vip(late, _PROJECT, missing), "an unknown subnet")
+        await expect(Invalid, candidate.driver.allocate_vip(late, PROJECT, missing), "an unknown subnet")
         require(late not in await candidate.driver.list_owned(), "list_owned names who got nothing")
 
 
 @_checks.claim("additional VIPs are given back with the first, by either release")
 async def additional_vips_are_released(bench: NetworkBench) -> None:
-    async with _candidate(bench) as candidate:
+    async with candidate_of(bench) as candidate:
         request = await _with_second_subnet(candidate)
         for by_owner in (False, True):
             load_balancer_id = candidate.fresh_id()
-            given = await candidate.driver.allocate_vip(load_balancer_id, _PROJECT, request)
+            given = await candidate.driver.allocate_vip(load_balancer_id, PROJECT, request)
             if by_owner:
                 await candidate.driver.release_owned(load_balancer_id)
             else:
@@ -342,7 +342,7 @@ async def additional_vips_are_released(bench: NetworkBench) -> None:
             further = given.additional[0]
             again = msgspec.structs.replace(request, additional=(_asked(further.subnet_id, further.address),))
             next_one = candidate.fresh_id()
-            await candidate.driver.allocate_vip(next_one, _PROJECT, again)
+            await candidate.driver.allocate_vip(next_one, PROJECT, again)
             await candidate.driver.release_owned(next_one)
 
 
@@ -350,7 +350,7 @@ def _asked(subnet_id: SubnetId, address: str = "") -> AdditionalVip:
     return AdditionalVip(address=address, subnet_id=subnet_id)
 
 
-async def _with_second_subnet(candidate: _Candidate) -> VipRequest:
+async def _with_second_subnet(candidate: Candidate) -> VipRequest:
     """A request for a VIP on the bench's subnet and one more on another subnet of its network."""
     if "additional_vips" not in candidate.driver.features:
         raise NotExaminable("the driver does not have the feature additional_vips")

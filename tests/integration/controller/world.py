@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from msgspec.structs import replace
+
 from frontinus.controller.act import Hands
 from frontinus.controller.reconcile import reconcile
 from frontinus.controller.settings import ControllerSettings
@@ -24,15 +26,17 @@ from frontinus.model.ids import (
     MemberId,
     PoolId,
     ProjectId,
+    SubnetId,
     new_id,
 )
 from frontinus.model.network import VipRequest
-from frontinus.model.tree import Listener, LoadBalancer, LoadBalancerTree, Member, Pool, TreeChild
+from frontinus.model.ports import PortPurpose
+from frontinus.model.tree import Amphora, Listener, LoadBalancer, LoadBalancerTree, Member, Pool, TreeChild
 from frontinus.store import controllers, health, leases, trees
 from frontinus.store.engine import Store, Transaction, Wakeups
 from frontinus.testing.fake_amphora import FakeAmphoraDriver
 from frontinus.testing.fake_compute import FakeCompute, FakePlace
-from frontinus.testing.fake_network import FakeNetwork
+from frontinus.testing.fake_network import FakeNetwork, FakePortNetwork
 from frontinus.testing.fake_secret import FakeSecrets
 from frontinus.testing.faults import Faults, Killed
 
@@ -64,7 +68,7 @@ class MortalStore:
 class World:
     """Everything that outlives a controller."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, has_ports: bool = False) -> None:
         self.now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         self.store = Store.open(f"sqlite:///{directory / 'frontinus.sqlite'}")
         self.store.upgrade()
@@ -72,7 +76,7 @@ class World:
         self.places: dict[AmphoraId, FakePlace] = {}
         self.taken_ports: set[int] = set()
         self.unspeakable: set[str] = set()
-        self.network = FakeNetwork(faults=self.faults)
+        self.network = FakePortNetwork(faults=self.faults) if has_ports else FakeNetwork(faults=self.faults)
         self.secrets = FakeSecrets(faults=self.faults)
         self.owner = ControllerId(new_id())
         self.hands = self._hands()
@@ -175,7 +179,9 @@ class World:
             created_at=self.now,
         )
 
-    def member(self, load_balancer_id: LoadBalancerId, pool_id: PoolId, port: int) -> Member:
+    def member(
+        self, load_balancer_id: LoadBalancerId, pool_id: PoolId, port: int, subnet_id: SubnetId | None = None
+    ) -> Member:
         return Member(
             id=MemberId(new_id()),
             load_balancer_id=load_balancer_id,
@@ -183,6 +189,7 @@ class World:
             pool_id=pool_id,
             address="127.0.0.1",
             protocol_port=port,
+            subnet_id=subnet_id,
             changed_generation=1,
             created_at=self.now,
         )
@@ -234,9 +241,27 @@ class World:
         # The generation and so on are reports; what runs is what the driver renders for the tree as it is.
         assert place.runs == self.hands.amphora_driver.render(tree.wanted(), amphora)
         assert set(self.network.vips.values()) == {load_balancer_id}
+        if isinstance(self.network, FakePortNetwork):
+            self.assert_plugged(amphora, tree, self.network)
         return tree
+
+    def assert_plugged(self, amphora: Amphora, tree: LoadBalancerTree, network: FakePortNetwork) -> None:
+        """It has the ports that its tree needs, which are attached, configured and on record; there are no others."""
+        subnets = {tree.load_balancer.vip.subnet_id, *(x.subnet_id for x in tree.members if x.subnet_id is not None)}
+        place, ports = self.places[amphora.id], {x.id: x for x in amphora.ports}
+        assert {x: replace(port, interface=None) for x, port in ports.items()} == network.ports
+        assert set(place.attached) == set(ports)
+        plugged = [x for x in ports.values() if x.purpose is not PortPurpose.MANAGEMENT]
+        assert {x.mac: x.addresses for x in place.configured.values()} == {x.mac: x.addresses for x in plugged}
+        assert {subnet for port in plugged for subnet in port.subnet_ids} == subnets
+        (vip_port,) = [x for x in plugged if x.purpose is PortPurpose.VIP]
+        assert {x.port for x in vip_port.allowed} == {x.protocol_port for x in tree.listeners}
+        assert (amphora.vrrp_address, amphora.vrrp_port_id) == (vip_port.addresses[0].address, vip_port.id)
+        assert amphora.vrrp_interface is not None
+        assert amphora.management_address == place.address
 
     async def assert_nothing(self, load_balancer_id: LoadBalancerId) -> None:
         assert await self.tree(load_balancer_id) is None
         assert self.places == {}
         assert self.network.vips == {}
+        assert not isinstance(self.network, FakePortNetwork) or self.network.ports == {}

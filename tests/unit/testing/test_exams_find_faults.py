@@ -17,6 +17,7 @@ from frontinus.model.errors import Bug, Invalid
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId, LoadBalancerId, ProjectId, SubnetId, new_id
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest
+from frontinus.model.ports import Port
 from frontinus.model.previews import Preview
 from frontinus.model.tree import AdditionalVip, Amphora, LoadBalancerTree, Vip
 from frontinus.testing import amphora_conformance, compute_conformance, network_conformance
@@ -42,7 +43,9 @@ class RaisesForUnknown(FakeCompute):
 class BuildsAnew(FakeCompute):
     """Replaces a place instead of finding it."""
 
-    async def build(self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles) -> Place:
+    async def build(
+        self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: tuple[Port, ...] = ()
+    ) -> Place:
         place = await super().build(amphora_id, load_balancer_id, boot)
         return replace(place, compute_id=new_id())
 

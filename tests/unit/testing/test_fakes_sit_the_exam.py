@@ -13,14 +13,28 @@ from frontinus.drivers.compute.noop import NoopCompute
 from frontinus.drivers.network.noop import NoopNetwork
 from frontinus.drivers.secret.noop import NoopSecrets
 from frontinus.model.heartbeat import Heartbeat
-from frontinus.model.ids import AmphoraId, LoadBalancerId, SubnetId, new_id
-from frontinus.testing import amphora_conformance, compute_conformance, network_conformance, secret_conformance
+from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId, ProjectId, SubnetId, new_id
+from frontinus.model.ports import Port, PortPurpose, PortRequest
+from frontinus.testing import (
+    amphora_conformance,
+    attach_conformance,
+    compute_conformance,
+    network_conformance,
+    port_conformance,
+    secret_conformance,
+)
 from frontinus.testing.amphora_conformance import AmphoraBench
 from frontinus.testing.compute_conformance import ComputeBench
 from frontinus.testing.exam import Check
 from frontinus.testing.fake_amphora import FakeAmphoraDriver
 from frontinus.testing.fake_compute import FakeCompute, FakePlace
-from frontinus.testing.fake_network import FAKE_SUBNET_V6, FakeNetwork
+from frontinus.testing.fake_network import (
+    FAKE_MEMBER_SUBNET,
+    FAKE_SUBNET,
+    FAKE_SUBNET_V6,
+    FakeNetwork,
+    FakePortNetwork,
+)
 from frontinus.testing.network_conformance import NetworkBench
 from frontinus.testing.secret_conformance import SecretBench
 
@@ -32,6 +46,29 @@ def fake_compute_bench() -> ComputeBench:
         places[amphora_id].kill()
 
     return ComputeBench(factory=lambda: FakeCompute(places), stop=stop)
+
+
+def fake_attaching_bench() -> ComputeBench:
+    places: dict[AmphoraId, FakePlace] = {}
+    network = FakePortNetwork()
+
+    async def port(amphora_id: AmphoraId, purpose: PortPurpose) -> Port:
+        subnet = FAKE_SUBNET if purpose is PortPurpose.VIP else FAKE_MEMBER_SUBNET
+        return await network.create_port(
+            PortRequest(
+                amphora_id=amphora_id,
+                load_balancer_id=LoadBalancerId("exam"),
+                project_id=ProjectId("exam"),
+                purpose=purpose,
+                network_id=subnet.network_id,
+                subnet_ids=(subnet.id,),
+            )
+        )
+
+    async def unplug(amphora_id: AmphoraId, port: Port) -> None:
+        del places[amphora_id].attached[port.id]
+
+    return ComputeBench(factory=lambda: FakeCompute(places), port=port, unplug=unplug)
 
 
 def fake_amphora_bench() -> AmphoraBench:
@@ -78,6 +115,19 @@ async def test_fake_amphora(check: Check[AmphoraBench]) -> None:
 async def test_fake_network(check: Check[NetworkBench], subnet_id: SubnetId | None) -> None:
     world: dict[str, LoadBalancerId] = {}
     await check.run(NetworkBench(factory=lambda: FakeNetwork(world), subnet_id=subnet_id))
+
+
+@pytest.mark.parametrize("check", attach_conformance.CHECKS, ids=str)
+async def test_fake_compute_attaches(check: Check[ComputeBench]) -> None:
+    await check.run(fake_attaching_bench())
+
+
+@pytest.mark.parametrize("check", [*network_conformance.CHECKS, *port_conformance.CHECKS], ids=str)
+async def test_fake_network_with_ports(check: Check[NetworkBench]) -> None:
+    vips: dict[str, LoadBalancerId] = {}
+    ports: dict[PortId, Port] = {}
+    owners: dict[PortId, LoadBalancerId] = {}
+    await check.run(NetworkBench(factory=lambda: FakePortNetwork(vips, ports=ports, port_owners=owners)))
 
 
 async def test_noop_compute_has_no_memory_and_keeps_the_other_promises() -> None:

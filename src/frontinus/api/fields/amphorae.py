@@ -1,6 +1,6 @@
 """The attributes of an amphora, which only administrators see and nobody sets.
 
-What an amphora of Frontinus does not have (a port and an interface of its own, an image) is null, as it is in Octavia
+What an amphora of Frontinus does not have (an image; on some networks a port of its own) is null, as it is in Octavia
 before it is known."""
 
 from __future__ import annotations
@@ -47,15 +47,20 @@ AMPHORA = Resource(
         read_only("loadbalancer_id", Uuid(), "The load balancer that it serves.", attribute="load_balancer_id"),
         read_only("compute_id", Text(), "What compute calls its place."),
         read_only("lb_network_ip", Address(), "Where its agent listens.", attribute="management_address"),
-        _always("vrrp_ip", Address(), None, "Its own address on the VIP's network; it has none."),
+        read_only(
+            "vrrp_ip",
+            Address(),
+            "Its own address on the VIP's network; null where the network driver makes no ports.",
+            attribute="vrrp_address",
+        ),
         _of_load_balancer("ha_ip", Address(), "The VIP."),
-        _always("vrrp_port_id", Uuid(), None, "The port of vrrp_ip."),
+        read_only("vrrp_port_id", Uuid(), "The port of vrrp_ip."),
         _of_load_balancer("ha_port_id", Uuid(), "The port of the VIP."),
         _always("cert_expiration", Moment(), None, "The driver renews certificates by itself and in time."),
         _always("cert_busy", Boolean(), False, "Renewing a certificate keeps an amphora from nothing."),
         read_only("role", Choice(AmphoraRole), "STANDALONE, or MASTER or BACKUP in a pair."),
         read_only("status", Choice(AmphoraStatus), "How far it is; ALLOCATED means that it serves."),
-        _always("vrrp_interface", Text(), None, "The interface of vrrp_ip."),
+        read_only("vrrp_interface", Text(), "What the amphora calls the interface of vrrp_ip."),
         _always("vrrp_id", Integer(), None, "The number of its VRRP group."),
         _derived(
             "vrrp_priority",

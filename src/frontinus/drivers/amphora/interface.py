@@ -7,6 +7,7 @@ BindRefused, Gone (frontinus.model.errors); anything else is a bug and is report
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from datetime import datetime
 from typing import ClassVar
 
@@ -15,8 +16,9 @@ import msgspec
 from frontinus.model.boot import BootFiles
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.certificates import NO_SECRETS, Secrets
+from frontinus.model.errors import Bug
 from frontinus.model.heartbeat import Heartbeat
-from frontinus.model.ids import AmphoraId
+from frontinus.model.ids import AmphoraId, PortId
 from frontinus.model.previews import Preview
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
@@ -109,6 +111,14 @@ class AmphoraDriver(ABC):
 
         Idempotent. Raises BindRefused with nothing changed when the kernel gives some listeners no port; Rejected when
         the balancer refuses the text; Retry when the agent cannot be reached; Gone never (ask compute)."""
+
+    async def plug(self, amphora: Amphora, tree: LoadBalancerTree) -> Mapping[PortId, str]:
+        """Have the amphora configure its attached ports (`amphora.ports`, but for management): addresses, routes, and
+        that it can listen on the VIPs. Gives what it calls their interfaces. Called before the first configuration is
+        applied, and whenever ports change; idempotent, traffic on what stays goes on undisturbed.
+
+        Only where network and compute have ports. Raises Retry, also while a link has not appeared yet."""
+        raise Bug(f"amphora driver {self.name} plugs no ports")
 
     @abstractmethod
     async def info(self, amphora: Amphora, tree: LoadBalancerTree) -> AmphoraInfo:

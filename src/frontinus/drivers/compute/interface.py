@@ -12,7 +12,13 @@ from typing import ClassVar
 import msgspec
 
 from frontinus.model.boot import BootFiles
-from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.errors import Bug
+from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
+from frontinus.model.ports import Port
+
+ATTACH = "attach"
+"""The feature of a driver whose places get their interfaces by ports, at their build and while they run. It needs a
+network driver that makes ports; one without it needs one that does not."""
 
 
 class PlaceState(StrEnum):
@@ -28,29 +34,39 @@ class PlaceState(StrEnum):
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where an amphora is. `balancing` is True when the balancer process is seen running in it, None when compute
-    cannot see inside."""
+    cannot see inside. `attached` are the ports whose link is there and up; None for a driver that attaches nothing, or
+    cannot tell."""
 
     amphora_id: AmphoraId
     state: PlaceState
     compute_id: str | None = None
     management_address: str | None = None
     balancing: bool | None = None
+    attached: frozenset[PortId] | None = None
 
 
 class ComputeDriver(ABC):
     """All methods may be repeated, and may be called for many amphorae at once."""
 
     name: ClassVar[str]
+    features: ClassVar[frozenset[str]] = frozenset()
+    """ATTACH, or nothing."""
 
     @abstractmethod
     def management_address(self, amphora_id: AmphoraId) -> str | None:
-        """The address that the agent will have, if it is known before the build; boot files may need it. Pure."""
+        """The address that the agent will have, if it is known before the build; boot files may need it. Pure. For
+        places that are built with a management port its address counts instead."""
 
     @abstractmethod
-    async def build(self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles) -> Place:
+    async def build(
+        self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: tuple[Port, ...] = ()
+    ) -> Place:
         """Make the place and start what should run in it. If the place exists, it is brought to the same end with the
         new boot files; what already runs in it goes on running. Returns when the start was given, not when it is up.
-        A crash in the middle leaves something that build, destroy and list_owned find."""
+        A crash in the middle leaves something that build, destroy and list_owned find.
+
+        `ports` (with ATTACH; one is for management) are attached when it returns, and the management port's address is
+        configured: the agent listens there. The others are left to the agent."""
 
     @abstractmethod
     async def get(self, amphora_id: AmphoraId) -> Place:
@@ -63,6 +79,16 @@ class ComputeDriver(ABC):
     @abstractmethod
     async def list_owned(self) -> tuple[AmphoraId, ...]:
         """Every place under our naming, also half-made ones and stray processes. Feeds the sweeper."""
+
+    async def attach(self, amphora_id: AmphoraId, port: Port) -> None:
+        """Give the running place a link with the port's MAC and MTU on the network of its attachment, unless it has it;
+        addresses are the agent's matter. When it returns the agent finds the link, or will in a moment. Raises Retry,
+        also when there is no place."""
+        raise Bug(f"compute driver {self.name} attaches no ports")
+
+    async def detach(self, amphora_id: AmphoraId, port: Port) -> None:
+        """The place has no such link any more. One that it never had, or without a place, is done already."""
+        raise Bug(f"compute driver {self.name} attaches no ports")
 
     async def close(self) -> None:  # noqa: B027 - nothing to let go of by default
         """Let go of handles. The places are not touched."""

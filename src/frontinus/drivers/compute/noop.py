@@ -11,6 +11,7 @@ from typing import ClassVar
 from frontinus.drivers.compute.interface import ComputeDriver, Place, PlaceState
 from frontinus.model.boot import BootFiles
 from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.ports import Port
 
 _REMEMBERED = 10_000
 
@@ -27,7 +28,9 @@ class NoopCompute(ComputeDriver):
     def management_address(self, amphora_id: AmphoraId) -> str | None:
         return "127.0.0.1"
 
-    async def build(self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles) -> Place:
+    async def build(
+        self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: tuple[Port, ...] = ()
+    ) -> Place:
         self._destroyed.pop(amphora_id, None)
         return await self.get(amphora_id)
 

@@ -1,4 +1,4 @@
-"""The network driver: addresses for VIPs, and later ports and plugs.
+"""The network driver: addresses for VIPs, and, with the feature `ports`, the ports by which amphorae hang on networks.
 
 Errors: CallerError branches when what was asked is wrong (Invalid for an unknown subnet or an address outside it,
 Conflict for an address taken), Retry when the network cannot be asked."""
@@ -8,17 +8,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from frontinus.model.ids import LoadBalancerId, ProjectId, SubnetId
+from frontinus.model.errors import Bug
+from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId, ProjectId, SubnetId
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest
+from frontinus.model.ports import Port, PortRequest
 from frontinus.model.tree import AdditionalVip, Vip
 
-__all__ = ["AllocatedVip", "NetworkDriver", "Subnet", "VipRequest"]
+__all__ = ["PORTS", "AllocatedVip", "NetworkDriver", "Port", "PortRequest", "Subnet", "VipRequest"]
+
+PORTS = "ports"
+"""The feature of a driver that makes ports. Without it amphorae are wherever addresses already work, nothing is
+plugged, and the methods of ports are never called."""
 
 
 class NetworkDriver(ABC):
     name: ClassVar[str]
     features: ClassVar[frozenset[str]] = frozenset()
-    """Which of model.capabilities.NETWORK_FEATURES it has. What it lacks is refused before it is called."""
+    """Which of model.capabilities.NETWORK_FEATURES it has, and PORTS. What it lacks is refused before it is called."""
 
     @abstractmethod
     async def allocate_vip(
@@ -61,7 +67,28 @@ class NetworkDriver(ABC):
 
     @abstractmethod
     async def release_owned(self, load_balancer_id: LoadBalancerId) -> None:
-        """Give back whatever this load balancer still holds under our naming; nothing held is done already."""
+        """Give back whatever this load balancer still holds under our naming, ports of its amphorae too; nothing held is
+        done already."""
+
+    async def create_port(self, request: PortRequest) -> Port:
+        """The amphora's port on that network, as it is asked for: made, or brought to it. An amphora has one port of a
+        purpose on a network; its id, its MAC and the addresses that it keeps are the same for ever. Safe to repeat, also
+        after a crash. What is let in by the port is what the request says, before this returns.
+
+        Raises Invalid naming the subnet or network that does not exist, Retry when no address is left."""
+        raise Bug(f"network driver {self.name} makes no ports")
+
+    async def delete_port(self, amphora_id: AmphoraId, port_id: PortId) -> None:
+        """The port is gone, and its addresses are free. An unknown one is done already. Compute has let go of it."""
+        raise Bug(f"network driver {self.name} makes no ports")
+
+    async def list_port_owners(self) -> tuple[AmphoraId, ...]:
+        """Amphorae that have a port. Feeds the sweeper."""
+        raise Bug(f"network driver {self.name} makes no ports")
+
+    async def list_ports(self, amphora_id: AmphoraId) -> tuple[Port, ...]:
+        """Every port that the amphora has, those too that were never recorded; `interface` is None."""
+        raise Bug(f"network driver {self.name} makes no ports")
 
     async def close(self) -> None:  # noqa: B027 - nothing to let go of by default
         """Let go of connections."""

@@ -49,6 +49,7 @@ from frontinus.drivers.compute.process.processes import (
 from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Invalid, Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.ports import Port
 
 _T = TypeVar("_T")
 
@@ -128,7 +129,9 @@ class ProcessCompute(ComputeDriver):
         block, last = divmod(number % (self._range.num_addresses // 256 * 254), 254)
         return str(self._range[block * 256 + 1 + last])
 
-    async def build(self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles) -> Place:
+    async def build(
+        self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: tuple[Port, ...] = ()
+    ) -> Place:
         return await self._in_thread(lambda: self._build(amphora_id, boot))
 
     async def get(self, amphora_id: AmphoraId) -> Place:

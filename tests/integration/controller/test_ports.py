@@ -1,0 +1,196 @@
+"""Where the network makes ports: stop the controller at every moment, lose each reply, fail each call. Ports come before
+the configuration that needs them, go after the one that does not, and nothing leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from frontinus.controller.sweeper import Sweeper
+from frontinus.model.edits import apply
+from frontinus.model.enums import ProvisioningStatus
+from frontinus.model.ids import AmphoraId, LoadBalancerId, SubnetId, new_id
+from frontinus.model.ports import PortPurpose
+from frontinus.testing.fake_network import FAKE_MEMBER_SUBNET, FAKE_SUBNET_V6, FakePortNetwork
+from frontinus.testing.faults import Killed, When
+
+from tests.integration.controller.world import World
+
+Story = Callable[[World], Awaitable[LoadBalancerId]]
+
+
+async def world_in(directory: Path) -> World:
+    directory.mkdir(exist_ok=True)
+    world = World(directory, has_ports=True)
+    await world.register()
+    return world
+
+
+async def create(world: World) -> LoadBalancerId:
+    return await world.create(80)
+
+
+async def a_listener_more(world: World) -> LoadBalancerId:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    tree = await world.assert_served(load_balancer_id)
+    await world.add(load_balancer_id, world.listener(load_balancer_id, 81, tree.pools[0].id))
+    return load_balancer_id
+
+
+async def a_listener_less(world: World) -> LoadBalancerId:
+    load_balancer_id = await world.create(80, 81)
+    await world.converge()
+    await world.edit(load_balancer_id, lambda tree: apply(tree, world.now, delete=[tree.listeners[0]]))
+    return load_balancer_id
+
+
+async def members_on_two_more_subnets(world: World) -> LoadBalancerId:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    tree = await world.assert_served(load_balancer_id)
+    for port, subnet in ((8002, FAKE_MEMBER_SUBNET), (8003, FAKE_SUBNET_V6)):
+        await world.add(load_balancer_id, world.member(load_balancer_id, tree.pools[0].id, port, subnet.id))
+    return load_balancer_id
+
+
+async def members_leave_their_subnets(world: World) -> LoadBalancerId:
+    load_balancer_id = await members_on_two_more_subnets(world)
+    await world.converge()
+    tree = await world.assert_served(load_balancer_id)
+    assert len(tree.amphorae[0].ports) == 3
+    leaving = [x for x in tree.members if x.subnet_id is not None]
+    await world.edit(load_balancer_id, lambda tree: apply(tree, world.now, delete=leaving))
+    return load_balancer_id
+
+
+async def amphora_dies(world: World) -> LoadBalancerId:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    for place in world.places.values():
+        place.kill()
+    await world.suspect(load_balancer_id)
+    return load_balancer_id
+
+
+async def agent_dies(world: World) -> LoadBalancerId:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    for place in world.places.values():
+        place.kill_agent()
+    await world.suspect(load_balancer_id)
+    return load_balancer_id
+
+
+STORIES = [
+    create,
+    a_listener_more,
+    a_listener_less,
+    members_on_two_more_subnets,
+    members_leave_their_subnets,
+    amphora_dies,
+    agent_dies,
+]
+
+
+@pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
+@pytest.mark.parametrize("story", [create, *(pytest.param(x, marks=pytest.mark.long) for x in STORIES[1:])])
+async def test_killed_at_every_moment(story: Story, when: When, tmp_path: Path) -> None:
+    world = await world_in(tmp_path / "undisturbed")
+    await story(world)
+    before = world.faults.total
+    await world.converge()
+    count = world.faults.total - before
+    await world.store.close()
+    assert count > 10
+    for moment in range(1, count + 1):
+        world = await world_in(tmp_path / str(moment))
+        load_balancer_id = await story(world)
+        world.faults.fail(None, moment, when=when, error=Killed())
+        await world.converge()
+        await world.assert_served(load_balancer_id)
+        await world.store.close()
+
+
+@pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
+@pytest.mark.parametrize("story", [STORIES[4], *(pytest.param(x, marks=pytest.mark.long) for x in STORIES[:4])])
+async def test_each_call_of_ports_fails_once(story: Story, when: When, tmp_path: Path) -> None:
+    for method in ("create_port", "attach", "plug", "detach", "delete_port", "list_ports"):
+        world = await world_in(tmp_path / method)
+        load_balancer_id = await story(world)
+        world.faults.fail(method, when=when)
+        await world.converge()
+        await world.assert_served(load_balancer_id)
+        await world.store.close()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
+async def test_deletion_killed_at_every_moment(when: When, tmp_path: Path) -> None:
+    for moment in range(1, 30):
+        world = await world_in(tmp_path / str(moment))
+        load_balancer_id = await members_on_two_more_subnets(world)
+        await world.converge()
+        await world.delete(load_balancer_id)
+        world.faults.fail(None, moment, when=when, error=Killed())
+        await world.converge()
+        await world.assert_nothing(load_balancer_id)
+        await world.store.close()
+
+
+async def test_a_member_on_an_unknown_subnet_is_left_out_alone(tmp_path: Path) -> None:
+    world = await world_in(tmp_path)
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    tree = await world.assert_served(load_balancer_id)
+    stranger = world.member(load_balancer_id, tree.pools[0].id, 8002, SubnetId(new_id()))
+    await world.add(load_balancer_id, stranger)
+    await world.converge()
+    after = await world.tree(load_balancer_id)
+    assert after is not None
+    fault = next(x.fault for x in after.members if x.id == stranger.id)
+    assert fault is not None
+    assert stranger.subnet_id is not None
+    assert stranger.subnet_id in fault.message
+    assert after.listeners[0].provisioning_status is ProvisioningStatus.ACTIVE
+    await world.edit(load_balancer_id, lambda tree: apply(tree, world.now, delete=[stranger]))
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+    await world.store.close()
+
+
+async def test_a_link_that_was_lost_is_plugged_again_when_its_amphora_is_looked_at(tmp_path: Path) -> None:
+    world = await world_in(tmp_path)
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    (amphora,) = (await world.assert_served(load_balancer_id)).amphorae
+    vip_port = next(x for x in amphora.ports if x.purpose is PortPurpose.VIP)
+    world.places[amphora.id].attached.pop(vip_port.id)
+    world.places[amphora.id].configured.clear()
+    await world.suspect(load_balancer_id)
+    await world.converge()
+    (same,) = (await world.assert_served(load_balancer_id)).amphorae
+    assert same.id == amphora.id
+    await world.store.close()
+
+
+async def test_ports_of_an_amphora_that_nobody_knows_are_deleted_when_seen_twice(tmp_path: Path) -> None:
+    world = await world_in(tmp_path)
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    assert isinstance(world.network, FakePortNetwork)
+    port = next(iter(world.network.ports.values()))
+    stray = replace(port, amphora_id=AmphoraId(new_id()))
+    world.network.ports[stray.id] = stray  # in its owner's stead: whoever held the lease before made it too late
+    sweeper = Sweeper(world.hands)
+    await sweeper.sweep()
+    assert stray.id in world.network.ports
+    await sweeper.sweep()
+    assert stray.id not in world.network.ports
+    await world.delete(load_balancer_id)
+    await world.converge()
+    await world.assert_nothing(load_balancer_id)
+    await world.store.close()
