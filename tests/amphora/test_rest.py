@@ -92,7 +92,7 @@ def test_discovery(amphora: Amphora) -> None:
         assert (answer.status, answer.json) == (200, {"api_version": "1.0"})
     extension = controller.call("GET", "/frontinus").json
     assert extension["extension"] == 1
-    assert extension["features"] == ["apply", "state", "heartbeat-envelope", "files", "prepared", "nginx"]
+    assert extension["features"] == ["apply", "state", "heartbeat-envelope", "files", "prepared", "nginx", "vrrp"]
     assert controller.call("GET", "/1.0/info").json["haproxy_version"] == extension["haproxy_version"]
     assert extension["haproxy_version"].split(".")[0].isdecimal()
 
@@ -181,8 +181,6 @@ def test_network_is_somebody_elses(new_amphora: Callable[..., Amphora]) -> None:
     assert controller.call("GET", "/1.0/interface/192.0.2.1").status == 404
     assert controller.call("GET", "/1.0/interface/300.0.0.1").status == 400
     for method, path in (
-        ("PUT", "/1.0/vrrp/upload"),
-        ("PUT", "/1.0/vrrp/start"),
         ("PUT", f"/1.0/listeners/{amphora.id}/{LISTENER}/udp_listener"),
         ("PUT", f"/1.0/interface/{ADDRESS}/rules"),
     ):

@@ -250,7 +250,10 @@ class Amphora:
         beat: str = "",
         identity: str = "controller.frontinus",
         on_disk: bool = False,
+        namespace: str = "",
+        ears: Callable[[], "Ears"] | None = None,
     ) -> None:
+        self.namespace = namespace
         self.pki = pki
         self.id = str(uuid.uuid4())
         self.load_balancer_id = str(uuid.uuid4())
@@ -260,7 +263,7 @@ class Amphora:
         self.certificates = (self.directory if on_disk else self.memory) / "c"
         self.server_cert = self.directory / "server.pem"
         self.server_cert.write_bytes(pki.server_ca.issue_pem(self.id))
-        self.ears = Ears()
+        self.ears = (ears or Ears)()
         self.config = self.directory / "agent.conf"
         self.text = f"""[DEFAULT]
 debug = False
@@ -268,7 +271,7 @@ debug = False
 base_path = {self.base}
 base_cert_dir = {self.certificates}
 bind_host = {ADDRESS}
-bind_port = {free_port()}
+bind_port = {free_port() if not namespace else 9443}
 some_key_of_octavia = 1
 [health_manager]
 controller_ip_port_list = 127.0.0.1:{self.ears.port}
@@ -295,7 +298,10 @@ network = none
         environment = {**os.environ, "PYTHONPATH": str(SOURCES), "FRONTINUS_AMPHORA_ID": self.id}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "frontinus_amphora", "--config", str(self.config)],
+                [
+                    *(("ip", "netns", "exec", self.namespace) if self.namespace else ()),
+                    *(sys.executable, "-m", "frontinus_amphora", "--config", str(self.config)),
+                ],
                 stderr=log,
                 env=environment,
             )

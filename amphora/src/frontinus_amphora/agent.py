@@ -13,6 +13,7 @@ from frontinus_amphora.companions import Companions
 from frontinus_amphora.errors import AgentError
 from frontinus_amphora.facts import Haproxy
 from frontinus_amphora.heartbeat import Heart
+from frontinus_amphora.keepalived_service import KeepalivedProgram
 from frontinus_amphora.load_balancer import LoadBalancer
 from frontinus_amphora.log import log
 from frontinus_amphora.nginx import Nginx
@@ -22,6 +23,7 @@ from frontinus_amphora.settings import UUID, BadSettings, Settings, keep_our_sec
 from frontinus_amphora.statistics import Bookkeeper
 from frontinus_amphora.supervisor import Supervisor
 from frontinus_amphora.values import Checker
+from frontinus_amphora.vrrp import Vrrp
 
 CERTIFICATES = "certs"
 
@@ -39,8 +41,12 @@ class Agent:
         self._load_balancers: dict[str, LoadBalancer] = {}
         self.haproxy = Haproxy(settings.haproxy_cmd)
         self._bookkeeper = Bookkeeper(f"{settings.base_path}/stats_counters.json")
-        self.heart = Heart(lambda: self.settings, self.load_balancers, self._bookkeeper)
-        self.supervisor = Supervisor(self.load_balancers, self.heart.look)
+        self.heart = Heart(lambda: self.settings, self.load_balancers, self._bookkeeper, lambda: self.vrrp)
+        self.supervisor = Supervisor(lambda: [*self.load_balancers(), self.vrrp], self.heart.look)
+        self.keepalived = KeepalivedProgram(settings.keepalived_cmd)
+        self.vrrp = Vrrp(
+            settings.base_path, self.keepalived, settings.reload_timeout, self.heart.poke, self.supervisor.wake
+        )
         self._write_user_file()
         self.nginx = Program(settings.nginx_cmd, settings.haproxy_user if self._drops_root else "")
 
@@ -50,6 +56,10 @@ class Agent:
 
     def start(self) -> None:
         """Adopt what runs, start what should run and does not, then watch and beat."""
+        try:
+            self.vrrp.resume()
+        except OSError as error:
+            log("keepalived not resumed", error=repr(error))
         for entry in sorted(os.listdir(self._settings.base_path)):
             if UUID.fullmatch(entry) and os.path.exists(f"{self._settings.base_path}/{entry}/haproxy.cfg"):
                 try:
@@ -60,11 +70,12 @@ class Agent:
         self.heart.start()
 
     def stop(self) -> None:
-        """End cleanly; every haproxy goes on."""
+        """End cleanly; every balancer goes on, and keepalived."""
         self.supervisor.stop()
         self.heart.stop()
         for load_balancer in self.load_balancers():
             load_balancer.let_go()
+        self.vrrp.let_go()
         self._bookkeeper.save()
 
     def load_balancers(self) -> list[LoadBalancer]:
@@ -107,6 +118,7 @@ class Agent:
                     self._companions_of(places, load_balancer_id),
                     service,
                     nginx,
+                    self.vrrp,
                     checker,
                     own_peer,
                     self._bookkeeper,

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from frontinus_amphora.errors import BindRefused
 from frontinus_amphora.haproxy_text import Bind
 
 TELLING = (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL)
@@ -54,3 +55,16 @@ def _try(bind: Bind, datagrams: bool, beside_own: bool) -> str | None:
         if error.errno == errno.EAFNOSUPPORT:
             return "EADDRNOTAVAIL"
     return None
+
+
+def refuse(refused: list[RefusedBind]) -> None:
+    """Raises BindRefused when there are any."""
+    if refused:
+        raise BindRefused(
+            "addresses cannot be bound",
+            ", ".join(f"{bind.address}:{bind.port} {error}" for bind, error in refused),
+            binds=[
+                {"frontend": bind.frontend, "address": bind.address, "port": bind.port, "errno": error}
+                for bind, error in refused
+            ],
+        )

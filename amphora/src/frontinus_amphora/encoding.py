@@ -158,13 +158,15 @@ def message(
     pools: Mapping[str, PoolRow],
     version: int,
     incomplete: Collection[str] = (),
+    active: bool | None = None,
 ) -> dict[str, object]:
     """The JSON message of both formats; a listener is (status, current connections, counters, since when they count).
-    `incomplete` are load balancers of which not all is here.
+    `incomplete` are load balancers of which not all is here, `active` says whether a virtual address that moves is.
 
-    `since` stands in it where it is known, which is never so in Octavia's format; nor has that `checks` or `incomplete`."""
+    `since` stands in it where it is known, which is never so in Octavia's format; nor has that `checks`, `incomplete` or `active`."""
     return {
         **({"incomplete": sorted(incomplete)} if incomplete and version != PLAIN_VERSION else {}),
+        **({"active": active} if active is not None and version != PLAIN_VERSION else {}),
         "id": amphora_id,
         "seq": sequence,
         "listeners": {

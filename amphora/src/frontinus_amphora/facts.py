@@ -41,25 +41,27 @@ class Haproxy:
                 self._notifies = "+SYSTEMD" in output or major >= 3
 
 
-def info(haproxy: Haproxy) -> dict[str, object]:
-    """Body of GET /1.0/info."""
+def info(haproxy: Haproxy, keepalived: str) -> dict[str, object]:
+    """Body of GET /1.0/info. `keepalived` is its version, empty when there is none."""
     return {
         "hostname": socket.gethostname(),
         "haproxy_version": haproxy.version(),
         "api_version": API_VERSION,
-        "keepalived_version": "",
+        "keepalived_version": keepalived,
         "ipvsadm_version": "",
     }
 
 
-def details(haproxy: Haproxy, listener_ids: list[str], haproxy_count: int, directory: str) -> dict[str, object]:
+def details(
+    haproxy: Haproxy, keepalived: str, listener_ids: list[str], haproxy_count: int, directory: str
+) -> dict[str, object]:
     """Body of GET /1.0/details."""
     cpu = _lines("/proc/stat")[:1]
     jiffies = cpu[0].split()[1:] if cpu else []
     jiffies += ["0"] * (10 - len(jiffies))
     disk = os.statvfs(directory)
     return {
-        **info(haproxy),
+        **info(haproxy, keepalived),
         "networks": _networks(),
         "active": True,
         "haproxy_count": haproxy_count,
@@ -101,6 +103,14 @@ def interface_of(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str 
         if held == address.packed:
             return name
     return "lo" if address.is_loopback else None  # all of 127.0.0.0/8 is there without being configured
+
+
+def holds(text: str) -> bool:
+    """True when an interface holds this address."""
+    try:
+        return interface_of(ipaddress.ip_address(text)) is not None
+    except ValueError:
+        return False
 
 
 def _ipv4_addresses() -> list[tuple[str, bytes]]:

@@ -41,6 +41,10 @@ class HangWatch:
         self.due = time.monotonic()
         return True
 
+    def is_silent(self) -> bool:
+        """True after a look at which neither witness answered. Any thread."""
+        return self._looks > 0
+
     def trust(self) -> None:
         """It answered, or is another haproxy now."""
         self._looks = 0

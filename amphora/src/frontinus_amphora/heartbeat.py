@@ -23,6 +23,7 @@ from frontinus_amphora.load_balancer import LoadBalancer
 from frontinus_amphora.log import log
 from frontinus_amphora.settings import Settings
 from frontinus_amphora.statistics import Bookkeeper
+from frontinus_amphora.vrrp import Vrrp
 
 SHORTEST_GAP = 0.02  # between two looks that haproxy's own words asked for
 SAVE_EVERY = 5.0
@@ -36,10 +37,12 @@ class Heart:
         settings: Callable[[], Settings],
         load_balancers: Callable[[], Iterable[LoadBalancer]],
         bookkeeper: Bookkeeper,
+        vrrp: Callable[[], Vrrp],
     ) -> None:
         self._settings = settings
         self._load_balancers = load_balancers
         self._bookkeeper = bookkeeper
+        self._vrrp = vrrp
         self._wake = threading.Condition()  # guards the three below
         self._beat_wanted = True
         self._look_wanted = False
@@ -99,6 +102,10 @@ class Heart:
         """Read every load balancer, and send one message if `forced` or a status changed; True when sent."""
         settings = self._settings()
         envelope = settings.heartbeat_format == "envelope"
+        if not envelope and self._vrrp().is_down():
+            return (
+                True  # as Octavia's agents: no word until the next interval (contract/heartbeat.yaml, suppressed_when)
+            )
         statuses: dict[str, object] = {}
         listeners: dict[str, tuple[str, int, Counters, int]] = {}
         pools: dict[str, PoolRow] = {}
@@ -117,7 +124,8 @@ class Heart:
             if seen is not None:
                 statuses.update(seen.statuses())
                 readings.append((load_balancer, seen))
-        statuses["incomplete"] = incomplete
+        active = self._vrrp().is_active()
+        statuses["incomplete"], statuses["active"] = incomplete, active
         if not forced and statuses == self._last_statuses:
             return False
         for load_balancer, seen in readings:
@@ -127,7 +135,7 @@ class Heart:
             pools.update(seen.pools)
         self._last_statuses = statuses
         version = ENVELOPE_VERSION if envelope else PLAIN_VERSION
-        content = message(settings.amphora_id, self._sequence, listeners, pools, version, incomplete)
+        content = message(settings.amphora_id, self._sequence, listeners, pools, version, incomplete, active)
         if envelope:
             packets = encode_envelopes(content, settings.heartbeat_key, settings.amphora_id, self._boot, self._sequence)
         else:

@@ -1,5 +1,5 @@
 """One load balancer on this amphora: its configuration file, and the haproxy that runs it; and nginx beside it, or
-instead, when the files that came along say so (nginx.py).
+instead, and keepalived, when the files that came along say so (nginx.py, vrrp.py).
 
 The promise: whatever fails, what ran before still runs and its file is still on disk. A change is written down before
 it is made (`Record`), so an agent that is killed half way finishes or repeats it when it comes back. It knows nothing
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from frontinus_amphora import binds, files, haproxy_cli, haproxy_text, processes
 from frontinus_amphora.companions import Companions
 from frontinus_amphora.encoding import Statistics
-from frontinus_amphora.errors import AgentError, BaseMismatch, BindRefused, Invalid, Missing, ServiceFailed
+from frontinus_amphora.errors import AgentError, BaseMismatch, Invalid, Missing, ServiceFailed
 from frontinus_amphora.hang import HangWatch
 from frontinus_amphora.haproxy_cli import HaproxySilent
 from frontinus_amphora.log import log
@@ -25,9 +25,11 @@ from frontinus_amphora.restarts import FIRST_DELAY, LONGEST_DELAY, Restarts
 from frontinus_amphora.service import Places, Service
 from frontinus_amphora.statistics import Bookkeeper
 from frontinus_amphora.values import ACTIONS, RUNNING, STOPPED, Applied, Change, Checker, Record, State
+from frontinus_amphora.vrrp import Vrrp
 
 CHECK_TIMEOUT = 60.0
 REMOVAL_DELAY = 0.2
+LOOK_EVERY = 1.0  # seconds; where a peer stands by, a haproxy that hangs is found without anybody's doubt
 
 
 class LoadBalancer:
@@ -40,6 +42,7 @@ class LoadBalancer:
         own_files: Companions,
         service: Service,
         nginx: Nginx,
+        vrrp: Vrrp,
         checker: Checker,
         own_peer: str,
         bookkeeper: Bookkeeper,
@@ -60,9 +63,11 @@ class LoadBalancer:
         self._disk = OnDisk(places, own_files)
         self._service = service
         self._nginx = nginx
+        self._vrrp = vrrp
         self._restarts = Restarts()
         self._restart_at: float | None = None
         self._removal_at: float | None = None
+        self._look_at = 0.0
         self._whole = True
         self._hang = HangWatch(patience)
         self._is_deleted = False  # whoever still holds this one must ask the agent for another
@@ -75,7 +80,10 @@ class LoadBalancer:
         with self._lock:
             if self._is_deleted:
                 raise BaseMismatch(None)
-            action, fallback = self._apply(change)
+            try:
+                action, fallback = self._apply(change)
+            finally:
+                self._tell_vrrp()
         if action != "unchanged":
             self._changed()
             self._watched()
@@ -100,6 +108,7 @@ class LoadBalancer:
             self._need_config()
             if self._service.pid() is None:
                 self._start_on_purpose()
+            self._tell_vrrp()
         self._changed()
 
     def stop(self) -> None:
@@ -110,6 +119,7 @@ class LoadBalancer:
             self._restart_at = None
             self._remember_counters()
             self._service.stop()
+            self._tell_vrrp()
         self._changed()
         self._watched()
 
@@ -123,6 +133,7 @@ class LoadBalancer:
                 self._disk.record_that(wanted=RUNNING)
                 self._save_states(text)
                 self._reload_or_restore()
+            self._tell_vrrp()
         self._changed()
 
     def delete(self) -> None:
@@ -130,6 +141,7 @@ class LoadBalancer:
         with self._lock:
             self._restart_at = self._removal_at = None
             if os.path.isdir(self.places.directory):
+                self._vrrp.follow(self.id, None)  # first: the peer has the addresses while connections still end here
                 self._disk.record_that(wanted=STOPPED, removing=())
                 stats_socket = haproxy_text.stats_socket(self._disk.text() or "") or self.places.stats_socket
                 self._service.stop()
@@ -140,6 +152,7 @@ class LoadBalancer:
                 files.remove(self.places.stats_socket)
                 self._disk.companions.remove()
                 files.remove_tree(self.places.directory)
+            self._vrrp.tell(self.id, serves=True)
             self._bookkeeper.forget(self.id)
             self._is_deleted = True
         self._changed()
@@ -156,7 +169,7 @@ class LoadBalancer:
         manifest = self._disk.companions.manifest()
         return State(
             digest=self._disk.digest(text),
-            running=text is not None and (pid is not None or not text) and self._nginx.is_settled(self._disk.pushed()),
+            running=text is not None and (pid is not None or not text) and self._companions_run(),
             pid=pid,
             workers=self._service.workers(),
             removing=self._disk.record.removing,
@@ -214,6 +227,7 @@ class LoadBalancer:
             elif self._disk.record.wanted == RUNNING:
                 self._restart_at = time.monotonic()  # the supervisor does it: REST must not wait for it
             self._nginx.resume(self._disk.pushed())
+            self._tell_vrrp()
 
     def descriptors(self) -> dict[int, str]:
         return {**self._service.descriptors(), **self._nginx.descriptors()}
@@ -227,6 +241,7 @@ class LoadBalancer:
         with self._lock:
             self._nginx.notice_death()
             self._notice_death_of_haproxy()
+            self._tell_vrrp()  # before the restart: the peer is faster
         self.attend()
 
     def _notice_death_of_haproxy(self) -> None:
@@ -244,11 +259,17 @@ class LoadBalancer:
             now = time.monotonic()
             if self._restart_at is not None and now >= self._restart_at:
                 self._restart()
+            if self._vrrp.is_wanted() and now >= self._look_at:
+                self._look_at = now + LOOK_EVERY
+                self._hang.doubt()
             if self._removal_at is not None and now >= self._removal_at:
                 self._try_removals()
             if self._hang.due is not None and now >= self._hang.due:
                 self._look_whether_it_hangs()
-            dues = (self._restart_at, self._removal_at, self._hang.due, self._nginx.attend())
+            dues = [self._restart_at, self._removal_at, self._hang.due, self._nginx.attend()]
+            if self._vrrp.is_wanted():
+                self._tell_vrrp()
+                dues.append(self._look_at)
             return min((due for due in dues if due is not None), default=None)
 
     def let_go(self) -> None:
@@ -269,7 +290,7 @@ class LoadBalancer:
         current = self._disk.digest(before)
         running = self._service.pid() is not None
         loaded = running is bool(before) and not self._disk.record.unloaded
-        if current == change.digest and loaded and self._nginx.is_settled(self._disk.pushed()):  # 2
+        if current == change.digest and loaded and self._companions_run():  # 2
             return "unchanged", None
         if change.base is not None and change.base != current:  # 3
             raise BaseMismatch(current)
@@ -277,14 +298,18 @@ class LoadBalancer:
         if self._disk.companions.differ(change.companions) or (current is None and change.companions):
             trial = self._disk.companions.lay_out(change.companions, current)
         try:
-            pushed = self._disk.pushed(trial is not None)
+            pushed, vrrp = self._disk.pushed(trial is not None), self._disk.vrrp(trial is not None)
+            if vrrp is not None and not self._vrrp.is_settled(self.id, vrrp):
+                self._vrrp.check(vrrp)
             if pushed is not None and not self._nginx.is_settled(pushed):
                 # Places first: nginx binds to them in its check, and would call the text wrong.
-                _refuse(self._nginx.refused_binds(pushed.outline))
+                binds.refuse(self._nginx.refused_binds(pushed.outline))
                 self._nginx.check(pushed, trial)
             action, fallback = self._apply_haproxy(change, trial, before, current, running, loaded)
             # Last, because it may need files that came with haproxy's text. Should it fail, nothing is `unchanged`.
-            return max(action, self._nginx.follow(pushed), key=ACTIONS.index), fallback
+            action = max(action, self._nginx.follow(pushed), key=ACTIONS.index)
+            self._tell_vrrp()
+            return max(action, self._vrrp.follow(self.id, vrrp), key=ACTIONS.index), fallback
         finally:
             if trial is not None:
                 self._disk.companions.drop_new()
@@ -319,7 +344,7 @@ class LoadBalancer:
             # It may be a haproxy of ours that nothing on disk tells of: whoever wiped the place left it running.
             self._service.stop()
             refused = self._refused_binds(change.config, running)
-        _refuse(refused)
+        binds.refuse(refused)
         if not running:  # 6
             recorded = self._disk.record
             self._swap_in(change)
@@ -514,6 +539,15 @@ class LoadBalancer:
 
     # Smaller things
 
+    def _companions_run(self) -> bool:
+        """Whether nginx and keepalived run what the files on disk say."""
+        return self._nginx.is_settled(self._disk.pushed()) and self._vrrp.is_settled(self.id, self._disk.vrrp())
+
+    def _tell_vrrp(self) -> None:
+        """Whether all that should serve does."""
+        fallen = self._disk.record.wanted == RUNNING and (self._service.pid() is None or self._hang.is_silent())
+        self._vrrp.tell(self.id, serves=not fallen and not self._nginx.has_fallen())
+
     def _try_removals(self) -> None:
         """Delete servers that still had connections when they were to go."""
         left = []
@@ -554,16 +588,3 @@ class LoadBalancer:
         if text is None:
             raise Missing("Loadbalancer Not Found", f"No loadbalancer with UUID: {self.id}")
         return text
-
-
-def _refuse(refused: list[binds.RefusedBind]) -> None:
-    """Raises BindRefused when there are any."""
-    if refused:
-        raise BindRefused(
-            "addresses cannot be bound",
-            ", ".join(f"{bind.address}:{bind.port} {error}" for bind, error in refused),
-            binds=[
-                {"frontend": bind.frontend, "address": bind.address, "port": bind.port, "errno": error}
-                for bind, error in refused
-            ],
-        )

@@ -177,6 +177,10 @@ class Nginx:
         """*Any thread.*"""
         return self._service.pid() is not None
 
+    def has_fallen(self) -> bool:
+        """*Any thread.* True while it should run and does not."""
+        return self._pushed is not None and not self.is_running()
+
     def is_settled(self, pushed: Pushed | None) -> bool:
         """True when exactly this runs."""
         if pushed is None:

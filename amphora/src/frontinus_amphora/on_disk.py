@@ -9,9 +9,11 @@ import os
 
 from frontinus_amphora import companions, files, haproxy_text
 from frontinus_amphora.companions import Companions, Manifest
+from frontinus_amphora.errors import Invalid
 from frontinus_amphora.nginx import Pushed, read_pushed
 from frontinus_amphora.service import Places
 from frontinus_amphora.values import Change, Record, load_record
+from frontinus_amphora.vrrp import CONFIGURATION
 
 
 class OnDisk:
@@ -69,6 +71,14 @@ class OnDisk:
     def pushed(self, new: bool = False) -> Pushed | None:
         """What nginx shall run, by the files on disk, or by the `new` ones that are tried. Raises Invalid."""
         return read_pushed(self.companions.public(new=new))
+
+    def vrrp(self, new: bool = False) -> str | None:
+        """What keepalived shall run, by the files on disk or by the `new` ones; None: nothing. Raises Invalid."""
+        content = files.read(f"{self.companions.public(new=new)}/{CONFIGURATION}")
+        try:
+            return None if content is None else content.decode()
+        except UnicodeDecodeError as error:
+            raise Invalid("malformed body", f"{CONFIGURATION} is not UTF-8") from error
 
     def text(self) -> str | None:
         """None when there is none."""

@@ -64,7 +64,8 @@ class Routes:
             ("PUT", "/1.0/interface/([^/]+)/rules", self._interface_rules),
             ("PUT", f"/1.0/listeners/{ID}/{ID}/udp_listener", self._without_lvs),
             ("GET", f"/1.0/listeners/{ID}/udp_listener", self._lvs_config),
-            ("PUT", "/1.0/vrrp/(?:upload|[A-Za-z]+)", self._without_vrrp),
+            ("PUT", "/1.0/vrrp/upload", self._upload_vrrp),
+            ("PUT", "/1.0/vrrp/([A-Za-z]+)", self._control_vrrp),
         )
         self._table = [(method, re.compile(path), handler) for method, path, handler in table]
 
@@ -95,25 +96,28 @@ class Routes:
         return answer(200, {"api_version": API_VERSION})
 
     def _discover_extension(self, request: Request) -> Response:
+        programs = {"nginx": self._agent.nginx.version(), "vrrp": self._agent.keepalived.version()}
         return answer(
             200,
             {
                 "extension": EXTENSION_VERSION,
                 "agent_version": __version__,
                 "haproxy_version": self._agent.haproxy.version(),
-                "nginx_version": self._agent.nginx.version(),
-                "features": [*FEATURES, "nginx"] if self._agent.nginx.version() else FEATURES,
+                "nginx_version": programs["nginx"],
+                "keepalived_version": programs["vrrp"],
+                "features": [*FEATURES, *(name for name, version in programs.items() if version)],
             },
         )
 
     def _info(self, request: Request) -> Response:
-        return answer(200, facts.info(self._agent.haproxy))
+        return answer(200, facts.info(self._agent.haproxy, self._agent.keepalived.version()))
 
     def _details(self, request: Request) -> Response:
         running = [each for each in self._agent.load_balancers() if each.is_running()]
         ids = sorted(row["uuid"] for row in self._listener_rows(running))
         directory = self._agent.settings.base_path
-        return answer(200, facts.details(self._agent.haproxy, ids, len(running), directory))
+        keepalived = self._agent.keepalived.version()
+        return answer(200, facts.details(self._agent.haproxy, keepalived, ids, len(running), directory))
 
     def _listeners(self, request: Request) -> Response:
         content = self._listener_rows([each for each in self._agent.load_balancers() if each.is_running()])
@@ -268,8 +272,21 @@ class Routes:
     def _lvs_config(self, request: Request, listener_id: str) -> Response:
         raise Missing("UDP Listener Not Found", f"No UDP listener with UUID: {listener_id}")
 
-    def _without_vrrp(self, request: Request) -> Response:
-        raise Unsupported("VRRP", "keepalived")
+    def _upload_vrrp(self, request: Request) -> Response:
+        try:
+            text = request.body.decode()
+        except UnicodeDecodeError as error:
+            raise Invalid("Invalid request", "the configuration is not UTF-8") from error
+        self._agent.vrrp.upload(text)
+        return answer(200, OK, etag=_md5(request.body))
+
+    def _control_vrrp(self, request: Request, action: str) -> Response:
+        vrrp = self._agent.vrrp
+        done = {"start": vrrp.start, "reload": vrrp.start, "stop": vrrp.stop}.get(action.lower())
+        if done is None:
+            raise Invalid("Invalid Request", f"Unknown action: {action}")
+        done()
+        return answer(202, {**OK, "details": f"keepalived: {action.lower()} done"})
 
 
 def _interface_of(text: str) -> str:

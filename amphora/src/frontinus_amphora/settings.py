@@ -16,6 +16,7 @@ OURS = frozenset(
         "network",
         "haproxy_user",
         "nginx_cmd",
+        "keepalived_cmd",
         "idle_timeout",
         "reload_timeout",
         "hang_timeout",
@@ -50,6 +51,7 @@ class Settings(NamedTuple):
     network: str  # none: addresses are there already and plugging is a no-op | unsupported: plugging is refused
     haproxy_user: str  # to drop to when the agent is root and the user exists; empty: stay
     nginx_cmd: str
+    keepalived_cmd: str
     idle_timeout: float  # a kept connection without a request
     reload_timeout: float  # for a new haproxy worker to come up
     old_workers_memory: float  # MiB that old workers may hold together; 0: a share of the machine's memory
@@ -107,6 +109,7 @@ def parse_settings(text: str, path: str) -> Settings:
         network=network,
         haproxy_user=ours.get("haproxy_user", "haproxy"),
         nginx_cmd=ours.get("nginx_cmd", "/usr/sbin/nginx"),
+        keepalived_cmd=ours.get("keepalived_cmd", "/usr/sbin/keepalived"),
         idle_timeout=_seconds(ours.get("idle_timeout", "120"), "[frontinus] idle_timeout"),
         reload_timeout=_seconds(ours.get("reload_timeout", "30"), "[frontinus] reload_timeout"),
         old_workers_memory=_mebibytes(ours.get("old_workers_memory", "0"), "[frontinus] old_workers_memory"),

@@ -1,4 +1,4 @@
-"""The thread that sees at once when haproxy dies or speaks, and does what falls due.
+"""The thread that sees at once when a balancer or keepalived dies or speaks, and does what falls due.
 
 It sleeps in poll() on descriptors that the services give it; it decides nothing itself. Next: load_balancer.py.
 """
@@ -9,19 +9,31 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
-from frontinus_amphora.load_balancer import LoadBalancer
 from frontinus_amphora.log import log
 
 EVENTS = select.POLLIN | select.POLLERR | select.POLLHUP
 
 
+class Watched(Protocol):
+    """What runs processes: a load balancer, or keepalived."""
+
+    def descriptors(self) -> dict[int, str]: ...
+
+    def heard(self) -> str: ...
+
+    def notice_death(self) -> None: ...
+
+    def attend(self) -> float | None: ...
+
+
 class Supervisor:
     """`wake` may be called from any thread; all else belongs to the supervisor's own."""
 
-    def __init__(self, load_balancers: Callable[[], Iterable[LoadBalancer]], heard: Callable[[], None]) -> None:
+    def __init__(self, watched: Callable[[], Iterable[Watched]], heard: Callable[[], None]) -> None:
         """`heard` is told when a haproxy printed something: a server may have changed state."""
-        self._load_balancers = load_balancers
+        self._watched = watched
         self._heard = heard
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopping = False
@@ -52,20 +64,20 @@ class Supervisor:
     def _turn(self, due: float | None) -> float | None:
         poll = select.poll()
         poll.register(self._reader, EVENTS)
-        owners: dict[int, tuple[LoadBalancer, str]] = {}
-        for load_balancer in self._load_balancers():
-            for descriptor, meaning in load_balancer.descriptors().items():
+        owners: dict[int, tuple[Watched, str]] = {}
+        for each in self._watched():
+            for descriptor, meaning in each.descriptors().items():
                 poll.register(descriptor, EVENTS)
-                owners[descriptor] = (load_balancer, meaning)
+                owners[descriptor] = (each, meaning)
         timeout = None if due is None else max(0.0, due - time.monotonic()) * 1000
         for descriptor, _event in poll.poll(timeout):
             if descriptor == self._reader:
                 os.read(self._reader, 4096)
                 continue
-            load_balancer, meaning = owners[descriptor]
+            owner, meaning = owners[descriptor]
             if meaning == "death":
-                load_balancer.notice_death()
-            elif load_balancer.heard():
+                owner.notice_death()
+            elif owner.heard():
                 self._heard()
-        dues = [load_balancer.attend() for load_balancer in self._load_balancers()]
-        return min((each for each in dues if each is not None), default=None)
+        dues = [each.attend() for each in self._watched()]
+        return min((moment for moment in dues if moment is not None), default=None)

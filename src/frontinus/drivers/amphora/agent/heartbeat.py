@@ -72,6 +72,7 @@ class _Message(msgspec.Struct):
     ver: int = 0
     pools: dict[str, _Pool] = {}
     incomplete: list[str] = []
+    active: bool | None = None
 
 
 _DECODER = msgspec.json.Decoder(_Message)
@@ -141,6 +142,7 @@ def _value(message: _Message, boot: int | None, sequence: int | None) -> Heartbe
         sequence=sequence,
         incremental=message.ver >= 3,
         incomplete=frozenset(message.incomplete),
+        active=message.active,
         listeners={
             listener_id: ListenerReport(
                 status=listener.status,
