@@ -6,17 +6,22 @@ decides what to do next: plan.py does."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
 
+import structlog
 from msgspec.structs import replace
 
 from frontinus.controller import plugging
+from frontinus.controller.backoff import continued, is_reported_as_error
 from frontinus.controller.metrics import ControllerMetrics
+from frontinus.controller.restraint import Grace
 from frontinus.controller.settings import ControllerSettings
 from frontinus.controller.steps import (
+    PHASE_OF_STEP,
     ApplyConfiguration,
     AwaitAgent,
     BeginReplacement,
@@ -32,19 +37,22 @@ from frontinus.controller.steps import (
     Step,
     UnplugAmphora,
 )
-from frontinus.drivers.amphora.interface import AmphoraDriver, Rendered
+from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Rendered
 from frontinus.drivers.compute.interface import ComputeDriver
 from frontinus.drivers.network.interface import PORTS, NetworkDriver
 from frontinus.drivers.secret.interface import SecretDriver
 from frontinus.model.enums import AmphoraStatus, Kind
-from frontinus.model.errors import Bug, Invalid, Retry, Subject
+from frontinus.model.errors import Bug, CallerError, Invalid, Retry, Subject
 from frontinus.model.ids import AmphoraId, NetworkId, SubnetId
+from frontinus.model.network import VipRequest
 from frontinus.model.ports import Port, PortPurpose, port_for
 from frontinus.model.status import move_amphora
-from frontinus.model.tree import Amphora, Fault, LoadBalancerTree, Receipt
+from frontinus.model.tree import Amphora, Fault, LoadBalancer, LoadBalancerTree, Receipt
 from frontinus.store import convergence
-from frontinus.store.engine import Store
+from frontinus.store.engine import Store, Transaction
 from frontinus.store.leases import Lease
+
+log = structlog.get_logger()
 
 AGENT_POLL_S = 0.02
 """Pause between two questions to an agent that starts. Short, since a `process` amphora is up in a tenth of a second."""
@@ -62,6 +70,7 @@ class Hands:
     settings: ControllerSettings
     now: Callable[[], datetime]
     metrics: ControllerMetrics = field(default_factory=ControllerMetrics)
+    grace: Grace = field(default_factory=lambda: Grace(time.monotonic))
 
     @property
     def has_ports(self) -> bool:
@@ -93,7 +102,8 @@ async def act(step: Step, situation: Situation, hands: Hands) -> None:
             await _record_amphora(step, situation, hands)
         case BeginReplacement():
             now = hands.now()
-            await hands.store.transact(lambda tx: convergence.begin_replacement(tx, situation.lease, now))
+            turns = hands.settings.replacements_at_once if step.counted else None
+            await hands.store.transact(lambda tx: convergence.begin_replacement(tx, situation.lease, now, turns=turns))
         case BuildAmphora():
             await _build(step, situation, hands)
         case AwaitAgent():
@@ -107,7 +117,7 @@ async def act(step: Step, situation: Situation, hands: Hands) -> None:
         case DismissSuspicion():
             await _update(situation.amphora(step.amphora_id), situation, hands, suspected_at=None, seen_at=hands.now())
         case CondemnAmphora():
-            await _update(situation.amphora(step.amphora_id), situation, hands, status=AmphoraStatus.PENDING_DELETE)
+            await _condemn(step, situation, hands)
         case DestroyAmphora():
             await _destroy(situation.amphora(step.amphora_id), situation, hands)
         case ForgetLoadBalancer():
@@ -127,8 +137,7 @@ async def act(step: Step, situation: Situation, hands: Hands) -> None:
                 )
             )
         case LookAgain():
-            now = hands.now()
-            await hands.store.transact(lambda tx: convergence.postpone(tx, situation.lease, now + step.after, now))
+            await _look_again(step, situation, hands)
         case _:
             assert_never(step)
 
@@ -144,9 +153,42 @@ async def _record_amphora(step: RecordAmphora, situation: Situation, hands: Hand
     await hands.store.transact(lambda tx: convergence.add_amphora(tx, situation.lease, amphora))
 
 
+async def _condemn(step: CondemnAmphora, situation: Situation, hands: Hands) -> None:
+    amphora, now = situation.amphora(step.amphora_id), hands.now()
+    move_amphora(amphora.status, AmphoraStatus.PENDING_DELETE)
+    condemned = replace(amphora, status=AmphoraStatus.PENDING_DELETE, updated_at=now)
+
+    def work(tx: Transaction) -> None:
+        if step.counted:
+            convergence.take_turn(tx, situation.lease, now, hands.settings.replacements_at_once)
+        convergence.update_amphora(tx, situation.lease, condemned)
+
+    await hands.store.transact(work)
+
+
+async def _look_again(step: LookAgain, situation: Situation, hands: Hands) -> None:
+    """What may take long is told; as ERROR only where something was asked that waits with it."""
+    now, because = hands.now(), step.because
+    if because is None:
+        await hands.store.transact(lambda tx: convergence.postpone(tx, situation.lease, now + step.after, now))
+        return
+    before = situation.tree.load_balancer.fault
+    told = Fault(code=because.code, phase=PHASE_OF_STEP[LookAgain], message=because.message, since=now)
+    fault = replace(continued(told, before), retry_at=now + step.after)
+    if before is None or before.code != fault.code:
+        log.warning("amphora left alone", load_balancer_id=situation.tree.id, code=fault.code, reason=fault.message)
+        hands.metrics.faults.labels(fault.code).inc()
+    as_error = is_reported_as_error(fault, now, hands.settings.retry_budget)
+    await hands.store.transact(
+        lambda tx: convergence.record_fault(tx, situation.lease, fault, now, report_error=as_error)
+    )
+
+
 async def _build(step: BuildAmphora, situation: Situation, hands: Hands) -> None:
     amphora = situation.amphora(step.amphora_id)
     ports: tuple[Port, ...] = ()
+    if situation.tree.load_balancer.applied_generation and not step.revive:
+        await _hold_vip(situation.tree.load_balancer, hands)
     address = hands.compute.management_address(amphora.id)
     if hands.has_ports:
         management = await hands.network.create_port(plugging.management_request(situation.tree, amphora))
@@ -163,6 +205,7 @@ async def _build(step: BuildAmphora, situation: Situation, hands: Hands) -> None
         status=AmphoraStatus.BOOTING,
         compute_id=place.compute_id,
         management_address=place.management_address or address,
+        host=place.host,
         suspected_at=None,
         # What it ran before counts no more: the agent is asked for it when it is up.
         receipt=None,
@@ -171,12 +214,37 @@ async def _build(step: BuildAmphora, situation: Situation, hands: Hands) -> None
     )
 
 
+async def _hold_vip(load_balancer: LoadBalancer, hands: Hands) -> None:
+    """See that the addresses are still the load balancer's before another amphora is built for them: somebody may have
+    removed the port since it was made. Raises Retry: what is gone may come back, or be free again."""
+    vip, owned = load_balancer.vip, load_balancer.vip_port_owned
+    request = VipRequest(
+        address=vip.address if owned else None,
+        subnet_id=vip.subnet_id if owned else None,
+        port_id=None if owned else vip.port_id,
+        additional=tuple(replace(x, port_id=None) if x.port_owned else x for x in load_balancer.additional_vips),
+    )
+    try:
+        held = await hands.network.allocate_vip(load_balancer.id, load_balancer.project_id, request)
+    except CallerError as error:
+        reason = str(error)
+    else:
+        if held.vip.address == vip.address:
+            return
+        reason = f"the network gives {held.vip.address} instead"
+    raise Retry(
+        f"the VIP {vip.address} (port {vip.port_id}) cannot be had: {reason}; it is taken again as soon as it can be",
+        after=2.0,
+        code="vip-gone",
+    )
+
+
 async def _await_agent(amphora: Amphora, situation: Situation, hands: Hands) -> None:
     deadline = asyncio.get_running_loop().time() + hands.settings.boot_timeout.total_seconds()
-    while True:
+    info: AmphoraInfo | None = None
+    while info is None:
         try:
-            await hands.amphora_driver.info(amphora, situation.tree)
-            break
+            info = await hands.amphora_driver.info(amphora, situation.tree)
         except Retry as not_yet:
             if asyncio.get_running_loop().time() > deadline:
                 await _update(amphora, situation, hands, status=AmphoraStatus.ERROR)
@@ -188,7 +256,7 @@ async def _await_agent(amphora: Amphora, situation: Situation, hands: Hands) -> 
                     code="agent-did-not-start",
                 ) from not_yet
             await asyncio.sleep(AGENT_POLL_S)
-    await _update(amphora, situation, hands, status=AmphoraStatus.READY)
+    await _update(amphora, situation, hands, status=AmphoraStatus.READY, speaks_plain=info.extension is None)
 
 
 async def _plug(amphora: Amphora, situation: Situation, hands: Hands, *, exact: bool) -> None:

@@ -25,7 +25,7 @@ from frontinus.controller.witness import Witness
 from frontinus.model.capabilities import with_network
 from frontinus.model.errors import LeaseLost, NotFound, WorldError
 from frontinus.model.ids import ControllerId, LoadBalancerId, new_id
-from frontinus.store import controllers, convergence, idempotency, leases, previews
+from frontinus.store import controllers, convergence, idempotency, leases, maintenance, previews
 from frontinus.store.engine import Transaction, Wakeups
 from frontinus.store.leases import Lease
 
@@ -111,7 +111,9 @@ class Controller:
             claimed = await self._hands.store.transact(
                 lambda tx: leases.claim_due(tx, self.id, driver, now, duration, room)
             )
+            self._hands.grace.found(now)
         except Exception:  # the loop must live through a store outage; work is claimed when it is back
+            self._hands.grace.lose()
             log.exception("work could not be claimed")
             await asyncio.sleep(RETRY_AFTER_TROUBLE_S)
             return
@@ -198,6 +200,7 @@ class Controller:
                 self._hands.metrics.due.set(await self._hands.store.read(count))
                 await self._hands.store.transact(partial(idempotency.purge, now=now))
                 await self._hands.store.transact(partial(previews.purge, now=now))
+                await self._hands.store.transact(partial(maintenance.purge, now=now))
             except NotFound:  # somebody forgot a silent controller: this process was stopped, or the database restored
                 with suppress(WorldError):
                     await self.register()

@@ -14,6 +14,7 @@ from enum import StrEnum
 import msgspec
 
 from frontinus.controller.plugging import Plugging
+from frontinus.controller.restraint import Hold
 from frontinus.controller.settings import ControllerSettings
 from frontinus.controller.steps import (
     ApplyConfiguration,
@@ -56,6 +57,7 @@ class Verdict(StrEnum):
     STOPPED_ON_PURPOSE = "stopped_on_purpose"
     ALIVE_AFTER_ALL = "alive_after_all"
     REVIVE = "revive"
+    HELD = "held"
     UNWANTED = "unwanted"
     DEAD = "dead"
 
@@ -64,8 +66,13 @@ LOOK_AGAIN_AFTER: dict[Verdict, timedelta] = {
     Verdict.WAIT: timedelta(milliseconds=500),
     # Whoever stopped it starts it again in his own time; its heartbeats say when.
     Verdict.STOPPED_ON_PURPOSE: timedelta(seconds=10),
+    # A mark is taken off, a brake releases, or another replacement ends.
+    Verdict.HELD: timedelta(seconds=2),
 }
 """Amphorae with these verdicts are neither pushed to nor replaced, and nothing is settled without them."""
+
+
+NO_HOLDS: Mapping[AmphoraId, Hold] = {}
 
 
 def needs_look(tree: LoadBalancerTree, amphora: Amphora) -> bool:
@@ -78,8 +85,25 @@ def needs_look(tree: LoadBalancerTree, amphora: Amphora) -> bool:
     return amphora.suspected_at is not None or amphora.status is not AmphoraStatus.ALLOCATED
 
 
-def verdict(amphora: Amphora, sighting: Sighting, now: datetime, settings: ControllerSettings) -> Verdict:
-    """Weigh the three witnesses: heartbeats (`suspected_at`), the agent, and compute's word."""
+def verdict(
+    amphora: Amphora,
+    sighting: Sighting,
+    now: datetime,
+    settings: ControllerSettings,
+    *,
+    grace: datetime | None = None,
+    hold: Hold | None = None,
+) -> Verdict:
+    """Weigh the three witnesses: heartbeats (`suspected_at`), the agent, and compute's word. What lasts too long counts from
+    `grace` at the earliest (restraint.Grace); what has a `hold` is neither replaced nor started again."""
+    weighed = _weigh(amphora, sighting, now, settings, grace)
+    doomed = weighed is Verdict.REVIVE or (weighed is Verdict.DEAD and amphora.status is AmphoraStatus.ALLOCATED)
+    return Verdict.HELD if doomed and hold is not None else weighed
+
+
+def _weigh(
+    amphora: Amphora, sighting: Sighting, now: datetime, settings: ControllerSettings, grace: datetime | None
+) -> Verdict:
     place = sighting.place
     if amphora.status in (AmphoraStatus.ERROR, AmphoraStatus.PENDING_DELETE):
         return Verdict.DEAD
@@ -101,7 +125,15 @@ def verdict(amphora: Amphora, sighting: Sighting, now: datetime, settings: Contr
             # Only a place that still balances is worth reviving: its traffic goes on meanwhile.
             return Verdict.REVIVE if place.balancing and not revived_lately else Verdict.DEAD
         case PlaceState.RUNNING | PlaceState.BUILDING:
-            return Verdict.DEAD if now - amphora.suspected_at > settings.hang_deadline else Verdict.WAIT
+            since = _counted_from(amphora.suspected_at, now, grace)
+            return Verdict.DEAD if now - since > settings.hang_deadline else Verdict.WAIT
+
+
+def _counted_from(suspected_at: datetime, now: datetime, grace: datetime | None) -> datetime:
+    """A time that is still to come was written by a clock that has been set back since."""
+    if suspected_at > now:
+        return now if grace is None else grace
+    return suspected_at if grace is None else max(suspected_at, grace)
 
 
 def plan(
@@ -114,13 +146,21 @@ def plan(
     *,
     partial: bool = False,
     plugging: Mapping[AmphoraId, Plugging] | None = None,
+    holds: Mapping[AmphoraId, Hold] = NO_HOLDS,
+    grace: datetime | None = None,
 ) -> tuple[Step, ...]:
     """The steps that remain. `digests` says what each amphora should run; `partial` that some listeners are left out of
     it, so that the result must be recorded even if the generation is the same; `plugging` what its ports lack, None where
-    there are no ports."""
+    there are no ports. `holds` and `grace` as in `verdict`."""
     if tree.load_balancer.delete_requested:
         return _plan_deletion(tree)
-    return _plan_presence(tree, sightings, digests, now, settings, fresh_ids, partial=partial, plugging=plugging)
+    verdicts = {
+        x.id: verdict(x, sightings.get(x.id, Sighting()), now, settings, grace=grace, hold=holds.get(x.id))
+        for x in tree.amphorae
+    }
+    return _plan_presence(
+        tree, verdicts, sightings, digests, fresh_ids, partial=partial, plugging=plugging, holds=holds
+    )
 
 
 def carried_before_next_push(steps: tuple[Step, ...], pushed: Mapping[AmphoraId, int]) -> int | None:
@@ -145,14 +185,14 @@ def _plan_deletion(tree: LoadBalancerTree) -> tuple[Step, ...]:
 
 def _plan_presence(
     tree: LoadBalancerTree,
+    verdicts: Mapping[AmphoraId, Verdict],
     sightings: Mapping[AmphoraId, Sighting],
     digests: Mapping[AmphoraId, str],
-    now: datetime,
-    settings: ControllerSettings,
     fresh_ids: Iterator[AmphoraId],
     *,
     partial: bool,
     plugging: Mapping[AmphoraId, Plugging] | None,
+    holds: Mapping[AmphoraId, Hold],
 ) -> tuple[Step, ...]:
     load_balancer = tree.load_balancer
     removals: list[Step] = []
@@ -161,16 +201,17 @@ def _plan_presence(
     plugs: list[Step] = []
     pushes: list[ApplyConfiguration] = []
     unplugs: list[Step] = []
-    waits: list[timedelta] = []
+    waits: list[LookAgain] = []
     free_roles = list(ROLES_OF_TOPOLOGY[load_balancer.topology])
-    replacing = False
-    verdicts = {x.id: verdict(x, sightings.get(x.id, Sighting()), now, settings) for x in tree.amphorae}
+    replacing: list[bool] = []  # of each amphora that is torn down although it served, whether that is counted
     leaving = _next_to_leave(tree, verdicts)
     for amphora in tree.amphorae:
         judged = verdicts[amphora.id]
         if judged is Verdict.DEAD or amphora.id == leaving or amphora.role not in free_roles:
-            replacing |= amphora.status is AmphoraStatus.ALLOCATED
-            removals += _removal(amphora)
+            counted = amphora.status is AmphoraStatus.ALLOCATED and judged is Verdict.DEAD
+            if amphora.status is AmphoraStatus.ALLOCATED:
+                replacing.append(counted)
+            removals += _removal(amphora, counted=counted)
             continue
         free_roles.remove(amphora.role)
         match judged:
@@ -181,8 +222,10 @@ def _plan_presence(
                 pushes.append(ApplyConfiguration(amphora.id))
             case Verdict.ALIVE_AFTER_ALL:
                 dismissals.append(DismissSuspicion(amphora.id))
-            case Verdict.WAIT | Verdict.STOPPED_ON_PURPOSE:
-                waits.append(LOOK_AGAIN_AFTER[judged])
+            case Verdict.WAIT:
+                waits.append(LookAgain(LOOK_AGAIN_AFTER[judged]))
+            case Verdict.STOPPED_ON_PURPOSE | Verdict.HELD:
+                waits.append(LookAgain(LOOK_AGAIN_AFTER[judged], holds.get(amphora.id) or _stopped(amphora)))
             case Verdict.SERVING | Verdict.UNWANTED:
                 pass
         if judged not in LOOK_AGAIN_AFTER and (judged is Verdict.STARTING or not _runs(amphora, digests[amphora.id])):
@@ -206,12 +249,13 @@ def _plan_presence(
     carries = {x.id: -1 if x.receipt is None else x.receipt.generation for x in tree.amphorae}
     pushes = sorted(dict.fromkeys(pushes), key=lambda push: carries.get(push.amphora_id, -1))
     # A generation that is under way already ends in a receipt of its own.
-    replacing &= load_balancer.applied_generation == load_balancer.generation
+    begins = replacing and load_balancer.applied_generation == load_balancer.generation
     # Suspicion is dismissed after plugging: only who is suspected is asked what it is attached to.
     # The dead go before their replacement comes: whatever is left of them may still hold the address.
-    steps = [*([BeginReplacement()] if replacing else []), *removals, *arrivals, *plugs, *dismissals, *pushes, *unplugs]
+    beginning = [BeginReplacement(any(replacing))] if begins else []
+    steps = [*beginning, *removals, *arrivals, *plugs, *dismissals, *pushes, *unplugs]
     if waits:
-        return (*steps, LookAgain(min(waits)))
+        return (*steps, LookAgain(min(x.after for x in waits), next((x.because for x in waits if x.because), None)))
     if steps or partial or not _settled(tree):
         steps.append(RecordSettled(load_balancer.generation))
     return tuple(steps)
@@ -273,7 +317,14 @@ def _arrival(amphora: Amphora, sighting: Sighting) -> list[Step]:
     return [AwaitAgent(amphora.id)] if amphora.status is AmphoraStatus.BOOTING else []
 
 
-def _removal(amphora: Amphora) -> list[Step]:
+def _removal(amphora: Amphora, *, counted: bool = False) -> list[Step]:
     if amphora.status is AmphoraStatus.PENDING_DELETE:
         return [DestroyAmphora(amphora.id)]
-    return [CondemnAmphora(amphora.id), DestroyAmphora(amphora.id)]
+    return [CondemnAmphora(amphora.id, counted), DestroyAmphora(amphora.id)]
+
+
+def _stopped(amphora: Amphora) -> Hold:
+    return Hold(
+        code="amphora-stopped",
+        message=f"amphora {amphora.id} was stopped on purpose: start it again, or ask for a failover",
+    )

@@ -18,8 +18,9 @@ from msgspec.structs import replace
 from frontinus.controller.act import Hands, Situation, act
 from frontinus.controller.backoff import continued, is_reported_as_error, pause
 from frontinus.controller.omission import omitted_with
-from frontinus.controller.plan import Sighting, carried_before_next_push, needs_look, plan
+from frontinus.controller.plan import NO_HOLDS, Sighting, carried_before_next_push, needs_look, plan
 from frontinus.controller.plugging import Plugging, plugging_of
+from frontinus.controller.restraint import Hold, Restraint, holds_of
 from frontinus.controller.secrets import Resolver, SecretsOutOfReach, SecretUnreadable
 from frontinus.controller.steps import (
     PHASE_OF_STEP,
@@ -40,13 +41,16 @@ from frontinus.model.errors import (
     Gone,
     Incompatible,
     LeaseLost,
+    NoTurn,
     Rejected,
     Retry,
 )
 from frontinus.model.ids import AmphoraId, new_id
+from frontinus.model.maintenance import mark_on
 from frontinus.model.tree import Amphora, Fault, LoadBalancerTree
-from frontinus.store import convergence, trees
-from frontinus.store.leases import Lease
+from frontinus.store import convergence, maintenance, receivers, trees
+from frontinus.store.engine import Transaction
+from frontinus.store.leases import CLOCK_WAS_WRONG_BEYOND, Lease
 
 log = structlog.get_logger()
 
@@ -67,6 +71,7 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
     left_out: dict[str, Fault] = {}
     judged_at = 0  # the generation whose objects were left out
     doubted: set[AmphoraId] = set()
+    without_turn: Hold | None = None
     pushed: dict[AmphoraId, int] = {}
     settled = False
     resolver = Resolver(hands.secret)
@@ -84,6 +89,7 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
         step = None
         try:
             sightings = await _look(tree, hands)
+            holds = await _holds(tree, sightings, without_turn, hands)
             carried = tree.wanted().without(left_out)
             rendered = await _render(carried, resolver, hands)
             steps = plan(
@@ -95,6 +101,8 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
                 _fresh_ids(),
                 partial=bool(left_out),
                 plugging=_plugging(carried, hands),
+                holds=holds,
+                grace=hands.grace.since,
             )
             if not steps and settled:
                 return
@@ -106,6 +114,9 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
             await act(step, Situation(lease, tree, carried, rendered, left_out), hands)
         except LeaseLost:
             raise
+        except NoTurn as error:
+            without_turn = Hold(code="replacement-limit", message=f"the replacement of an amphora waits: {error}")
+            continue
         except BindRefused as refused:
             left_out |= _refused_listeners(refused, tree, hands)
             continue
@@ -189,6 +200,22 @@ async def _sight(amphora: Amphora, tree: LoadBalancerTree, hands: Hands) -> Sigh
 
 def _plugging(carried: LoadBalancerTree, hands: Hands) -> dict[AmphoraId, Plugging] | None:
     return {x.id: plugging_of(carried, x) for x in carried.amphorae} if hands.has_ports else None
+
+
+async def _holds(
+    tree: LoadBalancerTree, sightings: Mapping[AmphoraId, Sighting], without_turn: Hold | None, hands: Hands
+) -> Mapping[AmphoraId, Hold]:
+    """Which amphorae are left alone whatever the witnesses say. The store is asked only if one of them is suspected."""
+    suspects = [x for x in tree.amphorae if x.suspected_at is not None and x.id in sightings]
+    if not suspects:
+        return NO_HOLDS
+    restraint = await hands.store.read(_restraint)
+    held = holds_of(suspects, {x: y.place for x, y in sightings.items()}, restraint, hands.now())
+    return held if without_turn is None else {**dict.fromkeys((x.id for x in suspects), without_turn), **held}
+
+
+def _restraint(tx: Transaction) -> Restraint:
+    return Restraint(marks=tuple(maintenance.marks(tx)), receivers=tuple(receivers.all_receivers(tx)))
 
 
 async def _render(carried: LoadBalancerTree, resolver: Resolver, hands: Hands) -> dict[AmphoraId, Rendered]:
@@ -276,6 +303,9 @@ async def _agent_is_outgrown(
     amphora = next((x for x in tree.amphorae if x.id == step.amphora_id), None)
     if amphora is None or amphora.receipt is None or amphora.replacement_requested_at is not None:
         return False
+    marks = await hands.store.read(maintenance.marks)
+    if mark_on(amphora, marks, hands.now()) is not None:
+        return False  # nothing is replaced under it, and the fault is tried again
     log.info("amphora is outgrown", load_balancer_id=tree.id, amphora_id=amphora.id, reason=str(error))
     now = hands.now()
     await hands.store.transact(lambda tx: convergence.request_replacement(tx, lease, amphora.id, now))
@@ -321,6 +351,7 @@ def _timed_fault(error: Exception, step: Step | None, before: Fault | None, hand
         return fault
     asked = timedelta(seconds=error.after) if isinstance(error, Retry) else timedelta(0)
     after = max(asked, pause(fault.attempts, settings.backoff_base, settings.backoff_cap, random.random()))
+    after = min(after, CLOCK_WAS_WRONG_BEYOND / 2)  # farther ahead it would be taken for a time of a wrong clock
     return replace(fault, retry_at=now + after)
 
 

@@ -45,6 +45,11 @@ class ControllerSettings:
     hang_deadline: timedelta = timedelta(seconds=10)
     """An agent that neither beats nor answers while its place runs is given up after this."""
 
+    replacements_at_once: int = 20
+    """Load balancers, of the whole installation, of which an amphora that nobody gave up may be torn down at a time. Above
+    the concurrency of one controller, which is a limit already; the others wait, and say so. Failovers that were asked for
+    are not counted."""
+
     revive_window: timedelta = timedelta(minutes=1)
     """An agent that dies again within this after it was started again in place is not revived but replaced."""
 

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from frontinus.controller.restraint import Hold
 from frontinus.model.enums import AmphoraRole, FaultPhase
 from frontinus.model.ids import AmphoraId
 
@@ -21,7 +22,10 @@ class RecordAmphora(msgspec.Struct, frozen=True):
 
 
 class BeginReplacement(msgspec.Struct, frozen=True):
-    """Move the generation, so that the replacement shows as PENDING_UPDATE and ends in a receipt of its own."""
+    """Move the generation, so that the replacement shows as PENDING_UPDATE and ends in a receipt of its own. `counted`: it
+    takes one of the turns of the installation, as every replacement does that nobody asked for."""
+
+    counted: bool = False
 
 
 class BuildAmphora(msgspec.Struct, frozen=True):
@@ -62,9 +66,10 @@ class DismissSuspicion(msgspec.Struct, frozen=True):
 
 
 class CondemnAmphora(msgspec.Struct, frozen=True):
-    """Write that the amphora is to go, before it is touched."""
+    """Write that the amphora is to go, before it is touched. `counted` as in BeginReplacement."""
 
     amphora_id: AmphoraId
+    counted: bool = False
 
 
 class DestroyAmphora(msgspec.Struct, frozen=True):
@@ -84,9 +89,11 @@ class RecordSettled(msgspec.Struct, frozen=True):
 
 
 class LookAgain(msgspec.Struct, frozen=True):
-    """Nothing more can be done now: leave it, and be due again after this."""
+    """Nothing more can be done now: leave it, and be due again after this. `because` is shown as a fault: what is waited for
+    may take long."""
 
     after: timedelta
+    because: Hold | None = None
 
 
 Step: TypeAlias = (
@@ -118,6 +125,6 @@ PHASE_OF_STEP: dict[type[Step], FaultPhase] = {
     DestroyAmphora: FaultPhase.RETIRE,
     ForgetLoadBalancer: FaultPhase.NETWORK,
     RecordSettled: FaultPhase.INTERNAL,
-    LookAgain: FaultPhase.INTERNAL,
+    LookAgain: FaultPhase.COMPUTE,
 }
 """Which phase a fault names when the step fails."""

@@ -13,6 +13,7 @@
     │   ├── Gone               the amphora or its place is not there any more
     │   ├── Incompatible       the amphora is of a version that this driver does not serve
     │   ├── BindRefused        the amphora's kernel does not give an address and port
+    │   ├── NoTurn             as many amphorae are being replaced as may be at a time
     │   └── LeaseLost          another controller owns the load balancer now
     ├── Rejected               a driver found that the document cannot work; waits for the user
     └── Bug                    we are wrong
@@ -136,6 +137,13 @@ class BindRefused(WorldError):
     def __init__(self, binds: tuple[RefusedBind, ...]) -> None:
         super().__init__("; ".join(f"{b.address} port {b.port}: {b.errno}" for b in binds))
         self.binds = binds
+
+
+class NoTurn(WorldError):
+    """As many amphorae are being replaced as the installation allows at a time."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} load balancers are having amphorae replaced, which is the limit")
 
 
 class LeaseLost(WorldError):

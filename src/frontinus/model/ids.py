@@ -21,6 +21,7 @@ FlavorId = NewType("FlavorId", str)
 FlavorProfileId = NewType("FlavorProfileId", str)
 AvailabilityZoneProfileId = NewType("AvailabilityZoneProfileId", str)
 ControllerId = NewType("ControllerId", str)
+ReceiverId = NewType("ReceiverId", str)
 
 
 def new_id() -> str:

@@ -277,7 +277,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 class Amphora(msgspec.Struct, frozen=True, kw_only=True):
     """One appliance. Its compute name is derived from the id, and the row exists before anything is built under it.
 
-    `management_address` is where its agent listens. `suspected_at` is set while it has been silent past its deadline.
+    `management_address` is where its agent listens, `host` on which machine compute says that it is. `speaks_plain` says that
+    its agent knows no other heartbeats than Octavia's. `suspected_at` is set while it has been silent past its deadline.
     `revived_at` is when its agent was last started again in place. `replacement_requested_at` is when somebody asked for
     another in its place, `push_requested_at` when for its configuration to be pushed again (an operator, or health when
     the amphora has lost files): both are wishes, which the controller reads and never writes.
@@ -298,6 +299,8 @@ class Amphora(msgspec.Struct, frozen=True, kw_only=True):
     vrrp_address: str | None = None
     vrrp_port_id: PortId | None = None
     vrrp_interface: str | None = None
+    host: str | None = None
+    speaks_plain: bool = False
     receipt: Receipt | None = None
     suspected_at: datetime | None = None
     revived_at: datetime | None = None

@@ -19,11 +19,11 @@ from msgspec.structs import replace
 from sqlalchemy import and_, bindparam, case, delete, func, or_, select, update
 
 from frontinus.model.enums import AmphoraStatus, Kind, OperatingStatus, ProvisioningStatus
-from frontinus.model.errors import Bug
+from frontinus.model.errors import Bug, NoTurn
 from frontinus.model.ids import AmphoraId
 from frontinus.model.status import after_edit, move_amphora, move_provisioning
 from frontinus.model.tree import Amphora, Fault, LoadBalancer
-from frontinus.store import amphorae, rows, schema
+from frontinus.store import amphorae, replacements, rows, schema
 from frontinus.store.engine import Transaction
 from frontinus.store.leases import Lease, lost
 from frontinus.store.rows import from_microseconds, optional_microseconds, to_microseconds
@@ -301,12 +301,15 @@ def record_deleted(tx: Transaction, lease: Lease, now: datetime) -> None:
     _write(tx, held, gone, None)
 
 
-def begin_replacement(tx: Transaction, lease: Lease, now: datetime) -> int:
+def begin_replacement(tx: Transaction, lease: Lease, now: datetime, *, turns: int | None = None) -> int:
     """Ask for the next generation although nobody edited anything, because amphorae must be made anew; returns it.
 
-    The holder of the lease goes on with it; the row is due in case it dies. Raises LeaseLost."""
+    With `turns`, it takes one of so many of the installation. The holder of the lease goes on with it; the row is due in
+    case it dies. Raises LeaseLost, NoTurn."""
     held = _hold(tx, lease, now)
     load_balancer = held.load_balancer
+    if turns is not None and not replacements.take_turn(tx, load_balancer.id, now, turns):
+        raise NoTurn(turns)
     moved = replace(
         load_balancer,
         generation=load_balancer.generation + 1,
@@ -316,6 +319,13 @@ def begin_replacement(tx: Transaction, lease: Lease, now: datetime) -> int:
     claimed = moved.generation if held.claimed_generation == load_balancer.generation else held.claimed_generation
     _write(tx, held, moved, to_microseconds(now), claimed_generation=claimed)
     return moved.generation
+
+
+def take_turn(tx: Transaction, lease: Lease, now: datetime, turns: int) -> None:
+    """Have one of the installation's turns at replacing, or keep the one that it has. Raises LeaseLost, NoTurn."""
+    _hold(tx, lease, now)
+    if not replacements.take_turn(tx, lease.load_balancer_id, now, turns):
+        raise NoTurn(turns)
 
 
 def purge_deleted(tx: Transaction, before: datetime) -> int:

@@ -20,7 +20,7 @@ from frontinus.store.statement import Statement
 
 _t = load_balancer.c
 
-CLOCK_WAS_WRONG_BEYOND = timedelta(hours=1)
+CLOCK_WAS_WRONG_BEYOND = timedelta(minutes=5)
 """Nothing is put off for so long and no lease is this long. A time farther ahead was written by a clock that has been set
 back since, and would keep a fault from healing until the clock gets there again."""
 

@@ -293,6 +293,9 @@ amphora = Table(
     Column("vrrp_address", String(64), nullable=True),
     _id("vrrp_port_id", nullable=True),
     _word("vrrp_interface", nullable=True),
+    _name("host", nullable=True),
+    # It sends Octavia's plain datagrams, and only of such they are accepted.
+    Column("speaks_plain", Boolean, nullable=False, server_default=false()),
     _text("receipt", nullable=True),
     _time("suspected_at", nullable=True),
     _time("revived_at", nullable=True),
@@ -439,4 +442,41 @@ preview = Table(
     _document("answer", nullable=True),
     _time("asked_at"),
     Index(None, "claimed_by", "asked_at"),
+)
+
+# Under such a mark nothing is replaced: an amphora, a load balancer, a host, or (target empty) the installation.
+maintenance = Table(
+    "maintenance",
+    metadata,
+    Column("scope", String(STATUS_LENGTH), primary_key=True),
+    Column("target", String(NAME_LENGTH), primary_key=True),
+    _text("reason"),
+    _time("created_at"),
+    _time("until", nullable=True),
+)
+
+# Receivers of heartbeats. `heard` is what each knows of every amphora, and `turn` grows when that is written anew: the
+# others read it, and so does the one that comes after it. A row outlives its receiver until another has read it.
+receiver = Table(
+    "receiver",
+    metadata,
+    _own_id(),
+    _name("host"),
+    _number("port"),
+    _time("started_at"),
+    _time("seen_at"),
+    _number("watched"),
+    _number("silent"),
+    _flag("braked"),
+    _counter("turn"),
+    _document("heard"),
+)
+
+# So many load balancers may have an amphora torn down at a time. A turn whose load balancer has settled is free.
+replacement_turn = Table(
+    "replacement_turn",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _id("load_balancer_id"),
+    _time("taken_at"),
 )

@@ -38,6 +38,7 @@ class FakePlace:
     on_disk: Rendered | None = None
     attached: dict[PortId, Port] = field(default_factory=dict)
     configured: dict[str, Port] = field(default_factory=dict)
+    host: str = "host-1"
     history: list[str] = field(default_factory=list)
     """The action of every push that was carried out, in order."""
 
@@ -138,6 +139,7 @@ class FakeCompute(ComputeDriver):
             state=state,
             compute_id=amphora_id,
             management_address=place.address,
+            host=place.host,
             balancing=place.balancing,
             attached=frozenset(place.attached),
         )

@@ -380,12 +380,18 @@ async def test_planned_stop_is_left_alone(world: World) -> None:
     place.on_purpose = True
     await world.suspect(load_balancer_id)
     before = await world.tree(load_balancer_id)
+    assert before is not None
     for _ in range(5):
         next_due = await world.store.read(leases.next_due)
         assert next_due is not None, "it is looked at again"
         world.now = max(world.now, next_due)
         await world.turn()
-    assert await world.tree(load_balancer_id) == before
+    after = await world.tree(load_balancer_id)
+    assert after is not None
+    assert after.amphorae == before.amphorae
+    assert after.load_balancer.provisioning_status == "ACTIVE"
+    assert after.load_balancer.fault is not None, "it is told what is waited for"
+    assert after.load_balancer.fault.code == "amphora-stopped"
     assert list(world.places.values()) == [place], "it is neither destroyed nor joined by another"
     place.on_purpose = False
     place.agent_running = place.balancing = True

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from frontinus.controller.act import Hands
 from frontinus.controller.reconcile import reconcile
 from frontinus.controller.settings import ControllerSettings
-from frontinus.model.edits import apply, delete_load_balancer
+from frontinus.model.edits import apply, delete_load_balancer, request_failover
 from frontinus.model.enums import AmphoraStatus, LbAlgorithm, ListenerProtocol, PoolProtocol
 from frontinus.model.errors import LeaseLost
 from frontinus.model.ids import (
@@ -32,7 +32,7 @@ from frontinus.model.ids import (
 from frontinus.model.network import VipRequest
 from frontinus.model.ports import PortPurpose
 from frontinus.model.tree import Amphora, Listener, LoadBalancer, LoadBalancerTree, Member, Pool, TreeChild
-from frontinus.store import controllers, health, leases, trees
+from frontinus.store import amphorae, controllers, health, leases, trees
 from frontinus.store.engine import Store, Transaction, Wakeups
 from frontinus.testing.fake_amphora import FakeAmphoraDriver
 from frontinus.testing.fake_compute import FakeCompute, FakePlace
@@ -209,6 +209,13 @@ class World:
 
     async def delete(self, load_balancer_id: LoadBalancerId) -> None:
         await self.edit(load_balancer_id, lambda tree: delete_load_balancer(tree, self.now))
+
+    def ask_for_failover(self, tx: Transaction, load_balancer_id: LoadBalancerId) -> None:
+        """What the API does for it."""
+        tree = trees.read_tree(tx, load_balancer_id, for_update=True)
+        assert tree is not None
+        trees.write_tree(tx, tree, request_failover(tree, self.now))
+        amphorae.request_replacement_of_all(tx, load_balancer_id, self.now)
 
     async def suspect(self, load_balancer_id: LoadBalancerId) -> None:
         tree = await self.tree(load_balancer_id)

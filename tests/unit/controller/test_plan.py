@@ -199,8 +199,8 @@ SETTLE = RecordSettled(2)
             seen(PlaceState.STOPPED, balancing=False),
             WANTED,
             (
-                BeginReplacement(),
-                CondemnAmphora(OLD),
+                BeginReplacement(counted=True),
+                CondemnAmphora(OLD, counted=True),
                 DestroyAmphora(OLD),
                 RecordAmphora(NEW, AmphoraRole.STANDALONE),
                 BuildAmphora(NEW),

@@ -35,12 +35,13 @@ class PlaceState(StrEnum):
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where an amphora is. `balancing` is True when the balancer process is seen running in it, None when compute
     cannot see inside. `attached` are the ports whose link is there and up; None for a driver that attaches nothing, or
-    cannot tell."""
+    cannot tell. `host` names the machine, for marks of maintenance; None when compute does not tell."""
 
     amphora_id: AmphoraId
     state: PlaceState
     compute_id: str | None = None
     management_address: str | None = None
+    host: str | None = None
     balancing: bool | None = None
     attached: frozenset[PortId] | None = None
 

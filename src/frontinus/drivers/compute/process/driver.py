@@ -18,6 +18,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -314,6 +315,7 @@ class ProcessCompute(ComputeDriver):
             state=state,
             compute_id=amphora_id,
             management_address=self.management_address(amphora_id),
+            host=socket.gethostname(),
             balancing=balancing,
         )
 
