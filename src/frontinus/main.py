@@ -153,7 +153,11 @@ class Drivers:
 def _context(settings: Settings, health_port: int) -> dict[str, Any]:
     """What this installation knows and a driver may want to: given under these names, where its settings have them."""
     interval = settings.health.silence_deadline / 3
+    name = settings.drivers.network
+    network = next((x.load() for x in entry_points(group="frontinus.network_drivers", name=name)), None)
     return {
+        # To an amphora driver: whether addresses are there already, or its agents configure their interfaces.
+        "network": "own" if PORTS in getattr(network, "features", ()) else "none",
         "state_dir": settings.state_dir,
         "heartbeat_destinations": (f"{_bracketed(settings.health.bind_host)}:{health_port}",),
         "heartbeat_interval": min(interval, timedelta(seconds=1)),

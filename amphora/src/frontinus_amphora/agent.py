@@ -13,6 +13,7 @@ from frontinus_amphora.companions import Companions
 from frontinus_amphora.errors import AgentError
 from frontinus_amphora.facts import Haproxy
 from frontinus_amphora.heartbeat import Heart
+from frontinus_amphora.interfaces import Interfaces
 from frontinus_amphora.keepalived_service import KeepalivedProgram
 from frontinus_amphora.load_balancer import LoadBalancer
 from frontinus_amphora.log import log
@@ -26,6 +27,7 @@ from frontinus_amphora.values import Checker
 from frontinus_amphora.vrrp import Vrrp
 
 CERTIFICATES = "certs"
+INTERFACES = "plugged_interfaces.json"
 
 
 class Agent:
@@ -40,6 +42,7 @@ class Agent:
         ping.install(settings.base_path)
         self._load_balancers: dict[str, LoadBalancer] = {}
         self.haproxy = Haproxy(settings.haproxy_cmd)
+        self.interfaces = Interfaces(f"{settings.base_path}/{INTERFACES}") if settings.network == "own" else None
         self._bookkeeper = Bookkeeper(f"{settings.base_path}/stats_counters.json")
         self.heart = Heart(lambda: self.settings, self.load_balancers, self._bookkeeper, lambda: self.vrrp)
         self.supervisor = Supervisor(lambda: [*self.load_balancers(), self.vrrp], self.heart.look)
@@ -56,6 +59,11 @@ class Agent:
 
     def start(self) -> None:
         """Adopt what runs, start what should run and does not, then watch and beat."""
+        if self.interfaces is not None:
+            try:
+                self.interfaces.restore()
+            except AgentError as error:  # the controller plugs again what it finds missing
+                log("interfaces not restored", error=str(error))
         try:
             self.vrrp.resume()
         except OSError as error:

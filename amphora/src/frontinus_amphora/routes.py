@@ -19,8 +19,10 @@ from frontinus_amphora.companions import Companion, NotInMemory, in_memory
 from frontinus_amphora.companions import digest as companions_digest
 from frontinus_amphora.errors import AgentError, Invalid, Missing, ServiceFailed, Unsupported
 from frontinus_amphora.http_wire import Request, Response, answer, default_error
+from frontinus_amphora.interfaces import Interfaces
 from frontinus_amphora.load_balancer import LoadBalancer
 from frontinus_amphora.log import log
+from frontinus_amphora.plugs import parse_network, parse_vip
 from frontinus_amphora.settings import UUID, BadSettings
 from frontinus_amphora.values import Change
 
@@ -242,22 +244,30 @@ class Routes:
         except ValueError:
             raise Invalid("Invalid VIP") from None
         body = _parse_object(request.body)
-        for key in ("subnet_cidr", "gateway", "mac_address"):
-            if body is None or key not in body:
-                return default_error(400, "Invalid subnet information")
-        self._need_no_network("plugging a VIP")
-        return answer(202, {**OK, "details": f"VIP {address} is on this amphora already"})
+        if body is None or any(key not in body for key in ("subnet_cidr", "gateway", "mac_address")):
+            return default_error(400, "Invalid subnet information")
+        interfaces = self._interfaces("plugging a VIP")
+        if interfaces is None:
+            return answer(202, {**OK, "details": f"VIP {address} is on this amphora already"})
+        plug = parse_vip(str(address), body)
+        name = interfaces.plug_vip(plug)
+        return answer(202, {**OK, "details": f"VIPs {', '.join(x.address for x in plug.vips)} on interface {name}"})
 
     def _plug_network(self, request: Request) -> Response:
         body = _parse_object(request.body)
         if body is None or "mac_address" not in body:
             return default_error(400, "Invalid port information")
-        self._need_no_network("plugging a network")
-        return answer(202, {**OK, "details": "the networks are on this amphora already"})
+        interfaces = self._interfaces("plugging a network")
+        if interfaces is None:
+            return answer(202, {**OK, "details": "the networks are on this amphora already"})
+        name = interfaces.plug_network(parse_network(body))
+        return answer(202, {**OK, "details": f"Plugged on interface {name}"})
 
-    def _need_no_network(self, what: str) -> None:
-        if self._agent.settings.network != "none":
+    def _interfaces(self, what: str) -> Interfaces | None:
+        """None: addresses are there already, there is nothing to do."""
+        if self._agent.settings.network == "unsupported":
             raise Unsupported(what, "an agent that owns its interfaces")
+        return self._agent.interfaces
 
     def _interface(self, request: Request, address: str) -> Response:
         return answer(200, {**OK, "interface": _interface_of(address)})

@@ -48,7 +48,7 @@ class Settings(NamedTuple):
     heartbeat_format: str  # plain | envelope
     topology: str
     controller_identity: str | None  # DNS name that a client certificate must carry; None: the chain is enough
-    network: str  # none: addresses are there already and plugging is a no-op | unsupported: plugging is refused
+    network: str  # none: addresses are there already, plugging is a no-op | own: interfaces are ours | unsupported
     haproxy_user: str  # to drop to when the agent is root and the user exists; empty: stay
     nginx_cmd: str
     keepalived_cmd: str
@@ -86,8 +86,8 @@ def parse_settings(text: str, path: str) -> Settings:
     if heartbeat_format not in ("plain", "envelope"):
         raise BadSettings("[health_manager] heartbeat_format must be plain or envelope")
     network = ours.get("network", "unsupported")
-    if network not in ("none", "unsupported"):
-        raise BadSettings("[frontinus] network must be none or unsupported")
+    if network not in ("none", "own", "unsupported"):
+        raise BadSettings("[frontinus] network must be none, own or unsupported")
     base_path = os.path.abspath(get("haproxy_amphora", "base_path", "/var/lib/octavia"))
     return Settings(
         path=path,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -98,6 +98,10 @@ class BaseMismatch(Exception):
 
 class _Version(msgspec.Struct):
     api_version: str
+
+
+class _Interface(msgspec.Struct):
+    interface: str
 
 
 class _Md5(msgspec.Struct):
@@ -296,6 +300,29 @@ class AgentClient:
         self._expect_success(
             await self._ask(amphora, "PUT", path, body=certificate, timeout=self._settings.info_timeout)
         )
+
+    async def plug_vip(self, amphora: Amphora, vip: str, body: Mapping[str, object]) -> None:
+        """The interface with the body's MAC carries the VIPs. Raises Retry, also while there is no such interface."""
+        await self._plug(amphora, f"/1.0/plug/vip/{vip}", body)
+
+    async def plug_network(self, amphora: Amphora, body: Mapping[str, object]) -> None:
+        """The interface with the body's MAC has these addresses. Raises Retry, also while there is no such interface."""
+        await self._plug(amphora, "/1.0/plug/network", body)
+
+    async def _plug(self, amphora: Amphora, path: str, body: Mapping[str, object]) -> None:
+        content = msgspec.json.encode(body)
+        answer = await self._ask(amphora, "POST", path, body=content, timeout=self._settings.apply_timeout)
+        if answer.status == 404:
+            raise self._retry(f"{self._name(amphora)} sees no interface {body['mac_address']} yet", "no-interface")
+        if answer.status != 409:  # it is plugged already
+            self._expect_success(answer)
+
+    async def interface(self, amphora: Amphora, address: str) -> str:
+        """What the amphora calls the interface that has this address."""
+        path = f"/1.0/interface/{address}"
+        return self._decode(
+            await self._ask(amphora, "GET", path, timeout=self._settings.info_timeout), _Interface
+        ).interface
 
     async def close(self) -> None:
         if self._session is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections import OrderedDict
+from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import ClassVar
@@ -27,12 +28,14 @@ from frontinus.drivers.amphora.agent.client import (
 )
 from frontinus.drivers.amphora.agent.files import NGINX_FILES, Live, digest, marks
 from frontinus.drivers.amphora.agent.heartbeat import decode_envelope, decode_plain, is_envelope
+from frontinus.drivers.amphora.agent.plug import network_body, vip_body
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
 from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered
 from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Incompatible, Invalid, Rejected, Retry, Subject
 from frontinus.model.heartbeat import Heartbeat
-from frontinus.model.ids import AmphoraId
+from frontinus.model.ids import AmphoraId, PortId
+from frontinus.model.ports import PortPurpose
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
 OLDEST_AGENT, FIRST_UNKNOWN_AGENT = (0, 1), (1,)
@@ -124,6 +127,21 @@ class AgentDriver(AmphoraDriver):
             self._remember(amphora.id, Live(rendered.text, marks(rendered.files)))
             await self._renew_certificate(amphora)
             return applied
+
+    async def plug(self, amphora: Amphora, tree: LoadBalancerTree) -> Mapping[PortId, str]:
+        names: dict[PortId, str] = {}
+        for port in amphora.ports:
+            if port.purpose is PortPurpose.MANAGEMENT:
+                continue
+            if port.purpose is PortPurpose.MEMBER:
+                await self._client.plug_network(amphora, network_body(port, None))
+            else:
+                await self._client.plug_vip(amphora, tree.load_balancer.vip.address, vip_body(port, tree))
+                # One that was plugged before may have had more addresses than it has now.
+                if len(port.addresses) > 1 or port.interface is not None:
+                    await self._client.plug_network(amphora, network_body(port, tree))
+            names[port.id] = await self._client.interface(amphora, port.addresses[0].address)
+        return names
 
     async def info(self, amphora: Amphora, tree: LoadBalancerTree) -> AmphoraInfo:
         async with asyncio.timeout(self._agent.info_timeout.total_seconds()) as limit:

@@ -50,7 +50,8 @@ class AgentDriverSettings:
     """The program that agents run for UDP listeners, as the amphora sees it; with its stream module."""
 
     network: str = "none"
-    """Who gives an amphora its addresses: `none` means they are there already (the `process` place)."""
+    """Who gives an amphora its addresses: `none` means they are there already (the `process` place), `own` that its agent
+    configures its interfaces. By default whatever the network driver is for: `own` for one that makes ports."""
 
     connect_timeout: timedelta = timedelta(seconds=5)
     """Until TCP and TLS to an agent are established."""
@@ -84,6 +85,8 @@ class AgentDriverSettings:
         for name in ("parallel_requests", "remembered_texts"):
             if getattr(self, name) < 1:
                 raise Invalid(name, "must be at least 1")
+        if self.network not in ("none", "own"):
+            raise Invalid("network", "must be none or own")
         if not 0 < self.agent_port < 65_536:
             raise Invalid("agent_port", "must be a port number")
         for name in ("heartbeat_interval", "server_certificate_validity", "connect_timeout", "apply_timeout"):
