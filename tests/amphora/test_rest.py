@@ -275,3 +275,14 @@ def test_bad_configuration_file_is_explained(tmp_path: Path, text: str, told: st
     assert done.returncode == 1
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_vrrp_that_makes_no_sense_changes_nothing(amphora: Amphora) -> None:
+    """Least of all what the machine's kernel lets programs listen on."""
+    before = Path("/proc/sys/net/ipv4/ip_nonlocal_bind").read_text()
+    controller = amphora.controller()
+    answer = controller.call("PUT", "/1.0/vrrp/upload", "nonsense")
+    assert (answer.status, answer.json["message"]) == (400, "Invalid request")
+    assert controller.call("PUT", "/1.0/vrrp/start").status == 404
+    assert controller.call("PUT", "/1.0/vrrp/stop").status == 202
+    assert Path("/proc/sys/net/ipv4/ip_nonlocal_bind").read_text() == before

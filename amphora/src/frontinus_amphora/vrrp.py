@@ -63,7 +63,7 @@ class Vrrp:
 
         Raises Invalid with what keepalived says; Unsupported when there is none here, or its kernel forbids."""
         with self._lock:
-            self._prepare()
+            self._need_program()
             scratch = f"{self.directory}/trial.conf"
             files.write_atomically(scratch, f"{TRACKED}{text}".encode())
             argv = (self._program.command, "-t", "-l", "-P", "-p", f"{self.directory}/trial.pid", "-f", scratch)
@@ -71,6 +71,7 @@ class Vrrp:
             files.remove(scratch)
             if code != 0:
                 raise Invalid("Invalid request", output.replace(scratch, CONFIGURATION))
+            self._prepare()  # now, because what comes next is to try the places of balancers
 
     def follow(self, owner: str, text: str | None) -> str:
         """Run this for the load balancer `owner`; None: nothing of its own. What was done: unchanged, start, reload, stop.
@@ -221,10 +222,13 @@ class Vrrp:
 
     # Smaller things
 
-    def _prepare(self) -> None:
+    def _need_program(self) -> None:
         if not self._program.version():
             raise Unsupported("VRRP", f"keepalived ({self._program.command})")
         files.make_directory(self.directory)
+
+    def _prepare(self) -> None:
+        self._need_program()
         for path in NONLOCAL_BIND:
             if (files.read(path) or b"1").strip() != b"1":
                 try:
