@@ -62,6 +62,11 @@ class Accounts:
         """For each watched amphora when it was last heard, or since when it is watched if that is later."""
         return {x: max(since, self._heard.get(x, since)) for x, since in self._watched_since.items()}
 
+    def spokesman(self, amphorae: Iterable[AmphoraId]) -> Heartbeat | None:
+        """What is said by the one of these amphorae that serves: of a pair, who has the VIP; of several, who was heard last."""
+        latest = [x for amphora_id in amphorae if (x := self._latest.get(amphora_id)) is not None]
+        return max(latest, key=lambda x: (x.active is not False, self._heard.get(x.amphora_id, 0.0)), default=None)
+
     def heard_since(self, amphora_id: AmphoraId, moment: float) -> bool:
         return self._heard.get(amphora_id, -1.0) >= moment
 
@@ -165,9 +170,9 @@ def _order(heartbeat: Heartbeat) -> tuple[int, int] | None:
 
 
 def _says_something_else(heartbeat: Heartbeat, before: Heartbeat) -> bool:
-    return heartbeat.pools != before.pools or {k: v.status for k, v in heartbeat.listeners.items()} != {
-        k: v.status for k, v in before.listeners.items()
-    }
+    return (heartbeat.pools, heartbeat.active) != (before.pools, before.active) or {
+        k: v.status for k, v in heartbeat.listeners.items()
+    } != {k: v.status for k, v in before.listeners.items()}
 
 
 def _added(one: ListenerTraffic, later: ListenerTraffic) -> ListenerTraffic:

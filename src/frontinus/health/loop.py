@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -132,9 +132,7 @@ class Health:
 
     async def _write_statuses(self) -> None:
         heartbeats = self._accounts.take_to_weigh(self._awake(), self._settings.refresh_interval.total_seconds())
-        of_load_balancer: dict[LoadBalancerId, Heartbeat] = {
-            self._fleet[x.amphora_id].load_balancer_id: x for x in heartbeats if x.amphora_id in self._fleet
-        }
+        of_load_balancer = {self._fleet[x].load_balancer_id: y for x, y in self._spokesmen(heartbeats).items()}
         unknown = [x.amphora_id for x in heartbeats if x.amphora_id not in self._fleet]
         self._accounts.weigh_again(unknown)
         if not of_load_balancer:
@@ -159,6 +157,16 @@ class Health:
         except Exception:  # whatever it was: what was taken is given back, and the turn fails as it would have
             self._accounts.weigh_again(x.amphora_id for x in of_load_balancer.values())
             raise
+
+    def _spokesmen(self, heartbeats: Iterable[Heartbeat]) -> dict[AmphoraId, Heartbeat]:
+        """Who is believed about the load balancers that these are of: whatever the standby says, the one that serves."""
+        ids = {self._fleet[x.amphora_id].load_balancer_id for x in heartbeats if x.amphora_id in self._fleet}
+        pairs: dict[LoadBalancerId, list[AmphoraId]] = defaultdict(list)
+        for member in self._fleet.values():
+            if member.load_balancer_id in ids:
+                pairs[member.load_balancer_id].append(member.amphora_id)
+        spoken = (self._accounts.spokesman(amphorae) for amphorae in pairs.values())
+        return {x.amphora_id: x for x in spoken if x is not None}
 
     async def _ask_for_pushes(self) -> None:
         """Amphorae that have lost files get their configuration anew. Asked for again while it goes on: the first time

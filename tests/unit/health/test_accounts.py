@@ -50,6 +50,21 @@ def test_replayed_and_overtaken_heartbeats_are_refused() -> None:
     assert accounts.last_heard() == {A: 1.0}
 
 
+def test_of_a_pair_the_one_that_serves_is_believed() -> None:
+    accounts, b = Accounts(), AmphoraId("b")
+    accounts.watch([A, b], 0.0)
+    assert accounts.spokesman([A, b]) is None
+    accounts.hear(replace(beat(1), active=True), 1.0)
+    standby = replace(beat(1, member="DOWN"), amphora_id=b, active=False)
+    accounts.hear(standby, 2.0)
+    assert accounts.spokesman([A, b]) == replace(beat(1), active=True)
+    took_over = replace(standby, sequence=2, active=True)
+    accounts.take_to_weigh(2.0, 60.0)
+    accounts.hear(took_over, 3.0)
+    assert accounts.spokesman([A, b]) == took_over
+    assert accounts.take_to_weigh(3.0, 60.0) == [took_over], "a takeover is weighed although nothing else changed"
+
+
 def test_restarted_agent_begins_a_new_sequence() -> None:
     accounts = watching()
     assert accounts.hear(beat(5, boot=1), 1.0)
