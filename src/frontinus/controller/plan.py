@@ -245,9 +245,7 @@ def _plan_presence(
         if plugging is not None:
             plugs.append(PlugAmphora(amphora_id))
         pushes.append(ApplyConfiguration(amphora_id))
-    # Who has the oldest configuration comes first: under edits without end each amphora of a pair gets its turn.
-    carries = {x.id: -1 if x.receipt is None else x.receipt.generation for x in tree.amphorae}
-    pushes = sorted(dict.fromkeys(pushes), key=lambda push: carries.get(push.amphora_id, -1))
+    pushes = _in_order(pushes, tree)
     # A generation that is under way already ends in a receipt of its own.
     begins = replacing and load_balancer.applied_generation == load_balancer.generation
     # Suspicion is dismissed after plugging: only who is suspected is asked what it is attached to.
@@ -261,15 +259,35 @@ def _plan_presence(
     return tuple(steps)
 
 
+def _in_order(pushes: list[ApplyConfiguration], tree: LoadBalancerTree) -> list[ApplyConfiguration]:
+    """Who has the oldest configuration comes first: under edits without end each amphora of a pair gets its turn.
+
+    Before an amphora that is new to a pair comes the one that serves, if it was pushed to before the other was there: it
+    must speak to the new one before that one listens, or else both would take the addresses."""
+    carries = {x.id: -1 if x.receipt is None else x.receipt.generation for x in tree.amphorae}
+    newcomers = [x.updated_at for x in tree.amphorae if x.receipt is None and x.updated_at is not None]
+    uninformed = {
+        x.id: any(x.receipt.applied_at < there for there in newcomers)
+        for x in tree.amphorae
+        if x.receipt is not None and x.status is AmphoraStatus.ALLOCATED
+    }
+
+    def turn(push: ApplyConfiguration) -> tuple[bool, int]:
+        return not uninformed.get(push.amphora_id, False), carries.get(push.amphora_id, -1)
+
+    return sorted(dict.fromkeys(pushes), key=turn)
+
+
 def _next_to_leave(tree: LoadBalancerTree, verdicts: Mapping[AmphoraId, Verdict]) -> AmphoraId | None:
-    """Which unwanted amphora goes now: one at a time, and one that serves only while all the other roles are served."""
+    """Which unwanted amphora goes now: one at a time, the backup of a pair before its master, and one that serves only while
+    all the other roles are served."""
     roles = set(ROLES_OF_TOPOLOGY[tree.load_balancer.topology])
     serving = {
         x.id: x.role
         for x in tree.amphorae
         if x.status is AmphoraStatus.ALLOCATED and verdicts[x.id] in (Verdict.SERVING, Verdict.UNWANTED)
     }
-    for amphora in tree.amphorae:
+    for amphora in sorted(tree.amphorae, key=lambda x: x.role is not AmphoraRole.BACKUP):
         if verdicts[amphora.id] is not Verdict.UNWANTED:
             continue
         others = {role for amphora_id, role in serving.items() if amphora_id != amphora.id}

@@ -49,6 +49,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SETTINGS = ControllerSettings()
 OLD, NEW, OTHER = AmphoraId("old"), AmphoraId("new"), AmphoraId("other")
 WANTED = "digest-wanted"
+RECEIPT = Receipt(generation=2, digest=WANTED, driver_version="1", applied_at=NOW)
 
 
 def load_balancer(**changes: object) -> LoadBalancer:
@@ -66,14 +67,13 @@ def load_balancer(**changes: object) -> LoadBalancer:
 
 
 def amphora(**changes: object) -> Amphora:
-    receipt = Receipt(generation=2, digest=WANTED, driver_version="1", applied_at=NOW)
     plain = Amphora(
         id=OLD,
         load_balancer_id=LoadBalancerId("lb"),
         project_id=ProjectId("project"),
         status=AmphoraStatus.ALLOCATED,
         management_address="127.128.0.1",
-        receipt=receipt,
+        receipt=RECEIPT,
         created_at=NOW,
     )
     return replace(plain, **changes)
@@ -315,10 +315,23 @@ UNWANTED: dict[str, object] = {"replacement_requested_at": NOW}
 
 def test_of_a_pair_one_is_replaced_after_the_other() -> None:
     both = steps(a_pair(UNWANTED, UNWANTED))
-    assert both[:3] == (CondemnAmphora(OLD), DestroyAmphora(OLD), RecordAmphora(NEW, AmphoraRole.MASTER))
+    assert both[:3] == (CondemnAmphora(OTHER), DestroyAmphora(OTHER), RecordAmphora(NEW, AmphoraRole.BACKUP))
     starting: dict[str, object] = {"status": AmphoraStatus.BOOTING, "receipt": None}
-    assert CondemnAmphora(OTHER) not in (*both, *steps(a_pair(starting, UNWANTED), Sighting()))
-    assert steps(a_pair({}, UNWANTED))[0] == CondemnAmphora(OTHER), "the first one's replacement serves"
+    assert CondemnAmphora(OLD) not in (*both, *steps(a_pair(UNWANTED, starting), Sighting()))
+    assert steps(a_pair(UNWANTED, {}))[0] == CondemnAmphora(OLD), "the backup's replacement serves"
+
+
+def pushed_first(first: dict[str, object], second: dict[str, object]) -> list[AmphoraId]:
+    planned = steps(a_pair(first, second), digest="another digest")
+    return [step.amphora_id for step in planned if isinstance(step, ApplyConfiguration)]
+
+
+def test_the_survivor_of_a_pair_speaks_to_the_newcomer_before_that_one_listens() -> None:
+    new: dict[str, object] = {"status": AmphoraStatus.READY, "receipt": None, "updated_at": NOW + timedelta(seconds=1)}
+    assert pushed_first({}, new) == [OLD, OTHER]
+    told = replace(RECEIPT, applied_at=NOW + timedelta(seconds=2))
+    assert pushed_first({"receipt": told}, new) == [OTHER, OLD], "edits go on: the new one gets its turn"
+    assert pushed_first(new, new | {"status": AmphoraStatus.BOOTING}) == [OLD, OTHER]
 
 
 def test_one_that_does_not_serve_yet_is_replaced_whatever_the_other_does() -> None:
