@@ -10,7 +10,7 @@ import msgspec
 from frontinus.api.requests import Asked
 from frontinus.api.settings import ApiSettings
 from frontinus.model.capabilities import Capabilities
-from frontinus.model.enums import Kind, VnicType
+from frontinus.model.enums import Kind, Topology, VnicType
 from frontinus.model.errors import Invalid, Unsupported
 from frontinus.model.ids import FlavorId, NetworkId
 from frontinus.model.network import VipRequest
@@ -34,9 +34,11 @@ _NO_FLAVOR, _NO_ZONE = FlavorData(), AvailabilityZoneData()
 
 
 class Choices(msgspec.Struct, frozen=True, kw_only=True):
-    """What was chosen, read: the provider's name, and the data of flavor and zone (nothing said where none was)."""
+    """What was chosen, read: the provider's name, the topology where the flavor names none, and the data of flavor and zone
+    (nothing said where none was)."""
 
     provider: str
+    topology: Topology = Topology.SINGLE
     flavor: FlavorData = _NO_FLAVOR
     zone: AvailabilityZoneData = _NO_ZONE
 
@@ -45,7 +47,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(
             load_balancer,
             provider=self.provider,
-            topology=self.flavor.loadbalancer_topology or load_balancer.topology,
+            topology=self.flavor.loadbalancer_topology or self.topology,
             vip_vnic_type=VnicType.DIRECT if self.flavor.sriov_vip else VnicType.NORMAL,
             threads=self.flavor.threads,
             max_connections=self.flavor.max_connections,
@@ -77,7 +79,7 @@ def read_choices(tx: Transaction, settings: ApiSettings, asked: Asked) -> Choice
         zone_profile = _zone_profile(tx, zone_name)
         _agreed(settings, provider, zone_profile.provider_name, "availability zone")
         zone = read_availability_zone_data(zone_profile.availability_zone_data, f"{_FIELD}.availability_zone")
-    return Choices(provider=provider, flavor=flavor, zone=zone)
+    return Choices(provider=provider, topology=settings.default_topology, flavor=flavor, zone=zone)
 
 
 def hold_choices(tx: Transaction, load_balancer: LoadBalancer) -> None:

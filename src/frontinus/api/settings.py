@@ -18,6 +18,7 @@ from frontinus.model.compatibility import (
     TLS_VERSIONS_DEFAULT,
     UDP_CONNECT_MIN_DELAY_S,
 )
+from frontinus.model.enums import Topology
 from frontinus.model.errors import Invalid
 from frontinus.model.house_rules import Defaults, HouseRules, TlsDefaults, canonical_address
 from frontinus.model.ids import ProjectId
@@ -121,6 +122,10 @@ class ApiSettings:
 
     default_project_id: ProjectId = _DEFAULT_PROJECT
     """Project of a caller who names none (header X-Project-Id), with authentication `none`."""
+
+    default_topology: Topology = Topology.SINGLE
+    """How many amphorae a load balancer has whose flavor does not say: `SINGLE`, or `ACTIVE_STANDBY` for a pair of which one
+    takes over when the other fails. A pair needs a network driver that makes ports."""
 
     default_provider: str = "amphora"
     """Provider of load balancers for which none is asked."""

@@ -129,5 +129,9 @@ TLS_CIPHERS_DEFAULT = (
 
 ALGORITHMS: frozenset[LbAlgorithm] = frozenset(LbAlgorithm)
 
+VRRP_ID = 1
+"""Of every pair: adverts go from one address to another, so that pairs on one network never hear each other."""
+
 VRRP_PRIORITY: dict[AmphoraRole, int] = {AmphoraRole.MASTER: 100, AmphoraRole.BACKUP: 90}
-"""Who of a pair has the address while both live; an amphora that stands alone has no priority."""
+"""Who of a pair has the address first, as Octavia tells it; an amphora that stands alone has no priority. What a driver says
+on the wire of VRRP may be other numbers in the same order."""

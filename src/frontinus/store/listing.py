@@ -18,7 +18,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import BigInteger, Boolean, Integer
 
-from frontinus.model.compatibility import VRRP_PRIORITY
+from frontinus.model.compatibility import VRRP_ID, VRRP_PRIORITY
 from frontinus.model.enums import AmphoraStatus, Kind, ProvisioningStatus
 from frontinus.model.errors import Invalid
 from frontinus.model.ids import (
@@ -79,6 +79,7 @@ _DERIVED: Mapping[tuple[Kind, str], ColumnElement[Any]] = {
     (Kind.AMPHORA, "vrrp_priority"): case(
         *((schema.amphora.c.role == role.value, number) for role, number in VRRP_PRIORITY.items()), else_=None
     ),
+    (Kind.AMPHORA, "vrrp_id"): case((schema.amphora.c.role.in_([x.value for x in VRRP_PRIORITY]), VRRP_ID), else_=None),
     # A limit that the record does not say is the operator's default, as it is shown.
     **{
         (Kind.QUOTA, kind.value): func.coalesce(

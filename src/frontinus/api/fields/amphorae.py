@@ -10,7 +10,7 @@ from typing import Any
 
 from frontinus.api.fields.rows import Field, References, Resource, filter_only, read_only
 from frontinus.api.wire_types import Address, Boolean, Choice, Integer, Moment, Text, Uuid, WireType
-from frontinus.model.compatibility import VRRP_PRIORITY
+from frontinus.model.compatibility import VRRP_ID, VRRP_PRIORITY
 from frontinus.model.enums import AmphoraRole, AmphoraStatus, Kind
 
 
@@ -61,7 +61,12 @@ AMPHORA = Resource(
         read_only("role", Choice(AmphoraRole), "STANDALONE, or MASTER or BACKUP in a pair."),
         read_only("status", Choice(AmphoraStatus), "How far it is; ALLOCATED means that it serves."),
         read_only("vrrp_interface", Text(), "What the amphora calls the interface of vrrp_ip."),
-        _always("vrrp_id", Integer(), None, "The number of its VRRP group."),
+        _derived(
+            "vrrp_id",
+            Integer(),
+            "The number of its VRRP group: 1 in a pair.",
+            lambda value, _: VRRP_ID if value.role in VRRP_PRIORITY else None,
+        ),
         _derived(
             "vrrp_priority",
             Integer(),
