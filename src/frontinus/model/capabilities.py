@@ -22,6 +22,7 @@ from frontinus.model.enums import (
     Topology,
 )
 from frontinus.model.errors import Unsupported, blaming
+from frontinus.model.ports import PORTS
 from frontinus.model.tree import HealthMonitor, L7Policy, Listener, LoadBalancer, LoadBalancerTree, Member, Pool
 
 
@@ -74,6 +75,7 @@ FEATURES: dict[str, str] = {
     },
     "allowed_cidrs": "source restriction of a listener",
     "additional_vips": "more than one VIP",
+    "vrrp": "pairs whose addresses move by VRRP, for which amphorae must have ports of their own",
     "vip_qos_policy_id": "a QoS policy on the VIP",
     "vip_sg_ids": "security groups on the VIP",
     "pool_tls": "TLS from amphora to member",
@@ -102,11 +104,14 @@ NETWORK_FEATURES = frozenset({"additional_vips", "vip_qos_policy_id", "vip_sg_id
 def with_network(amphorae: Capabilities, network_features: frozenset[str]) -> Capabilities:
     """What an amphora driver can do together with a network driver that has these features.
 
-    Amphorae must listen on every address; of a port's security groups and QoS policy they know nothing."""
+    Pairs by VRRP need ports. Amphorae must listen on every address; of a port's security groups and QoS policy they know nothing."""
     offered = network_features & NETWORK_FEATURES
     if "additional_vips" not in amphorae.features:
         offered -= {"additional_vips"}
-    return replace(amphorae, features=(amphorae.features - NETWORK_FEATURES) | offered)
+    topologies = amphorae.topologies
+    if "vrrp" in amphorae.features and PORTS not in network_features:
+        topologies -= {Topology.ACTIVE_STANDBY}
+    return replace(amphorae, topologies=topologies, features=(amphorae.features - NETWORK_FEATURES) | offered)
 
 
 def require(tree: LoadBalancerTree, capabilities: Capabilities) -> None:

@@ -14,6 +14,10 @@ import msgspec
 
 from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId
 
+PORTS = "ports"
+"""The feature of a network driver that makes ports. Without it amphorae are wherever addresses already work, nothing is
+plugged, and the methods of ports are never called."""
+
 
 class PortPurpose(StrEnum):
     MANAGEMENT = "management"

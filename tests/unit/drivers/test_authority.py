@@ -123,6 +123,7 @@ def test_boot_files_of_any_call_differ_only_in_the_certificate(tmp_path: Path) -
         certificate_validity=DAYS_30,
         haproxy_command="/usr/sbin/haproxy",
         nginx_command="/usr/sbin/nginx",
+        keepalived_command="/usr/sbin/keepalived",
         network="none",
     )
     first = boot_files(AMPHORA, "127.0.0.1", authority, settings).files

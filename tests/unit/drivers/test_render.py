@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from frontinus.drivers.amphora.haproxy import render as render_module
 from frontinus.drivers.amphora.haproxy.render import render, server_numbers
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
-from frontinus.model.enums import HealthMonitorType, Kind, L7PolicyAction, ListenerProtocol, Topology
+from frontinus.model.enums import HealthMonitorType, Kind, L7PolicyAction, ListenerProtocol
 from frontinus.model.errors import Invalid, Rejected
 from frontinus.model.ids import SubnetId
 from frontinus.model.tree import AdditionalVip, LoadBalancerTree
@@ -119,7 +119,6 @@ def test_nothing_to_listen_for_is_an_empty_text(tree: LoadBalancerTree) -> None:
             "redirect_url",
         ),
         ({"policies": [a_policy(listener=11)]}, "listener_id"),
-        ({"load_balancer": a_load_balancer(topology=Topology.ACTIVE_STANDBY)}, "topology"),
         (
             {
                 "load_balancer": a_load_balancer(

@@ -11,14 +11,10 @@ from typing import ClassVar
 from frontinus.model.errors import Bug
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId, ProjectId, SubnetId
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest
-from frontinus.model.ports import Port, PortRequest
+from frontinus.model.ports import PORTS, Port, PortRequest
 from frontinus.model.tree import AdditionalVip, Vip
 
 __all__ = ["PORTS", "AllocatedVip", "NetworkDriver", "Port", "PortRequest", "Subnet", "VipRequest"]
-
-PORTS = "ports"
-"""The feature of a driver that makes ports. Without it amphorae are wherever addresses already work, nothing is
-plugged, and the methods of ports are never called."""
 
 
 class NetworkDriver(ABC):

@@ -32,6 +32,7 @@ class AgentSettings:
     certificate_validity: timedelta
     haproxy_command: str
     nginx_command: str
+    keepalived_command: str
     network: str
 
 
@@ -77,6 +78,7 @@ def agent_config(amphora_id: AmphoraId, management_address: str, heartbeat_key: 
                 "controller_identity": settings.controller_identity,
                 "network": settings.network,
                 "nginx_cmd": settings.nginx_command,
+                "keepalived_cmd": settings.keepalived_command,
             },
         }
     )

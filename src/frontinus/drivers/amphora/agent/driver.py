@@ -26,7 +26,7 @@ from frontinus.drivers.amphora.agent.client import (
     ClientSettings,
     SentFile,
 )
-from frontinus.drivers.amphora.agent.files import NGINX_FILES, Live, digest, marks
+from frontinus.drivers.amphora.agent.files import KEEPALIVED, NGINX_FILES, Live, digest, marks
 from frontinus.drivers.amphora.agent.heartbeat import decode_envelope, decode_plain, is_envelope
 from frontinus.drivers.amphora.agent.plug import network_body, vip_body
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
@@ -39,7 +39,7 @@ from frontinus.model.ports import PortPurpose
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
 OLDEST_AGENT, FIRST_UNKNOWN_AGENT = (0, 1), (1,)
-FILES, NGINX, PREPARED = "files", "nginx", "prepared"
+FILES, NGINX, PREPARED, VRRP = "files", "nginx", "prepared", "vrrp"
 """The agent's features: an apply has files beside the text; it runs nginx; it knows `@prepared` in commands."""
 
 TRIES = 3
@@ -85,6 +85,7 @@ class AgentDriver(AmphoraDriver):
             certificate_validity=settings.server_certificate_validity,
             haproxy_command=settings.haproxy_command,
             nginx_command=settings.nginx_command,
+            keepalived_command=settings.keepalived_command,
             network=settings.network,
         )
         self._heartbeat_key = lru_cache(maxsize=20_000)(self._make_heartbeat_key)
@@ -112,6 +113,7 @@ class AgentDriver(AmphoraDriver):
                     self._client.forget(amphora.id)
                     raise Incompatible(version.agent, "agents that take files")
                 self._need_nginx(amphora, rendered, version)
+                self._need_keepalived(amphora, rendered, version)
                 if not rendered.text and not rendered.files:
                     applied = await self._stop(amphora, rendered)
                 elif version.extension is None:
@@ -259,6 +261,17 @@ class AgentDriver(AmphoraDriver):
                 "the amphora has no nginx with its stream module: install nginx and libnginx-mod-stream there",
                 after=self._agent.retry_after.total_seconds(),
                 code="nginx-missing",
+            )
+
+    def _need_keepalived(self, amphora: Amphora, rendered: Rendered, version: AgentVersion) -> None:
+        """Raises Retry when keepalived shall run and the amphora has none, as `_need_nginx`."""
+        wanted = any(file.name == KEEPALIVED for file in rendered.files)
+        if wanted and version.extension is not None and VRRP not in version.features:
+            self._client.forget(amphora.id)
+            raise Retry(
+                "the amphora has no keepalived, which a pair needs: install keepalived there",
+                after=self._agent.retry_after.total_seconds(),
+                code="keepalived-missing",
             )
 
     async def _stop(self, amphora: Amphora, rendered: Rendered) -> Applied:

@@ -15,6 +15,12 @@ CONFIGURATION, OUTLINE = "nginx.conf", "nginx.json"
 
 NGINX_FILES = frozenset({CONFIGURATION, OUTLINE})
 
+KEEPALIVED = "keepalived.conf"
+"""The one that makes it run keepalived."""
+
+NOT_HAPROXYS = NGINX_FILES | {KEEPALIVED}
+"""What changes in these costs HAProxy nothing."""
+
 
 class FileMark(msgspec.Struct, frozen=True, order=True):
     """What is known of a file without its content."""

@@ -53,6 +53,13 @@ class AgentDriverSettings:
     """Who gives an amphora its addresses: `none` means they are there already (the `process` place), `own` that its agent
     configures its interfaces. By default whatever the network driver is for: `own` for one that makes ports."""
 
+    vrrp_advert_interval: timedelta = timedelta(milliseconds=100)
+    """*text* How often the amphora of a pair that has the VIPs says so. After three missed adverts the other takes them:
+    an amphora's death costs a third of a second with the default. Below 30 ms busy hosts are taken for dead ones."""
+
+    keepalived_command: str = "/usr/sbin/keepalived"
+    """The program that agents of a pair run for its VIPs, as the amphora sees it."""
+
     connect_timeout: timedelta = timedelta(seconds=5)
     """Until TCP and TLS to an agent are established."""
 
@@ -89,6 +96,8 @@ class AgentDriverSettings:
             raise Invalid("network", "must be none or own")
         if not 0 < self.agent_port < 65_536:
             raise Invalid("agent_port", "must be a port number")
+        if not timedelta(milliseconds=10) <= self.vrrp_advert_interval <= timedelta(seconds=40):
+            raise Invalid("vrrp_advert_interval", "must be from 10 ms to 40 s")
         for name in ("heartbeat_interval", "server_certificate_validity", "connect_timeout", "apply_timeout"):
             if getattr(self, name) <= timedelta(0):
                 raise Invalid(name, "must be more than nothing")

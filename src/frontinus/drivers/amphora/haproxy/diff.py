@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from frontinus.drivers.amphora.agent.change import Change
-from frontinus.drivers.amphora.agent.files import NGINX_FILES, Live, marks
+from frontinus.drivers.amphora.agent.files import NOT_HAPROXYS, Live, marks
 from frontinus.drivers.amphora.haproxy.file_changes import file_commands
 from frontinus.drivers.amphora.haproxy.patterns import pattern_commands
 from frontinus.drivers.amphora.haproxy.server import Check, Server, bracket, read_server
@@ -30,8 +30,8 @@ FILE_WORDS = frozenset({"crt", "crt-list", "ca-file", "crl-file"})
 def diff(old: Live, new: Rendered) -> Change:
     """The smallest change from what runs to what shall run."""
     change = diff_texts(old.text, new.text)
-    # What is nginx's is followed by nginx alone.
-    of_haproxy = [frozenset(x for x in files if x.name not in NGINX_FILES) for files in (old.files, marks(new.files))]
+    # What is nginx's or keepalived's is followed by them alone.
+    of_haproxy = [frozenset(x for x in files if x.name not in NOT_HAPROXYS) for files in (old.files, marks(new.files))]
     if of_haproxy[0] == of_haproxy[1] or change.reload:
         return change
     index = _index(read(old.text))

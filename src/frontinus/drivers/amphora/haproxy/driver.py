@@ -10,10 +10,11 @@ from frontinus.drivers.amphora.agent.authority import Clock, utc_now
 from frontinus.drivers.amphora.agent.change import Change
 from frontinus.drivers.amphora.agent.driver import AgentDriver
 from frontinus.drivers.amphora.agent.files import Live
+from frontinus.drivers.amphora.agent.vrrp import keepalived_file
 from frontinus.drivers.amphora.haproxy.blame import subject_of
 from frontinus.drivers.amphora.haproxy.diff import diff
 from frontinus.drivers.amphora.haproxy.preview import preview
-from frontinus.drivers.amphora.haproxy.render import CAPABILITIES, render
+from frontinus.drivers.amphora.haproxy.render import CAPABILITIES, render, rendered
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.haproxy.versions import for_version
 from frontinus.drivers.amphora.interface import Rendered
@@ -36,7 +37,9 @@ class HaproxyDriver(AgentDriver):
         self._settings = settings
 
     def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
-        return render(tree, self._settings, secrets, amphora_id=amphora.id)
+        alone = render(tree, self._settings, secrets, amphora_id=amphora.id)
+        of_pair = keepalived_file(tree, amphora, self._settings)
+        return alone if of_pair is None else rendered(alone.text, (*alone.files, of_pair))
 
     def preview(self, before: Rendered | None, after: Rendered | None) -> Preview:
         return preview(before, after)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from frontinus.drivers.amphora.agent.files import NGINX_FILES, FileMark, Live, marks
+from frontinus.drivers.amphora.agent.files import NOT_HAPROXYS, FileMark, Live, marks
 from frontinus.drivers.amphora.haproxy.tls import AUTHORITIES, CERTIFICATE, LIST, REVOCATIONS
 from frontinus.drivers.amphora.interface import Rendered
 
@@ -35,8 +35,8 @@ class FileCommands(msgspec.Struct, frozen=True):
 def file_commands(old: Live, new: Rendered, loaded: Loaded) -> FileCommands | None:
     """What brings the files of `old` to those of `new` in a HAProxy whose lines stay as they are; None if that cannot be
     done while it runs."""
-    before = {x.name: x for x in old.files if x.name not in NGINX_FILES}
-    after = {x.name: x for x in marks(new.files) if x.name not in NGINX_FILES}
+    before = {x.name: x for x in old.files if x.name not in NOT_HAPROXYS}
+    after = {x.name: x for x in marks(new.files) if x.name not in NOT_HAPROXYS}
     contents = {x.name: x.content for x in new.files}
     directory = next((path.rpartition("/")[0] for _, path in loaded), None)
     if directory is None:

@@ -11,15 +11,20 @@ from __future__ import annotations
 import base64
 import hashlib
 
+from frontinus.drivers.amphora.agent.vrrp import own_address, peers_of
+from frontinus.drivers.amphora.haproxy.server import bracket
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.haproxy.text import Section, checked
-from frontinus.model.enums import SessionPersistenceType
+from frontinus.model.enums import AmphoraRole, SessionPersistenceType
 from frontinus.model.tree import LoadBalancerTree, Pool
 
 Line = tuple[str, ...]
 
 COOKIE = "SRV"
 """The cookie of HTTP_COOKIE; its value is the member's id. Both are what Octavia's amphorae send."""
+
+PEERS_PORT = 1025
+"""Where an amphora of a pair listens for the other (contract/amphora-agent.yaml, peers)."""
 
 LOCAL_PEER = "local"
 """The name of the only peer where nobody said for which amphora a text is."""
@@ -67,8 +72,23 @@ def peers_section(tree: LoadBalancerTree, amphora_id: str) -> Section:
     """Where a worker teaches its successor what the stick tables hold.
 
     An abstract socket, by a name that is the amphora's own: amphorae of the `process` place share the ports of their
-    host, and where the agent is root, the worker is not, and reaches no socket in the agent's directory."""
+    host, and where the agent is root, the worker is not, and reaches no socket in the agent's directory. In a pair it is the
+    amphora's own address, where the peer learns too what was learnt; the network lets nobody else in there. HAProxy believes
+    only who knows both names, which come from ids that no tenant is shown."""
     local_peer = peer_name(amphora_id) if amphora_id else LOCAL_PEER
+    amphora = next((x for x in tree.amphorae if x.id == amphora_id), None)
+    address = None if amphora is None else own_address(tree, amphora)
+    if amphora is not None and address is not None and amphora.role is not AmphoraRole.STANDALONE:
+        others = ((x.id, own_address(tree, x)) for x in peers_of(tree, amphora))
+        return Section(
+            "peers",
+            peers_name(tree.id),
+            (
+                ("bind", f"{bracket(address)}:{PEERS_PORT}"),
+                ("server", local_peer),
+                *(("server", peer_name(x), f"{bracket(at)}:{PEERS_PORT}") for x, at in others if at is not None),
+            ),
+        )
     return Section("peers", peers_name(tree.id), (("bind", f"abns@{local_peer}.peers"), ("server", local_peer)))
 
 

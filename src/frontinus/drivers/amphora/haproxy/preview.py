@@ -5,7 +5,7 @@ only what stands in its first line: a payload may be a key."""
 
 from __future__ import annotations
 
-from frontinus.drivers.amphora.agent.files import NGINX_FILES, Live, marks
+from frontinus.drivers.amphora.agent.files import KEEPALIVED, NGINX_FILES, NOT_HAPROXYS, Live, marks
 from frontinus.drivers.amphora.agent.preview import preview_of_nginx
 from frontinus.drivers.amphora.haproxy.diff import MOST_COMMANDS, diff
 from frontinus.drivers.amphora.haproxy.patterns import is_of_patterns
@@ -21,19 +21,28 @@ _MOST_SECTIONS_NAMED = 5
 def preview(before: Rendered | None, after: Rendered | None) -> Preview:
     """See AmphoraDriver.preview."""
     old, new = before or _NOTHING, after or _NOTHING
-    of_haproxy = _preview_of_haproxy(_without_nginx(old), _without_nginx(new))
-    of_nginx = preview_of_nginx(_of_nginx(old), _of_nginx(new))
-    if of_nginx.action == "unchanged":
-        return of_haproxy
-    if of_haproxy.action == "unchanged":
-        return of_nginx
-    stronger = max(of_haproxy, of_nginx, key=lambda each: ACTIONS.index(each.action))
-    diff_of_both = f"{of_haproxy.diff}{of_nginx.diff}"
-    return Preview(action=stronger.action, reason=stronger.reason, commands=of_haproxy.commands, diff=diff_of_both)
+    of_haproxy = _preview_of_haproxy(_of_haproxy(old), _of_haproxy(new))
+    of_each = (of_haproxy, preview_of_nginx(_of_nginx(old), _of_nginx(new)), _preview_of_keepalived(old, new))
+    changed = [x for x in of_each if x.action != "unchanged"]
+    if len(changed) < 2:
+        return changed[0] if changed else of_haproxy
+    stronger = max(changed, key=lambda each: ACTIONS.index(each.action))
+    diff_of_all = "".join(x.diff for x in changed)
+    return Preview(action=stronger.action, reason=stronger.reason, commands=of_haproxy.commands, diff=diff_of_all)
 
 
-def _without_nginx(configuration: Rendered) -> Rendered:
-    return rendered(configuration.text, [x for x in configuration.files if x.name not in NGINX_FILES])
+def _preview_of_keepalived(before: Rendered, after: Rendered) -> Preview:
+    """A reload of keepalived moves no address, and costs no connection."""
+    old, new = (next((x.content.decode() for x in each.files if x.name == KEEPALIVED), "") for each in (before, after))
+    if old == new:
+        return Preview(action="unchanged")
+    action = "reload" if old and new else "stop" if old else "start"
+    reason = "keepalived learns of another peer or address" if action == "reload" else ""
+    return Preview(action=action, reason=reason, diff=unified(old, new, KEEPALIVED))
+
+
+def _of_haproxy(configuration: Rendered) -> Rendered:
+    return rendered(configuration.text, [x for x in configuration.files if x.name not in NOT_HAPROXYS])
 
 
 def _of_nginx(configuration: Rendered) -> tuple[RenderedFile, ...]:

@@ -58,10 +58,11 @@ from frontinus.model.enums import (
     Topology,
 )
 from frontinus.model.errors import Rejected, Unsupported, blaming
+from frontinus.model.ports import PORTS
 from frontinus.model.tree import HealthMonitor, Listener, LoadBalancerTree, Member, Pool
 
 CAPABILITIES = Capabilities(
-    topologies=frozenset({Topology.SINGLE}),
+    topologies=frozenset(Topology),
     flavor_keys=frozenset({"loadbalancer_topology", "threads", "max_connections"}),
     listener_protocols=frozenset(
         {
@@ -88,6 +89,7 @@ CAPABILITIES = Capabilities(
     features=frozenset(
         {
             *(
+                "vrrp",
                 "additional_vips",
                 "connection_limit",
                 "backup",
@@ -106,7 +108,7 @@ CAPABILITIES = Capabilities(
 )
 """What this module renders and tests/integration/drivers proves with real traffic; nothing else."""
 
-_JUDGED_BY = with_network(CAPABILITIES, NETWORK_FEATURES)
+_JUDGED_BY = with_network(CAPABILITIES, NETWORK_FEATURES | {PORTS})
 """What is the network's to honour has been judged before: a port's security groups are nothing that an amphora renders."""
 
 Lines = tuple[tuple[str, ...], ...]

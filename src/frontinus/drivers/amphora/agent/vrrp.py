@@ -1,0 +1,103 @@
+"""The configuration of keepalived on one amphora of a pair: who has the VIPs, and how soon the other takes them.
+
+VRRP version 3 (RFC 5798) between the amphorae's own addresses. Version 3 has no authentication; an advert counts only if
+it comes from the peer's address over no router (a TTL of 255), and the network lets VRRP in from nobody else
+(controller/plugging.py). Both begin as BACKUP and neither preempts: whoever has the VIPs keeps them until he fails, and
+the return of the other moves nothing. The priorities are the two highest, because what a priority lacks to 256 makes a
+takeover wait longer. What the agent adds: agent-extension.md, keepalived. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from frontinus.drivers.amphora.agent.files import KEEPALIVED
+from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
+from frontinus.drivers.amphora.interface import RenderedFile
+from frontinus.model.compatibility import VRRP_ID
+from frontinus.model.enums import AmphoraRole, AmphoraStatus
+from frontinus.model.ports import PortPurpose, port_for
+from frontinus.model.tree import Amphora, LoadBalancerTree
+
+PRIORITY: dict[AmphoraRole, int] = {AmphoraRole.MASTER: 254, AmphoraRole.BACKUP: 253}
+_LEAVING = frozenset({AmphoraStatus.PENDING_DELETE, AmphoraStatus.DELETED, AmphoraStatus.ERROR})
+
+
+def keepalived_file(tree: LoadBalancerTree, amphora: Amphora, settings: AgentDriverSettings) -> RenderedFile | None:
+    """What keepalived runs there; None for an amphora that is alone, or is not plugged yet, and where nothing is wanted.
+
+    A pair whose listeners are all gone still holds its VIPs, as a single amphora does."""
+    load_balancer = tree.load_balancer
+    own, priority = own_address(tree, amphora), PRIORITY.get(amphora.role)
+    if priority is None or own is None or amphora.vrrp_interface is None:
+        return None
+    if not load_balancer.admin_state_up or load_balancer.delete_requested:
+        return None
+    peers = [address for x in peers_of(tree, amphora) if (address := own_address(tree, x)) is not None]
+    family = ip_address(load_balancer.vip.address).version
+    vips = {each: ip_address(each).version == family for each in tree.addresses()}
+    text = _TEXT.format(
+        name=load_balancer.id.replace("-", ""),
+        interface=amphora.vrrp_interface,
+        router_id=VRRP_ID,
+        priority=priority,
+        advert=f"{settings.vrrp_advert_interval.total_seconds():g}",
+        own=own,
+        peers=_lines(f"{peer} min_ttl 255" for peer in peers),
+        addresses=_lines(_address(each, amphora.vrrp_interface) for each, same in vips.items() if same),
+        excluded=_lines(_address(each, amphora.vrrp_interface) for each, same in vips.items() if not same),
+    )
+    return RenderedFile(name=KEEPALIVED, content=text.encode(), private=False)
+
+
+def peers_of(tree: LoadBalancerTree, amphora: Amphora) -> tuple[Amphora, ...]:
+    """The other amphorae of its pair that are there, or will be."""
+    return tuple(x for x in tree.amphorae if x.id != amphora.id and x.status not in _LEAVING)
+
+
+def own_address(tree: LoadBalancerTree, amphora: Amphora) -> str | None:
+    """Where its peer reaches it: its own address on the VIP's subnet; None before it has one."""
+    port = port_for(amphora.ports, PortPurpose.VIP)
+    subnet_id = tree.load_balancer.vip.subnet_id
+    on_subnet = (x.address for x in (() if port is None else port.addresses) if x.subnet_id == subnet_id)
+    return next(on_subnet, amphora.vrrp_address)
+
+
+def _address(address: str, interface: str) -> str:
+    return f"{address}/{ip_address(address).max_prefixlen} dev {interface}"
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "".join(f"\n        {line}" for line in lines)
+
+
+_TEXT = """global_defs {{
+    vrrp_version 3
+    vrrp_skip_check_adv_addr
+    dynamic_interfaces
+}}
+vrrp_instance {name} {{
+    state BACKUP
+    nopreempt
+    accept
+    interface {interface}
+    virtual_router_id {router_id}
+    priority {priority}
+    advert_int {advert}
+    check_unicast_src
+    unicast_src_ip {own}
+    unicast_peer {{{peers}
+    }}
+    garp_master_delay 1
+    garp_master_repeat 3
+    garp_master_refresh 5
+    garp_master_refresh_repeat 2
+    virtual_ipaddress {{{addresses}
+    }}
+    virtual_ipaddress_excluded {{{excluded}
+    }}
+    track_file {{
+        balancers
+    }}
+}}
+"""
