@@ -5,7 +5,7 @@
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help setup system databases demo up test unit integration acceptance contract-report traffic-report check format docs bench lock clean
+.PHONY: help setup system databases image demo up test unit integration acceptance contract-report traffic-report check format docs bench lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -22,6 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo 'make demo [ONCE=1]   see a load balancer being made and spreading requests (ONCE=1: end after that)'
 	@echo 'make up [ARGS=...]   run API, controller and health receiver in one process'
+	@echo 'make image           build the image of an amphora that is a machine of its own, in .cache/image'
 	@echo 'make test            unit, integration and the everyday acceptance tests'
 	@echo 'make acceptance      every acceptance test, and everywhere the long ones too'
 	@echo 'make contract-report count the facts of the API contract that hold, by area'
@@ -59,6 +60,12 @@ $(VENV)/.locked: requirements.lock | $(VENV)/bin/python
 $(VENV)/.installed: $(VENV)/.locked pyproject.toml amphora/pyproject.toml
 	@$(PIP) install --no-compile --no-deps --no-build-isolation -e . -e amphora
 	@touch $@
+
+# As root: Debian's packages are unpacked as their owners. Quick when nothing of it changed.
+IMAGE ?= $(CURDIR)/.cache/image
+image:
+	@scripts/system-packages image
+	@amphora/image/build $(IMAGE)
 
 # ---------------------------------------------------------------- run
 
