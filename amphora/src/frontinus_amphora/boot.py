@@ -66,7 +66,7 @@ def main() -> int:
 
 def prepare() -> None:
     """From the config drive to everything that the agent needs. Raises BadDrive, OSError."""
-    subprocess.run(["ip", "link", "set", "dev", "lo", "up"], check=True, timeout=30)  # noqa: S607
+    subprocess.run(["ip", "link", "set", "dev", "lo", "up"], check=True, timeout=30)
     user_data, network_data = read_drive()
     boot_files = parse_user_data(user_data)
     for interface in parse_network_data(network_data):
@@ -164,7 +164,7 @@ def configure(interface: Interface) -> None:
     """Bring an interface up. Raises BadDrive when it does not appear, SubprocessError when a command fails."""
     name = _wait(lambda: _device_of(interface.mac), f"network device {interface.mac}")
     for command in commands(name, interface):
-        subprocess.run(command, check=True, timeout=30, stdin=subprocess.DEVNULL)  # noqa: S603 - our own words
+        subprocess.run(command, check=True, timeout=30, stdin=subprocess.DEVNULL)
 
 
 def read_drive() -> tuple[bytes, bytes | None]:
@@ -172,12 +172,12 @@ def read_drive() -> tuple[bytes, bytes | None]:
     device = _wait(_find_drive, "a volume labelled config-2")
     os.makedirs(MOUNT_POINT, exist_ok=True)
     if not os.path.ismount(MOUNT_POINT):
-        subprocess.run(["mount", "-o", "ro,nosuid,nodev,noexec", device, MOUNT_POINT], check=True, timeout=30)  # noqa: S603, S607
+        subprocess.run(["mount", "-o", "ro,nosuid,nodev,noexec", device, MOUNT_POINT], check=True, timeout=30)
     try:
         user_data = files.read(f"{MOUNT_POINT}/openstack/latest/user_data")
         network_data = files.read(f"{MOUNT_POINT}/openstack/latest/network_data.json")
     finally:
-        subprocess.run(["umount", MOUNT_POINT], check=False, timeout=30)  # noqa: S603, S607
+        subprocess.run(["umount", MOUNT_POINT], check=False, timeout=30)
     if user_data is None:
         raise BadDrive("the config drive has no openstack/latest/user_data")
     return user_data, network_data
@@ -219,7 +219,7 @@ def _wait(look: Callable[[], str | None], what: str) -> str:
             raise BadDrive(f"there is no {what} after {PATIENCE:g} s")
         if waited > COLDPLUG_AFTER and not plugged:
             plugged = True
-            subprocess.run([COLDPLUG], check=False, timeout=60)  # noqa: S603 - the image's own
+            subprocess.run([COLDPLUG], check=False, timeout=60)
         time.sleep(GLANCE)
     return found
 

@@ -1,0 +1,371 @@
+"""The compute driver whose amphorae are virtual machines of this host, by QEMU.
+
+A machine is a directory, a process and a tap for each port. It outlives the controller, and is found again by its
+directory and by its command line (place.py). The image is read by all and written by none; what a machine changes is in
+its memory, and one push gives it back. Privileges: taps are made, so root, or CAP_NET_ADMIN with access to /dev/net/tun.
+
+A planned stop is told from a failure by the process that stays: QEMU keeps one whose guest was powered off or paused,
+and it says so (`-no-shutdown`). A guest that panics starts anew; a QEMU that is gone is a failure.
+
+Next: machine.py, place.py, qmp.py, taps.py."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from frontinus.drivers.compute.interface import ATTACH, ComputeDriver, Place, PlaceState
+from frontinus.drivers.compute.qemu import taps
+from frontinus.drivers.compute.qemu.machine import (
+    ACCELERATORS,
+    CONFIG_DRIVE,
+    DISK,
+    KERNEL,
+    NETDEV_PREFIX,
+    NIC_PREFIX,
+    QMP,
+    RAM_DISK,
+    arguments,
+    config_drive,
+    netdev,
+    nic,
+    tap_name,
+)
+from frontinus.drivers.compute.qemu.place import MachineDirectory, machines_in, running_in
+from frontinus.drivers.compute.qemu.qmp import Declined, Monitor, Unanswered, monitor
+from frontinus.model.boot import BootFiles
+from frontinus.model.errors import Invalid, Retry
+from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
+from frontinus.model.ports import Port, PortPurpose, port_for
+
+_T = TypeVar("_T")
+
+_SYSTEM_DIRECTORIES = "/usr/local/sbin:/usr/sbin:/sbin"
+_STATES: dict[str, PlaceState] = {
+    "running": PlaceState.RUNNING,
+    "prelaunch": PlaceState.BUILDING,
+    "inmigrate": PlaceState.BUILDING,
+    "paused": PlaceState.STOPPED_ON_PURPOSE,
+    "shutdown": PlaceState.STOPPED_ON_PURPOSE,
+    "suspended": PlaceState.STOPPED_ON_PURPOSE,
+}
+"""Run states of QEMU (qapi/run-state.json). The others, such as io-error and internal-error, are failures: STOPPED."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QemuSettings:
+    """Where and how; [driver_options.qemu] in the configuration file."""
+
+    state_dir: Path
+    """Machines live in <state_dir>/machines. Part of the proof of ownership: do not move it while machines run."""
+
+    image: Path | None = None
+    """The directory that `make image IMAGE=...` filled; None: `image` in the state directory. A new image is used by
+    machines that are started from then on."""
+
+    program: str = "qemu-system-x86_64"
+    """QEMU, a name or a path."""
+
+    accelerator: str = "auto"
+    """`kvm`, `tcg` (emulation), or `auto`: KVM where /dev/kvm can be opened and the processor has virtualisation."""
+
+    memory_mib: int = 256
+    """Memory of a machine; with less than 192 its kernel does not start."""
+
+    cpus: int = 1
+    """Processors of a machine."""
+
+    start_timeout: timedelta = timedelta(seconds=30)
+    """Until QEMU has set a machine up; the guest's own start is not part of it."""
+
+    monitor_timeout: timedelta = timedelta(seconds=5)
+    """For one conversation with a machine's monitor."""
+
+    def check(self) -> None:
+        """Raises Invalid naming the setting that cannot be."""
+        if self.accelerator not in ("auto", *ACCELERATORS):
+            raise Invalid("accelerator", f"must be auto, {' or '.join(ACCELERATORS)}, not {self.accelerator!r}")
+        if self.memory_mib < 192:
+            raise Invalid("memory_mib", f"must be at least 192, not {self.memory_mib}")
+        if self.cpus < 1:
+            raise Invalid("cpus", f"must be at least 1, not {self.cpus}")
+
+
+class QemuCompute(ComputeDriver):
+    """See drivers/compute/interface.py, whose docstrings are the law."""
+
+    name: ClassVar[str] = "qemu"
+    features: ClassVar[frozenset[str]] = frozenset({ATTACH})
+    Settings: ClassVar[type[QemuSettings]] = QemuSettings
+
+    def __init__(self, settings: QemuSettings) -> None:
+        """Touches nothing. Raises Invalid naming the setting that cannot be."""
+        settings.check()
+        self._settings = settings
+        state_dir = settings.state_dir.expanduser().resolve()
+        self._machines = state_dir / "machines"
+        self._image = state_dir / "image" if settings.image is None else settings.image.expanduser().resolve()
+        self._threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="qemu-compute")
+
+    def management_address(self, amphora_id: AmphoraId) -> str | None:
+        return None
+
+    async def build(
+        self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: tuple[Port, ...] = ()
+    ) -> Place:
+        return await self._in_thread(amphora_id, lambda: self._build(amphora_id, load_balancer_id, boot, ports))
+
+    async def get(self, amphora_id: AmphoraId) -> Place:
+        return await self._in_thread(amphora_id, lambda: self._get(amphora_id))
+
+    async def destroy(self, amphora_id: AmphoraId) -> None:
+        await self._in_thread(amphora_id, lambda: self._destroy(amphora_id))
+
+    async def list_owned(self) -> tuple[AmphoraId, ...]:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._list_owned)
+
+    async def attach(self, amphora_id: AmphoraId, port: Port) -> None:
+        await self._in_thread(amphora_id, lambda: self._attach(amphora_id, port))
+
+    async def detach(self, amphora_id: AmphoraId, port: Port) -> None:
+        await self._in_thread(amphora_id, lambda: self._detach(amphora_id, port))
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._threads.shutdown)
+
+    # What the methods do, in a thread
+
+    def _build(
+        self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: Sequence[Port]
+    ) -> Place:
+        program = self._find_program()
+        directory = self._directory(amphora_id)
+        with directory.locked():
+            directory.write(CONFIG_DRIVE, config_drive(amphora_id, load_balancer_id, boot, ports))
+            management = port_for(ports, PortPurpose.MANAGEMENT)
+            if management is not None:
+                directory.write_management_address(management.addresses[0].address)
+            directory.trim_console()
+            if self._state(directory)[0] is PlaceState.RUNNING:
+                for port in ports:
+                    self._plug(directory, port)
+            else:
+                # One that was stopped on purpose too: whoever builds wants it to run, with these boot files.
+                self._end_all(amphora_id)
+                for port in ports:
+                    self._raise_tap(directory, port)
+                self._start(amphora_id, directory, program, ports)
+            return self._place(amphora_id, directory, *self._state(directory))
+
+    def _get(self, amphora_id: AmphoraId) -> Place:
+        directory = self._directory(amphora_id)
+        if not directory.exists():
+            return Place(amphora_id=amphora_id, state=PlaceState.ABSENT)
+        return self._place(amphora_id, directory, *self._state(directory))
+
+    def _destroy(self, amphora_id: AmphoraId) -> None:
+        directory = self._directory(amphora_id)
+        with directory.locked():
+            self._end_all(amphora_id)
+            for tap in directory.taps():
+                taps.remove_tap(tap)
+            directory.remove()
+
+    def _list_owned(self) -> tuple[AmphoraId, ...]:
+        in_directories = machines_in(self._machines)
+        for amphora_id in in_directories:
+            self._directory(amphora_id).trim_console()
+        return tuple(dict.fromkeys((*in_directories, *running_in(self._machines))))
+
+    def _attach(self, amphora_id: AmphoraId, port: Port) -> None:
+        directory = self._directory(amphora_id)
+        with directory.locked(make=False) as is_there:
+            if not is_there or directory.process() is None:
+                raise Retry(f"the machine of amphora {amphora_id} does not run", after=1.0, code="machine-stopped")
+            self._plug(directory, port)
+
+    def _detach(self, amphora_id: AmphoraId, port: Port) -> None:
+        directory = self._directory(amphora_id)
+        with directory.locked(make=False) as is_there:
+            if not is_there:
+                return
+            if directory.process() is not None:
+                with self._monitor(directory) as qemu, contextlib.suppress(Unanswered):
+                    # A guest that is only starting lets go of nothing. Without its tap the interface leads nowhere, which
+                    # is what was asked; what is left of it goes before the port is attached again.
+                    self._unplug(qemu, port.id)
+            taps.remove_tap(tap_name(port.id))
+            directory.forget_tap(tap_name(port.id))
+
+    # Steps
+
+    def _directory(self, amphora_id: AmphoraId) -> MachineDirectory:
+        return MachineDirectory(self._machines, amphora_id)
+
+    def _monitor(self, directory: MachineDirectory) -> contextlib.AbstractContextManager[Monitor]:
+        return monitor(directory.path, QMP, self._settings.monitor_timeout.total_seconds())
+
+    def _find_program(self) -> str:
+        """QEMU's path. Raises Retry saying what to install or build."""
+        found = shutil.which(self._settings.program, path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_DIRECTORIES}")
+        if found is None:
+            raise Retry(
+                f"{self._settings.program} is not installed: apt-get install qemu-system-x86",
+                after=5.0,
+                code="qemu-missing",
+            )
+        for name in (KERNEL, RAM_DISK, DISK):
+            if not (self._image / name).is_file():
+                raise Retry(
+                    f"the image lacks {self._image / name}: make image IMAGE={self._image}",
+                    after=5.0,
+                    code="image-missing",
+                )
+        return found
+
+    def _accelerator(self) -> str:
+        if self._settings.accelerator != "auto":
+            return self._settings.accelerator
+        return "kvm" if has_kvm() else "tcg"
+
+    def _start(self, amphora_id: AmphoraId, directory: MachineDirectory, program: str, ports: Sequence[Port]) -> None:
+        words = arguments(
+            amphora_id=amphora_id,
+            directory=directory.path,
+            image=self._image,
+            accelerator=self._accelerator(),
+            memory_mib=self._settings.memory_mib,
+            cpus=self._settings.cpus,
+            ports=ports,
+        )
+        try:
+            subprocess.run(
+                [program, *words],
+                cwd=directory.path,
+                # Nothing of our environment, which may hold secrets.
+                env={"PATH": f"/usr/bin:/bin:{_SYSTEM_DIRECTORIES}"},
+                check=True,
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                timeout=self._settings.start_timeout.total_seconds(),
+                umask=0o077,
+            )
+        except subprocess.CalledProcessError as error:
+            said = error.stderr.decode("utf-8", "replace").strip()
+            raise Retry(
+                f"QEMU did not start the machine of amphora {amphora_id}: {said[-500:]}",
+                after=5.0,
+                code="machine-failed",
+            ) from error
+        except subprocess.TimeoutExpired as error:
+            raise Retry(
+                f"QEMU did not set the machine of amphora {amphora_id} up in time", after=5.0, code="machine-failed"
+            ) from error
+
+    def _state(self, directory: MachineDirectory) -> tuple[PlaceState, frozenset[PortId]]:
+        """What the machine is, and which ports it has. Raises Unanswered when it runs and does not say."""
+        if directory.process() is None:
+            return PlaceState.STOPPED, frozenset()
+        try:
+            with self._monitor(directory) as qemu:
+                state = _STATES.get(str(qemu.ask("query-status")["status"]), PlaceState.STOPPED)
+                nics = _nics(qemu)
+        except (Declined, Unanswered):
+            if directory.process() is None:  # it ended while we asked
+                return PlaceState.STOPPED, frozenset()
+            raise
+        return state, frozenset(port_id for port_id in nics if taps.is_on_bridge(tap_name(port_id)))
+
+    def _place(
+        self, amphora_id: AmphoraId, directory: MachineDirectory, state: PlaceState, attached: frozenset[PortId]
+    ) -> Place:
+        return Place(
+            amphora_id=amphora_id,
+            state=state,
+            compute_id=amphora_id,
+            management_address=directory.management_address(),
+            attached=attached,
+        )
+
+    def _raise_tap(self, directory: MachineDirectory, port: Port) -> None:
+        name = tap_name(port.id)
+        directory.note_tap(name)
+        taps.raise_tap(name, port.attachment, port.mtu)
+
+    def _plug(self, directory: MachineDirectory, port: Port) -> None:
+        """The running machine has this port."""
+        had_tap = taps.is_on_bridge(tap_name(port.id))
+        self._raise_tap(directory, port)
+        with self._monitor(directory) as qemu:
+            if had_tap and port.id in _nics(qemu):
+                return
+            self._unplug(qemu, port.id)  # one whose tap is another now, or of an attach that was broken off
+            qemu.ask("netdev_add", netdev(port))
+            qemu.ask("device_add", nic(port))
+
+    def _unplug(self, qemu: Monitor, port_id: PortId) -> None:
+        """The guest lets go of the device when it gets to it; until it does this waits. Raises Unanswered."""
+        with contextlib.suppress(Declined):  # there is none
+            qemu.ask("set_link", {"name": f"{NIC_PREFIX}{port_id}", "up": False})
+        deadline = time.monotonic() + self._settings.monitor_timeout.total_seconds()
+        while port_id in _nics(qemu):
+            if time.monotonic() > deadline:
+                raise Unanswered("the guest does not let go of the interface")
+            with contextlib.suppress(Declined):  # it is under way already
+                qemu.ask("device_del", {"id": f"{NIC_PREFIX}{port_id}"})
+            time.sleep(0.05)
+        with contextlib.suppress(Declined):  # there is none
+            qemu.ask("netdev_del", {"id": f"{NETDEV_PREFIX}{port_id}"})
+
+    def _end_all(self, amphora_id: AmphoraId) -> None:
+        """End every process of the machine: nothing in it is worth a word of farewell. Raises Retry if one stays."""
+        deadline = time.monotonic() + 10.0
+        while pids := running_in(self._machines).get(amphora_id, ()):
+            if time.monotonic() > deadline:
+                raise Retry(
+                    f"process {pids[0]} of the machine of amphora {amphora_id} does not end, even when killed",
+                    after=10.0,
+                    code="process-stuck",
+                )
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+
+    async def _in_thread(self, amphora_id: AmphoraId, work: Callable[[], _T]) -> _T:
+        """The work's result; what the host refuses becomes a Retry."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except (OSError, Declined) as error:
+            raise Retry(
+                f"the machine of amphora {amphora_id}: {error}; look after {self._machines / amphora_id}",
+                after=5.0,
+                code="machine-failed",
+            ) from error
+
+
+def has_kvm() -> bool:
+    """Whether KVM can be used. A processor without the flag may still show the device: what that runs is no kernel."""
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR))
+        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    except (OSError, StopIteration):
+        return False
+    return not {"vmx", "svm"}.isdisjoint(flags.split())
+
+
+def _nics(qemu: Monitor) -> frozenset[PortId]:
+    devices: list[dict[str, Any]] = qemu.ask("qom-list", {"path": "/machine/peripheral"})
+    names = (str(device["name"]) for device in devices)
+    return frozenset(PortId(name.removeprefix(NIC_PREFIX)) for name in names if name.startswith(NIC_PREFIX))
