@@ -100,6 +100,11 @@ def _table(answer: str, separator: str) -> list[Mapping[str, str]]:
 
 
 def _udp_ports(address: str) -> list[int]:
+    """Those where something is received: an nginx that finishes has its sockets connected to nobody."""
     wanted = socket.inet_aton(address)[::-1].hex().upper()
-    rows = [line.split()[1] for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
-    return [int(row.partition(":")[2], 16) for row in rows if row.startswith(f"{wanted}:")]
+    rows = [line.split()[1:3] for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
+    return [
+        int(own.partition(":")[2], 16)
+        for own, other in rows
+        if own.startswith(f"{wanted}:") and other.endswith(":0000")
+    ]

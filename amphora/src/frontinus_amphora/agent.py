@@ -17,7 +17,7 @@ from frontinus_amphora.interfaces import Interfaces
 from frontinus_amphora.keepalived_service import KeepalivedProgram
 from frontinus_amphora.load_balancer import LoadBalancer
 from frontinus_amphora.log import log
-from frontinus_amphora.nginx import Nginx
+from frontinus_amphora.nginx_pair import NginxPair
 from frontinus_amphora.nginx_service import Program
 from frontinus_amphora.service import Places
 from frontinus_amphora.settings import UUID, BadSettings, Settings, keep_our_section, parse_settings
@@ -111,7 +111,7 @@ class Agent:
                     self._settings.old_workers_memory,
                 )
                 checker = Checker((self._settings.haproxy_cmd, "-L", own_peer), self._extra)
-                nginx = Nginx(
+                nginx = NginxPair(
                     load_balancer_id,
                     self._settings.base_path,
                     self.nginx,

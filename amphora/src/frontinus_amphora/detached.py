@@ -8,8 +8,9 @@ child_service.py, what is special to nginx in nginx_service.py.
 import json
 import os
 import signal
+import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from frontinus_amphora import files, processes
 from frontinus_amphora.errors import ServiceFailed
@@ -17,7 +18,7 @@ from frontinus_amphora.log import log
 
 OUTPUT_KEPT = 16384
 STOP_GRACE = 5.0
-NOT_INHERITED = frozenset({"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC"})
+NOT_INHERITED = frozenset({"NGINX", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC"})
 
 
 class Detached:
@@ -119,28 +120,36 @@ class Detached:
         pid = record.get("pid")
         return pid if isinstance(pid, int) and record.get("started") == processes.start_time(pid) else None
 
-    def _spawn(self, command: list[str]) -> int:
-        """Start it, with its output to our FIFO; the pid. Raises ServiceFailed."""
+    def _spawn(self, command: list[str], handed: Sequence[socket.socket] = ()) -> int:
+        """Start it, with its output to our FIFO; the pid. Sockets are handed over as nginx hands them to its successor
+        (its documentation, "Upgrading Executable on the Fly"). Raises ServiceFailed."""
         writer = self._open_fifo()
         self._forget_heard()
         try:
-            return processes.spawn_detached(command, writer, NOT_INHERITED)
+            numbers = [each.fileno() for each in handed]
+            more = {"NGINX": "".join(f"{number};" for number in numbers)} if numbers else None
+            return processes.spawn_detached(command, writer, NOT_INHERITED, more, numbers)
         except OSError as error:
             raise ServiceFailed(f"{self.program} cannot be executed", error.strerror) from error
         finally:
             os.close(writer)
 
     def _hold(self, pid: int) -> bool:
-        started = processes.start_time(pid)
-        pidfd = None if started is None else processes.open_pidfd(pid, started)
-        if started is None or pidfd is None:
+        taken = processes.take(pid)
+        if taken is None:
             return False
-        self._master = (pid, started, pidfd)
+        self._master = taken
+        self._write_record()
+        return True
+
+    def _write_record(self) -> None:
+        if self._master is None:
+            return
+        pid, started, _pidfd = self._master
         try:
             files.write_atomically(self._record, json.dumps({"pid": pid, "started": started}).encode())
         except OSError as error:  # a full disk: it can be found without
             log(f"{self.program} not recorded", pid=pid, error=error.strerror)
-        return True
 
     def _drop_master(self) -> None:
         if self._master is not None:

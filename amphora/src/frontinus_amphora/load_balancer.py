@@ -19,7 +19,7 @@ from frontinus_amphora.errors import AgentError, BaseMismatch, Invalid, Missing,
 from frontinus_amphora.hang import HangWatch
 from frontinus_amphora.haproxy_cli import HaproxySilent
 from frontinus_amphora.log import log
-from frontinus_amphora.nginx import Nginx
+from frontinus_amphora.nginx_pair import NginxPair
 from frontinus_amphora.on_disk import OnDisk
 from frontinus_amphora.restarts import FIRST_DELAY, LONGEST_DELAY, Restarts
 from frontinus_amphora.service import Places, Service
@@ -41,7 +41,7 @@ class LoadBalancer:
         places: Places,
         own_files: Companions,
         service: Service,
-        nginx: Nginx,
+        nginx: NginxPair,
         vrrp: Vrrp,
         checker: Checker,
         own_peer: str,
@@ -301,9 +301,9 @@ class LoadBalancer:
             pushed, vrrp = self._disk.pushed(trial is not None), self._disk.vrrp(trial is not None)
             if vrrp is not None and not self._vrrp.is_settled(self.id, vrrp):
                 self._vrrp.check(vrrp)
-            if pushed is not None and not self._nginx.is_settled(pushed):
+            if not self._nginx.is_settled(pushed):
                 # Places first: nginx binds to them in its check, and would call the text wrong.
-                binds.refuse(self._nginx.refused_binds(pushed.outline))
+                binds.refuse(self._nginx.refused_binds(pushed))
                 self._nginx.check(pushed, trial)
             action, fallback = self._apply_haproxy(change, trial, before, current, running, loaded)
             # Last, because it may need files that came with haproxy's text. Should it fail, nothing is `unchanged`.
@@ -441,8 +441,7 @@ class LoadBalancer:
     def _settle(self, text: str) -> None:
         """The text runs: nothing of before matters any more."""
         self._disk.companions.forget_last()
-        pushed = self._disk.pushed()
-        of_nginx = () if pushed is None else pushed.outline.listeners
+        of_nginx = self._disk.pushed().listeners()
         self._bookkeeper.prune(self.id, [*(row.listener_id for row in haproxy_text.listeners(text)), *of_nginx])
 
     def _put_back(self, before: str | None, recorded: Record) -> None:

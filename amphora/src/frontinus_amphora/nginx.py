@@ -1,28 +1,34 @@
-"""The nginx of one load balancer: its file, its process, what it counted, and who of its members gets nothing now.
+"""One nginx of a load balancer: its file, its process, what it counted, and who of its members gets nothing now.
 
 The configuration and its outline come complete from the driver (agent-extension.md); the agent adds the word `down` to
 the servers of members that are down, and reloads when that changes. Whatever fails, what ran before still runs.
+There are two (nginx_pair.py): one for connections, which reloads, and one for datagrams, which is replaced.
 load_balancer.py decides when, and serialises calls; nothing of haproxy is known here.
 """
 
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from frontinus_amphora import binds, files, processes
 from frontinus_amphora.checks import Checks
+from frontinus_amphora.datagram_sockets import Spot
 from frontinus_amphora.encoding import Counters, ListenerRow, PoolRow
 from frontinus_amphora.errors import AgentError, Invalid, ServiceFailed, Unsupported
+from frontinus_amphora.haproxy_text import Bind
 from frontinus_amphora.log import log
 from frontinus_amphora.nginx_service import NginxService, Program
 from frontinus_amphora.outline import NOTHING, Outline, mark_down, parse_outline, pool_rows, resting
+from frontinus_amphora.relay_service import RelayService, Wanted
 from frontinus_amphora.restarts import LONGEST_DELAY, Restarts
 
-CONFIGURATION, OUTLINE = "nginx.conf", "nginx.json"  # files of a change (agent-extension.md)
 CHECK_TIMEOUT = 60.0
+CONNECTIONS, DATAGRAMS = "nginx", "datagrams"  # names of the two, and of their files in a change (agent-extension.md)
+SHARED = re.compile(r"^([ \t]*listen [^;\n]* udp) reuseport\b", re.MULTILINE)
 GATHER = 0.02  # seconds; members of one machine go down together, and one reload does for all
 
 
@@ -31,19 +37,22 @@ class Pushed(NamedTuple):
 
     text: str
     outline: Outline
+    written: bytes  # the outline as it came
 
 
-def read_pushed(directory: str) -> Pushed | None:
-    """What the files in this directory make nginx do; None: nothing. Raises Invalid when they make no sense."""
-    text, outline = (files.read(f"{directory}/{name}") for name in (CONFIGURATION, OUTLINE))
+def read_pushed(stem: str) -> Pushed | None:
+    """What the files `<stem>.conf` and `<stem>.json` make nginx do; None: nothing. Raises Invalid when they make no
+    sense."""
+    text, outline = (files.read(f"{stem}.{kind}") for kind in ("conf", "json"))
     if text is None and outline is None:
         return None
+    name = os.path.basename(stem)
     if text is None or outline is None:
-        raise Invalid("malformed body", f"{CONFIGURATION} and {OUTLINE} come together")
+        raise Invalid("malformed body", f"{name}.conf and {name}.json come together")
     try:
-        return Pushed(text.decode(), parse_outline(outline))
+        return Pushed(text.decode(), parse_outline(outline), outline)
     except UnicodeDecodeError as error:
-        raise Invalid("malformed body", f"{CONFIGURATION} is not UTF-8") from error
+        raise Invalid("malformed body", f"{name}.conf is not UTF-8") from error
 
 
 class Nginx:
@@ -53,29 +62,26 @@ class Nginx:
         self,
         load_balancer_id: str,
         base_path: str,
+        name: str,
         program: Program,
         timeout: float,
         old_workers_mib: float,
         changed: Callable[[], None],
         watched: Callable[[], None],
     ) -> None:
-        """`changed` asks for a heartbeat; `watched` says that descriptors moved or something will fall due."""
+        """`name` is CONNECTIONS or DATAGRAMS; `changed` asks for a heartbeat; `watched` says that descriptors moved or
+        something will fall due."""
         self.id = load_balancer_id
+        self.name = name
         self.directory = f"{base_path}/{load_balancer_id}/nginx"
         # Relative paths in the text start where the file is, so it is where those of haproxy's texts start.
-        self.config = f"{base_path}/{load_balancer_id}.nginx.conf"
-        self.log = f"{self.directory}/nginx.log"
+        self.config = f"{base_path}/{load_balancer_id}.{name}.conf"
+        self._own = f"{self.directory}/{name}"  # what the names of our own files begin with
         self._base_path = base_path
         self._program = program
         self._changed = changed
         self._watched = watched
-        self._service = NginxService(
-            lambda: program.arguments(self.directory, self.config),
-            f"{self.directory}/service.json",
-            f"{self.directory}/output",
-            timeout,
-            old_workers_mib,
-        )
+        self._service = self._make_service(timeout, old_workers_mib)
         self._checks = Checks(self._member_flipped)
         self._pushed: Pushed | None = None
         self._restarts = Restarts()
@@ -91,37 +97,38 @@ class Nginx:
         if not self._program.version():
             raise Unsupported("this configuration", f"nginx with its stream module ({self._program.command})")
         files.make_directory(self.directory)
-        scratch = f"{trial or self._base_path}/{self.id}.nginx.conf.new"
-        files.write_atomically(scratch, pushed.text.encode())
-        *words, directives = self._program.arguments(self.directory, scratch)
+        scratch = f"{trial or self._base_path}/{self.id}.{self.name}.conf.new"
+        # The test binds, and with a socket for each worker it would join those that serve.
+        files.write_atomically(scratch, SHARED.sub(r"\1", pushed.text).encode())
         # Its own name for the process id, or else the test would write over the running one's.
-        code, output = processes.run([*words, directives.replace("nginx.pid", "trial.pid"), "-t"], CHECK_TIMEOUT)
+        argv = [*self._program.arguments(self.directory, scratch, "trial.pid"), "-t"]
+        code, output = processes.run(argv, CHECK_TIMEOUT)
         files.remove(f"{self.directory}/trial.pid")
         if code != 0:
             os.replace(scratch, f"{self.config}.new-failed")
-            raise Invalid("Invalid request", output.replace(scratch, "nginx.conf").replace(self.directory, "nginx"))
+            raise Invalid(
+                "Invalid request", output.replace(scratch, f"{self.name}.conf").replace(self.directory, "nginx")
+            )
         files.remove(scratch)
 
-    def refused_binds(self, outline: Outline) -> list[binds.RefusedBind]:
-        """Those places that the kernel would refuse; what our own nginx holds is not tried."""
-        refused = self._refused_binds(outline)
+    def refused_binds(self, outline: Outline, beside: Outline = NOTHING) -> list[binds.RefusedBind]:
+        """Those places that the kernel would refuse; what our own nginx holds is not tried, nor what the one beside it
+        does."""
+        refused = self._refused_binds(outline, beside)
         if refused and self._service.pid() is None:
             # It may be an nginx of ours that nothing on disk tells of: whoever wiped the place left it running.
             files.make_directory(self.directory)
             self._service.stop()
-            refused = self._refused_binds(outline)
+            refused = self._refused_binds(outline, beside)
         return refused
 
-    def _refused_binds(self, outline: Outline) -> list[binds.RefusedBind]:
-        running = self._pushed if self._service.pid() is not None else None
-        held = NOTHING if running is None else running.outline
+    def _refused_binds(self, outline: Outline, beside: Outline) -> list[binds.RefusedBind]:
         refused: list[binds.RefusedBind] = []
         for datagrams in (False, True):
-            wanted, ours = (
-                [place.bind for places in each.listeners.values() for place in places if place.datagrams is datagrams]
-                for each in (outline, held)
-            )
-            refused += binds.refused_binds(wanted, ours, datagrams=datagrams)
+            wanted, ours, others = (each.binds(datagrams) for each in (outline, self.running(), beside))
+            if datagrams:
+                ours = [*ours, *(Bind("", *spot) for spot in self._service.spots())]
+            refused += binds.refused_binds(wanted, [*ours, *others], datagrams=datagrams)
         return refused
 
     def follow(self, pushed: Pushed | None) -> str:
@@ -133,7 +140,9 @@ class Nginx:
         if pushed is None:
             if before is None and not running and self._restart_at is None:
                 return "unchanged"
-            self.stop()
+            self._forget()
+            self._service.retire()
+            self._watched()
             return "stop"
         if pushed == before and running and self._is_loaded():
             return "unchanged"
@@ -143,6 +152,7 @@ class Nginx:
         self._pushed = pushed
         try:
             self._run(self._effective(pushed))
+            self._keep_proven(pushed)
         except (ServiceFailed, OSError):
             self._pushed = before
             self._checks.watch({} if before is None else before.outline.checks())
@@ -157,13 +167,16 @@ class Nginx:
 
     def stop(self) -> None:
         """Stop nginx, and keep it stopped."""
+        self._forget()
+        self._service.stop()
+        self._watched()
+
+    def _forget(self) -> None:
         self._pushed = None
         self._restart_at = self._flip_at = None
         self._checks.watch({})
-        self._service.stop()
-        files.remove(self.config)
-        files.remove(self._healths_path())
-        self._watched()
+        for path in (self.config, self._healths_path(), f"{self._own}.loaded", *self._proven_paths()):
+            files.remove(path)
 
     def delete(self) -> None:
         """Leave nothing behind. Safe to repeat."""
@@ -171,7 +184,6 @@ class Nginx:
             self.stop()
             self._service.close()
             files.remove(f"{self.config}.new-failed")
-            files.remove_tree(self.directory)
 
     def is_running(self) -> bool:
         """*Any thread.*"""
@@ -230,7 +242,8 @@ class Nginx:
             self._restart()
         if self._flip_at is not None and now >= self._flip_at:
             self._flip()
-        return min((due for due in (self._restart_at, self._flip_at) if due is not None), default=None)
+        dues = (self._restart_at, self._flip_at, self._service.tend())
+        return min((due for due in dues if due is not None), default=None)
 
     def let_go(self) -> None:
         """The agent ends; nginx goes on."""
@@ -241,14 +254,17 @@ class Nginx:
 
     # What a heartbeat tells
 
+    def running(self) -> Outline:
+        """What runs now. *Any thread.*"""
+        pushed = self._pushed
+        return NOTHING if pushed is None or self._service.pid() is None else pushed.outline
+
     def rows(self) -> tuple[dict[str, ListenerRow], dict[str, PoolRow]]:
         """*Any thread.* The listeners and pools that nginx serves now; nothing when it does not run. Counters are told
         by the log (statistics.py)."""
-        pushed = self._pushed
-        if pushed is None or self._service.pid() is None:
-            return {}, {}
-        listeners = {name: ListenerRow("OPEN", 0, Counters()) for name in pushed.outline.listeners}
-        return listeners, pool_rows(pushed.outline, self._checks.healths())
+        outline = self.running()
+        listeners = {name: ListenerRow("OPEN", 0, Counters()) for name in outline.listeners}
+        return listeners, pool_rows(outline, self._checks.healths())
 
     # Smaller things
 
@@ -285,7 +301,13 @@ class Nginx:
             self._run(self._effective(pushed))
         except (AgentError, OSError) as error:
             log("nginx not restarted", load_balancer_id=self.id, error=str(error)[-500:])
-            self._restart_at = self._restarts.next(time.monotonic())
+            proven = self._proven()
+            if proven is not None and proven != pushed:
+                self._pushed = proven  # so that the next push of the other one is not taken for what runs
+                self._checks.watch(proven.outline.checks())
+                self._restart_at = time.monotonic()
+            else:
+                self._restart_at = self._restarts.next(time.monotonic())
         else:
             log("nginx restarted", load_balancer_id=self.id, took_ms=round((time.monotonic() - began) * 1000, 1))
         self._watched()
@@ -309,7 +331,7 @@ class Nginx:
             else:
                 files.write_atomically(self.config, before)
             raise
-        files.write_atomically(f"{self.directory}/loaded", _digest(text).encode())
+        files.write_atomically(f"{self._own}.loaded", _digest(text).encode())
 
     def _effective(self, pushed: Pushed) -> str:
         return mark_down(pushed.text, resting(pushed.outline, self._checks.healths()))
@@ -318,10 +340,45 @@ class Nginx:
         """True when what nginx was last made to run is this text, or what it shall run now."""
         if text is None:
             text = "" if self._pushed is None else self._effective(self._pushed)
-        return files.read(f"{self.directory}/loaded") == _digest(text).encode()
+        return files.read(f"{self._own}.loaded") == _digest(text).encode()
+
+    def _proven_paths(self) -> tuple[str, str]:
+        return f"{self._own}.last.conf", f"{self._own}.last.json"
+
+    def _keep_proven(self, pushed: Pushed) -> None:
+        """What ran once can be started again when what came after it cannot."""
+        text, outline = self._proven_paths()
+        files.write_atomically(outline, pushed.written)
+        files.write_atomically(text, pushed.text.encode())
+
+    def _proven(self) -> Pushed | None:
+        try:
+            return read_pushed(f"{self._own}.last")
+        except Invalid:
+            return None  # torn by an agent that was killed
+
+    def _wanted(self) -> Wanted:
+        outline = NOTHING if self._pushed is None else self._pushed.outline
+        spots = dict.fromkeys(Spot(bind.address, bind.port) for bind in outline.binds(datagrams=True))
+        return Wanted(tuple(spots), outline.workers)
+
+    def _make_service(self, timeout: float, old_workers_mib: float) -> NginxService:
+        record, output = f"{self._own}.service.json", f"{self._own}.output"
+        if self.name == CONNECTIONS:
+            command = lambda: self._program.arguments(self.directory, self.config)  # noqa: E731
+            return NginxService(command, record, output, timeout, old_workers_mib)
+        return RelayService(
+            lambda pid_file: self._program.arguments(self.directory, self.config, pid_file),
+            self._wanted,
+            record,
+            output,
+            f"{self._own}.pid",
+            timeout,
+            old_workers_mib,
+        )
 
     def _healths_path(self) -> str:
-        return f"{self.directory}/healths.json"
+        return f"{self._own}.healths.json"
 
     def _save_healths(self) -> None:
         """For the next agent: nobody flaps because this one ended. Losing it costs a check, no more."""

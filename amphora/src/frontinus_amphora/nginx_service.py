@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from frontinus_amphora import old_workers, processes
+from frontinus_amphora.datagram_sockets import Spot
 from frontinus_amphora.detached import Detached
 from frontinus_amphora.errors import ServiceFailed
 from frontinus_amphora.log import log
@@ -48,11 +49,11 @@ class Program:
                 modules = re.search(r"--modules-path=(\S+)", output)
                 self._directives += f"load_module {modules[1] if modules else 'modules'}/ngx_stream_module.so; "
 
-    def arguments(self, directory: str, config: str) -> list[str]:
+    def arguments(self, directory: str, config: str, pid_file: str = "nginx.pid") -> list[str]:
         """The command line for a configuration. What belongs to this machine is said here, not in the text: how to
         come by the module, and where the process id goes."""
         self.version()
-        return [self.command, "-p", f"{directory}/", "-c", config, "-g", f"{self._directives}pid nginx.pid;"]
+        return [self.command, "-p", f"{directory}/", "-c", config, "-g", f"{self._directives}pid {pid_file};"]
 
 
 class NginxService(Detached):
@@ -92,6 +93,18 @@ class NginxService(Detached):
         # Members that come up and go down make reloads by themselves, any number of them.
         old = [worker for worker in self._workers() if not _serves(worker)]
         old_workers.bound(self.program, old, self._old_workers_mib)
+
+    def tend(self) -> float | None:
+        """Do what is due; the time (monotonic) when something will be due, None when nothing will."""
+        return None
+
+    def retire(self) -> None:
+        """Like stop, but what is owed may still be sent."""
+        self.stop()
+
+    def spots(self) -> frozenset[Spot]:
+        """Places for datagrams that are held by what replaced ones still finish, too."""
+        return frozenset()
 
     def workers(self) -> int:
         return len(self._workers())

@@ -38,17 +38,26 @@ def to_end(old: Iterable[OldWorker], limit_kib: int, available_kib: int, reserve
 
 def bound(program: str, pids: Iterable[int], limit_mib: float) -> None:
     """End what memory demands of these old workers of a program. `limit_mib` 0: a share of the machine's memory."""
-    old = [worker for worker in map(_measure, pids) if worker is not None]
-    if not old:
-        return
-    total, available = facts.memory_kib()
-    limit = int(limit_mib * 1024) or total // SHARE
-    for worker in to_end(old, limit, available, total // RESERVE):
+    for worker in _too_large(pids, limit_mib):
         descriptor = processes.open_pidfd(worker.pid, worker.started)
         if descriptor is not None:
             log(f"old {program} worker ended for its memory", pid=worker.pid, held_kib=worker.held_kib)
             processes.send_signal(descriptor, signal.SIGTERM)
             os.close(descriptor)
+
+
+def too_large(pids: Iterable[int], limit_mib: float) -> list[int]:
+    """Those whose end memory demands, for a caller who ends them in its own way."""
+    return [worker.pid for worker in _too_large(pids, limit_mib)]
+
+
+def _too_large(pids: Iterable[int], limit_mib: float) -> list[OldWorker]:
+    old = [worker for worker in map(_measure, pids) if worker is not None]
+    if not old:
+        return []
+    total, available = facts.memory_kib()
+    limit = int(limit_mib * 1024) or total // SHARE
+    return to_end(old, limit, available, total // RESERVE)
 
 
 def _measure(pid: int) -> OldWorker | None:

@@ -10,7 +10,7 @@ import os
 from frontinus_amphora import companions, files, haproxy_text
 from frontinus_amphora.companions import Companions, Manifest
 from frontinus_amphora.errors import Invalid
-from frontinus_amphora.nginx import Pushed, read_pushed
+from frontinus_amphora.nginx_pair import PushedPair, read_pair
 from frontinus_amphora.service import Places
 from frontinus_amphora.values import Change, Record, load_record
 from frontinus_amphora.vrrp import CONFIGURATION
@@ -68,9 +68,9 @@ class OnDisk:
         manifest = self.companions.manifest()
         return manifest is None or self.companions.are_here(manifest)
 
-    def pushed(self, new: bool = False) -> Pushed | None:
+    def pushed(self, new: bool = False) -> PushedPair:
         """What nginx shall run, by the files on disk, or by the `new` ones that are tried. Raises Invalid."""
-        return read_pushed(self.companions.public(new=new))
+        return read_pair(self.companions.public(new=new))
 
     def vrrp(self, new: bool = False) -> str | None:
         """What keepalived shall run, by the files on disk or by the `new` ones; None: nothing. Raises Invalid."""

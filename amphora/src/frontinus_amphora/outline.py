@@ -56,6 +56,11 @@ class Member(NamedTuple):
 class Outline(NamedTuple):
     listeners: dict[str, tuple[Place, ...]]
     pools: dict[str, dict[str, Member]]
+    workers: int = 1  # of nginx; each has a socket of its own for datagrams
+
+    def binds(self, datagrams: bool) -> list[Bind]:
+        """Where listeners listen, for datagrams or for connections."""
+        return [place.bind for places in self.listeners.values() for place in places if place.datagrams is datagrams]
 
     def checks(self) -> dict[str, Check]:
         """Every check, by `pool/member`."""
@@ -84,9 +89,10 @@ def parse_outline(content: bytes) -> Outline:
             str(pool): {str(name): _member(row) for name, row in members.items()}
             for pool, members in value["pools"].items()
         }
+        workers = max(1, int(value.get("workers", 1)))
     except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError) as error:
         raise Invalid("malformed outline", f"{type(error).__name__}: {error}"[:300]) from error
-    return Outline(listeners, pools)
+    return Outline(listeners, pools, workers)
 
 
 def is_up(health: int, check: Check) -> bool:

@@ -9,7 +9,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
@@ -89,6 +89,13 @@ def open_pidfd(pid: int, started: int) -> int | None:
     return descriptor
 
 
+def take(pid: int) -> tuple[int, int, int] | None:
+    """A process by proof: its pid, its start time, and a pidfd; None when it is gone."""
+    started = start_time(pid)
+    pidfd = None if started is None else open_pidfd(pid, started)
+    return None if started is None or pidfd is None else (pid, started, pidfd)
+
+
 def has_ended(pidfd: int, timeout: float = 0.0) -> bool:
     """Wait up to `timeout` seconds for the process to end."""
     poll = select.poll()
@@ -122,13 +129,22 @@ def kill_all(pids: Sequence[int], started: Sequence[int], timeout: float = 2.0) 
             os.close(descriptor)
 
 
-def spawn_detached(argv: Sequence[str], output: int, without: frozenset[str] = frozenset()) -> int:
-    """Start a process in a session of its own, so that it outlives us, with our environment less `without`."""
-    environment = {key: value for key, value in os.environ.items() if key not in without}
+def spawn_detached(
+    argv: Sequence[str],
+    output: int,
+    without: frozenset[str] = frozenset(),
+    more: Mapping[str, str] | None = None,
+    handed: Iterable[int] = (),
+) -> int:
+    """Start a process in a session of its own, so that it outlives us, with our environment less `without` and with
+    `more`. It gets the descriptors that are `handed`, under the same numbers."""
+    environment = {**{key: value for key, value in os.environ.items() if key not in without}, **(more or {})}
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, output, 1),
         (os.POSIX_SPAWN_DUP2, output, 2),
+        # To itself, which clears close-on-exec there and nowhere else (POSIX.1-2024, posix_spawn_file_actions_adddup2).
+        *((os.POSIX_SPAWN_DUP2, descriptor, descriptor) for descriptor in handed),
     ]
     return os.posix_spawnp(
         argv[0], list(argv), environment, file_actions=actions, setsid=True, setsigmask=(), setsigdef=DEFAULT_SIGNALS

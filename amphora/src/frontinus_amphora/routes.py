@@ -98,7 +98,8 @@ class Routes:
         return answer(200, {"api_version": API_VERSION})
 
     def _discover_extension(self, request: Request) -> Response:
-        programs = {"nginx": self._agent.nginx.version(), "vrrp": self._agent.keepalived.version()}
+        nginx = self._agent.nginx.version()
+        programs = {"nginx": nginx, "datagrams": nginx, "vrrp": self._agent.keepalived.version()}
         return answer(
             200,
             {

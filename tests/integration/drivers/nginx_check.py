@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from frontinus.drivers.amphora.agent.files import path_of
+from frontinus.drivers.amphora.agent.files import NGINX_TEXTS, path_of
 from frontinus.drivers.amphora.interface import RenderedFile
 from frontinus.model.tree import LoadBalancerTree
 from frontinus_amphora.nginx_service import Program
@@ -23,14 +23,17 @@ def check_nginx(directory: Path, tree: LoadBalancerTree, files: tuple[RenderedFi
         path.write_bytes(file.content)
     place = directory / tree.id / "nginx"
     place.mkdir(parents=True, exist_ok=True)
-    # Where the agent has it, so that relative paths lead to the other files.
-    configuration = directory / "nginx.conf"
-    shutil.copy(directory / path_of("nginx.conf", tree.id, private=False), configuration)
-    checked = subprocess.run(
-        [*PROGRAM.arguments(str(place), str(configuration)), "-t"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return checked.stderr if checked.returncode or "[warn]" in checked.stderr else ""
+    said = ""
+    for name in (file.name for file in files if file.name in NGINX_TEXTS):
+        # Where the agent has it, so that relative paths lead to the other files.
+        configuration = directory / name
+        shutil.copy(directory / path_of(name, tree.id, private=False), configuration)
+        checked = subprocess.run(
+            [*PROGRAM.arguments(str(place), str(configuration)), "-t"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        said += checked.stderr if checked.returncode or "[warn]" in checked.stderr else ""
+    return said

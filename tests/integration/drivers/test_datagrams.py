@@ -121,7 +121,7 @@ async def test_datagrams_of_one_client_go_to_one_member(site: Site) -> None:
 async def test_with_many_threads_one_client_still_goes_to_one_member(site: Site) -> None:
     """Whichever of the workers is awake first."""
     await site.shows(load_balancer={"threads": 4, "max_connections": 500})
-    text = (site.world.place / f"{number(1)}.nginx.conf").read_text()
+    text = (site.world.place / f"{number(1)}.datagrams.conf").read_text()
     assert "worker_processes 4;" in text
     assert "worker_connections 1100;" in text
 

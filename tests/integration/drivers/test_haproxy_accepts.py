@@ -61,7 +61,7 @@ def test_every_accepted_tree_loads(tmp_path: Path, tree: LoadBalancerTree) -> No
     rendered = render(tree, SETTINGS, SECRETS)
     assert rendered == render(tree, SETTINGS, SECRETS)
     assert diff_texts(rendered.text, rendered.text).commands == ()
-    if any(file.name == "nginx.conf" for file in rendered.files):
+    if any(file.name == "datagrams.conf" for file in rendered.files):
         # nginx binds in its check, so the address must be one of this machine.
         here = replace(tree.load_balancer.vip, address=VIP)
         at_home = replace(tree, load_balancer=replace(tree.load_balancer, vip=here))

@@ -39,8 +39,9 @@ from frontinus.model.ports import PortPurpose
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
 OLDEST_AGENT, FIRST_UNKNOWN_AGENT = (0, 1), (1,)
-FILES, NGINX, PREPARED, VRRP = "files", "nginx", "prepared", "vrrp"
-"""The agent's features: an apply has files beside the text; it runs nginx; it knows `@prepared` in commands."""
+FILES, NGINX, DATAGRAMS, PREPARED, VRRP = "files", "nginx", "datagrams", "prepared", "vrrp"
+"""The agent's features: an apply has files beside the text; it runs nginx; one for datagrams alone; it knows `@prepared`
+in commands; it runs keepalived."""
 
 TRIES = 3
 """How often an apply begins anew because something else was found running."""
@@ -259,6 +260,13 @@ class AgentDriver(AmphoraDriver):
             self._client.forget(amphora.id)
             raise Retry(
                 "the amphora has no nginx with its stream module: install nginx and libnginx-mod-stream there",
+                after=self._agent.retry_after.total_seconds(),
+                code="nginx-missing",
+            )
+        if wanted and version.extension is not None and DATAGRAMS not in version.features:
+            self._client.forget(amphora.id)
+            raise Retry(
+                "the amphora's agent cannot run an nginx for datagrams alone: install a newer agent there",
                 after=self._agent.retry_after.total_seconds(),
                 code="nginx-missing",
             )

@@ -10,10 +10,12 @@ import msgspec
 
 from frontinus.drivers.amphora.interface import RenderedFile
 
-CONFIGURATION, OUTLINE = "nginx.conf", "nginx.json"
-"""Names of the files that make the agent run nginx (agent-extension.md)."""
+FOR_CONNECTIONS, FOR_DATAGRAMS = ("nginx.conf", "nginx.json"), ("datagrams.conf", "datagrams.json")
+"""Names of the files, text and outline, that make the agent run nginx (agent-extension.md): one for connections, which
+reloads, and one for datagrams, which is replaced by another without losing an answer."""
 
-NGINX_FILES = frozenset({CONFIGURATION, OUTLINE})
+NGINX_FILES = frozenset({*FOR_CONNECTIONS, *FOR_DATAGRAMS})
+NGINX_TEXTS = (FOR_CONNECTIONS[0], FOR_DATAGRAMS[0])
 
 KEEPALIVED = "keepalived.conf"
 """The one that makes it run keepalived."""

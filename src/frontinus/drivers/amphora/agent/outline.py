@@ -37,9 +37,10 @@ class ListenerOutline(msgspec.Struct, frozen=True, kw_only=True):
     datagrams: bool
 
 
-class Outline(msgspec.Struct, frozen=True, kw_only=True):
+class Outline(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     listeners: dict[str, ListenerOutline]
     pools: dict[str, dict[str, MemberOutline]]
+    workers: int = 1
 
     def encode(self) -> bytes:
         """Same value, same bytes."""

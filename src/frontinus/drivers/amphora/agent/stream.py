@@ -1,7 +1,7 @@
 """UDP listeners as nginx's stream module serves them, the same for every driver whose amphorae have it.
 
 What nginx does with datagrams: those of one client socket make a session, which goes to one member until it was idle
-for the listener's timeout. A reload lets sessions begin anew, so that with ROUND_ROBIN and LEAST_CONNECTIONS a client
+for the listener's timeout. A change lets sessions begin anew, so that with ROUND_ROBIN and LEAST_CONNECTIONS a client
 may be sent to another member; the source algorithms are consistent hashes and stay. Health is the agent's
 (outline.py): nginx's own guesses, which take a service that answers nothing for a dead one, are off. Objects are
 written in the order of their ids. Pure. Next: outline.py, nginx_text.py."""
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from frontinus.drivers.amphora.agent.files import CONFIGURATION, OUTLINE
+from frontinus.drivers.amphora.agent.files import FOR_DATAGRAMS
 from frontinus.drivers.amphora.agent.nginx_text import Directive, Unwritable, block, line, write
 from frontinus.drivers.amphora.agent.outline import ListenerOutline, MemberOutline, Outline, member_outline
 from frontinus.drivers.amphora.interface import RenderedFile
@@ -81,7 +81,7 @@ def datagram_listeners(tree: LoadBalancerTree) -> list[Listener]:
     )
 
 
-def datagrams(tree: LoadBalancerTree, settings: NginxSettings) -> Part:
+def _datagrams(tree: LoadBalancerTree, settings: NginxSettings) -> Part:
     """The UDP listeners of the wanted tree with their pools."""
     listeners = datagram_listeners(tree)
     pools = {x.id: x for listener in listeners if (x := _pool_of(tree, listener)) is not None}
@@ -104,28 +104,31 @@ def datagrams(tree: LoadBalancerTree, settings: NginxSettings) -> Part:
                 for x in listeners
             },
             pools=outlines,
+            workers=settings.workers,
         ),
     )
 
 
-def nginx_files(directives: Sequence[Directive], outline: Outline) -> tuple[RenderedFile, ...]:
-    """The files from which the agent runs nginx. Raises Rejected when something cannot be written."""
+def nginx_files(
+    names: tuple[str, str], directives: Sequence[Directive], outline: Outline
+) -> tuple[RenderedFile, RenderedFile]:
+    """The files from which the agent runs one nginx. Raises Rejected when something cannot be written."""
     try:
         text = write(directives)
     except Unwritable as error:
         raise Rejected("load_balancer", str(error)) from error
     return (
-        RenderedFile(name=CONFIGURATION, content=text.encode(), private=False),
-        RenderedFile(name=OUTLINE, content=outline.encode(), private=False),
+        RenderedFile(name=names[0], content=text.encode(), private=False),
+        RenderedFile(name=names[1], content=outline.encode(), private=False),
     )
 
 
 def datagram_files(tree: LoadBalancerTree, settings: NginxSettings) -> tuple[RenderedFile, ...]:
     """The files for an nginx that serves the UDP listeners of the wanted tree; none when there are none."""
-    part = datagrams(tree, settings)
+    part = _datagrams(tree, settings)
     if not part.directives:
         return ()
-    return nginx_files([*main(settings), block("stream", inside=part.directives)], part.outline)
+    return nginx_files(FOR_DATAGRAMS, [*main(settings), block("stream", inside=part.directives)], part.outline)
 
 
 def vip_addresses(tree: LoadBalancerTree) -> list[str]:

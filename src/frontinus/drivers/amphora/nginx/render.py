@@ -1,20 +1,19 @@
 """From the wanted tree to the nginx configuration of one amphora and its outline. Pure: same input, same text.
 
-TCP, HTTPS and UDP listeners are nginx's stream module's, HTTP and TERMINATED_HTTPS its http module's. The text and the
-outline go as files beside an empty HAProxy text: nothing of HAProxy runs. Objects are written in the order of their ids.
+TCP, HTTPS and UDP listeners are nginx's stream module's, HTTP and TERMINATED_HTTPS its http module's; those of UDP are an
+nginx of their own. Texts and outlines go as files beside an empty HAProxy text: nothing of HAProxy runs. Objects are written in the order of their ids.
 Next: http.py, l7.py, tls.py; agent/stream.py for what goes through the stream module."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from frontinus.drivers.amphora.agent.files import digest, marks
+from frontinus.drivers.amphora.agent.files import FOR_CONNECTIONS, digest, marks
 from frontinus.drivers.amphora.agent.nginx_text import Directive, block
 from frontinus.drivers.amphora.agent.outline import ListenerOutline, MemberOutline, Outline
 from frontinus.drivers.amphora.agent.stream import (
     NginxSettings,
-    datagram_listeners,
-    datagrams,
+    datagram_files,
     main,
     nginx_files,
     stream_server,
@@ -98,16 +97,15 @@ def render(tree: LoadBalancerTree, settings: NginxSettings, secrets: Secrets = N
     if over_http:
         directives.append(http_block(wanted, over_http, tls))
     stream = [*_connections(wanted, [x for x in listeners if x.protocol in _STREAM], settings)]
-    of_datagrams = datagrams(wanted, settings)
-    stream += of_datagrams.directives
     if stream:
         directives.append(block("stream", inside=stream))
-    outline = Outline(
-        listeners={**_places(wanted, listeners), **of_datagrams.outline.listeners},
-        pools={**_pools(wanted, listeners), **of_datagrams.outline.pools},
-    )
+    of_connections: tuple[RenderedFile, ...] = ()
+    if over_http or stream:
+        of_these = [x for x in listeners if x.protocol in _HTTP | _STREAM]
+        outline = Outline(listeners=_places(wanted, of_these), pools=_pools(wanted, of_these))
+        of_connections = nginx_files(FOR_CONNECTIONS, directives, outline)
     certificates = {server.file.name: server.file for servers in tls.values() for server in servers}
-    return _rendered((*nginx_files(directives, outline), *certificates.values()))
+    return _rendered((*of_connections, *datagram_files(wanted, settings), *certificates.values()))
 
 
 def _rendered(files: Sequence[RenderedFile]) -> Rendered:
@@ -134,13 +132,11 @@ def _pool_of(tree: LoadBalancerTree, listener: Listener) -> Pool | None:
 
 
 def _places(tree: LoadBalancerTree, listeners: list[Listener]) -> dict[str, ListenerOutline]:
-    datagram_ids = {x.id for x in datagram_listeners(tree)}
     return {
         x.id: ListenerOutline(
             binds=tuple((address, x.protocol_port) for address in vip_addresses(tree)), datagrams=False
         )
         for x in listeners
-        if x.id not in datagram_ids
     }
 
 

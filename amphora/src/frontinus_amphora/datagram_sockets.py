@@ -1,0 +1,150 @@
+"""Sockets on which one nginx after the other takes the datagrams of the same place, so that none is lost in between.
+
+Sockets of one user that bind to the same place with SO_REUSEPORT form a group, and the kernel spreads datagrams over
+those of them that are *open*. One that is connected is passed over (Linux 5.4), and yet it goes on to send wherever it
+is told to: to *quieten* a socket is to connect it to its own address, where nothing ever comes from. What it received
+before stays in its queue. So an nginx that is replaced sends the answers that are owed over a socket that gets nothing
+more. Nobody needs a privilege, and who holds a socket last needs not to be alive for it. Next: relay_service.py.
+"""
+
+import contextlib
+import ctypes
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PIDFD_GETFD = 438  # the same number on every architecture
+_UNSPECIFIED = struct.pack("H14x", socket.AF_UNSPEC)
+_TABLES = ("/proc/net/udp", "/proc/net/udp6")
+_SO_MEMINFO, _MEMINFO = 55, struct.Struct("9I")
+
+
+class Spot(NamedTuple):
+    """An address and a port for datagrams."""
+
+    address: str
+    port: int
+
+
+def make(spot: Spot, *, ours: bool, quiet: bool) -> socket.socket:
+    """A socket at this spot. `ours` says that others of our own are there, whom it joins.
+
+    Where none are it is bound alone first, so that it can never come between the sockets of another load balancer.
+    Raises OSError when the kernel refuses."""
+    made = socket.socket(socket.AF_INET6 if ":" in spot.address else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        if made.family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if ours:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind(spot)
+        if quiet:
+            quieten(made)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def quieten(each: socket.socket) -> None:
+    """Let it receive nothing from now on. Safe to repeat."""
+    each.connect(each.getsockname())
+
+
+def open_up(each: socket.socket) -> None:
+    """Let it receive. Safe to repeat. (Python has no word for connect(AF_UNSPEC).)"""
+    if _LIBC.connect(each.fileno(), _UNSPECIFIED, len(_UNSPECIFIED)) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def is_open(each: socket.socket) -> bool:
+    try:
+        each.getpeername()
+    except OSError:
+        return True
+    return False
+
+
+def spot_of(each: socket.socket) -> Spot:
+    address, port = each.getsockname()[:2]
+    return Spot(str(address), int(port))
+
+
+def waiting(each: socket.socket) -> tuple[int, int]:
+    """Bytes that wait to be read, and datagrams that were dropped because there were too many."""
+    words = _MEMINFO.unpack(each.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
+    return words[0], words[8]
+
+
+def held_by(pid: int, pidfd: int) -> list[socket.socket] | None:
+    """Those that this process listens on, to be shared with it; None when the kernel does not let us have them.
+
+    It does when the process is of our own user and Yama's ptrace_scope is 0, or when we have CAP_SYS_PTRACE."""
+    found: list[socket.socket] = []
+    for number, _inode in _sockets(pid):
+        descriptor = _LIBC.syscall(_PIDFD_GETFD, pidfd, number, 0)
+        if descriptor < 0:
+            close_all(found)
+            return None
+        shared = socket.socket(fileno=descriptor)
+        if shared.type == socket.SOCK_DGRAM and shared.family in (socket.AF_INET, socket.AF_INET6):
+            found.append(shared)
+        else:
+            shared.close()
+    return found
+
+
+def places(pid: int) -> dict[Spot, bool]:
+    """Where this master listens for datagrams, and whether a socket of it there is open. (A master has no others.)"""
+    inodes = {inode for _number, inode in _sockets(pid)}
+    found: dict[Spot, bool] = {}
+    for inode, own, peer in _table():
+        if inode in inodes:
+            found[own] = found.get(own, False) or peer.port == 0
+    return found
+
+
+def close_all(sockets: Iterable[socket.socket]) -> None:
+    for each in sockets:
+        each.close()
+
+
+def sessions(pid: int) -> list[Spot] | None:
+    """Whom this worker has datagram sessions with: the member's spot for each; None when it cannot be told.
+
+    nginx opens a connected socket for each session."""
+    inodes = {inode for _number, inode in _sockets(pid)}
+    return [peer for inode, own, peer in _table() if inode in inodes and peer.port and own != peer] if inodes else None
+
+
+def _table() -> Iterator[tuple[str, Spot, Spot]]:
+    """Every datagram socket of this network namespace: inode, own end, other end (port 0: not connected)."""
+    for path in _TABLES:
+        with contextlib.suppress(OSError), open(path) as table:
+            next(table)
+            for line in table:
+                words = line.split()
+                yield words[9], _spot(words[1]), _spot(words[2])
+
+
+def _spot(text: str) -> Spot:
+    """As /proc/net/udp has it: words of four bytes, each in the machine's order."""
+    address, _, port = text.partition(":")
+    packed = b"".join(struct.pack("=I", int(address[at : at + 8], 16)) for at in range(0, len(address), 8))
+    return Spot(socket.inet_ntop(socket.AF_INET6 if len(packed) == 16 else socket.AF_INET, packed), int(port, 16))
+
+
+def _sockets(pid: int) -> list[tuple[int, str]]:
+    """Descriptor and inode of each socket that it holds; none when it is gone or another user's."""
+    found: list[tuple[int, str]] = []
+    with contextlib.suppress(OSError):
+        for entry in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                target = os.readlink(f"/proc/{pid}/fd/{entry}")
+                if target.startswith("socket:["):
+                    found.append((int(entry), target[8:-1]))
+    return found
