@@ -1,6 +1,7 @@
 """Members are examined over real sockets: what each kind of check takes for life, and for death."""
 
 import contextlib
+import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -155,3 +156,21 @@ def test_what_is_known_outlives_a_change(checks: Callable[..., Checks]) -> None:
         assert examiner.healths() == {}
         examiner.watch({"m": check}, {"m": 0})
         assert examiner.healths() == {"m": 0}
+
+
+def test_what_the_agent_lacks_is_no_failure_of_a_member(
+    checks: Callable[..., Checks], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without descriptors nobody is asked, and the members go on as they were."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with datagram_service(True) as port:
+        examiner = checks()
+        check = a_check("UDP-CONNECT", port)._replace(fall=1)
+        examiner.watch({"m": check})
+        wait_for(lambda: examiner.healths() == {"m": check.best})
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        try:
+            wait_for(lambda: "members not examined" in capsys.readouterr().err)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert examiner.healths() == {"m": check.best}

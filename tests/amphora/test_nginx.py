@@ -385,3 +385,22 @@ def test_counters_are_never_counted_twice(site: Site) -> None:
         site.amphora.start()
     site.amphora.ears.drain()
     wait_for(lambda: site.beat()["listeners"].get(LISTENER, {}).get("stats", {}).get("totconns") == 8)
+
+
+def test_what_ran_last_is_started_when_what_came_after_it_cannot(site: Site) -> None:
+    """A change failed, then agent and nginx died: on disk is what cannot run."""
+    site.apply("", site.files())
+    with socket.socket() as holder:
+        holder.bind((ADDRESS, 0))
+        holder.listen()
+        taken = f"}} server {{ listen {ADDRESS}:{holder.getsockname()[1]}; return no;"  # `nginx -t` does not mind
+        answer = site.controller.apply(site.lb, "", files=site.files(more=taken))
+        assert (answer.status, site.spread()) == (500, {"one": 4, "two": 4})
+        site.amphora.kill()
+        os.kill(site.nginx_pid(), signal.SIGKILL)
+        site.amphora.start()
+        wait_for(lambda: site.spread() == {"one": 4, "two": 4}, 15)
+        site.controller = site.amphora.controller()
+        assert not site.controller.state(site.lb)["running"], "what was asked for does not"
+    assert site.apply("", site.files()) in ("reload", "unchanged")
+    assert site.spread() == {"one": 4, "two": 4}

@@ -100,11 +100,11 @@ class Place:
         self.workers = 1
         self.write()
 
-    def write(self, idle: str = "150ms", more: str = "") -> None:
+    def write(self, idle: str = "1s", more: str = "") -> None:
         own = " reuseport" if self.workers > 1 else ""
         listens = "".join(f"    listen {ADDRESS}:{port} udp{own};\n" for port in self.ports)
         (self.directory / "it.conf").write_text(
-            f"worker_processes {self.workers};\nerror_log stderr crit;\nevents {{ worker_connections 8000; }}\n"
+            f"worker_processes {self.workers};\nerror_log stderr crit;\nevents {{ worker_connections 40000; }}\n"
             f"stream {{\n  server {{\n{listens}    proxy_pass {MEMBER_ADDRESS}:{self.member.port};\n"
             f"    proxy_timeout {idle}; {more}\n  }}\n}}\n"
         )
@@ -293,7 +293,7 @@ def change_and_die(service: RelayService, calls: int) -> bool:
             sys.setprofile(kill_after(calls))
             service.reload()
             code = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the child must not go on as if it were the test
             traceback.print_exc()
         finally:
             os._exit(code)

@@ -92,7 +92,8 @@ def test_discovery(amphora: Amphora) -> None:
         assert (answer.status, answer.json) == (200, {"api_version": "1.0"})
     extension = controller.call("GET", "/frontinus").json
     assert extension["extension"] == 1
-    assert extension["features"] == ["apply", "state", "heartbeat-envelope", "files", "prepared", "nginx", "vrrp"]
+    features = ["apply", "state", "heartbeat-envelope", "files", "prepared", "nginx", "datagrams", "vrrp"]
+    assert extension["features"] == features
     assert controller.call("GET", "/1.0/info").json["haproxy_version"] == extension["haproxy_version"]
     assert extension["haproxy_version"].split(".")[0].isdecimal()
 

@@ -23,6 +23,12 @@ MOST_AT_ONCE = 400  # sockets
 # the kernel with ICMP, whatever came.
 DATAGRAM = b"X"
 LONGEST_HEAD = 16_384
+LACKING = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN, errno.EINTR}
+)
+"""What the kernel says when this machine lacks something: descriptors, memory, ports. It says nothing of the member."""
+COMPLAINTS = 60.0  # seconds between two in the log
+POSTPONED = 1.0  # seconds; then a question is tried again that could not be asked
 
 
 class Probe(NamedTuple):
@@ -132,6 +138,7 @@ class _Examiner:
         self._probes: dict[str, Probe] = {}
         self._known: dict[str, Check] = {}
         self._due: list[tuple[float, str]] = []  # a heap
+        self._complained = -COMPLAINTS
 
     def turn(self, wanted: dict[str, Check]) -> list[tuple[str, Check, bool]]:
         """Ask who is due, wait for something to happen; what was found out."""
@@ -150,7 +157,10 @@ class _Examiner:
         results: list[tuple[str, Check, bool]] = []
         while self._due and self._due[0][0] <= now and len(self._probes) < MOST_AT_ONCE:
             _, name = heapq.heappop(self._due)
-            if not self._begin(name, wanted[name], now):
+            error = self._begin(name, wanted[name], now)
+            if error in LACKING:
+                self._postpone(name, error, now)
+            elif error:
                 results.append(self._conclude(name, wanted[name], False, now))
         ends = [probe.deadline for probe in self._probes.values()]
         if self._due and len(self._probes) < MOST_AT_ONCE:
@@ -181,29 +191,36 @@ class _Examiner:
         self._selector.close()
         os.close(self._waker)
 
-    def _begin(self, name: str, check: Check, now: float) -> bool:
-        """Ask; False when that failed at once."""
+    def _begin(self, name: str, check: Check, now: float) -> int:
+        """Ask; the error when that failed at once, else 0."""
         family = socket.AF_INET6 if ":" in check.address else socket.AF_INET
         is_datagram = check.kind == "UDP-CONNECT"
         try:
             connection = socket.socket(family, socket.SOCK_DGRAM if is_datagram else socket.SOCK_STREAM)
-        except OSError:
-            return False
+        except OSError as lacking:
+            return lacking.errno or errno.EMFILE
         connection.setblocking(False)
         error = connection.connect_ex((check.address, check.port))
         if error not in (0, errno.EINPROGRESS):
             connection.close()
-            return False
+            return error
         if is_datagram:
             try:
                 connection.send(DATAGRAM)
-            except OSError:
+            except OSError as failed:
                 connection.close()
-                return False
+                return failed.errno or errno.ECONNREFUSED
         self._probes[name] = Probe(name, check, connection, now + check.timeout, bytearray())
         events = selectors.EVENT_READ if is_datagram else selectors.EVENT_WRITE
         self._selector.register(connection, events, name)
-        return True
+        return 0
+
+    def _postpone(self, name: str, error: int, now: float) -> None:
+        """The member goes on as it was: it is not its fault that it was not asked."""
+        heapq.heappush(self._due, (now + POSTPONED, name))
+        if now - self._complained > COMPLAINTS:
+            self._complained = now
+            log("members not examined", error=os.strerror(error))
 
     def _hear(self, probe: Probe) -> bool | None:
         """Something happened at its socket: the outcome, or None when it is not known yet."""

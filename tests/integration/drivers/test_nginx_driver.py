@@ -410,7 +410,8 @@ async def test_tls_ends_here_and_sni_chooses(site: Site) -> None:  # noqa: F811
 
     assert await served("one.example") == ("one.example", "TLSv1.2")
     assert (await served("two.example"))[0] == (await served("a.two.example"))[0] == "*.two.example"
-    assert (await served("other.example"))[0] == "one.example"
+    for name in ("other.example", "a.b.two.example", "b-two.example"):
+        assert (await served(name))[0] == "one.example", name
     with pytest.raises(ssl.SSLError):
         await served("one.example", minimum_version=ssl.TLSVersion.TLSv1_3)
     assert b"X-Forwarded-Proto: https\r\n" in next(x.requests[0] for x in site.members if x.requests)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -186,7 +185,7 @@ async def test_destroying_leaves_no_nginx(machine: Machine, killed: bool) -> Non
     driver = NginxDriver(NginxDriverSettings(state_dir=machine.state_dir, agent_port=machine.agent_port))
     amphora, _tree = await _balancing(machine, driver)
     place = machine.state_dir / "amphorae" / amphora.id
-    master = int(json.loads((place / LOAD_BALANCER / "nginx" / "datagrams.service.json").read_text())["pid"])
+    master = int((place / LOAD_BALANCER / "nginx" / "nginx.pid").read_text())
     worker = int(Path(f"/proc/{master}/task/{master}/children").read_text().split()[0])
     assert (await machine.compute.get(amphora.id)).balancing
     if killed:

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from frontinus.drivers.amphora.agent.files import path_of
-from frontinus.drivers.amphora.agent.nginx_text import Directive, line
+from frontinus.drivers.amphora.agent.nginx_text import Directive, line, literal_pattern
 from frontinus.drivers.amphora.interface import RenderedFile
 from frontinus.model.certificates import Certificate, Secrets
 from frontinus.model.compatibility import TLS_CIPHERS_DEFAULT, TLS_VERSIONS_DEFAULT
@@ -66,7 +66,7 @@ def _server(tree: LoadBalancerTree, listener: Listener, certificate: Certificate
     suites = [name for name in listed if name.startswith("TLS_")]
     ciphers = [name for name in listed if not name.startswith("TLS_")]
     directives = [
-        *((line("server_name", *names),) if names else ()),
+        *((line("server_name", *map(_server_name, names)),) if names else ()),
         line("ssl_certificate", path),
         line("ssl_certificate_key", path),
         line("ssl_protocols", *_versions(listener, only_newest=bool(suites) and not ciphers)),
@@ -78,6 +78,14 @@ def _server(tree: LoadBalancerTree, listener: Listener, certificate: Certificate
         directives.append(line("ssl_conf_command", "Ciphersuites", ":".join(suites)))
     http2 = ("http2",) if "h2" in (listener.alpn_protocols or ()) else ()
     return TlsServer(listen_options=("ssl", *http2), directives=tuple(directives), file=file)
+
+
+def _server_name(name: str) -> str:
+    """A wildcard stands for one label (RFC 6125 6.4.3), as a client checks it; nginx's own would stand for any number,
+    and show a certificate to whom it is not for."""
+    if not name.startswith("*."):
+        return name
+    return f"~^[^.]+{literal_pattern(name[1:])}$"
 
 
 def _versions(listener: Listener, *, only_newest: bool) -> list[str]:
