@@ -18,6 +18,8 @@ from frontinus.model.boot import BootFiles
 from frontinus.model.capabilities import FEATURES, Capabilities
 from frontinus.model.certificates import NO_SECRETS, Certificate, SecretKind, Secrets, secret_uses
 from frontinus.model.enums import (
+    AmphoraRole,
+    AmphoraStatus,
     HealthMonitorType,
     LbAlgorithm,
     ListenerProtocol,
@@ -94,6 +96,9 @@ class FakeAmphoraDriver(AmphoraDriver):
                     raise Rejected("name", "there are no words for it")
         lines = [f"amphora {amphora.role}", _line(wanted.load_balancer)]
         lines += sorted(_line(child) for child in wanted.children())
+        if amphora.role is not AmphoraRole.STANDALONE:
+            others = (x for x in tree.amphorae if x.id != amphora.id and x.status is not AmphoraStatus.PENDING_DELETE)
+            lines += sorted(f"peer {x.vrrp_address}" for x in others if x.vrrp_address is not None)
         text = "\n".join(lines) + "\n"
         files = tuple(_files(wanted, secrets))
         return Rendered(text=text, digest=_digest(text, files), files=files)

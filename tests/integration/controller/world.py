@@ -13,10 +13,12 @@ from typing import Any, TypeVar, cast
 from msgspec.structs import replace
 
 from frontinus.controller.act import Hands
+from frontinus.controller.plan import ROLES_OF_TOPOLOGY
+from frontinus.controller.plugging import PEERS_PORT
 from frontinus.controller.reconcile import reconcile
 from frontinus.controller.settings import ControllerSettings
 from frontinus.model.edits import apply, delete_load_balancer, request_failover
-from frontinus.model.enums import AmphoraStatus, LbAlgorithm, ListenerProtocol, PoolProtocol
+from frontinus.model.enums import AmphoraStatus, LbAlgorithm, ListenerProtocol, PoolProtocol, Topology
 from frontinus.model.errors import LeaseLost
 from frontinus.model.ids import (
     AmphoraId,
@@ -144,7 +146,7 @@ class World:
 
     # ---------------------------------------------------------------- the tenant
 
-    async def create(self, *ports: int) -> LoadBalancerId:
+    async def create(self, *ports: int, topology: Topology = Topology.SINGLE) -> LoadBalancerId:
         """What the API does for a whole-tree create: an address first, then one transaction."""
         load_balancer_id = LoadBalancerId(new_id())
         subnet = self.network.subnets[0]
@@ -159,7 +161,9 @@ class World:
             created_at=self.now,
         )
         tree = LoadBalancerTree(
-            load_balancer=LoadBalancer(id=load_balancer_id, project_id=PROJECT, vip=allocated.vip, created_at=self.now),
+            load_balancer=LoadBalancer(
+                id=load_balancer_id, project_id=PROJECT, vip=allocated.vip, topology=topology, created_at=self.now
+            ),
             pools=(pool,),
             listeners=tuple(self.listener(load_balancer_id, port, pool.id) for port in ports),
             members=(self.member(load_balancer_id, pool.id, 8001),),
@@ -232,7 +236,7 @@ class World:
         return [x for x in [await self.tree(y) for y in set(self.network.vips.values())] if x is not None]
 
     async def assert_served(self, load_balancer_id: LoadBalancerId) -> LoadBalancerTree:
-        """Settled, one amphora, and it runs exactly what is wanted; nothing else exists."""
+        """Settled, each role filled, and its amphora runs exactly what is wanted; nothing else exists."""
         tree = await self.tree(load_balancer_id)
         assert tree is not None
         load_balancer = tree.load_balancer
@@ -240,29 +244,33 @@ class World:
         assert load_balancer.applied_generation == load_balancer.generation
         assert load_balancer.fault is None
         assert {x.provisioning_status for x in tree.children()} == {"ACTIVE"}
-        (amphora,) = tree.amphorae
-        assert amphora.status is AmphoraStatus.ALLOCATED
-        assert set(self.places) == {amphora.id}
-        place = self.places[amphora.id]
-        assert place.agent_running
-        # The generation and so on are reports; what runs is what the driver renders for the tree as it is.
-        assert place.runs == self.hands.amphora_driver.render(tree.wanted(), amphora)
+        assert sorted(x.role for x in tree.amphorae) == sorted(ROLES_OF_TOPOLOGY[load_balancer.topology])
+        assert set(self.places) == {x.id for x in tree.amphorae}
+        for amphora in tree.amphorae:
+            assert amphora.status is AmphoraStatus.ALLOCATED
+            place = self.places[amphora.id]
+            assert place.agent_running
+            # The generation and so on are reports; what runs is what the driver renders for the tree as it is.
+            assert place.runs == self.hands.amphora_driver.render(tree.wanted(), amphora)
         assert set(self.network.vips.values()) == {load_balancer_id}
         if isinstance(self.network, FakePortNetwork):
-            self.assert_plugged(amphora, tree, self.network)
+            ports = [port for x in tree.amphorae for port in x.ports]
+            assert {x.id: replace(x, interface=None) for x in ports} == self.network.ports
+            for amphora in tree.amphorae:
+                self.assert_plugged(amphora, tree)
         return tree
 
-    def assert_plugged(self, amphora: Amphora, tree: LoadBalancerTree, network: FakePortNetwork) -> None:
-        """It has the ports that its tree needs, which are attached, configured and on record; there are no others."""
+    def assert_plugged(self, amphora: Amphora, tree: LoadBalancerTree) -> None:
+        """It has the ports that its tree needs, which are attached, configured and on record."""
         subnets = {tree.load_balancer.vip.subnet_id, *(x.subnet_id for x in tree.members if x.subnet_id is not None)}
         place, ports = self.places[amphora.id], {x.id: x for x in amphora.ports}
-        assert {x: replace(port, interface=None) for x, port in ports.items()} == network.ports
         assert set(place.attached) == set(ports)
         plugged = [x for x in ports.values() if x.purpose is not PortPurpose.MANAGEMENT]
         assert {x.mac: x.addresses for x in place.configured.values()} == {x.mac: x.addresses for x in plugged}
         assert {subnet for port in plugged for subnet in port.subnet_ids} == subnets
         (vip_port,) = [x for x in plugged if x.purpose is PortPurpose.VIP]
-        assert {x.port for x in vip_port.allowed} == {x.protocol_port for x in tree.listeners}
+        of_peer = {None, PEERS_PORT} if len(tree.amphorae) > 1 else set()
+        assert {x.port for x in vip_port.allowed} == {x.protocol_port for x in tree.listeners} | of_peer
         assert (amphora.vrrp_address, amphora.vrrp_port_id) == (vip_port.addresses[0].address, vip_port.id)
         assert amphora.vrrp_interface is not None
         assert amphora.management_address == place.address

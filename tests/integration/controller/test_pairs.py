@@ -1,0 +1,130 @@
+"""Pairs: each amphora speaks to the other, one is replaced while the other serves, and a new one never begins to listen
+before it is spoken to."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from frontinus.drivers.amphora.interface import Applied, Rendered
+from frontinus.model.enums import AmphoraRole, Topology
+from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.tree import Amphora, LoadBalancerTree
+from frontinus.store import health
+from frontinus.testing.fake_amphora import FakeAmphoraDriver
+from frontinus.testing.faults import Killed, When
+
+from tests.integration.controller.world import World
+
+LB = LoadBalancerId
+
+
+class Watcher:
+    """Looks on while configurations are pushed: who serves and is spoken to at that moment."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.unannounced: list[AmphoraId] = []
+        self.fewest = 2
+        apply = FakeAmphoraDriver.apply
+
+        async def watched(
+            driver: FakeAmphoraDriver, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered
+        ) -> Applied:
+            others = [x for y, x in world.places.items() if y != amphora.id and x.runs is not None]
+            if world.places[amphora.id].runs is None:
+                line = f"peer {amphora.vrrp_address}\n"
+                self.unannounced += [amphora.id for x in others if x.runs is not None and line not in x.runs.text]
+            self.fewest = min(self.fewest, sum(x.runs is not None for x in world.places.values()))
+            return await apply(driver, amphora, tree, rendered)
+
+        monkeypatch.setattr(FakeAmphoraDriver, "apply", watched)
+
+
+async def a_pair(directory: Path) -> tuple[World, LB]:
+    directory.mkdir(exist_ok=True)
+    world = World(directory, has_ports=True)
+    await world.register()
+    load_balancer_id = await world.create(80, topology=Topology.ACTIVE_STANDBY)
+    return world, load_balancer_id
+
+
+async def role(world: World, load_balancer_id: LB, wanted: AmphoraRole) -> AmphoraId:
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    return next(x.id for x in tree.amphorae if x.role is wanted)
+
+
+async def test_each_speaks_to_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, load_balancer_id = await a_pair(tmp_path)
+    watcher = Watcher(world, monkeypatch)
+    await world.converge()
+    tree = await world.assert_served(load_balancer_id)
+    one, two = tree.amphorae
+    assert f"peer {two.vrrp_address}\n" in (world.places[one.id].runs or Rendered(text="", digest="")).text
+    assert f"peer {one.vrrp_address}\n" in (world.places[two.id].runs or Rendered(text="", digest="")).text
+    assert watcher.unannounced == []
+    await world.store.close()
+
+
+@pytest.mark.parametrize("dead", [AmphoraRole.MASTER, AmphoraRole.BACKUP])
+async def test_a_dead_one_is_replaced_in_its_role(
+    dead: AmphoraRole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, load_balancer_id = await a_pair(tmp_path)
+    await world.converge()
+    watcher = Watcher(world, monkeypatch)
+    gone = await role(world, load_balancer_id, dead)
+    world.places[gone].kill()
+    await world.store.transact(lambda tx: health.suspect(tx, [gone], world.now))
+    await world.converge()
+    tree = await world.assert_served(load_balancer_id)
+    assert gone not in {x.id for x in tree.amphorae}
+    assert watcher.unannounced == []
+    await world.store.close()
+
+
+async def test_both_dead_are_both_replaced(tmp_path: Path) -> None:
+    world, load_balancer_id = await a_pair(tmp_path)
+    await world.converge()
+    for place in world.places.values():
+        place.kill()
+    await world.suspect(load_balancer_id)
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+    await world.store.close()
+
+
+async def test_a_failover_leaves_one_serving_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, load_balancer_id = await a_pair(tmp_path)
+    await world.converge()
+    before = {x.id for x in (await world.assert_served(load_balancer_id)).amphorae}
+    watcher = Watcher(world, monkeypatch)
+    await world.store.transact(lambda tx: world.ask_for_failover(tx, load_balancer_id))
+    await world.converge()
+    tree = await world.assert_served(load_balancer_id)
+    assert before.isdisjoint(x.id for x in tree.amphorae)
+    assert watcher.unannounced == []
+    assert watcher.fewest == 1
+    await world.store.close()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
+async def test_replacing_one_killed_at_every_moment(
+    when: When, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for moment in range(1, 60):
+        world, load_balancer_id = await a_pair(tmp_path / f"{moment}")
+        await world.converge()
+        watcher = Watcher(world, monkeypatch)
+        gone = await role(world, load_balancer_id, AmphoraRole.MASTER)
+        world.places[gone].kill()
+        await world.store.transact(partial(health.suspect, amphora_ids=[gone], now=world.now))
+        world.faults.fail(None, moment, when=when, error=Killed())
+        await world.converge()
+        await world.assert_served(load_balancer_id)
+        assert watcher.unannounced == []
+        monkeypatch.undo()
+        await world.store.close()
