@@ -220,6 +220,34 @@ async def test_monitors_that_speak_tls(
         assert up == {tree.members[0].id}
 
 
+@pytest.mark.parametrize(
+    "offered, spoken",
+    [
+        pytest.param(("h2", "http/1.1", "http/1.0"), "h2,http/1.1", id="both"),
+        pytest.param(("h2", "http/1.1"), "http/1.1", id="HTTP/1 alone"),
+        pytest.param(("h2",), "h2", id="HTTP/2 alone"),
+    ],
+)
+@pytest.mark.parametrize("type_", [HealthMonitorType.HTTPS, HealthMonitorType.HTTP])
+async def test_http_monitors_of_members_that_speak_http2(
+    world: World,
+    tmp_path: Path,
+    authority: TestAuthority,
+    type_: HealthMonitorType,
+    offered: tuple[str, ...],
+    spoken: str,
+) -> None:
+    with tls_member(tmp_path, authority.issue("whoever"), f"alpn {spoken}") as port:
+        site = a_site(world, port)
+        monitor = a_monitor(type=type_, url_path="/", delay=1, max_retries=1, max_retries_down=1)
+        await site.shows(pool={**DEFAULTS, "alpn_protocols": offered}, monitors=[monitor])
+        await until(lambda: ",L7OK,200," in world.runtime("show stat"))
+        # A member that comes at run time is checked as one that was there.
+        site.members = 2
+        assert (await site.shows(pool={**DEFAULTS, "alpn_protocols": offered}, monitors=[monitor])).action == "runtime"
+        await until(lambda: world.runtime("show stat").count(",L7OK,200,") == 2)
+
+
 async def test_https_monitors_look_at_the_answer(world: World, tmp_path: Path, authority: TestAuthority) -> None:
     with tls_member(tmp_path, authority.issue("whoever")) as port:
         site = a_site(world, port)

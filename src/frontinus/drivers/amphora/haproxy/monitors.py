@@ -37,13 +37,18 @@ def needs_processes(tree: LoadBalancerTree) -> bool:
     return any(x.type is HealthMonitorType.PING and x.admin_state_up for x in tree.health_monitors)
 
 
+def is_of_http(monitor: HealthMonitor) -> bool:
+    """Whether a check is a request of HTTP."""
+    return monitor.type in _HTTP_MONITORS
+
+
 def monitor_lines(tree: LoadBalancerTree, monitor: HealthMonitor, base: str) -> list[tuple[str, ...]]:
     """How the members of a pool are checked. `base` is what stands before a path of the agent's."""
     lines: list[tuple[str, ...]] = [("timeout", "check", f"{min(monitor.timeout, LONGEST_TIMER_S)}s")]
     if monitor.type is HealthMonitorType.PING:
         path = [] if base else [("external-check", "path", PING_DIRECTORIES)]
         return [*lines, ("option", "external-check"), *path, ("external-check", "command", f"{base}{PING_WRAPPER}")]
-    if monitor.type not in _HTTP_MONITORS:
+    if not is_of_http(monitor):
         return lines
     version = "HTTP/1.1" if monitor.http_version == 1.1 else "HTTP/1.0"
     request = ["http-check", "send", "meth", (monitor.http_method or "GET"), "uri"]

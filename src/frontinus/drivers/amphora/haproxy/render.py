@@ -19,6 +19,7 @@ from frontinus.drivers.amphora.haproxy.l7 import l7_lines
 from frontinus.drivers.amphora.haproxy.monitors import (
     LONGEST_TIMER_S,
     PROCESSES_WANTED,
+    is_of_http,
     monitor_lines,
     needs_processes,
 )
@@ -356,6 +357,7 @@ def _server(member: Member, number: int, pool: Pool, tls: Tls | None, monitor: H
             port=member.monitor_port,
             tls=is_tls,
             sni=checked(monitor.domain_name, "domain_name") if is_tls and monitor.domain_name else None,
+            alpn=_check_alpn(tls, monitor) if is_tls else None,
         )
     return Server(
         name=member.id,
@@ -369,6 +371,15 @@ def _server(member: Member, number: int, pool: Pool, tls: Tls | None, monitor: H
         check=check,
         tls=tls,
     )
+
+
+def _check_alpn(tls: Tls | None, monitor: HealthMonitor) -> str | None:
+    """What an HTTP check offers where its server offers something, for HAProxy would offer as much and then speak HTTP/1
+    whatever was agreed upon: HTTP/1 if the pool allows it, as the monitor has a version of that, and else HTTP/2."""
+    if tls is None or tls.alpn is None or not is_of_http(monitor):
+        return None
+    oldest = [x for x in tls.alpn.split(",") if x.startswith("http/1")]
+    return ",".join(oldest) or tls.alpn
 
 
 def _enabled_pools(tree: LoadBalancerTree, listener: Listener) -> list[Pool]:

@@ -13,7 +13,11 @@ from frontinus.drivers.amphora.haproxy.tls import Tls
 from frontinus.model.errors import Rejected
 
 _FLAGS = {"check", "backup", "disabled", "send-proxy", "send-proxy-v2", "check-send-proxy", "ssl", "check-ssl"}
-_VALUES = {"id", "weight", "inter", "fall", "rise", "addr", "port", "verify", "check-sni", *TLS_KEYWORDS}
+_VALUES = {
+    *("id", "weight", "inter", "fall", "rise", "addr", "port", "verify"),
+    *("check-sni", "check-alpn"),
+    *TLS_KEYWORDS,
+}
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -26,6 +30,7 @@ class Check(msgspec.Struct, frozen=True):
     port: int | None = None
     tls: bool = False
     sni: str | None = None  # the name asked for in TLS
+    alpn: str | None = None  # the protocols offered in TLS
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -73,6 +78,8 @@ class Server(msgspec.Struct, frozen=True):
                 words += ["check-ssl", *(("verify", "none") if self.tls is None else ())]
                 if check.sni is not None:
                     words += ["check-sni", check.sni]
+                if check.alpn is not None:
+                    words += ["check-alpn", check.alpn]
         if self.disabled:
             words.append("disabled")
         return tuple(words)
@@ -104,6 +111,7 @@ def read_server(words: tuple[str, ...]) -> Server | None:
                 port=int(values["port"]) if "port" in values else None,
                 tls="check-ssl" in flags,
                 sni=values.get("check-sni"),
+                alpn=values.get("check-alpn"),
             )
         tls = None
         if "ssl" in flags:
