@@ -240,11 +240,22 @@ async def _hold_vip(load_balancer: LoadBalancer, hands: Hands) -> None:
 
 
 async def _await_agent(amphora: Amphora, situation: Situation, hands: Hands) -> None:
+    info = await _first_answer(amphora, situation, hands)
+    await _update(
+        amphora,
+        situation,
+        hands,
+        status=AmphoraStatus.READY,
+        speaks_plain=info.extension is None,
+        balancer_version=info.balancer_version or None,
+    )
+
+
+async def _first_answer(amphora: Amphora, situation: Situation, hands: Hands) -> AmphoraInfo:
     deadline = asyncio.get_running_loop().time() + hands.settings.boot_timeout.total_seconds()
-    info: AmphoraInfo | None = None
-    while info is None:
+    while True:
         try:
-            info = await hands.amphora_driver.info(amphora, situation.tree)
+            return await hands.amphora_driver.info(amphora, situation.tree)
         except Retry as not_yet:
             if asyncio.get_running_loop().time() > deadline:
                 await _update(amphora, situation, hands, status=AmphoraStatus.ERROR)
@@ -256,7 +267,6 @@ async def _await_agent(amphora: Amphora, situation: Situation, hands: Hands) -> 
                     code="agent-did-not-start",
                 ) from not_yet
             await asyncio.sleep(AGENT_POLL_S)
-    await _update(amphora, situation, hands, status=AmphoraStatus.READY, speaks_plain=info.extension is None)
 
 
 async def _plug(amphora: Amphora, situation: Situation, hands: Hands, *, exact: bool) -> None:
@@ -308,7 +318,16 @@ async def _apply(amphora: Amphora, situation: Situation, hands: Hands) -> None:
         applied_at=applied_at,
         action=applied.action,
     )
-    await _update(amphora, situation, hands, status=AmphoraStatus.ALLOCATED, receipt=receipt, suspected_at=None)
+    await _update(
+        amphora,
+        situation,
+        hands,
+        status=AmphoraStatus.ALLOCATED,
+        receipt=receipt,
+        # Should it be another than before, the next round renders for it.
+        balancer_version=applied.balancer_version or amphora.balancer_version,
+        suspected_at=None,
+    )
 
 
 async def _destroy(amphora: Amphora, situation: Situation, hands: Hands) -> None:

@@ -278,7 +278,8 @@ class Amphora(msgspec.Struct, frozen=True, kw_only=True):
     """One appliance. Its compute name is derived from the id, and the row exists before anything is built under it.
 
     `management_address` is where its agent listens, `host` on which machine compute says that it is. `speaks_plain` says that
-    its agent knows no other heartbeats than Octavia's. `suspected_at` is set while it has been silent past its deadline.
+    its agent knows no other heartbeats than Octavia's. `balancer_version` is what the agent said of the program that
+    balances when it was last asked; None: nobody asked yet. `suspected_at` is set while it has been silent past its deadline.
     `revived_at` is when its agent was last started again in place. `replacement_requested_at` is when somebody asked for
     another in its place, `push_requested_at` when for its configuration to be pushed again (an operator, or health when
     the amphora has lost files): both are wishes, which the controller reads and never writes.
@@ -295,6 +296,7 @@ class Amphora(msgspec.Struct, frozen=True, kw_only=True):
     role: AmphoraRole = AmphoraRole.STANDALONE
     compute_id: str | None = None
     management_address: str | None = None
+    balancer_version: str | None = None
     ports: tuple[Port, ...] = ()
     vrrp_address: str | None = None
     vrrp_port_id: PortId | None = None

@@ -288,6 +288,7 @@ amphora = Table(
     _word("role"),
     _name("compute_id", nullable=True),
     Column("management_address", String(64), nullable=True),
+    _text("balancer_version", nullable=True),
     # In the row and not in a table of their own: they are read and written with it, and cost no tree one more select.
     Column("ports", Text, nullable=False, server_default="[]"),
     Column("vrrp_address", String(64), nullable=True),

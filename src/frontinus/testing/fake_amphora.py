@@ -61,7 +61,8 @@ _LONGEST_DATAGRAM = 65_535
 
 class FakeAmphoraDriver(AmphoraDriver):
     """`places` is FakeCompute's world. Listeners whose port is in `taken_ports` are refused by its kernel, unless that
-    listener balances on the port already. Objects whose id is in `unspeakable` cannot be rendered."""
+    listener balances on the port already. Objects whose id is in `unspeakable` cannot be rendered.
+    What balances everywhere is of `balancer_version`, and what is rendered is for one version."""
 
     name: ClassVar[str] = "fake"
     version: ClassVar[str] = "1.0.0"
@@ -87,6 +88,7 @@ class FakeAmphoraDriver(AmphoraDriver):
         self.taken_ports: set[int] = set() if taken_ports is None else taken_ports
         self.faults = Faults() if faults is None else faults
         self.unspeakable: set[str] = set() if unspeakable is None else unspeakable
+        self.balancer_version = "1"
 
     def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
         wanted = tree.wanted()
@@ -94,7 +96,7 @@ class FakeAmphoraDriver(AmphoraDriver):
             with blaming(child.kind, child.id):
                 if child.id in self.unspeakable:
                     raise Rejected("name", "there are no words for it")
-        lines = [f"amphora {amphora.role}", _line(wanted.load_balancer)]
+        lines = [f"amphora {amphora.role} with {amphora.balancer_version}", _line(wanted.load_balancer)]
         lines += sorted(_line(child) for child in wanted.children())
         if amphora.role is not AmphoraRole.STANDALONE:
             others = (x for x in tree.amphorae if x.id != amphora.id and x.status is not AmphoraStatus.PENDING_DELETE)
@@ -137,7 +139,7 @@ class FakeAmphoraDriver(AmphoraDriver):
                 place.on_disk = rendered
                 place.balancing = True
             place.history.append(action)
-        return Applied(digest=rendered.digest, action=action)
+        return Applied(digest=rendered.digest, action=action, balancer_version=self.balancer_version)
 
     async def plug(self, amphora: Amphora, tree: LoadBalancerTree) -> Mapping[PortId, str]:
         async with self.faults.around("plug"):
@@ -157,7 +159,7 @@ class FakeAmphoraDriver(AmphoraDriver):
             place = self._agent_of(amphora)
         return AmphoraInfo(
             agent_version="1.0.0",
-            balancer_version="fake",
+            balancer_version=self.balancer_version,
             extension=1,
             running=place.balancing,
             digest=None if place.on_disk is None else place.on_disk.digest,

@@ -257,7 +257,11 @@ class Theatre:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self.installation = Installation(directory / "state")
+        self.installation = Installation(
+            directory / "state",
+            f'[driver_options.process]\nbalancer = "{world.HAPROXY}"\n'
+            f'[driver_options.haproxy]\nhaproxy_command = "{world.HAPROXY}"\n',
+        )
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._stack = contextlib.AsyncExitStack()

@@ -18,6 +18,7 @@ from frontinus.model.errors import LeaseLost, Rejected, Retry, Subject
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PoolId
 from frontinus.model.tree import Fault
 from frontinus.store import convergence, leases
+from frontinus.testing.fake_amphora import FakeAmphoraDriver
 from frontinus.testing.faults import Killed, When
 
 from tests.integration.controller.world import SETTINGS, World
@@ -454,3 +455,21 @@ async def test_amphora_lost_while_nobody_watched_is_found_by_asking_compute(worl
     await Witness(world.hands).look()
     await world.converge()
     await world.assert_served(load_balancer_id)
+
+
+async def test_an_amphora_is_rendered_for_what_balances_there(world: World) -> None:
+    """It is asked at its start; what an upgrade of its packages changed is told by the next push, and another follows."""
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    [place] = world.places.values()
+    assert place.runs is not None
+    assert place.runs.text.startswith("amphora STANDALONE with 1\n")
+
+    driver = world.hands.amphora_driver
+    assert isinstance(driver, FakeAmphoraDriver)
+    driver.balancer_version = "2"
+    tree = await world.assert_served(load_balancer_id)
+    await world.add(load_balancer_id, world.listener(load_balancer_id, 81, tree.pools[0].id))
+    await world.converge()
+    assert (await world.assert_served(load_balancer_id)).amphorae[0].balancer_version == "2"
+    assert place.runs.text.startswith("amphora STANDALONE with 2\n")

@@ -13,10 +13,11 @@ from frontinus.drivers.amphora.agent.files import path_of
 from frontinus.drivers.amphora.haproxy.persistence import LOCAL_PEER
 from frontinus.drivers.amphora.haproxy.render import render
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
+from frontinus.drivers.amphora.haproxy.versions import version_of
 from frontinus.drivers.amphora.interface import RenderedFile
 from frontinus.model.tree import LoadBalancerTree
 
-from tests.integration.drivers.world import HAPROXY, MEMBERS, VIP
+from tests.integration.drivers.world import HAPROXY, MEMBERS, VIP, haproxy_version
 
 SETTINGS = HaproxySettings(state_dir=Path("/nowhere"), max_connections=200)
 
@@ -52,7 +53,7 @@ def answers(address: str, port: int) -> bool:
 def balancing(directory: Path, tree: LoadBalancerTree) -> Iterator[None]:
     """The tree's listeners serve; at least one of them is enabled."""
     listener = next(x for x in tree.listeners if x.admin_state_up)
-    rendered = render(tree, SETTINGS)
+    rendered = render(tree, SETTINGS, version=version_of(haproxy_version()))
     lay_out(directory, rendered.files, tree.id)
     with running(directory, rendered.text, tree.load_balancer.vip.address, listener.protocol_port):
         yield

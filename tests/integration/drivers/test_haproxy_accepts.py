@@ -17,6 +17,7 @@ from frontinus.drivers.amphora.haproxy.persistence import LOCAL_PEER
 from frontinus.drivers.amphora.haproxy.render import render
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.haproxy.text import Section, write
+from frontinus.drivers.amphora.haproxy.versions import version_of
 from frontinus.drivers.amphora.interface import RenderedFile
 from frontinus.model.tree import LoadBalancerTree
 
@@ -24,9 +25,10 @@ from tests.golden.cases import CASES, FILES, tree_of
 from tests.integration.drivers.balancer import lay_out
 from tests.integration.drivers.nginx_check import check_nginx
 from tests.integration.drivers.strategies import SECRETS, trees, words
-from tests.integration.drivers.world import HAPROXY, VIP, free_port
+from tests.integration.drivers.world import HAPROXY, VIP, free_port, haproxy_version
 
 SETTINGS = HaproxySettings(state_dir=Path("/nowhere"))
+HERE = version_of(haproxy_version())
 QUICK = settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
@@ -58,8 +60,8 @@ def test_golden_files_load(case: Path, tmp_path: Path) -> None:
 @QUICK
 @given(tree=trees())
 def test_every_accepted_tree_loads(tmp_path: Path, tree: LoadBalancerTree) -> None:
-    rendered = render(tree, SETTINGS, SECRETS)
-    assert rendered == render(tree, SETTINGS, SECRETS)
+    rendered = render(tree, SETTINGS, SECRETS, version=HERE)
+    assert rendered == render(tree, SETTINGS, SECRETS, version=HERE)
     assert diff_texts(rendered.text, rendered.text).commands == ()
     if any(file.name == "datagrams.conf" for file in rendered.files):
         # nginx binds in its check, so the address must be one of this machine.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,8 @@ from tests.integration.drivers.world import MEMBERS, VIP, free_port
 from tests.unit.drivers.trees import a_listener, a_load_balancer, a_member, a_policy, a_pool, a_rule, a_tree, number
 
 LISTENER = a_listener().id
+AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(:[0-9]*)?")
+"""What a Host may be made of (RFC 3986 3.2)."""
 POOLS = {number(20): "pool20", number(21): "pool21", number(22): "pool22"}
 
 
@@ -282,7 +285,10 @@ def try_documents(directory: Path, ports: dict[str, int], examples: int) -> None
             with contextlib.closing(client):
                 for request in asked_for:
                     expected = outcome(tree, tree.listeners[0], request)
-                    assert asked(client, request) == expected, f"{request}\n{text}"
+                    got = asked(client, request)
+                    if got.status == 400 and not AUTHORITY.fullmatch(request.host):
+                        continue  # HAProxy 3 turns away whoever sends a Host that is none
+                    assert got == expected, f"{request}\n{text}"
                     tried.requests += 1
                     tried.outcomes[expected.status] = tried.outcomes.get(expected.status, 0) + 1
         tried.documents += 1

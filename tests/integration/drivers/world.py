@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,14 @@ AGENT = "127.84.0.3"
 CLIENTS = "127.84.1.{}"
 
 HAPROXY = shutil.which("haproxy") or "/usr/sbin/haproxy"
+"""Another version is examined by a PATH that begins with its directory (test_versions.py)."""
+
+
+@cache
+def haproxy_version() -> str:
+    """Of HAPROXY, as agents tell it."""
+    told = subprocess.run([HAPROXY, "-v"], capture_output=True, text=True, check=True).stdout
+    return told.removeprefix("HAProxy version ").split(" ")[0]
 
 
 def free_port(address: str = VIP) -> int:
@@ -284,7 +293,7 @@ class World:
             **{"haproxy_command": HAPROXY, **settings},
         )
         self.driver: AgentDriver = driver_class(self.settings)  # type: ignore[arg-type]  # its own settings
-        self.amphora: Amphora = an_amphora(AGENT, created_at=datetime.now(UTC))
+        self.amphora: Amphora = an_amphora(AGENT, created_at=datetime.now(UTC), balancer_version=haproxy_version())
         self.members: dict[str, Member] = {}
         self._agent: subprocess.Popen[bytes] | None = None
 

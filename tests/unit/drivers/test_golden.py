@@ -11,7 +11,7 @@ from frontinus.drivers.amphora.haproxy.patterns import is_of_patterns
 from frontinus.drivers.amphora.haproxy.render import render
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 
-from tests.golden.cases import CASES, FILES, tree_of
+from tests.golden.cases import CASES, FILES, tree_of, version_of_case
 
 SETTINGS = HaproxySettings(state_dir=Path("/nowhere"))
 
@@ -22,7 +22,7 @@ def test_there_are_cases() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_case(case: Path) -> None:
-    rendered = render(tree_of(case), SETTINGS)
+    rendered = render(tree_of(case), SETTINGS, version=version_of_case(case))
     files = {file.name: file.content for file in rendered.files if is_of_patterns(file.name)}
     expected, directory = case / "haproxy.cfg", case / FILES
     if os.environ.get("GOLDEN") == "write":

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from frontinus.drivers.amphora.agent.change import Change
-from frontinus.drivers.amphora.haproxy.versions import FIRST_WITH, for_version, parse_version
+from frontinus.drivers.amphora.haproxy.render import render
+from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
+from frontinus.drivers.amphora.haproxy.versions import FIRST_WITH, for_version, parse_version, says, version_of
+from frontinus.model.certificates import Secrets
+from frontinus.model.enums import Kind, LbAlgorithm, ListenerProtocol
+from frontinus.model.errors import Rejected, Subject
+from frontinus.testing.certificates import TestAuthority
 
 from tests.unit.drivers.test_diff import change, site
 from tests.unit.drivers.trees import a_listener, a_member, a_pool, a_tree
 
+SETTINGS = HaproxySettings(state_dir=Path("/nowhere"))
 VERSIONS = ("2.4.22", "2.5.14", "2.6.12-1+deb12u4", "2.8.5", "2.9.1", "3.0.11", "3.2.4")
 WITH_DYNAMIC_SERVERS = frozenset(VERSIONS[2:])
 
@@ -61,3 +69,31 @@ def test_every_command_of_ours_is_in_the_table() -> None:
     for wanted in (JOINS, LEAVES, REWEIGHTED, LIMITED):
         for command in wanted.commands:
             assert any(re.match(rf"{known}\b", command) for known in FIRST_WITH), command
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("offered", [None, ("h2",)])
+def test_a_listener_offers_over_tls_what_it_says_and_no_more(version: str, offered: tuple[str, ...] | None) -> None:
+    secured = a_listener(
+        protocol=ListenerProtocol.TERMINATED_HTTPS, default_tls_container_ref="local:a", alpn_protocols=offered
+    )
+    secrets = Secrets(certificates={"local:a": TestAuthority("any").issue("www.example.org")})
+    text = render(a_tree(listeners=[secured]), SETTINGS, secrets, version=version_of(version)).text
+    assert (" no-alpn" in text) is (offered is None and version_of(version) >= (2, 8))
+    assert (" alpn h2" in text) is (offered is not None)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_an_old_version_cannot_balance_is_refused_by_name(version: str) -> None:
+    tree = a_tree(listeners=[a_listener()], pools=[a_pool(lb_algorithm=LbAlgorithm.SOURCE_IP_PORT)])
+    if says(version_of(version), "balance hash"):
+        assert "balance hash" in render(tree, SETTINGS, version=version_of(version)).text
+        return
+    with pytest.raises(Rejected) as refused:
+        render(tree, SETTINGS, version=version_of(version))
+    assert (refused.value.field, refused.value.subject) == ("lb_algorithm", Subject(Kind.POOL, tree.pools[0].id))
+
+
+@pytest.mark.parametrize("told", [None, "", "none", "fake"])
+def test_an_amphora_that_nobody_asked_is_rendered_for_as_today(told: str | None) -> None:
+    assert version_of(told) == (2, 6)

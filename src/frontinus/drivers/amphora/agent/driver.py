@@ -15,6 +15,7 @@ from typing import ClassVar
 from weakref import WeakValueDictionary
 
 import structlog
+from msgspec.structs import replace
 
 from frontinus.drivers.amphora.agent.authority import Authority, Clock, utc_now
 from frontinus.drivers.amphora.agent.boot import AgentSettings, boot_files
@@ -127,6 +128,7 @@ class AgentDriver(AmphoraDriver):
                 if isinstance(error, Rejected):
                     error.subject = self._subject(error.reason, rendered, tree)
                 raise
+            applied = replace(applied, balancer_version=version.balancer or None)
             self._remember(amphora.id, Live(rendered.text, marks(rendered.files)))
             await self._renew_certificate(amphora)
             return applied

@@ -16,7 +16,7 @@ from frontinus.drivers.amphora.haproxy.diff import diff
 from frontinus.drivers.amphora.haproxy.preview import preview
 from frontinus.drivers.amphora.haproxy.render import CAPABILITIES, render, rendered
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
-from frontinus.drivers.amphora.haproxy.versions import for_version
+from frontinus.drivers.amphora.haproxy.versions import for_version, version_of
 from frontinus.drivers.amphora.interface import Rendered
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.certificates import NO_SECRETS, Secrets
@@ -37,7 +37,8 @@ class HaproxyDriver(AgentDriver):
         self._settings = settings
 
     def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
-        alone = render(tree, self._settings, secrets, amphora_id=amphora.id)
+        version = version_of(amphora.balancer_version)
+        alone = render(tree, self._settings, secrets, amphora_id=amphora.id, version=version)
         of_pair = keepalived_file(tree, amphora, self._settings)
         return alone if of_pair is None else rendered(alone.text, (*alone.files, of_pair))
 

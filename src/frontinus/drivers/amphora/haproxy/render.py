@@ -33,6 +33,7 @@ from frontinus.drivers.amphora.haproxy.server import Check, Server, address_of, 
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.haproxy.text import Section, Unwritable, checked, write
 from frontinus.drivers.amphora.haproxy.tls import Files, Tls, bind_words, hsts_lines, server_tls
+from frontinus.drivers.amphora.haproxy.versions import PRESUMED, Version, says
 from frontinus.drivers.amphora.interface import Rendered, RenderedFile
 from frontinus.model.capabilities import (
     NETWORK_FEATURES,
@@ -151,10 +152,15 @@ _PROXY_PROTOCOL = {PoolProtocol.PROXY: 1, PoolProtocol.PROXYV2: 2}
 
 
 def render(
-    tree: LoadBalancerTree, settings: HaproxySettings, secrets: Secrets = NO_SECRETS, *, amphora_id: str = ""
+    tree: LoadBalancerTree,
+    settings: HaproxySettings,
+    secrets: Secrets = NO_SECRETS,
+    *,
+    amphora_id: str = "",
+    version: Version = PRESUMED,
 ) -> Rendered:
     """The configuration for the wanted tree; an empty text when nothing shall listen. `amphora_id` shows in it where logs are
-    sent somewhere, and where stick tables are handed on.
+    sent somewhere, and where stick tables are handed on. `version` is that of the HAProxy that shall run it.
 
     Raises Rejected naming object and field when something cannot be expressed."""
     wanted = tree.wanted()
@@ -172,16 +178,16 @@ def render(
     listeners = [x for x in listeners if x.protocol is not ListenerProtocol.UDP]  # those are nginx's
     if not listeners:
         return rendered("", datagrams)
-    sections = [_global(wanted, settings, amphora_id), _defaults(), *logs.ring_sections(settings)]
+    sections = [_global(wanted, settings, amphora_id, version), _defaults(), *logs.ring_sections(settings)]
     if any(learns(pool) for listener in listeners for pool in _enabled_pools(wanted, listener)):
         sections.append(peers_section(wanted, amphora_id))
     files = Files(wanted.id, secrets, settings)
     for listener in listeners:
         with blaming(listener.kind, listener.id):
-            sections.append(_frontend(wanted, listener, files, settings))
+            sections.append(_frontend(wanted, listener, files, settings, version))
         for pool in _enabled_pools(wanted, listener):
             with blaming(pool.kind, pool.id):
-                sections.append(_backend(wanted, listener, pool, files, settings))
+                sections.append(_backend(wanted, listener, pool, files, settings, version))
     try:
         return rendered(write(tuple(sections)), (*datagrams, *files.all()))
     except Unwritable as error:  # every string of a tenant that can get here was tried, and named, by `checked`
@@ -212,7 +218,7 @@ def server_numbers(members: list[Member]) -> dict[str, int]:
     return numbers
 
 
-def _global(tree: LoadBalancerTree, settings: HaproxySettings, amphora_id: str) -> Section:
+def _global(tree: LoadBalancerTree, settings: HaproxySettings, amphora_id: str, version: Version) -> Section:
     base = _base(settings)
     threads = tree.load_balancer.threads or settings.threads
     connections = tree.load_balancer.max_connections or settings.max_connections
@@ -226,17 +232,24 @@ def _global(tree: LoadBalancerTree, settings: HaproxySettings, amphora_id: str) 
             ("stats", "socket", socket, "mode", "600", "level", "admin", "expose-fd", "listeners"),
             ("server-state-file", f"{base}{tree.id}/servers-state"),
             ("nbthread", str(threads)),
-            # Two descriptors per connection, three per thread, and a hundred for listeners, checks and sockets.
-            ("fd-hard-limit", str(2 * connections + 3 * (threads - 1) + 100)),
+            *_connection_limit(connections, threads, version),
             ("hard-stop-after", _seconds(settings.hard_stop_after)),
             ("mworker-max-reloads", str(settings.max_old_workers)),
             # HAProxy's own HTTP client (Lua's) is not used here. Left to itself it reads every authority of the system at
             # each start, check and reload: three quarters of what these take, and memory in each worker.
-            ("httpclient.ssl.verify", "none"),
+            *([("httpclient.ssl.verify", "none")] if says(version, "httpclient.ssl.verify") else []),
             *logs.global_lines(settings, amphora_id),
             *(PROCESSES_WANTED if needs_processes(tree) else ()),
         ),
     )
+
+
+def _connection_limit(connections: int, threads: int, version: Version) -> Lines:
+    """What lets at most so many connections be, and fewer where the process may not have as many descriptors."""
+    if says(version, "fd-hard-limit"):
+        # Two descriptors per connection, three per thread, and a hundred for listeners, checks and sockets.
+        return (("fd-hard-limit", str(2 * connections + 3 * (threads - 1) + 100)),)
+    return (("no", "strict-limits"), ("maxconn", str(connections)))
 
 
 def _defaults() -> Section:
@@ -257,11 +270,13 @@ def _defaults() -> Section:
     )
 
 
-def _frontend(tree: LoadBalancerTree, listener: Listener, files: Files, settings: HaproxySettings) -> Section:
+def _frontend(
+    tree: LoadBalancerTree, listener: Listener, files: Files, settings: HaproxySettings, version: Version
+) -> Section:
     mode = _mode(listener)
     with blaming(Kind.LOAD_BALANCER, tree.id):
         addresses = [address_of(x, "vip_address") for x in tree.addresses()]
-    tls = bind_words(listener, files) if listener.protocol in TLS_LISTENERS else ()
+    tls = bind_words(listener, files, version) if listener.protocol in TLS_LISTENERS else ()
     lines: list[tuple[str, ...]] = [
         ("mode", mode),
         *(("bind", f"{bracket(x)}:{listener.protocol_port}", *tls) for x in addresses),
@@ -312,7 +327,12 @@ def _allowed_cidrs(listener: Listener, files: Files) -> list[tuple[str, ...]]:
 
 
 def _backend(
-    tree: LoadBalancerTree, listener: Listener, pool: Pool, files: Files, settings: HaproxySettings
+    tree: LoadBalancerTree,
+    listener: Listener,
+    pool: Pool,
+    files: Files,
+    settings: HaproxySettings,
+    version: Version,
 ) -> Section:
     monitor = tree.health_monitor_of(pool.id)
     if monitor is not None and not monitor.admin_state_up:
@@ -320,7 +340,7 @@ def _backend(
     lines: list[tuple[str, ...]] = [
         # The listener decides: a TCP listener does not look into what an HTTP pool speaks.
         ("mode", _mode(listener)),
-        *_BALANCE[pool.lb_algorithm],
+        *_balance(pool.lb_algorithm, version),
         ("timeout", "connect", str(listener.timeout_member_connect)),
         ("timeout", "server", str(listener.timeout_member_data)),
         *logs.backend_lines(settings),
@@ -337,6 +357,12 @@ def _backend(
         with blaming(member.kind, member.id):
             lines.append(_server(member, numbers[member.id], pool, tls, monitor).words())
     return Section("backend", backend_name(pool, listener), tuple(lines))
+
+
+def _balance(algorithm: LbAlgorithm, version: Version) -> Lines:
+    if algorithm is LbAlgorithm.SOURCE_IP_PORT and not says(version, "balance hash"):
+        raise Rejected("lb_algorithm", "SOURCE_IP_PORT needs HAProxy 2.6 or later on the amphora")
+    return _BALANCE[algorithm]
 
 
 def backend_name(pool: Pool, listener: Listener) -> str:

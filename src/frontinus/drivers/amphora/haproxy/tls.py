@@ -16,6 +16,7 @@ import msgspec
 from frontinus.drivers.amphora.agent.files import path_of
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.haproxy.text import checked
+from frontinus.drivers.amphora.haproxy.versions import Version, says
 from frontinus.drivers.amphora.interface import RenderedFile
 from frontinus.model.certificates import Authorities, Certificate, Revocations, Secrets
 from frontinus.model.compatibility import TLS_CIPHERS_DEFAULT, TLS_VERSIONS
@@ -127,7 +128,7 @@ class Files:
         return f"{self._base}{path_of(name, self._load_balancer_id, private=True)}"
 
 
-def bind_words(listener: Listener, files: Files) -> tuple[str, ...]:
+def bind_words(listener: Listener, files: Files, version: Version) -> tuple[str, ...]:
     """What a `bind` line of a listener has behind the address; nothing where it has no certificate."""
     if not listener.default_tls_container_ref and not listener.sni_container_refs:
         return ()
@@ -151,6 +152,8 @@ def bind_words(listener: Listener, files: Files) -> tuple[str, ...]:
     for keyword, value in named.items():
         if value is not None:
             words += [keyword, value]
+    if not listener.alpn_protocols and says(version, "no-alpn"):
+        words.append("no-alpn")
     return tuple(words)
 
 

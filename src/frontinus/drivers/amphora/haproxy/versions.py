@@ -1,8 +1,9 @@
-"""What HAProxy can do at run time in which version: one table, and the change that an amphora of that version can take. Pure.
+"""What HAProxy can do in which version: one table of runtime commands, with the change that an amphora of that version can
+take, and one of words of its configuration. Pure.
 
-The driver asks the agent which HAProxy it has; nothing is assumed of an amphora. What a version cannot do by commands it
-does by a reload, which every version can. Texts are another matter: they are for 2.6 and later, and an older HAProxy that
-lacks a word refuses the text when it is checked, before anything is touched. Next: driver.py."""
+The driver asks the agent which HAProxy it has, and the controller keeps the answer with the amphora. What a version cannot
+do by commands it does by a reload, which every version can; what it cannot say in a configuration is said otherwise, or
+refused by name (docs/reference/haproxy-versions.md). Next: render.py, driver.py."""
 
 from __future__ import annotations
 
@@ -39,6 +40,23 @@ FIRST_WITH: dict[str, Version] = {
 }
 """Runtime commands of diff.py, by their first words, and the version since which we use them."""
 
+PRESUMED: Version = (2, 6)
+"""Of an amphora that nobody has asked yet. What first runs there is for this version, and made anew once it was told."""
+
+OLDEST: Version = (2, 4)
+"""What we render for; an older one takes the text for this, or refuses it when it is checked."""
+
+WORD_SINCE: dict[str, Version] = {
+    # Configuration manual 3.2 of each version.
+    "fd-hard-limit": (2, 6),
+    "httpclient.ssl.verify": (2, 6),
+    # 4.2, balance.
+    "balance hash": (2, 6),
+    # 5.1; since then a `bind` line with certificates offers HTTP/2 and HTTP/1.1 unless this word is on it.
+    "no-alpn": (2, 8),
+}
+"""Words of the configuration, and the version since which they can be said."""
+
 _COMMAND = re.compile(r"set maxconn frontend|\S+ \S+")
 
 
@@ -46,6 +64,16 @@ def parse_version(text: str) -> Version | None:
     """`2.6.12-1+deb12u4` is (2, 6); None for what is no version."""
     match = re.match(r"(\d+)\.(\d+)", text)
     return None if match is None else (int(match[1]), int(match[2]))
+
+
+def version_of(balancer_version: str | None) -> Version:
+    """The version that an amphora with this balancer is rendered for."""
+    return parse_version(balancer_version or "") or PRESUMED
+
+
+def says(version: Version, word: str) -> bool:
+    """Whether HAProxy of this version knows the word."""
+    return version >= WORD_SINCE[word]
 
 
 def for_version(change: Change, balancer_version: str) -> Change:
