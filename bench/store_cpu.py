@@ -90,7 +90,7 @@ async def measure(store: Store) -> dict[str, float]:
     moments = iter(range(1000))
     figures["write_seen_300"] = await cpu_ms(
         lambda _: store.transact(
-            partial(health.write_seen, seen=dict.fromkeys((x.id for x in amphorae), LATER + LEASE * next(moments)))
+            partial(health.write_seen, amphora_ids=[x.id for x in amphorae], moment=LATER + LEASE * next(moments))
         ),
         10,
     )

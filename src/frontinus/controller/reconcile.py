@@ -304,7 +304,7 @@ async def _agent_is_outgrown(
     if amphora is None or amphora.receipt is None or amphora.replacement_requested_at is not None:
         return False
     marks = await hands.store.read(maintenance.marks)
-    if mark_on(amphora, marks, hands.now()) is not None:
+    if mark_on(amphora.id, amphora.load_balancer_id, amphora.host, marks, hands.now()) is not None:
         return False  # nothing is replaced under it, and the fault is tried again
     log.info("amphora is outgrown", load_balancer_id=tree.id, amphora_id=amphora.id, reason=str(error))
     now = hands.now()

@@ -38,7 +38,7 @@ class Restraint(msgspec.Struct, frozen=True, kw_only=True):
 
     def hold_on(self, amphora: Amphora, place: Place | None, now: datetime) -> Hold | None:
         """Why this amphora must not be replaced or started again now; None if it may."""
-        mark = mark_on(amphora, self.marks, now)
+        mark = mark_on(amphora.id, amphora.load_balancer_id, amphora.host, self.marks, now)
         if mark is not None:
             message = f"amphora {amphora.id} is not replaced: maintenance of {mark.in_words()}"
             return Hold(code="held-by-maintenance", message=message)

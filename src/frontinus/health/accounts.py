@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from frontinus.health.memory import LONGEST_AGO, Heard
 from frontinus.model.heartbeat import Counters, Heartbeat, ListenerReport, ListenerTraffic, join
 from frontinus.model.ids import AmphoraId, ListenerId
 
@@ -25,15 +26,33 @@ class Accounts:
         self._counters: dict[tuple[ListenerId, AmphoraId], ListenerTraffic] = {}
         self._fresh: set[AmphoraId] = set()
         self._told_incomplete: dict[AmphoraId, float] = {}  # when `take_incomplete` last gave it
+        self._orders: dict[AmphoraId, tuple[int, int]] = {}  # of the last whole message, here or elsewhere
+        self._paces: dict[AmphoraId, float] = {}
+        self._plain: frozenset[AmphoraId] = frozenset()
 
-    def hear(self, heartbeat: Heartbeat, now: float) -> bool:
-        """Take a verified heartbeat in. False: it is a replay, or overtaken by a later one, and changes nothing."""
+    def hear(self, heartbeat: Heartbeat, now: float) -> str | None:
+        """Take a verified heartbeat in. Why it is refused, and changes nothing; None for one that is taken.
+
+        Octavia's plain format has neither boot nor sequence and cannot be told from a replay: it is taken only from
+        amphorae that are marked as knowing no other."""
         amphora_id = heartbeat.amphora_id
         before = self._latest.get(amphora_id)
-        if before is not None and _is_overtaken(heartbeat, before):
-            return False
+        boot, sequence = heartbeat.boot, heartbeat.sequence
+        last = self._orders.get(amphora_id)
+        beats = 1  # since the one before; 0: that tells no pace
+        if boot is None or sequence is None:
+            if amphora_id not in self._plain:
+                return NOT_PLAIN
+        elif last is not None:
+            if (boot, sequence) <= last:
+                return REPLAYED
+            beats = sequence - last[1] if boot == last[0] else 0
         if heartbeat.parts > 1 and not self._is_new_part(heartbeat):
-            return False
+            return REPLAYED
+        heard_before = self._heard.get(amphora_id)
+        if beats and heard_before is not None and now - heard_before < FORGET_AFTER_S:
+            pace, known = (now - heard_before) / beats, self._paces.get(amphora_id, 0.0) * PACE_KEPT
+            self._paces[amphora_id] = max(known, pace)
         self._heard[amphora_id] = now
         self._fresh.add(amphora_id)
         if heartbeat.parts > 1:
@@ -41,20 +60,51 @@ class Accounts:
             parts = self._parts[amphora_id]
             parts[heartbeat.part] = heartbeat
             if len(parts) < heartbeat.parts:
-                return True
+                return None
             heartbeat = join(self._parts.pop(amphora_id).values())
+        if boot is not None and sequence is not None:
+            self._orders[amphora_id] = (boot, sequence)
         self._latest[amphora_id] = heartbeat
         if before is None or _says_something_else(heartbeat, before):
             self._to_weigh.add(amphora_id)
         for listener_id, report in heartbeat.listeners.items():
             self._count(ListenerId(listener_id), report, heartbeat, before)
-        return True
+        return None
 
-    def watch(self, amphorae: Iterable[AmphoraId], now: float) -> None:
-        """Replace the list of amphorae to watch; forget what is not on it."""
+    def hear_of(self, heard: Iterable[Heard], now: float) -> None:
+        """Take in what another receiver heard: a sign of life, and what is a replay from now on."""
+        for amphora_id, boot, sequence, ago in heard:
+            if ago < LONGEST_AGO:
+                self._heard[amphora_id] = max(now - ago, self._heard.get(amphora_id, now - ago))
+            if boot and (boot, sequence) > self._orders.get(amphora_id, NEVER):
+                self._orders[amphora_id] = (boot, sequence)
+
+    def tell(self, now: float) -> list[Heard]:
+        """What was heard of the watched amphorae, here or elsewhere."""
+        return [
+            Heard(x, *self._orders.get(x, NEVER), ago=now - self._heard[x] if x in self._heard else LONGEST_AGO)
+            for x in self._watched_since
+            if x in self._heard or x in self._orders
+        ]
+
+    def begin_grace(self, now: float) -> None:
+        """Silence before this moment does not count."""
+        self._watched_since = dict.fromkeys(self._watched_since, now)
+
+    def deadlines(self, paces: float, least: float, most: float) -> dict[AmphoraId, float]:
+        """For each watched amphora whose own pace asks for more than `least`: so many paces, `most` at most."""
+        slow = least / paces
+        return {
+            x: min(paces * pace, most) for x, pace in self._paces.items() if pace > slow and x in self._watched_since
+        }
+
+    def watch(self, amphorae: Iterable[AmphoraId], now: float, plain: Iterable[AmphoraId] = ()) -> None:
+        """Replace the list of amphorae to watch; forget what is not on it. Of those that are `plain` Octavia's datagrams
+        are taken."""
         wanted = frozenset(amphorae)
+        self._plain = frozenset(plain)
         self._watched_since = {x: self._watched_since.get(x, now) for x in wanted}
-        for memory in (self._latest, self._parts, self._weighed, self._heard):
+        for memory in (self._latest, self._parts, self._weighed, self._orders, self._paces, self._heard):
             for amphora_id in [x for x in memory if x not in wanted and now - self._heard.get(x, 0.0) > FORGET_AFTER_S]:
                 memory.pop(amphora_id)
 
@@ -152,13 +202,20 @@ class Accounts:
             self._counters[key] = row
 
 
+REPLAYED = "replayed or overtaken"
+NOT_PLAIN = "plain, of an amphora that is not marked as speaking it"
+"""Why a heartbeat is refused that is signed well."""
+
+NEVER = (0, 0)
+PACE_KEPT = 0.9
+"""What is left of the longest pace with each beat that comes sooner."""
+
 FORGET_AFTER_S = 60.0
 """How long an amphora that is not watched is remembered: it beats before its row says ALLOCATED, and its replay
 window must outlive a moment's absence from the list."""
 
 
 def _is_overtaken(heartbeat: Heartbeat, before: Heartbeat) -> bool:
-    """Octavia's plain format has neither boot nor sequence, and cannot be told from a replay."""
     order, order_before = _order(heartbeat), _order(before)
     return order is not None and order_before is not None and order <= order_before
 

@@ -9,12 +9,15 @@ import msgspec
 from frontinus.health.settings import HealthSettings
 from frontinus.model.ids import AmphoraId
 
+NO_DEADLINES: Mapping[AmphoraId, float] = {}
+
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
-    """`silent` are to be suspected now. `braked` says that so many are silent that none of them is believed."""
+    """`silent` are to be suspected now. `braked` says that so many are silent (`counted`) that none of them is believed."""
 
     silent: frozenset[AmphoraId]
     braked: bool
+    counted: int = 0
 
 
 class WakingClock:
@@ -42,14 +45,28 @@ def is_silent(last_heard: float, now: float, deadline: float) -> bool:
     return now - last_heard > deadline
 
 
-def judge(last_heard: Mapping[AmphoraId, float], now: float, settings: HealthSettings) -> Judgement:
+def judge(
+    last_heard: Mapping[AmphoraId, float],
+    now: float,
+    settings: HealthSettings,
+    *,
+    own_deadlines: Mapping[AmphoraId, float] = NO_DEADLINES,
+    lag: float = 0.0,
+) -> Judgement:
     """Weigh a whole fleet. `last_heard` holds every watched amphora; one that was never heard counts from the moment
-    that watching it began, which gives it and a receiver that just started their grace."""
+    that watching it began, which gives it and a receiver that just started their grace.
+
+    `own_deadlines` are of amphorae that beat more slowly than the settings expect; `lag` is how late it may be known here
+    what another receiver heard."""
     deadline = settings.silence_deadline.total_seconds()
-    silent = frozenset(x for x, heard in last_heard.items() if is_silent(heard, now, deadline))
+    silent = frozenset(
+        x
+        for x, heard in last_heard.items()
+        if now - heard > deadline and is_silent(heard, now, max(deadline, own_deadlines.get(x, 0.0)) + lag)
+    )
     if brake(len(silent), len(last_heard), settings):
-        return Judgement(silent=frozenset(), braked=True)
-    return Judgement(silent=silent, braked=False)
+        return Judgement(silent=frozenset(), braked=True, counted=len(silent))
+    return Judgement(silent=silent, braked=False, counted=len(silent))
 
 
 def brake(silent: int, watched: int, settings: HealthSettings) -> bool:

@@ -6,26 +6,33 @@ amphora will not say again."""
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
+from msgspec.structs import replace
 
 from frontinus.drivers.amphora.interface import AmphoraDriver, Refused
+from frontinus.health import memory
 from frontinus.health.accounts import Accounts
-from frontinus.health.liveness import WakingClock, judge
+from frontinus.health.liveness import Judgement, WakingClock, judge
+from frontinus.health.memory import LONGEST_AGO
 from frontinus.health.metrics import HealthMetrics
 from frontinus.health.receiver import Receiver
 from frontinus.health.settings import HealthSettings
 from frontinus.model.enums import Kind, OperatingStatus
 from frontinus.model.heartbeat import Heartbeat
-from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.ids import AmphoraId, LoadBalancerId, ReceiverId, new_id
+from frontinus.model.maintenance import mark_on
 from frontinus.model.operating_status import changed_checks, changed_statuses, observed_statuses
+from frontinus.model.receivers import Receiver as ReceiverRow
 from frontinus.model.tree import LastCheck
-from frontinus.store import health, trees
+from frontinus.store import health, maintenance, receivers, trees
 from frontinus.store.engine import Store, Transaction
 
 log = structlog.get_logger()
@@ -33,6 +40,9 @@ log = structlog.get_logger()
 LOOKS_MISSED = 2
 """A pause between two checks counts as this many check intervals at most; what is longer was no time to hear anything."""
 
+
+ALONE_SHARES_EVERY_S = 2.0
+"""How often a receiver without others says that it is there, and looks whether others came."""
 
 PUSH_AGAIN_AFTER_S = 30.0
 """An amphora that goes on to miss files has a push asked for so often; a push that failed is tried again anyway."""
@@ -59,15 +69,27 @@ class Health:
         self._now = now
         self._accounts = Accounts()
         self._awake = WakingClock(time.monotonic, LOOKS_MISSED * settings.check_interval.total_seconds())
+        self._excused: frozenset[AmphoraId] = frozenset()
+        self._has_peers = False
+        self._shares = 0
+        self._remembered_at = self._awake()
         self._fleet: Mapping[AmphoraId, health.FleetMember] = {}
         self._suspected: dict[AmphoraId, float] = {}
-        self._braked = False
+        self._judgement = Judgement(silent=frozenset(), braked=False)
+        self._fleet_read_at = self._awake()
+        self._peers: dict[ReceiverId, int] = {}  # the turn of each that was read last
+        self._me = ReceiverRow(
+            id=ReceiverId(new_id()), host=socket.gethostname(), port=0, started_at=now(), seen_at=now()
+        )
         self._refusals: dict[str, int] = defaultdict(int)
         self.receiver = Receiver(settings, self._take)
 
     async def run(self) -> None:
         """Work until cancelled."""
         settings = self._settings
+        self._me = replace(self._me, port=self.receiver.port)
+        while not await self._recalls():  # noqa: ASYNC110 - the store, not a task of ours, says when
+            await asyncio.sleep(settings.check_interval.total_seconds())
         await self._every(timedelta(0), self._read_fleet, once=True)
         self.receiver.start()
         turns: list[tuple[timedelta, Callable[[], Coroutine[Any, Any, None]]]] = [
@@ -76,6 +98,7 @@ class Health:
             (settings.flush_interval, self._ask_for_pushes),
             (settings.statistics_interval, self._write_statistics),
             (settings.seen_interval, self._write_seen),
+            (settings.share_interval, self._share),
             (settings.check_interval, self._suspect_silent),
             (timedelta(seconds=10), self._report_refusals),
         ]
@@ -107,10 +130,11 @@ class Health:
         except Refused as refused:
             self._refuse(refused.reason)
             return
-        if self._accounts.hear(heartbeat, self._awake()):
+        refusal = self._accounts.hear(heartbeat, self._awake())
+        if refusal is None:
             self._metrics.accepted.inc()
         else:
-            self._refuse("replayed or overtaken")
+            self._refuse(refusal)
 
     def _refuse(self, reason: str) -> None:
         self._refusals[reason] += 1
@@ -122,10 +146,81 @@ class Health:
         for reason, count in refusals.items():
             log.warning("heartbeats refused", reason=reason, count=count)
 
+    async def _recalls(self) -> bool:
+        """Whether what was heard before is known, so that a replay of it is refused: until then nothing is listened to."""
+        try:
+            for peer in await self._store.read(receivers.all_receivers):
+                heard = await self._store.read(partial(receivers.heard_by, receiver_id=peer.id))
+                # How long ago is told by clocks that may differ; what is a sign of life will be said again.
+                self._accounts.hear_of((x._replace(ago=LONGEST_AGO) for x in memory.read(heard)), self._awake())
+                self._peers[peer.id] = peer.turn
+        except Exception:  # as every turn: it is tried again
+            log.exception("what was heard before cannot be read; heartbeats wait")
+            return False
+        return True
+
+    async def _share(self) -> None:
+        """Say that this receiver is there, and how things stand with it; learn the same of the others, and what they heard.
+
+        What was heard here is written when the last-seen times are, and at each turn while others are there."""
+        ticks, seldom = (
+            self._shares,
+            max(1, round(ALONE_SHARES_EVERY_S / self._settings.share_interval.total_seconds())),
+        )
+        self._shares += 1
+        if ticks % seldom and not self._has_peers and self._judgement.braked == self._me.braked:
+            return
+        now = self._now()
+        self._me = replace(
+            self._me,
+            seen_at=now,
+            watched=len(self._fleet),
+            silent=self._judgement.counted,
+            braked=self._judgement.braked,
+            turn=self._me.turn + 1,
+        )
+        me, moment = self._me, self._awake()
+        due = moment - self._remembered_at >= self._settings.seen_interval.total_seconds()
+        heard = memory.write(self._accounts.tell(moment)) if due or self._has_peers else None
+        if due:
+            self._remembered_at = moment
+
+        def exchange(tx: Transaction) -> list[ReceiverRow]:
+            receivers.tell(tx, me)
+            if heard is not None:
+                receivers.remember(tx, me, heard)
+            if due:
+                receivers.forget_silent(tx, me.id, now)
+            return receivers.all_receivers(tx)
+
+        others = [x for x in await self._store.transact(exchange) if x.id != me.id]
+        for peer in others:
+            if self._peers.get(peer.id) != peer.turn:
+                told = await self._store.read(partial(receivers.heard_by, receiver_id=peer.id))
+                self._accounts.hear_of(memory.read(told), self._awake())
+        self._peers = {x.id: x.turn for x in others}
+        self._has_peers = any(x.is_alive(now) for x in others)
+
     async def _read_fleet(self) -> None:
-        members = await self._store.read(health.fleet)
-        self._fleet = {x.amphora_id: x for x in members}
-        self._accounts.watch(self._fleet, self._awake())
+        marks, members = await self._store.read(lambda tx: (maintenance.marks(tx), health.fleet(tx)))
+        before, self._fleet = self._fleet, {x.amphora_id: x for x in members}
+        now = self._now()
+        self._excused = (
+            frozenset(
+                x.amphora_id
+                for x in members
+                if mark_on(x.amphora_id, x.load_balancer_id, x.host, marks, now) is not None
+            )
+            if marks
+            else frozenset()
+        )
+        moment = self._awake()
+        self._accounts.watch(self._fleet, moment, (x.amphora_id for x in members if x.speaks_plain))
+        if moment - self._fleet_read_at > self._settings.silence_deadline.total_seconds():
+            # The store was away: what others heard, and who is meant to be heard, was not known meanwhile.
+            self._accounts.begin_grace(moment)
+        self._fleet_read_at = moment
+        self._accounts.weigh_again(x.amphora_id for x in members if _is_edited(x, before.get(x.amphora_id)))
         self._suspected = {x: t for x, t in self._suspected.items() if x in self._fleet}
         self._metrics.watched.set(len(members))
         self._metrics.suspected.set(sum(x.suspected_at is not None for x in members))
@@ -203,19 +298,35 @@ class Health:
         fresh = [x for x in self._accounts.take_fresh() if x in self._fleet]
         if fresh:
             now = self._now()
-            await self._store.transact(lambda tx: health.write_seen(tx, dict.fromkeys(fresh, now)))
+            await self._store.transact(lambda tx: health.write_seen(tx, fresh, now))
 
     async def _suspect_silent(self) -> None:
         moment = self._awake()
         again = self._settings.suspect_again_after.total_seconds()
-        judgement = judge(self._accounts.last_heard(), moment, self._settings)
-        if judgement.braked != self._braked:
-            self._braked = judgement.braked
-            self._metrics.braked.set(self._braked)
+        settings = self._settings
+        last_heard = self._accounts.last_heard()
+        for excused in self._excused:  # who is under maintenance may be silent, and tells nothing about our hearing
+            last_heard.pop(excused, None)
+        judgement = judge(
+            last_heard,
+            moment,
+            settings,
+            own_deadlines=self._accounts.deadlines(
+                settings.paces_missed,
+                settings.silence_deadline.total_seconds(),
+                settings.longest_deadline.total_seconds(),
+            ),
+            lag=2 * settings.share_interval.total_seconds() if self._has_peers else 0.0,
+        )
+        before, self._judgement = self._judgement, judgement
+        if judgement.braked != before.braked:
+            self._metrics.braked.set(judgement.braked)
             log.warning(
                 "too many amphorae are silent at once: nobody is suspected" if judgement.braked else "brake released",
+                silent=judgement.counted,
                 watched=len(self._fleet),
             )
+            await self._share()
         await self._clear_heard()
         new = [
             x
@@ -240,3 +351,11 @@ class Health:
             await self._store.transact(lambda tx: health.clear_suspicion(tx, heard))
             for amphora_id in heard:
                 self._suspected.pop(amphora_id, None)  # the fleet may have been read meanwhile
+
+
+def _is_edited(member: health.FleetMember, before: health.FleetMember | None) -> bool:
+    """Whether its tree may be another than when this member was read before."""
+    return before is not None and (member.generation, member.applied_generation) != (
+        before.generation,
+        before.applied_generation,
+    )

@@ -26,6 +26,17 @@ class HealthSettings:
     """An amphora silent for longer is suspected. Three heartbeats at the default interval of one second, so that two
     may be lost. The whole way from death to traffic must stay under 5 s."""
 
+    paces_missed: float = 2.5
+    """An amphora that beats more slowly than every `silence_deadline` / 2.5, as Octavia's do every ten seconds, has so many
+    of its own paces before it is suspected; its pace is what it has shown lately."""
+
+    longest_deadline: timedelta = timedelta(seconds=60)
+    """No amphora has more than this, whatever its pace."""
+
+    share_interval: timedelta = timedelta(milliseconds=500)
+    """How often receivers tell each other through the store what they heard, when there are several. A suspicion comes
+    twice this later then."""
+
     suspect_again_after: timedelta = timedelta(seconds=10)
     """An amphora that was found alive and stays silent all the same (its datagrams are lost on the way) is suspected anew
     after this. Longer than it takes for the list of amphorae to show the first suspicion."""
@@ -42,8 +53,10 @@ class HealthSettings:
     seen_interval: timedelta = timedelta(seconds=5)
     """How often last-seen times are written; between, they are in memory."""
 
-    refresh_interval: timedelta = timedelta(seconds=10)
-    """How often statuses are weighed anew although the amphora says the same as before: the tree may have changed."""
+    refresh_interval: timedelta = timedelta(seconds=60)
+    """How often statuses are weighed anew although the amphora says the same as before and nothing was changed: what
+    should never be needed. When a tree has changed, the amphorae of its load balancer are weighed within
+    `fleet_interval`."""
 
     fleet_interval: timedelta = timedelta(seconds=1)
     """How often the list of amphorae to watch is read."""

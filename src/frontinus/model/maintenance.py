@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from frontinus.model.tree import Amphora
+from frontinus.model.ids import AmphoraId, LoadBalancerId
 
 
 class MarkScope(StrEnum):
@@ -40,12 +40,14 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
         return f"{on} ({self.reason}){end}"
 
 
-def mark_on(amphora: Amphora, marks: Iterable[Mark], now: datetime) -> Mark | None:
-    """The first mark that holds now and covers this amphora."""
+def mark_on(
+    amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, host: str | None, marks: Iterable[Mark], now: datetime
+) -> Mark | None:
+    """The first mark that holds now and covers this amphora, which is of this load balancer and on this host."""
     names = {
-        MarkScope.AMPHORA: amphora.id,
-        MarkScope.LOAD_BALANCER: amphora.load_balancer_id,
-        MarkScope.HOST: amphora.host,
+        MarkScope.AMPHORA: amphora_id,
+        MarkScope.LOAD_BALANCER: load_balancer_id,
+        MarkScope.HOST: host,
         MarkScope.INSTALLATION: "",
     }
     return next((x for x in marks if x.holds(now) and names[x.scope] == x.target), None)

@@ -19,21 +19,28 @@ from frontinus.model.ids import AmphoraId, ListenerId, LoadBalancerId
 from frontinus.model.tree import LastCheck
 from frontinus.store import schema
 from frontinus.store.engine import Transaction
-from frontinus.store.rows import Shape, to_json, to_microseconds
+from frontinus.store.rows import Shape, from_microseconds, to_json, to_microseconds
 from frontinus.store.statement import Statement, Value, chunks, is_one_of, padded, padded_size
 from frontinus.store.trees import SHAPE_OF, inserts
 
 _MOST_IDS_AT_ONCE = 1024
 
+_MOST_SEEN_AT_ONCE = 16_384
+"""Half of what SQLite and PostgreSQL take in one statement: this one is written for the whole fleet every few seconds."""
+
 
 class FleetMember(msgspec.Struct, frozen=True, kw_only=True):
-    """An amphora that is meant to be heard."""
+    """An amphora that is meant to be heard. The generations are its load balancer's."""
 
     amphora_id: AmphoraId
     load_balancer_id: LoadBalancerId
     status: AmphoraStatus
+    host: str | None
+    speaks_plain: bool
     seen_at: datetime | None
     suspected_at: datetime | None
+    generation: int
+    applied_generation: int
 
 
 class _StatisticsRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +59,6 @@ class _StatisticsRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _STATISTICS = Shape(_StatisticsRow, schema.listener_statistics)
-_FLEET = Shape(FleetMember, schema.amphora, renamed={"amphora_id": "id"})
 
 _INSERT_STATISTICS = inserts(_STATISTICS, _STATISTICS.columns)
 _kept = schema.listener_statistics.c
@@ -93,19 +99,21 @@ _ADD_STATISTICS = Statement(
         }
     )
 )
-_SEEN = Statement(
-    update(schema.amphora)
-    .where(
-        schema.amphora.c.id == bindparam("which"),
-        or_(schema.amphora.c.seen_at.is_(None), schema.amphora.c.seen_at < bindparam("moment")),
-    )
-    .values(seen_at=bindparam("moment"))
-)
 _LAST_CHECK = Statement(
     update(schema.member).where(schema.member.c.id == bindparam("which")).values(last_check=bindparam("value"))
 )
 _SELECT_FLEET = Statement(
-    select(*[schema.amphora.c[name] for name in _FLEET.columns])
+    select(
+        *[
+            schema.amphora.c[name]
+            for name in ("id", "load_balancer_id", "status", "host", "speaks_plain", "seen_at", "suspected_at")
+        ],
+        schema.load_balancer.c.generation,
+        schema.load_balancer.c.applied_generation,
+    )
+    .select_from(
+        schema.amphora.join(schema.load_balancer, schema.load_balancer.c.id == schema.amphora.c.load_balancer_id)
+    )
     .where(
         schema.amphora.c.status.in_(
             [bindparam(None, AmphoraStatus.ALLOCATED.value), bindparam(None, AmphoraStatus.FAILOVER_STOPPED.value)]
@@ -113,6 +121,16 @@ _SELECT_FLEET = Statement(
     )
     .order_by(schema.amphora.c.id)
 )
+
+
+@cache
+def _seen(size: int) -> Statement:
+    table = schema.amphora
+    return Statement(
+        update(table)
+        .where(is_one_of(table.c.id, size), or_(table.c.seen_at.is_(None), table.c.seen_at < bindparam("moment")))
+        .values(seen_at=bindparam("moment"))
+    )
 
 
 @cache
@@ -208,9 +226,11 @@ def write_last_checks(tx: Transaction, checks: Mapping[str, LastCheck | None]) -
     )
 
 
-def write_seen(tx: Transaction, seen: Mapping[AmphoraId, datetime]) -> None:
+def write_seen(tx: Transaction, amphora_ids: Iterable[AmphoraId], moment: datetime) -> None:
     """Note when amphorae were last heard. A time before the one that is stored is ignored."""
-    tx.run_many(_SEEN, ({"which": each, "moment": to_microseconds(moment)} for each, moment in seen.items()))
+    for part in chunks(list(amphora_ids), _MOST_SEEN_AT_ONCE):
+        size = padded_size(len(part))
+        tx.run(_seen(size), {**padded(part, size), "moment": to_microseconds(moment)})
 
 
 def write_statistics(tx: Transaction, told: Iterable[ListenerTraffic]) -> None:
@@ -305,7 +325,20 @@ def clear_suspicion(tx: Transaction, amphora_ids: Iterable[AmphoraId]) -> None:
 
 def fleet(tx: Transaction) -> list[FleetMember]:
     """Every amphora that is meant to be heard (ALLOCATED or FAILOVER_STOPPED), in one select."""
-    return [_FLEET.decode(row) for row in tx.rows(_SELECT_FLEET, {})]
+    return [
+        FleetMember(
+            amphora_id=AmphoraId(row[0]),
+            load_balancer_id=LoadBalancerId(row[1]),
+            status=AmphoraStatus(row[2]),
+            host=row[3],
+            speaks_plain=bool(row[4]),
+            seen_at=None if row[5] is None else from_microseconds(row[5]),
+            suspected_at=None if row[6] is None else from_microseconds(row[6]),
+            generation=row[7],
+            applied_generation=row[8],
+        )
+        for row in tx.rows(_SELECT_FLEET, {})
+    ]
 
 
 def mark_due(tx: Transaction, load_balancer_ids: Iterable[LoadBalancerId], now: datetime) -> None:

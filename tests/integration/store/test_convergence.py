@@ -360,7 +360,7 @@ async def test_updating_an_amphora_undoes_nothing_that_was_heard_meanwhile(store
     lease = await claim_one(store)
     amphora = an_amphora(tree, AmphoraStatus.ALLOCATED)
     await store.transact(lambda tx: convergence.add_amphora(tx, lease, amphora))
-    await store.transact(lambda tx: health.write_seen(tx, {amphora.id: SOON}))
+    await store.transact(lambda tx: health.write_seen(tx, [amphora.id], SOON))
     await store.transact(lambda tx: health.suspect(tx, [amphora.id], SOON))
     stale = replace(amphora, compute_id="c1")
     await store.transact(lambda tx: convergence.update_amphora(tx, lease, stale))

@@ -79,7 +79,7 @@ async def test_a_thousand_statuses_are_few_statements(store: Store) -> None:
 async def test_last_seen_only_moves_forward(store: Store) -> None:
     (amphora,) = await _serving(store, a_tree())
     for moment in (SOON, LATER):
-        await store.transact(partial(health.write_seen, seen={amphora.id: moment, AmphoraId("unknown"): moment}))
+        await store.transact(partial(health.write_seen, amphora_ids=(amphora.id, AmphoraId("unknown")), moment=moment))
     (member,) = await store.read(health.fleet)
     assert member.seen_at == SOON
 

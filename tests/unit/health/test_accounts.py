@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from frontinus.health import memory
 from frontinus.health.accounts import FORGET_AFTER_S, Accounts
 from frontinus.model.heartbeat import Counters, Heartbeat, ListenerReport, PoolReport
 from frontinus.model.ids import AmphoraId
 
 pytestmark = pytest.mark.unit
 
-A = AmphoraId("a")
+A = AmphoraId("00000000-0000-4000-8000-00000000000a")
 
 
 def beat(
@@ -44,9 +45,9 @@ def watching() -> Accounts:
 
 def test_replayed_and_overtaken_heartbeats_are_refused() -> None:
     accounts = watching()
-    assert accounts.hear(beat(5), 1.0)
-    assert not accounts.hear(beat(5), 2.0)
-    assert not accounts.hear(beat(4), 2.0)
+    assert accounts.hear(beat(5), 1.0) is None
+    assert accounts.hear(beat(5), 2.0) is not None
+    assert accounts.hear(beat(4), 2.0) is not None
     assert accounts.last_heard() == {A: 1.0}
 
 
@@ -67,16 +68,65 @@ def test_of_a_pair_the_one_that_serves_is_believed() -> None:
 
 def test_restarted_agent_begins_a_new_sequence() -> None:
     accounts = watching()
-    assert accounts.hear(beat(5, boot=1), 1.0)
-    assert accounts.hear(beat(0, boot=2), 2.0)
-    assert not accounts.hear(beat(6, boot=1), 3.0)
+    assert accounts.hear(beat(5, boot=1), 1.0) is None
+    assert accounts.hear(beat(0, boot=2), 2.0) is None
+    assert accounts.hear(beat(6, boot=1), 3.0) is not None
 
 
 def test_plain_datagrams_are_taken_as_they_come() -> None:
     accounts = watching()
-    assert accounts.hear(beat(None, boot=None), 1.0)
-    assert accounts.hear(beat(None, boot=None), 2.0)
+    assert accounts.hear(beat(None, boot=None), 1.0) is not None, "of an amphora that is not marked"
+    assert accounts.last_heard() == {A: 0.0}
+    accounts.watch([A], 1.0, plain=[A])
+    assert accounts.hear(beat(None, boot=None), 1.0) is None
+    assert accounts.hear(beat(None, boot=None), 2.0) is None
     assert accounts.last_heard() == {A: 2.0}
+
+
+def test_what_another_receiver_heard_is_a_sign_of_life_and_no_longer_news() -> None:
+    accounts, other = watching(), watching()
+    assert other.hear(beat(7), 3.0) is None
+    accounts.hear_of(memory.read(memory.write(other.tell(4.0))), 10.0)
+    assert accounts.last_heard() == {A: 9.0}
+    assert accounts.hear(beat(7), 11.0) is not None
+    assert accounts.hear(beat(8), 11.0) is None
+
+
+def test_what_was_heard_before_a_restart_is_refused_and_no_sign_of_life() -> None:
+    before, after = watching(), watching()
+    before.hear(beat(7), 3.0)
+    told = [x._replace(ago=memory.LONGEST_AGO) for x in memory.read(memory.write(before.tell(3.0)))]
+    after.hear_of(told, 50.0)
+    assert after.last_heard() == {A: 0.0}
+    assert [after.hear(beat(x), 51.0) is None for x in (6, 7, 8)] == [False, False, True]
+
+
+@pytest.mark.parametrize("text", ["", "2:abc", "1:\u20ac", "1:abcde", "1:" + "0" * 40])
+def test_a_memory_that_is_damaged_says_nothing(text: str) -> None:
+    assert list(memory.read(text)) == []
+
+
+@pytest.mark.parametrize(
+    "moments, deadline",
+    [
+        pytest.param([1.0, 2.0, 3.0, 4.0], None, id="every second: the settings' own"),
+        pytest.param([0.0, 10.0, 20.0], 25.0, id="every ten, as Octavia's"),
+        pytest.param([0.0, 40.0, 80.0], 60.0, id="never more than the longest"),
+        pytest.param([0.0, 300.0, 301.0, 302.0], None, id="an outage is no pace"),
+    ],
+)
+def test_each_amphora_has_a_deadline_by_its_own_pace(moments: list[float], deadline: float | None) -> None:
+    accounts = watching()
+    for number, moment in enumerate(moments):
+        accounts.hear(beat(number), moment)
+    assert accounts.deadlines(2.5, 3.0, 60.0).get(A) == deadline
+
+
+def test_lost_datagrams_change_no_pace() -> None:
+    accounts = watching()
+    for number, moment in ((1, 1.0), (2, 2.0), (9, 9.0), (10, 10.0)):
+        accounts.hear(beat(number), moment)
+    assert accounts.deadlines(2.5, 3.0, 60.0) == {}
 
 
 def test_only_news_is_weighed_until_the_refresh() -> None:
@@ -149,9 +199,9 @@ def test_heartbeats_before_the_row_is_there_are_kept() -> None:
     accounts = Accounts()
     accounts.hear(beat(7), 1.0)
     accounts.watch([], 2.0)
-    assert not accounts.hear(beat(7), 3.0)
+    assert accounts.hear(beat(7), 3.0) is not None
     accounts.watch([], 2.0 + FORGET_AFTER_S)
-    assert accounts.hear(beat(7), 70.0)
+    assert accounts.hear(beat(7), 70.0) is None
 
 
 def a_part(sequence: int, number: int, of: int, boot: int = 1) -> Heartbeat:
@@ -172,11 +222,11 @@ def a_part(sequence: int, number: int, of: int, boot: int = 1) -> Heartbeat:
 def test_parts_become_one_message_when_all_are_there(order: tuple[int, ...]) -> None:
     accounts = watching()
     for moment, number in enumerate(order[:2]):
-        assert accounts.hear(a_part(5, number, 3), float(moment))
+        assert accounts.hear(a_part(5, number, 3), float(moment)) is None
         assert accounts.last_heard() == {A: float(moment)}  # a part is a sign of life
     assert accounts.take_to_weigh(1.0, 10.0) == []
     assert accounts.take_counters() == []
-    assert accounts.hear(a_part(5, order[2], 3), 2.0)
+    assert accounts.hear(a_part(5, order[2], 3), 2.0) is None
     (whole,) = accounts.take_to_weigh(2.0, 10.0)
     assert whole.pools == {"p": PoolReport(status="UP", members={"m0": "UP", "m1": "UP", "m2": "UP"})}
     assert sorted(whole.listeners) == ["l0", "l1", "l2"]
@@ -194,26 +244,26 @@ def test_parts_become_one_message_when_all_are_there(order: tuple[int, ...]) -> 
 )
 def test_replayed_parts_are_refused_and_keep_nobody_alive(said_again: Heartbeat) -> None:
     accounts = watching()
-    assert accounts.hear(a_part(5, 0, 3), 1.0)
-    assert not accounts.hear(said_again, 2.0)
+    assert accounts.hear(a_part(5, 0, 3), 1.0) is None
+    assert accounts.hear(said_again, 2.0) is not None
     assert accounts.last_heard() == {A: 1.0}
 
 
 def test_parts_of_a_message_that_was_accepted_are_refused() -> None:
     accounts = watching()
     for number in range(2):
-        assert accounts.hear(a_part(5, number, 2), 1.0)
+        assert accounts.hear(a_part(5, number, 2), 1.0) is None
     for number in range(2):
-        assert not accounts.hear(a_part(5, number, 2), 2.0)
-    assert not accounts.hear(beat(5), 2.0)
-    assert accounts.hear(beat(6), 3.0)
+        assert accounts.hear(a_part(5, number, 2), 2.0) is not None
+    assert accounts.hear(beat(5), 2.0) is not None
+    assert accounts.hear(beat(6), 3.0) is None
 
 
 def test_a_lost_part_costs_one_message() -> None:
     accounts = watching()
-    assert accounts.hear(a_part(5, 0, 2), 1.0)
-    assert accounts.hear(a_part(6, 1, 2), 2.0)
-    assert not accounts.hear(a_part(5, 1, 2), 2.0)
-    assert accounts.hear(a_part(6, 0, 2), 2.0)
+    assert accounts.hear(a_part(5, 0, 2), 1.0) is None
+    assert accounts.hear(a_part(6, 1, 2), 2.0) is None
+    assert accounts.hear(a_part(5, 1, 2), 2.0) is not None
+    assert accounts.hear(a_part(6, 0, 2), 2.0) is None
     (whole,) = accounts.take_to_weigh(2.0, 10.0)
     assert (whole.sequence, len(whole.listeners)) == (6, 2)
