@@ -82,6 +82,31 @@ def test_certificate_is_replaced_for_later_handshakes(amphora: Amphora, pki: Pki
     assert amphora.server_cert.stat().st_mode & 0o777 == 0o600
 
 
+def test_identity_is_replaced_as_a_whole_or_not_at_all(amphora: Amphora, pki: Pki) -> None:
+    controller, ca_file = amphora.controller(), amphora.client_ca
+    path, fresh = "/frontinus/1/identity", pki.server_ca.issue_pem(amphora.id).decode()
+    trusted, before = ca_file.read_text(), (amphora.server_cert.read_bytes(), ca_file.read_bytes())
+    bad: list[object] = [
+        {},
+        [],
+        {"certificate": fresh},
+        {"certificate": fresh, "client_ca": ""},
+        {"certificate": fresh, "client_ca": "nonsense"},
+        {"certificate": "nonsense", "client_ca": trusted},
+        {"certificate": 1, "client_ca": trusted},
+        {"certificate": fresh, "client_ca": trusted, "more": ""},
+    ]
+    for body in bad:
+        assert controller.call("PUT", path, json.dumps(body).encode()).status == 400, body
+        assert (amphora.server_cert.read_bytes(), ca_file.read_bytes()) == before, body
+        assert not list(ca_file.parent.glob("*.new")), body
+    only_another = {"certificate": fresh, "client_ca": pki.server_ca.path.read_text()}
+    assert controller.call("PUT", path, json.dumps(only_another).encode()).status == 200
+    assert controller.call("GET", "/").status == 200, "connections that are there go on"
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        amphora.controller().call("GET", "/")
+
+
 # What
 
 
@@ -92,7 +117,7 @@ def test_discovery(amphora: Amphora) -> None:
         assert (answer.status, answer.json) == (200, {"api_version": "1.0"})
     extension = controller.call("GET", "/frontinus").json
     assert extension["extension"] == 1
-    features = ["apply", "state", "heartbeat-envelope", "files", "prepared", "nginx", "datagrams", "vrrp"]
+    features = ["apply", "state", "heartbeat-envelope", "files", "prepared", "identity", "nginx", "datagrams", "vrrp"]
     assert extension["features"] == features
     assert controller.call("GET", "/1.0/info").json["haproxy_version"] == extension["haproxy_version"]
     assert extension["haproxy_version"].split(".")[0].isdecimal()

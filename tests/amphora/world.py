@@ -263,6 +263,8 @@ class Amphora:
         self.certificates = (self.directory if on_disk else self.memory) / "c"
         self.server_cert = self.directory / "server.pem"
         self.server_cert.write_bytes(pki.server_ca.issue_pem(self.id))
+        self.client_ca = self.directory / "client_ca.pem"
+        self.client_ca.write_bytes(pki.client_ca.path.read_bytes())
         self.ears = (ears or Ears)()
         self.config = self.directory / "agent.conf"
         self.text = f"""[DEFAULT]
@@ -279,7 +281,7 @@ heartbeat_interval = 0.5
 heartbeat_key = insecure
 {beat or "heartbeat_format = envelope"}
 [amphora_agent]
-agent_server_ca = {pki.client_ca.path}
+agent_server_ca = {self.client_ca}
 agent_server_cert = {self.server_cert}
 amphora_id = {self.id}
 [frontinus]

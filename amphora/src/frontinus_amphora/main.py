@@ -61,7 +61,7 @@ def serve(path: str) -> int:
     except (BadSettings, OSError) as error:
         log("cannot start", config=path, error=str(error))
         return 1
-    routes.replace_certificate = server.replace_certificate
+    routes.replace_identity = server.replace_identity
     agent.start()
     server.start()
     log(

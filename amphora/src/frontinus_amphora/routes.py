@@ -30,7 +30,7 @@ ID = f"({UUID.pattern.replace('(', '(?:')})"
 CERTIFICATE_NAME = re.compile(r"[A-Za-z0-9_-]+\.pem")
 MOST_COMMANDS = 10_000
 MOST_FILES = 10_000
-FEATURES = ["apply", "state", "heartbeat-envelope", "files", "prepared"]
+FEATURES = ["apply", "state", "heartbeat-envelope", "files", "prepared", "identity"]
 OK = {"message": "OK"}
 
 Handler = Callable[..., Response]
@@ -41,13 +41,14 @@ class Routes:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self.replace_certificate: Callable[[bytes], None] = lambda pem: None  # the server sets it
+        self.replace_identity: Callable[[bytes, bytes | None], None] = lambda *_: None  # the server sets it
         ours = f"/frontinus/{EXTENSION_VERSION}/loadbalancer/{ID}"
         table: tuple[tuple[str, str, Handler], ...] = (
             ("GET", "/", self._discover),
             ("GET", "/frontinus", self._discover_extension),
             ("GET", ours, self._state),
             ("PUT", ours, self._apply),
+            ("PUT", f"/frontinus/{EXTENSION_VERSION}/identity", self._replace_identity),
             ("PUT", f"/1.0/loadbalancer/{ID}/{ID}/haproxy", self._upload),
             ("GET", f"/1.0/loadbalancer/{ID}/haproxy", self._config),
             ("PUT", f"/1.0/loadbalancer/{ID}/certificates/([^/]*)", self._upload_certificate),
@@ -225,8 +226,17 @@ class Routes:
         return f"{self._agent.settings.base_cert_dir}/{lb_id.lower()}/{filename}"
 
     def _rotate_certificate(self, request: Request) -> Response:
-        self.replace_certificate(request.body)
+        self.replace_identity(request.body, None)
         return answer(202, OK)
+
+    def _replace_identity(self, request: Request) -> Response:
+        body = _parse_object(request.body)
+        if body is None or set(body) != {"certificate", "client_ca"}:
+            raise Invalid("malformed body", "a JSON object of certificate and client_ca is needed")
+        if not all(isinstance(text, str) and text.isascii() for text in body.values()):
+            raise Invalid("malformed body", "certificate and client_ca must be PEM")
+        self.replace_identity(body["certificate"].encode(), body["client_ca"].encode())
+        return answer(200, OK)
 
     # The agent itself
 

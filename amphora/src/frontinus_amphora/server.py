@@ -58,19 +58,30 @@ class Server:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
-    def replace_certificate(self, pem: bytes) -> None:
-        """Use this certificate and key for handshakes from now on. Raises Invalid when they don't fit each other."""
+    def replace_identity(self, certificate: bytes, client_ca: bytes | None = None) -> None:
+        """Use this certificate and key, and these authorities of clients (None: the same as before), for handshakes from
+        now on; connections that are there go on. Raises Invalid, changing nothing, when they cannot be used."""
         with self._lock:
-            trial = f"{self._settings.server_cert}.new"
-            files.write_atomically(trial, pem)
+            certificate_trial = f"{self._settings.server_cert}.new"
+            client_ca_trial = self._settings.client_ca if client_ca is None else f"{self._settings.client_ca}.new"
+            files.write_atomically(certificate_trial, certificate)
+            if client_ca is not None:
+                files.write_atomically(client_ca_trial, client_ca)
             try:
-                context = make_context(trial, self._settings.client_ca)
+                context = make_context(certificate_trial, client_ca_trial)
             except (ssl.SSLError, ValueError) as error:
-                files.remove(trial)
-                raise Invalid("Invalid certificate", "certificate and key cannot be used together") from error
-            os.rename(trial, self._settings.server_cert)
+                files.remove(certificate_trial)
+                if client_ca is not None:
+                    files.remove(client_ca_trial)
+                raise Invalid(
+                    "Invalid certificate", "certificate, key and authorities cannot be used together"
+                ) from error
+            # Either order is whole: a certificate needs no authority of clients, nor they it.
+            if client_ca is not None:
+                os.rename(client_ca_trial, self._settings.client_ca)
+            os.rename(certificate_trial, self._settings.server_cert)
             self._context = context
-        log("server certificate replaced")
+        log("server certificate replaced", authorities="kept" if client_ca is None else "replaced")
 
     def _accept(self) -> None:
         while True:

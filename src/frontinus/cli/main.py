@@ -333,6 +333,38 @@ def maintenance_list(state_dir: Path | None, config: Path | None) -> None:
 
 
 @main.group()
+def ca() -> None:
+    """The authority that vouches for controllers and amphorae."""
+
+
+@ca.command("show")
+@STATE_DIR
+@CONFIG
+def ca_show(state_dir: Path | None, config: Path | None) -> None:
+    """Show who is trusted, who issues, and how many amphorae know it."""
+    from frontinus.cli import ca as command
+
+    raise SystemExit(command.run(config, _overrides(state_dir), command.show))
+
+
+@ca.command("rotate")
+@STATE_DIR
+@CONFIG
+@click.option(
+    "--timeout", type=float, default=600.0, show_default=True, help="Seconds that the amphorae have, per step."
+)
+@click.option("--step", is_flag=True, help="Do one step and end: for hosts with copies of the authority's directory.")
+def ca_rotate(state_dir: Path | None, config: Path | None, timeout: float, step: bool) -> None:
+    """Replace the authority by a new one, in three steps, without anybody being refused.
+
+    Controllers carry each step to the amphorae; the next one is taken when all have it. Can be interrupted, and run
+    again to go on."""
+    from frontinus.cli import ca as command
+
+    raise SystemExit(command.run(config, _overrides(state_dir), command.rotate(timeout, one_step=step)))
+
+
+@main.group()
 def db() -> None:
     """The database."""
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import assert_never
+from typing import Any, assert_never
 
 import structlog
 from msgspec.structs import replace
@@ -41,6 +41,7 @@ from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Rend
 from frontinus.drivers.compute.interface import ComputeDriver
 from frontinus.drivers.network.interface import PORTS, NetworkDriver
 from frontinus.drivers.secret.interface import SecretDriver
+from frontinus.model.boot import Identity
 from frontinus.model.enums import AmphoraStatus, Kind
 from frontinus.model.errors import Bug, CallerError, Invalid, Retry, Subject
 from frontinus.model.ids import AmphoraId, NetworkId, SubnetId
@@ -210,6 +211,7 @@ async def _build(step: BuildAmphora, situation: Situation, hands: Hands) -> None
         # What it ran before counts no more: the agent is asked for it when it is up.
         receipt=None,
         revived_at=hands.now() if step.revive else amphora.revived_at,
+        **_identity(boot.identity),
         **plugging.recorded(ports),
     )
 
@@ -237,6 +239,14 @@ async def _hold_vip(load_balancer: LoadBalancer, hands: Hands) -> None:
         after=2.0,
         code="vip-gone",
     )
+
+
+def _identity(identity: Identity | None) -> dict[str, Any]:
+    return {
+        "identity_digest": None if identity is None else identity.digest,
+        "certificate_expires_at": None if identity is None else identity.expires_at,
+        "certificate_renew_at": None if identity is None else identity.renew_at,
+    }
 
 
 async def _await_agent(amphora: Amphora, situation: Situation, hands: Hands) -> None:

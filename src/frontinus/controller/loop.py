@@ -19,6 +19,7 @@ import structlog
 from frontinus.controller.act import Hands
 from frontinus.controller.previewer import Previewer
 from frontinus.controller.reconcile import reconcile
+from frontinus.controller.renewals import Renewals
 from frontinus.controller.secret_watch import SecretWatch
 from frontinus.controller.sweeper import Sweeper
 from frontinus.controller.witness import Witness
@@ -51,6 +52,7 @@ class Controller:
         self._witness = Witness(hands)
         self._previewer = Previewer(self.id, hands)
         self._secret_watch = SecretWatch(hands)
+        self._renewals = Renewals(self.id, hands)
         self._busy: dict[LoadBalancerId, asyncio.Task[None]] = {}
         self._freed = asyncio.Event()
 
@@ -87,6 +89,7 @@ class Controller:
             asyncio.create_task(self._witness.run(), name="controller-witness"),
             asyncio.create_task(self._previewer.run(), name="controller-previewer"),
             asyncio.create_task(self._secret_watch.run(), name="controller-secret-watch"),
+            asyncio.create_task(self._renewals.run(), name="controller-renewals"),
         ]
         # One listener for all turns: what is said between two of them is kept.
         wakeups = self._hands.store.wakeups()

@@ -56,6 +56,13 @@ class ControllerMetrics:
             "is in use.",
             registry=into,
         )
+        self.renewals = Counter(
+            "frontinus_controller_renewals",
+            "Identities (certificates and trusted authorities) of amphorae that were due, by outcome: renewed, failed, "
+            "outgrown (an agent too old for it, replaced).",
+            ("outcome",),
+            registry=into,
+        )
         self.leases = Gauge(
             "frontinus_controller_leases", "Load balancers that this controller is working on now.", registry=into
         )

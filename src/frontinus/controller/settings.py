@@ -64,6 +64,9 @@ class ControllerSettings:
     """Not heard for so long is a reason to ask compute. Above the interval at which last-seen times are written
     (HealthSettings.seen_interval), so that of a fleet in health nobody is asked about."""
 
+    renewal_interval: timedelta = timedelta(seconds=10)
+    """How often amphorae are looked for whose certificate is due, or that know another authority than they should."""
+
     secret_watch_interval: timedelta = timedelta(seconds=1)
     """How often the secret store is asked what changed in it. A replaced certificate is served at most this much later,
     and the time of a push."""

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import msgspec
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """By what an amphora is known and whom it knows, besides its configuration. `digest` says whom it trusts and who
+    vouches for it (64 hexadecimal digits); what it shows is good until `expires_at` and due to be renewed at
+    `renew_at`."""
+
+    digest: str
+    expires_at: datetime
+    renew_at: datetime
 
 
 class BootFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,3 +26,5 @@ class BootFiles(msgspec.Struct, frozen=True, kw_only=True):
     owner's eyes only, and gone with the place. It may be empty after every start."""
 
     files: Mapping[str, bytes]
+    identity: Identity | None = None
+    """What the files make the amphora to be; None where a driver has no such thing."""

@@ -279,8 +279,10 @@ class Amphora(msgspec.Struct, frozen=True, kw_only=True):
 
     `management_address` is where its agent listens, `host` on which machine compute says that it is. `speaks_plain` says that
     its agent knows no other heartbeats than Octavia's. `balancer_version` is what the agent said of the program that
-    balances when it was last asked; None: nobody asked yet. `suspected_at` is set while it has been silent past its deadline.
-    `revived_at` is when its agent was last started again in place. `replacement_requested_at` is when somebody asked for
+    balances when it was last asked; None: nobody asked yet. `identity_digest`, `certificate_expires_at` and
+    `certificate_renew_at` are of the identity that it was given last (model.boot.Identity). `suspected_at` is set while it
+    has been silent past its deadline. `revived_at` is when its agent was last started again in place.
+    `replacement_requested_at` is when somebody asked for
     another in its place, `push_requested_at` when for its configuration to be pushed again (an operator, or health when
     the amphora has lost files): both are wishes, which the controller reads and never writes.
 
@@ -304,6 +306,9 @@ class Amphora(msgspec.Struct, frozen=True, kw_only=True):
     host: str | None = None
     speaks_plain: bool = False
     receipt: Receipt | None = None
+    identity_digest: str | None = None
+    certificate_expires_at: datetime | None = None
+    certificate_renew_at: datetime | None = None
     suspected_at: datetime | None = None
     revived_at: datetime | None = None
     replacement_requested_at: datetime | None = None

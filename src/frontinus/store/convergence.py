@@ -25,6 +25,7 @@ from frontinus.model.status import after_edit, move_amphora, move_provisioning
 from frontinus.model.tree import Amphora, Fault, LoadBalancer
 from frontinus.store import amphorae, replacements, rows, schema
 from frontinus.store.engine import Transaction
+from frontinus.store.health import mark_due
 from frontinus.store.leases import Lease, lost
 from frontinus.store.rows import from_microseconds, optional_microseconds, to_microseconds
 from frontinus.store.statement import Statement, Value, is_one_of, padded, padded_size
@@ -202,6 +203,13 @@ def request_replacement(tx: Transaction, lease: Lease, amphora_id: AmphoraId, no
     """The controller's own wish that this amphora be replaced, kept as if an administrator had asked. Raises LeaseLost."""
     _hold(tx, lease)
     amphorae.request_replacement(tx, amphora_id, now)
+
+
+def replace_outgrown(tx: Transaction, lease: Lease, amphora_id: AmphoraId, now: datetime) -> None:
+    """The same, asked by who does not go on to converge: controllers look at it as soon as the lease is free. Raises
+    LeaseLost."""
+    request_replacement(tx, lease, amphora_id, now)
+    mark_due(tx, [lease.load_balancer_id], now)
 
 
 def record_settled(

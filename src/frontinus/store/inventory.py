@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import bindparam, func, or_, select
 
 from frontinus.model.enums import AmphoraStatus, ProvisioningStatus
 from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.store import schema
 from frontinus.store.engine import Transaction
 from frontinus.store.rows import to_microseconds
-from frontinus.store.statement import Statement
+from frontinus.store.statement import Statement, Value
 
 _AMPHORAE = Statement(select(schema.amphora.c.id).where(schema.amphora.c.status != AmphoraStatus.DELETED.value))
 _UNHEARD = Statement(
@@ -24,6 +24,29 @@ _UNHEARD = Statement(
     )
     .order_by(schema.amphora.c.id)
 )
+_a, _lb, _c = schema.amphora.c, schema.load_balancer.c, schema.controller.c
+_OF_DRIVER = schema.amphora.join(schema.load_balancer, _lb.id == _a.load_balancer_id)
+_SERVED = _lb.provider.in_(select(_c.provider).where(_c.driver == bindparam("driver")))
+# Both comparisons, and not one for inequality, so that an index can say that there is nothing.
+_OF_ANOTHER = or_(
+    _a.identity_digest < bindparam("digest"), _a.identity_digest > bindparam("digest"), _a.identity_digest.is_(None)
+)
+_IDENTITIES_DUE = Statement(
+    select(_a.id, _a.load_balancer_id)
+    .select_from(_OF_DRIVER)
+    .where(
+        or_(_a.certificate_renew_at <= bindparam("now"), _OF_ANOTHER),
+        _a.status == AmphoraStatus.ALLOCATED.value,
+        _a.suspected_at.is_(None),
+        _SERVED,
+    )
+    .order_by(_a.certificate_renew_at, _a.id)
+    .limit(bindparam("most"))
+)
+_GONE = (AmphoraStatus.DELETED.value, AmphoraStatus.PENDING_DELETE.value, AmphoraStatus.ERROR.value)
+_COUNT = select(func.count()).select_from(_OF_DRIVER).where(_a.status.not_in([bindparam(None, x) for x in _GONE]))
+_COUNT_ALL = Statement(_COUNT.where(_SERVED))
+_COUNT_OTHERS = Statement(_COUNT.where(_OF_ANOTHER, _SERVED))
 _LOAD_BALANCERS = Statement(
     select(schema.load_balancer.c.id).where(
         schema.load_balancer.c.provisioning_status != ProvisioningStatus.DELETED.value
@@ -49,3 +72,18 @@ def known(tx: Transaction) -> Known:
 def unheard(tx: Transaction, since: datetime) -> list[AmphoraId]:
     """Amphorae that are meant to serve, are not suspected yet, and were never heard or not since then."""
     return [AmphoraId(row[0]) for row in tx.rows(_UNHEARD, {"since": to_microseconds(since)})]
+
+
+def identities_due(
+    tx: Transaction, driver: str, digest: str, now: datetime, most: int
+) -> list[tuple[AmphoraId, LoadBalancerId]]:
+    """Amphorae of this driver that serve, and whose certificate is due or whose identity has another digest; those first
+    that wait longest."""
+    values: dict[str, Value] = {"driver": driver, "digest": digest, "now": to_microseconds(now), "most": most}
+    return [(AmphoraId(row[0]), LoadBalancerId(row[1])) for row in tx.rows(_IDENTITIES_DUE, values)]
+
+
+def count_identities(tx: Transaction, driver: str, digest: str) -> tuple[int, int]:
+    """How many amphorae of this driver there are, and how many of them have an identity of another digest."""
+    every, others = tx.row(_COUNT_ALL, {"driver": driver}), tx.row(_COUNT_OTHERS, {"driver": driver, "digest": digest})
+    return (0 if every is None else int(every[0])), (0 if others is None else int(others[0]))

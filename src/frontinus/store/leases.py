@@ -52,6 +52,9 @@ _SELECT_DUE = Statement(
     # Where rows can be locked, two that claim at once do not see each other's rows; SQLite leaves it out.
     .with_for_update(skip_locked=True)
 )
+_SELECT_ONE = Statement(
+    select(_t.lease_epoch).where(_t.id == bindparam("which"), _FREE).with_for_update(skip_locked=True)
+)
 _COUNT_DUE = Statement(
     select(func.count()).select_from(load_balancer).where(_t.due_at <= bindparam("now"), _FREE, _SERVED)
 )
@@ -110,6 +113,22 @@ def claim_due(
     if not candidates and tx.row(_SELECT_DRIVER, {"driver": cohort_driver}) is None:
         raise Bug(f"no controller of driver {cohort_driver} is registered: register before claiming")
     return leases
+
+
+def claim_one(
+    tx: Transaction, owner: ControllerId, load_balancer_id: LoadBalancerId, now: datetime, duration: timedelta
+) -> Lease | None:
+    """Take this load balancer, due or not, for work beside its convergence; None when somebody has it. What is due stays
+    due."""
+    moment = {"now": to_microseconds(now), "beyond": to_microseconds(now + CLOCK_WAS_WRONG_BEYOND)}
+    row = tx.row(_SELECT_ONE, {"which": load_balancer_id, **moment})
+    if row is None:
+        return None
+    expires_at = now + duration
+    claim = {"which": load_balancer_id, "epoch": row[0], "owner": owner, "expires": to_microseconds(expires_at)}
+    if tx.run(_CLAIM, {**claim, **moment}) != 1:
+        return None
+    return Lease(load_balancer_id=load_balancer_id, owner=owner, epoch=int(row[0]) + 1, expires_at=expires_at)
 
 
 def renew(tx: Transaction, lease: Lease, now: datetime, duration: timedelta) -> Lease:

@@ -298,6 +298,9 @@ amphora = Table(
     # It sends Octavia's plain datagrams, and only of such they are accepted.
     Column("speaks_plain", Boolean, nullable=False, server_default=false()),
     _text("receipt", nullable=True),
+    Column("identity_digest", String(64), nullable=True),
+    _time("certificate_expires_at", nullable=True),
+    _time("certificate_renew_at", nullable=True),
     _time("suspected_at", nullable=True),
     _time("revived_at", nullable=True),
     # Wishes: set by the API, obeyed by the controller, cleared by nobody.
@@ -306,6 +309,8 @@ amphora = Table(
     _time("seen_at", nullable=True),
     _time("created_at"),
     _time("updated_at", nullable=True),
+    Index(None, "certificate_renew_at"),
+    Index(None, "identity_digest"),
     Index(None, "load_balancer_id", "created_at", "id"),
     Index(None, "created_at", "id"),
     Index(None, "status"),

@@ -18,7 +18,7 @@ from frontinus.drivers.amphora.interface import INTERFACE_VERSION, AmphoraDriver
 from frontinus.model.capabilities import FEATURES
 from frontinus.model.certificates import Secrets, secret_uses
 from frontinus.model.enums import AmphoraStatus, LbAlgorithm, ListenerProtocol, PoolProtocol, ProvisioningStatus
-from frontinus.model.errors import BindRefused, Rejected, Retry
+from frontinus.model.errors import BindRefused, Incompatible, Rejected, Retry
 from frontinus.model.ids import (
     AmphoraId,
     ListenerId,
@@ -404,6 +404,21 @@ async def info_answers(bench: AmphoraBench) -> None:
         require(info.agent_version, "it has no agent version")
         require(not info.running, "it is said to balance before anything was applied")
         require(info.digest is None, f"digest {info.digest} before anything was applied")
+
+
+@_checks.claim("renew_identity gives a running amphora the identity of identity_digest, and disturbs nothing")
+async def identity_is_renewed(bench: AmphoraBench) -> None:
+    tree = _tree(bench, bench.ports[0])
+    async with _running(bench, tree) as (driver, amphora), _driver(bench) as other:
+        if not driver.identity_digest:
+            await expect(Incompatible, driver.renew_identity(amphora), "renew_identity without an identity")
+            return
+        await driver.apply(amphora, tree, driver.render(tree, amphora))
+        first, second = await driver.renew_identity(amphora), await other.renew_identity(amphora)
+        for identity in (first, second):
+            require(identity.digest == driver.identity_digest, f"{identity.digest} is not identity_digest")
+            require(identity.renew_at < identity.expires_at, "it is due only when it is over")
+        await _require_runs(driver, amphora, tree)
 
 
 @_checks.claim("when apply returns, that is what runs")

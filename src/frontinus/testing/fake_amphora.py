@@ -6,15 +6,16 @@ Renders a text that a person can read in a failed assertion: one line per object
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import ClassVar
 
 import msgspec
 
 from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered, RenderedFile
-from frontinus.model.boot import BootFiles
+from frontinus.model.boot import BootFiles, Identity
 from frontinus.model.capabilities import FEATURES, Capabilities
 from frontinus.model.certificates import NO_SECRETS, Certificate, SecretKind, Secrets, secret_uses
 from frontinus.model.enums import (
@@ -27,7 +28,7 @@ from frontinus.model.enums import (
     SessionPersistenceType,
     Topology,
 )
-from frontinus.model.errors import BindRefused, RefusedBind, Rejected, Retry, blaming
+from frontinus.model.errors import BindRefused, Incompatible, RefusedBind, Rejected, Retry, blaming
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId, PortId
 from frontinus.model.ports import PortPurpose
@@ -59,6 +60,21 @@ _KEY = b"the key of every fake amphora"
 _LONGEST_DATAGRAM = 65_535
 
 
+@dataclass
+class FakeVouching:
+    """Who vouches for amphorae, to be changed by a test: whoever has another `digest` is to be renewed. `outgrown`: agents
+    cannot take it."""
+
+    now: Callable[[], datetime]
+    digest: str = "first"
+    validity: timedelta = timedelta(days=30)
+    outgrown: bool = False
+
+    def identity(self) -> Identity:
+        expires_at = self.now() + self.validity
+        return Identity(digest=self.digest, expires_at=expires_at, renew_at=expires_at - self.validity / 2)
+
+
 class FakeAmphoraDriver(AmphoraDriver):
     """`places` is FakeCompute's world. Listeners whose port is in `taken_ports` are refused by its kernel, unless that
     listener balances on the port already. Objects whose id is in `unspeakable` cannot be rendered.
@@ -83,12 +99,14 @@ class FakeAmphoraDriver(AmphoraDriver):
         taken_ports: set[int] | None = None,
         faults: Faults | None = None,
         unspeakable: set[str] | None = None,
+        vouching: FakeVouching | None = None,
     ) -> None:
         self.places: Mapping[AmphoraId, FakePlace] = {} if places is None else places
         self.taken_ports: set[int] = set() if taken_ports is None else taken_ports
         self.faults = Faults() if faults is None else faults
         self.unspeakable: set[str] = set() if unspeakable is None else unspeakable
         self.balancer_version = "1"
+        self.vouching = vouching
 
     def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
         wanted = tree.wanted()
@@ -117,8 +135,21 @@ class FakeAmphoraDriver(AmphoraDriver):
 
     def boot_files(self, amphora_id: AmphoraId, management_address: str) -> BootFiles:
         return BootFiles(
-            files={"agent.conf": f"id = {amphora_id}\naddress = {management_address}\nplace = {{place}}\n".encode()}
+            files={"agent.conf": f"id = {amphora_id}\naddress = {management_address}\nplace = {{place}}\n".encode()},
+            identity=None if self.vouching is None else self.vouching.identity(),
         )
+
+    @property
+    def identity_digest(self) -> str:
+        return "" if self.vouching is None else self.vouching.digest
+
+    async def renew_identity(self, amphora: Amphora) -> Identity:
+        async with self.faults.around("renew_identity"):
+            place = self._agent_of(amphora)
+            if self.vouching is None or self.vouching.outgrown:
+                raise Incompatible("fake", "agents that take an identity")
+            place.identity = self.vouching.identity()
+            return place.identity
 
     async def apply(self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
         async with self.faults.around("apply"):

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from frontinus.drivers.amphora.interface import Rendered
 from frontinus.drivers.compute.interface import ATTACH, ComputeDriver, Place, PlaceState
-from frontinus.model.boot import BootFiles
+from frontinus.model.boot import BootFiles, Identity
 from frontinus.model.errors import Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
 from frontinus.model.ports import Port, PortPurpose, port_for
@@ -25,7 +25,7 @@ class FakePlace:
 
     `starts` counts how often its agent was started. `on_disk` is the configuration last pushed; it balances while
     `balancing` is True. `on_purpose` says that somebody stopped the place. `attached` are its links, `configured` is what
-    its agent was told of them, by their MAC."""
+    its agent was told of them, by their MAC. `identity` is what it was given since its start."""
 
     amphora_id: AmphoraId
     load_balancer_id: LoadBalancerId
@@ -39,6 +39,7 @@ class FakePlace:
     attached: dict[PortId, Port] = field(default_factory=dict)
     configured: dict[str, Port] = field(default_factory=dict)
     host: str = "host-1"
+    identity: Identity | None = None
     history: list[str] = field(default_factory=list)
     """The action of every push that was carried out, in order."""
 

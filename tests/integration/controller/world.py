@@ -36,7 +36,7 @@ from frontinus.model.ports import PortPurpose
 from frontinus.model.tree import Amphora, Listener, LoadBalancer, LoadBalancerTree, Member, Pool, TreeChild
 from frontinus.store import amphorae, controllers, health, leases, trees
 from frontinus.store.engine import Store, Transaction, Wakeups
-from frontinus.testing.fake_amphora import FakeAmphoraDriver
+from frontinus.testing.fake_amphora import FakeAmphoraDriver, FakeVouching
 from frontinus.testing.fake_compute import FakeCompute, FakePlace
 from frontinus.testing.fake_network import FakeNetwork, FakePortNetwork
 from frontinus.testing.fake_secret import FakeSecrets
@@ -78,6 +78,7 @@ class World:
         self.places: dict[AmphoraId, FakePlace] = {}
         self.taken_ports: set[int] = set()
         self.unspeakable: set[str] = set()
+        self.vouching = FakeVouching(lambda: self.now)
         self.network = FakePortNetwork(faults=self.faults) if has_ports else FakeNetwork(faults=self.faults)
         self.secrets = FakeSecrets(faults=self.faults)
         self.owner = ControllerId(new_id())
@@ -86,7 +87,9 @@ class World:
     def _hands(self) -> Hands:
         return Hands(
             store=cast(Any, MortalStore(self.store, self.faults)),
-            amphora_driver=FakeAmphoraDriver(self.places, self.taken_ports, self.faults, self.unspeakable),
+            amphora_driver=FakeAmphoraDriver(
+                self.places, self.taken_ports, self.faults, self.unspeakable, self.vouching
+            ),
             compute=FakeCompute(self.places, self.faults),
             network=self.network,
             secret=self.secrets,

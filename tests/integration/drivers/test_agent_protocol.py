@@ -7,7 +7,7 @@ import dataclasses
 import socket
 import ssl
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from cryptography import x509
 from msgspec.structs import replace
 
+from frontinus.drivers.amphora.agent.authority import Authority, Phase
 from frontinus.drivers.amphora.haproxy.driver import HaproxyDriver
 from frontinus.drivers.amphora.haproxy.render import rendered
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
@@ -224,31 +225,58 @@ async def test_heartbeats_are_heard_and_say_what_is(site: tuple[World, int]) -> 
         world.driver.decode(b"x" * 200, datetime.now(UTC))
 
 
-async def test_an_old_certificate_is_renewed_before_it_ends(world: World) -> None:
-    def serial() -> int:
-        context = ssl.create_default_context(cafile=str(world.place / "client_ca.pem"))
-        context.load_cert_chain(world.settings.authority_directory / "client-frontinus-controller.pem")
-        with (
-            socket.create_connection((AGENT, world.settings.agent_port), timeout=5) as plain,
-            context.wrap_socket(plain, server_hostname=AMPHORA) as secured,
-        ):
-            certificate = secured.getpeercert(binary_form=True)
-        assert certificate is not None
-        return x509.load_der_x509_certificate(certificate).serial_number
+def shown(world: World) -> x509.Certificate:
+    """The certificate that the agent shows in a new handshake."""
+    context = ssl.create_default_context(cafile=str(world.place / "client_ca.pem"))
+    context.load_cert_chain(world.settings.authority_directory / "client-frontinus-controller.pem")
+    with (
+        socket.create_connection((AGENT, world.settings.agent_port), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname=AMPHORA) as secured,
+    ):
+        certificate = secured.getpeercert(binary_form=True)
+    assert certificate is not None
+    return x509.load_der_x509_certificate(certificate)
 
+
+async def test_a_renewed_certificate_is_shown(world: World) -> None:
     await world.driver.info(world.amphora, a_tree())
-    first = await asyncio.to_thread(serial)
-    await world.driver.info(world.amphora, a_tree())
-    assert await asyncio.to_thread(serial) == first
-    old = replace(world.amphora, created_at=datetime.now(UTC) - timedelta(days=16))
-    await world.driver.info(old, a_tree())
-    second = await asyncio.to_thread(serial)
-    assert second != first
-    await world.driver.info(old, a_tree())
-    assert await asyncio.to_thread(serial) == second
-    # A start of the amphora gave it a new one too.
-    await world.driver.info(replace(old, revived_at=datetime.now(UTC)), a_tree())
-    assert await asyncio.to_thread(serial) == second
+    first = await asyncio.to_thread(shown, world)
+    identity = await world.driver.renew_identity(world.amphora)
+    second = await asyncio.to_thread(shown, world)
+    assert second.serial_number != first.serial_number
+    assert second.not_valid_after_utc == identity.expires_at
+    assert identity.renew_at == identity.expires_at - world.settings.server_certificate_validity / 2
+
+
+async def test_the_authority_is_replaced_without_anybody_being_refused(world: World, tmp_path: Path) -> None:
+    """Two controllers go on asking over new connections, in every phase, before and after the amphora has reached it."""
+    authority = Authority.open(world.settings.authority_directory)
+    old = authority.issuing
+
+    async def both_are_served() -> None:
+        for _ in range(2):
+            driver = HaproxyDriver(world.settings)
+            try:
+                await driver.info(world.amphora, a_tree())
+            finally:
+                await driver.close()
+        await world.driver.info(world.amphora, a_tree())
+
+    phases = [authority.phase]
+    for _ in range(3):
+        phases.append(authority.advance())
+        await both_are_served()
+        await world.driver.renew_identity(world.amphora)
+        await both_are_served()
+    assert phases == [Phase.STEADY, Phase.INTRODUCED, Phase.IN_USE, Phase.STEADY]
+    assert authority.issuing != old
+    (await asyncio.to_thread(shown, world)).verify_directly_issued_by(authority.issuing)
+    stranger = Authority.open(tmp_path / "another")
+    other = HaproxyDriver(replace_settings(world, authority=tmp_path / "another"))
+    with pytest.raises(Retry, match="not who it should be"):
+        await other.info(world.amphora, a_tree())
+    await other.close()
+    assert stranger.issuing != authority.issuing
 
 
 def replace_settings(world: World, **fields: Any) -> HaproxySettings:

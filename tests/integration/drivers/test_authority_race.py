@@ -12,7 +12,7 @@ def test_racing_processes_get_one_authority(tmp_path: Path) -> None:
         "import sys, pathlib, hashlib\n"
         "from frontinus.drivers.amphora.agent.authority import Authority\n"
         "authority = Authority.open(pathlib.Path(sys.argv[1]))\n"
-        "print(hashlib.sha256(authority.certificate).hexdigest(), authority.heartbeat_key('a'),"
+        "print(hashlib.sha256(authority.bundle).hexdigest(), authority.heartbeat_key('a'),"
         " hashlib.sha256(authority.client_pem('me').read_bytes()).hexdigest())\n"
     )
     racers = [

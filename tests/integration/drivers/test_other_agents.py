@@ -81,7 +81,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     driver = HaproxyDriver(settings)
     authority = Authority.open(settings.authority_directory)
     (tmp_path / "server.pem").write_bytes(authority.issue_server(AMPHORA, timedelta(days=30)))
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=authority.certificate.decode())
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=authority.bundle.decode())
     tls.verify_mode = ssl.CERT_REQUIRED
     tls.load_cert_chain(tmp_path / "server.pem")
     agent = PlainAgent()

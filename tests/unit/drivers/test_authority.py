@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from frontinus.drivers.amphora.agent.authority import CLIENT_VALIDITY, Authority
+from frontinus.drivers.amphora.agent.authority import CLIENT_VALIDITY, Authority, Phase
 from frontinus.drivers.amphora.agent.boot import AgentSettings, boot_files
 
 from tests.unit.drivers.trees import AMPHORA
@@ -45,7 +46,7 @@ def test_an_amphora_can_only_serve_under_its_id(tmp_path: Path) -> None:
     assert usages(certificate) == [ExtendedKeyUsageOID.SERVER_AUTH]
     assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
     assert certificate.not_valid_before_utc <= NOW < certificate.not_valid_after_utc == NOW + DAYS_30
-    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.certificate))
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.bundle))
 
 
 def test_a_controller_can_only_ask_under_its_identity(tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_a_controller_can_only_ask_under_its_identity(tmp_path: Path) -> None:
 
 
 def test_the_authority_signs_amphorae_and_no_further_authorities(tmp_path: Path) -> None:
-    certificate = x509.load_pem_x509_certificate(Authority.open(tmp_path, Clock()).certificate)
+    certificate = x509.load_pem_x509_certificate(Authority.open(tmp_path, Clock()).bundle)
     constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
     assert constraints.critical
     assert constraints.value == x509.BasicConstraints(ca=True, path_length=0)
@@ -130,8 +131,41 @@ def test_boot_files_of_any_call_differ_only_in_the_certificate(tmp_path: Path) -
     second = boot_files(AMPHORA, "127.0.0.1", authority, settings).files
     assert first.keys() == {"agent.conf", "server.pem", "client_ca.pem"}
     assert {name for name in first if first[name] != second[name]} == {"server.pem"}
-    assert first["client_ca.pem"] == authority.certificate
+    assert first["client_ca.pem"] == authority.bundle
     text = first["agent.conf"].decode()
     assert "heartbeat_interval = 0.5\n" in text
     assert "controller_ip_port_list = 127.0.0.1:5555, [::1]:5555\n" in text
     assert f"heartbeat_key = {authority.heartbeat_key(AMPHORA)}\n" in text
+
+
+def test_a_change_of_the_authority_goes_through_its_phases(tmp_path: Path) -> None:
+    ours, theirs = Authority.open(tmp_path, Clock()), Authority.open(tmp_path, Clock())
+    first, digests = ours.issuing, {ours.digest}
+    assert (ours.phase, ours.trusted) == (Phase.STEADY, (first,))
+
+    assert ours.advance() is Phase.INTRODUCED
+    assert (theirs.phase, theirs.issuing, len(theirs.trusted)) == (Phase.INTRODUCED, first, 2)
+    new = theirs.trusted[1]
+    digests.add(theirs.digest)
+
+    assert theirs.advance() is Phase.IN_USE
+    assert (ours.phase, ours.issuing, set(ours.trusted)) == (Phase.IN_USE, new, {first, new})
+    x509.load_pem_x509_certificate(ours.issue_server(AMPHORA, DAYS_30)).verify_directly_issued_by(new)
+    x509.load_pem_x509_certificate(ours.client_pem("me").read_bytes()).verify_directly_issued_by(new)
+    digests.add(ours.digest)
+
+    assert ours.advance() is Phase.STEADY
+    assert (theirs.phase, theirs.trusted) == (Phase.STEADY, (new,))
+    assert len(digests | {theirs.digest}) == 4, "each phase is told from every other"
+    assert Authority.open(tmp_path, Clock()).digest == theirs.digest
+    assert sorted(x.name for x in tmp_path.iterdir() if "ca" in x.name) == ["ca.pem"]
+
+
+def test_a_change_that_was_interrupted_between_its_two_files_goes_on(tmp_path: Path) -> None:
+    authority = Authority.open(tmp_path, Clock())
+    authority.advance()
+    first, new = authority.trusted
+    (tmp_path / "ca-old.pem").write_bytes(first.public_bytes(serialization.Encoding.PEM))
+    assert (authority.phase, authority.trusted) == (Phase.INTRODUCED, (first, new))
+    assert authority.advance() is Phase.IN_USE
+    assert (authority.issuing, set(authority.trusted)) == (new, {first, new})

@@ -56,7 +56,12 @@ AMPHORA = Resource(
         _of_load_balancer("ha_ip", Address(), "The VIP."),
         read_only("vrrp_port_id", Uuid(), "The port of vrrp_ip."),
         _of_load_balancer("ha_port_id", Uuid(), "The port of the VIP."),
-        _always("cert_expiration", Moment(), None, "The driver renews certificates by itself and in time."),
+        read_only(
+            "cert_expiration",
+            Moment(),
+            "Until when its agent's certificate is good; it is renewed when half of its time is over.",
+            attribute="certificate_expires_at",
+        ),
         _always("cert_busy", Boolean(), False, "Renewing a certificate keeps an amphora from nothing."),
         read_only("role", Choice(AmphoraRole), "STANDALONE, or MASTER or BACKUP in a pair."),
         read_only("status", Choice(AmphoraStatus), "How far it is; ALLOCATED means that it serves."),

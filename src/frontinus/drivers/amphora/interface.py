@@ -13,10 +13,10 @@ from typing import ClassVar
 
 import msgspec
 
-from frontinus.model.boot import BootFiles
+from frontinus.model.boot import BootFiles, Identity
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.certificates import NO_SECRETS, Secrets
-from frontinus.model.errors import Bug
+from frontinus.model.errors import Bug, Incompatible
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId, PortId
 from frontinus.model.previews import Preview
@@ -125,6 +125,17 @@ class AmphoraDriver(ABC):
     @abstractmethod
     async def info(self, amphora: Amphora, tree: LoadBalancerTree) -> AmphoraInfo:
         """Ask the agent. Returns within about two seconds. Raises Retry when it does not answer."""
+
+    @property
+    def identity_digest(self) -> str:
+        """The digest of the identity (model.boot.Identity) that every amphora should have now; another one when, say, the
+        authority that vouches for amphorae changes. Empty: they have none that could be renewed."""
+        return ""
+
+    async def renew_identity(self, amphora: Amphora) -> Identity:
+        """Give a running amphora a fresh identity of `identity_digest`; nothing that it carries is disturbed. Called when
+        what it has is due or of another digest. Raises Retry; Incompatible when this amphora cannot take it."""
+        raise Incompatible(self.name, "drivers that have an identity")
 
     @abstractmethod
     async def retire(self, amphora: Amphora, tree: LoadBalancerTree) -> None:

@@ -2,15 +2,19 @@
 
 Controllers and amphorae trust it and nothing else. Certificates say one thing each: an amphora's is for serving under
 its id, a controller's is for asking under the controller's identity. Private keys never leave the directory but for
-the amphora they are made for. Every file is 0600 in a directory of 0700, and appears whole or not at all.
+the amphora they are made for. The authority can be replaced by another one without anybody being refused meanwhile
+(`Authority.advance`). Every file is 0600 in a directory of 0700, and appears whole or not at all.
 Next: boot.py, client.py."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 
 from cryptography import x509
@@ -22,6 +26,9 @@ from frontinus.drivers.private_files import locked, write_private
 
 Clock = Callable[[], datetime]
 
+ISSUING, NEW, OLD = "ca.pem", "ca-new.pem", "ca-old.pem"
+"""Certificate and key of the authority that issues; of the one that will; and the certificate of the one that did."""
+
 CA_VALIDITY = timedelta(days=3650)
 CLIENT_VALIDITY = timedelta(days=30)
 BACKDATED = timedelta(hours=1)
@@ -32,22 +39,39 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Authority:
-    """Open with `Authority.open`. Any number of processes may have one directory open."""
+class Phase(StrEnum):
+    """Where a change of the authority stands. Each phase is safe to stay in: nobody is refused in any of them, and in the
+    step to the next one neither, once every amphora and every controller has reached it."""
 
-    def __init__(
-        self,
-        directory: Path,
-        key: ec.EllipticCurvePrivateKey,
-        certificate: x509.Certificate,
-        master: bytes,
-        clock: Clock,
-    ) -> None:
+    STEADY = "steady"
+    """There is one authority."""
+    INTRODUCED = "introduced"
+    """A new one is trusted beside it, and issues nothing yet."""
+    IN_USE = "in use"
+    """The new one issues; the old one is still trusted."""
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What the directory holds, as it was when `seen` was read."""
+
+    seen: tuple[int | None, ...]
+    issuing: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+    new: x509.Certificate | None
+    old: x509.Certificate | None
+
+
+class Authority:
+    """Open with `Authority.open`. Any number of processes may have one directory open, and see what another of them does
+    to it with their next call."""
+
+    def __init__(self, directory: Path, master: bytes, clock: Clock) -> None:
         self._directory = directory
-        self._key = key
-        self._certificate = certificate
         self._master = master
         self._clock = clock
+        self._paths = tuple(directory / name for name in (ISSUING, NEW, OLD))
+        self._last = self._read()
 
     @classmethod
     def open(cls, directory: Path, clock: Clock = utc_now) -> Authority:
@@ -56,26 +80,89 @@ class Authority:
         Raises OSError when the directory cannot be used, ValueError when what is in it is not an authority."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
-        ca_path, master_path = directory / "ca.pem", directory / "heartbeat.key"
+        master_path = directory / "heartbeat.key"
         with locked(directory):
             # One file holds certificate and key: there is never one without the other.
-            if not ca_path.exists():
-                key = ec.generate_private_key(ec.SECP256R1())
-                write_private(ca_path, _certificate_pem(_make_ca(key, clock())) + _key_pem(key))
+            if not (directory / ISSUING).exists():
+                write_private(directory / ISSUING, _new_authority(clock()))
             if not master_path.exists():
                 write_private(master_path, secrets.token_bytes(32))
-        content = ca_path.read_bytes()
-        certificate = x509.load_pem_x509_certificate(content)
-        private_key = serialization.load_pem_private_key(content, None)
         master = master_path.read_bytes()
-        if not isinstance(private_key, ec.EllipticCurvePrivateKey) or len(master) != 32:
+        if len(master) != 32:
             raise ValueError(f"{directory} does not hold an authority of ours: remove it, or name another directory")
-        return cls(directory, private_key, certificate, master, clock)
+        return cls(directory, master, clock)
 
     @property
-    def certificate(self) -> bytes:
-        """The authority's certificate, PEM. Public."""
-        return _certificate_pem(self._certificate)
+    def phase(self) -> Phase:
+        held = self._held()
+        if held.new is not None:
+            return Phase.INTRODUCED
+        return Phase.STEADY if held.old is None else Phase.IN_USE
+
+    @property
+    def issuing(self) -> x509.Certificate:
+        """The authority that issues now."""
+        return self._held().issuing
+
+    @property
+    def trusted(self) -> tuple[x509.Certificate, ...]:
+        """Every authority whose certificates are accepted: the one that issues, and during a change the other."""
+        held = self._held()
+        return (held.issuing, *(x for x in (held.new, held.old) if x is not None and x != held.issuing))
+
+    @property
+    def bundle(self) -> bytes:
+        """The certificates of `trusted`, PEM. Public."""
+        return b"".join(map(_certificate_pem, self.trusted))
+
+    @property
+    def digest(self) -> str:
+        """Of what an amphora is given: who is trusted, and who issues. 64 hexadecimal digits."""
+        held = self._held()
+        trusted = sorted(x.fingerprint(hashes.SHA256()) for x in self.trusted)
+        return hashlib.sha256(held.issuing.fingerprint(hashes.SHA256()) + b"".join(trusted)).hexdigest()
+
+    def advance(self) -> Phase:
+        """One step of a change of the authority, from STEADY over INTRODUCED and IN_USE to STEADY; the phase reached.
+
+        The caller sees to it that every amphora, and every other host's copy of the directory, has the phase before."""
+        issuing, new, old = self._paths
+        with locked(self._directory):
+            match self.phase:
+                case Phase.STEADY:
+                    write_private(new, _new_authority(self._clock()))
+                case Phase.INTRODUCED:
+                    # The old one is kept first: whoever reads in between trusts both.
+                    write_private(old, _certificate_pem(self.issuing))
+                    new.replace(issuing)
+                case Phase.IN_USE:
+                    old.unlink()
+        return self.phase
+
+    def _held(self) -> _Held:
+        if tuple(map(_stamp, self._paths)) != self._last.seen:
+            self._last = self._read()
+        return self._last
+
+    def _read(self) -> _Held:
+        """Raises OSError, ValueError. Read again when it changed meanwhile."""
+        issuing, new, old = self._paths
+        while True:
+            seen = tuple(map(_stamp, self._paths))
+            try:
+                content = issuing.read_bytes()
+                key = serialization.load_pem_private_key(content, None)
+                if not isinstance(key, ec.EllipticCurvePrivateKey):  # the content is wrong, and no caller's type
+                    raise ValueError(  # noqa: TRY004
+                        f"{issuing} does not hold an authority of ours: its key is of another kind"
+                    )
+                held = _Held(seen, x509.load_pem_x509_certificate(content), key, _load(new), _load(old))
+            except FileNotFoundError:
+                if tuple(map(_stamp, self._paths)) == seen:
+                    raise
+                continue
+            if tuple(map(_stamp, self._paths)) == seen:
+                return held
 
     def issue_server(self, amphora_id: str, validity: timedelta) -> bytes:
         """A fresh certificate and key, one PEM, with which an amphora serves under its id; good for nothing else."""
@@ -105,18 +192,19 @@ class Authority:
         except (OSError, ValueError):  # missing or damaged: it is made anew
             return False
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        ours = certificate.issuer == self._certificate.subject and _signed_by(certificate, self._certificate)
+        issuing = self.issuing
+        ours = certificate.issuer == issuing.subject and _signed_by(certificate, issuing)
         half_way = certificate.not_valid_after_utc - CLIENT_VALIDITY / 2
         return ours and names.get_values_for_type(x509.DNSName) == [identity] and self._clock() < half_way
 
     def _issue(
         self, name: str, key: ec.EllipticCurvePrivateKey, validity: timedelta, usage: x509.ObjectIdentifier
     ) -> x509.Certificate:
-        now = self._clock()
+        now, held = self._clock(), self._held()
         return (
             x509.CertificateBuilder()
             .subject_name(_common_name(name))
-            .issuer_name(self._certificate.subject)
+            .issuer_name(held.issuing.subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - BACKDATED)
@@ -126,9 +214,30 @@ class Authority:
             .add_extension(_key_usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256())
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(held.key.public_key()), critical=False)
+            .sign(held.key, hashes.SHA256())
         )
+
+
+def _stamp(path: Path) -> int | None:
+    """Changes with every write, since each makes a new file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns ^ (found.st_ino << 1)
+
+
+def _load(path: Path) -> x509.Certificate | None:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def _new_authority(now: datetime) -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return _certificate_pem(_make_ca(key, now)) + _key_pem(key)
 
 
 def _make_ca(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:

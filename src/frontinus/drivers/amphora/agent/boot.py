@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from cryptography import x509
+
 from frontinus.drivers.amphora.agent.authority import Authority
-from frontinus.model.boot import BootFiles
+from frontinus.model.boot import BootFiles, Identity
 from frontinus.model.ids import AmphoraId
 
 AGENT_CONFIG = "agent.conf"
@@ -40,13 +42,23 @@ def boot_files(
     amphora_id: AmphoraId, management_address: str, authority: Authority, settings: AgentSettings
 ) -> BootFiles:
     """Boot files with a fresh certificate. The files of any call start the same amphora."""
+    identity, certificate = issue_identity(amphora_id, authority, settings.certificate_validity)
     return BootFiles(
+        identity=identity,
         files={
             AGENT_CONFIG: agent_config(amphora_id, management_address, authority.heartbeat_key(amphora_id), settings),
-            SERVER_CERTIFICATE: authority.issue_server(amphora_id, settings.certificate_validity),
-            CLIENT_CA: authority.certificate,
-        }
+            SERVER_CERTIFICATE: certificate,
+            CLIENT_CA: authority.bundle,
+        },
     )
+
+
+def issue_identity(amphora_id: AmphoraId, authority: Authority, validity: timedelta) -> tuple[Identity, bytes]:
+    """A fresh certificate with its key, and what is to be remembered of it. Renewed when half of its time is over: a
+    controller may be away for as long as the other half."""
+    pem = authority.issue_server(amphora_id, validity)
+    expires_at = x509.load_pem_x509_certificate(pem).not_valid_after_utc
+    return Identity(digest=authority.digest, expires_at=expires_at, renew_at=expires_at - validity / 2), pem
 
 
 def agent_config(amphora_id: AmphoraId, management_address: str, heartbeat_key: str, settings: AgentSettings) -> bytes:

@@ -170,7 +170,7 @@ class AgentClient:
         self._authority = authority
         self._resolver = _Resolver()
         self._session: aiohttp.ClientSession | None = None
-        self._tls: tuple[Path, int, ssl.SSLContext] | None = None
+        self._tls: tuple[tuple[Path, int, bytes], ssl.SSLContext] | None = None
         self._versions: dict[AmphoraId, AgentVersion] = {}
 
     async def version(self, amphora: Amphora) -> AgentVersion:
@@ -294,6 +294,13 @@ class AgentClient:
         path = f"/1.0/loadbalancer/{load_balancer_id}/certificates/{name}"
         self._expect_success(await self._ask(amphora, "DELETE", path, timeout=self._settings.info_timeout))
 
+    async def replace_identity(self, amphora: Amphora, certificate: bytes, client_ca: bytes) -> None:
+        """Extension, feature `identity`: the agent serves with this certificate and key, and accepts clients of these
+        authorities, from now on."""
+        body = msgspec.json.encode({"certificate": certificate.decode(), "client_ca": client_ca.decode()})
+        path = "/frontinus/1/identity"
+        self._expect_success(await self._ask(amphora, "PUT", path, body=body, timeout=self._settings.info_timeout))
+
     async def rotate_certificate(self, amphora: Amphora, certificate: bytes) -> None:
         """The agent serves with this certificate and key from now on."""
         path = "/1.0/certificate"
@@ -381,16 +388,17 @@ class AgentClient:
         return self._session
 
     def _context(self) -> ssl.SSLContext:
-        """Made anew when the controller's certificate was renewed; connections of the old one end by themselves."""
+        """Made anew when the controller's certificate was renewed, or other authorities are trusted; connections of the
+        old one end by themselves."""
         path = self._authority.client_pem(self._settings.controller_identity)
-        version = path.stat().st_mtime_ns
-        if self._tls is None or self._tls[:2] != (path, version):
+        made_of = (path, path.stat().st_mtime_ns, self._authority.bundle)
+        if self._tls is None or self._tls[0] != made_of:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
-            context.load_verify_locations(cadata=self._authority.certificate.decode())
+            context.load_verify_locations(cadata=made_of[2].decode())
             context.load_cert_chain(path)
-            self._tls = (path, version, context)
-        return self._tls[2]
+            self._tls = (made_of, context)
+        return self._tls[1]
 
     def _refuse_rejected(self, answer: _Answer) -> None:
         if answer.status in (400, 413):

@@ -17,8 +17,8 @@ from weakref import WeakValueDictionary
 import structlog
 from msgspec.structs import replace
 
-from frontinus.drivers.amphora.agent.authority import Authority, Clock, utc_now
-from frontinus.drivers.amphora.agent.boot import AgentSettings, boot_files
+from frontinus.drivers.amphora.agent.authority import Authority, Clock, Phase, utc_now
+from frontinus.drivers.amphora.agent.boot import AgentSettings, boot_files, issue_identity
 from frontinus.drivers.amphora.agent.change import Change
 from frontinus.drivers.amphora.agent.client import (
     AgentClient,
@@ -32,7 +32,7 @@ from frontinus.drivers.amphora.agent.heartbeat import decode_envelope, decode_pl
 from frontinus.drivers.amphora.agent.plug import network_body, vip_body
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
 from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered
-from frontinus.model.boot import BootFiles
+from frontinus.model.boot import BootFiles, Identity
 from frontinus.model.errors import Incompatible, Invalid, Rejected, Retry, Subject
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId, PortId
@@ -41,8 +41,9 @@ from frontinus.model.tree import Amphora, LoadBalancerTree
 
 OLDEST_AGENT, FIRST_UNKNOWN_AGENT = (0, 1), (1,)
 FILES, NGINX, DATAGRAMS, PREPARED, VRRP = "files", "nginx", "datagrams", "prepared", "vrrp"
+IDENTITY = "identity"
 """The agent's features: an apply has files beside the text; it runs nginx; one for datagrams alone; it knows `@prepared`
-in commands; it runs keepalived."""
+in commands; it runs keepalived; its certificate and the authorities that it accepts can be replaced together."""
 
 TRIES = 3
 """How often an apply begins anew because something else was found running."""
@@ -92,7 +93,6 @@ class AgentDriver(AmphoraDriver):
         )
         self._heartbeat_key = lru_cache(maxsize=20_000)(self._make_heartbeat_key)
         self._live: OrderedDict[AmphoraId, Live] = OrderedDict()
-        self._certified_at: dict[AmphoraId, datetime] = {}
         self._locks: WeakValueDictionary[AmphoraId, asyncio.Lock] = WeakValueDictionary()
 
     @abstractmethod
@@ -130,7 +130,6 @@ class AgentDriver(AmphoraDriver):
                 raise
             applied = replace(applied, balancer_version=version.balancer or None)
             self._remember(amphora.id, Live(rendered.text, marks(rendered.files)))
-            await self._renew_certificate(amphora)
             return applied
 
     async def plug(self, amphora: Amphora, tree: LoadBalancerTree) -> Mapping[PortId, str]:
@@ -163,7 +162,6 @@ class AgentDriver(AmphoraDriver):
                         code="agent-unreachable",
                     ) from error
                 raise
-        await self._renew_certificate(amphora)
         return AmphoraInfo(
             agent_version=version.agent,
             balancer_version=version.balancer,
@@ -176,7 +174,6 @@ class AgentDriver(AmphoraDriver):
         lock = self._locks.setdefault(amphora.id, asyncio.Lock())
         async with lock:
             self._live.pop(amphora.id, None)
-            self._certified_at.pop(amphora.id, None)
             try:
                 await self._client.delete(amphora, amphora.load_balancer_id)
             finally:
@@ -308,22 +305,21 @@ class AgentDriver(AmphoraDriver):
             digest=None if text is None else digest(text),
         )
 
-    async def _renew_certificate(self, amphora: Amphora) -> None:
-        """Give the agent a new certificate when half of the old one's time is over.
+    @property
+    def identity_digest(self) -> str:
+        return self._authority.digest
 
-        When the one that it has was made is known only to us, and only since we run; before that, it is as old as the
-        last start of the amphora. A failure is left to the next call: half of the time is still ahead."""
-        now = self._clock()
-        made = self._certified_at.get(amphora.id, amphora.revived_at or amphora.created_at)
-        if now - made < self._agent.server_certificate_validity / 2:
-            return
-        certificate = self._authority.issue_server(amphora.id, self._agent.server_certificate_validity)
-        try:
-            await self._client.rotate_certificate(amphora, certificate)
-        except Retry as error:
-            _log.warning("the amphora's certificate was not renewed", amphora_id=amphora.id, reason=error.reason)
-            return
-        self._certified_at[amphora.id] = now
+    async def renew_identity(self, amphora: Amphora) -> Identity:
+        version = await self._version(amphora)
+        identity, certificate = issue_identity(amphora.id, self._authority, self._agent.server_certificate_validity)
+        if IDENTITY in version.features:
+            await self._client.replace_identity(amphora, certificate, self._authority.bundle)
+            return identity
+        born_before_that = amphora.identity_digest is None and self._authority.phase is Phase.STEADY
+        if not born_before_that and amphora.identity_digest != identity.digest:
+            raise Incompatible(version.agent or f"API {version.api}", "agents that take other authorities")
+        await self._client.rotate_certificate(amphora, certificate)
+        return identity
 
     def _remember(self, amphora_id: AmphoraId, live: Live) -> None:
         self._live[amphora_id] = live

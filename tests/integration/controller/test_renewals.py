@@ -1,0 +1,128 @@
+"""Amphorae are given a fresh identity in time, whoever is killed on the way, and no load balancer shows anything of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from frontinus.controller.renewals import Renewals
+from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.tree import Amphora, LoadBalancerTree
+from frontinus.store import inventory, leases
+from frontinus.testing.faults import Killed, When
+
+from tests.integration.controller.world import SETTINGS, World
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = World(tmp_path)
+    await made.register()
+    yield made
+    await made.store.close()
+
+
+async def served(world: World) -> tuple[LoadBalancerId, Amphora]:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    (amphora,) = (await world.assert_served(load_balancer_id)).amphorae
+    return load_balancer_id, amphora
+
+
+async def look(world: World) -> None:
+    await Renewals(world.owner, world.hands).look()
+
+
+async def settled(world: World, load_balancer_id: LoadBalancerId, generation: int) -> LoadBalancerTree:
+    """Nothing is due, no lease is held, and the tenant saw nothing."""
+    tree = await world.assert_served(load_balancer_id)
+    assert (tree.load_balancer.generation, tree.load_balancer.fault) == (generation, None)
+    assert not await world.turn(), "there is something due"
+    return tree
+
+
+async def test_a_certificate_is_renewed_when_half_of_its_time_is_over(world: World) -> None:
+    load_balancer_id, before = await served(world)
+    assert before.certificate_expires_at == world.now + timedelta(days=30)
+    world.now += timedelta(days=14)
+    await look(world)
+    assert world.places[before.id].identity is None, "it was renewed before it was due"
+    world.now += timedelta(days=2)
+    await look(world)
+    (after,) = (await settled(world, load_balancer_id, 1)).amphorae
+    assert after.certificate_expires_at == world.now + timedelta(days=30)
+    assert world.places[before.id].identity == world.vouching.identity()
+    assert after.id == before.id
+
+
+async def test_another_authority_reaches_every_amphora(world: World) -> None:
+    for port in (80, 81):
+        await world.create(port)
+    await world.converge()
+    world.vouching.digest = "second"
+    counted = inventory.count_identities
+    assert await world.store.read(lambda tx: counted(tx, "fake", "second")) == (2, 2)
+    await look(world)
+    assert await world.store.read(lambda tx: counted(tx, "fake", "second")) == (2, 0)
+    assert {x.identity.digest for x in world.places.values() if x.identity is not None} == {"second"}
+    assert not await world.turn(), "there is something due"
+
+
+async def test_an_amphora_out_of_reach_is_no_fault_and_is_tried_again(world: World) -> None:
+    load_balancer_id, before = await served(world)
+    world.vouching.digest = "second"
+    world.places[before.id].kill_agent()
+    await look(world)
+    assert not await world.turn(), "there is something due"
+    world.places[before.id].agent_running = True
+    await look(world)
+    (after,) = (await settled(world, load_balancer_id, 1)).amphorae
+    assert after.identity_digest == "second"
+
+
+async def test_whose_load_balancer_is_worked_on_waits(world: World) -> None:
+    load_balancer_id, before = await served(world)
+    world.vouching.digest = "second"
+    other, now = AmphoraId("another controller"), world.now
+    lease = await world.store.transact(
+        lambda tx: leases.claim_one(tx, other, load_balancer_id, now, SETTINGS.lease_duration)  # type: ignore[arg-type]
+    )
+    assert lease is not None
+    await look(world)
+    assert world.places[before.id].identity is None
+    await world.store.transact(lambda tx: leases.release(tx, lease))
+    await look(world)
+    assert world.places[before.id].identity is not None
+
+
+async def test_an_amphora_that_cannot_take_it_is_replaced(world: World) -> None:
+    load_balancer_id, before = await served(world)
+    world.vouching.digest, world.vouching.outgrown = "second", True
+    await look(world)
+    await world.converge()
+    (after,) = (await world.assert_served(load_balancer_id)).amphorae
+    assert (after.id != before.id, after.identity_digest) == (True, "second")
+
+
+@pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
+async def test_killed_at_every_moment(when: When, tmp_path: Path) -> None:
+    for moment in range(1, 8):
+        (tmp_path / str(moment)).mkdir()
+        world = World(tmp_path / str(moment))
+        await world.register()
+        load_balancer_id, before = await served(world)
+        world.vouching.digest = "second"
+        world.faults.fail(None, moment, when=when, error=Killed())
+        try:
+            await look(world)
+        except Killed:
+            world.now += SETTINGS.lease_duration
+            await look(world)
+        (after,) = (await settled(world, load_balancer_id, 1)).amphorae
+        assert (after.id, after.identity_digest) == (before.id, "second")
+        await world.store.close()
