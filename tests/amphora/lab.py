@@ -55,33 +55,37 @@ class Lab:
 
     def __init__(self, *names: str) -> None:
         self._made = f"ft{os.getpid()}{time.monotonic_ns() % 1_000_000:06d}"
-        self._switch = f"{self._made}-s"
+        self.switch = f"{self._made}-s"
         self.hosts: dict[str, Host] = {}
-        ip("netns", "add", self._switch)
-        ip("-n", self._switch, "link", "add", "br0", "up", "type", "bridge")
+        ip("netns", "add", self.switch)
+        ip("-n", self.switch, "link", "add", "br0", "up", "type", "bridge")
         for number, name in enumerate(names, 1):
-            host = Host(f"{self._made}-{name}", number)
+            self.hosts[name] = host = Host(f"{self._made}-{name}", number)
             ip("netns", "add", host.name)
             ip("-n", host.name, "link", "set", "lo", "up")
-            ip("-n", self._switch, *f"link add port-{name} type veth peer name eth1 netns {host.name}".split())
-            ip("-n", self._switch, "link", "set", f"port-{name}", "up", "master", "br0")
-            ip("-n", host.name, "link", "set", "eth1", "up")
-            ip("-n", host.name, "addr", "add", f"{host.address}/24", "dev", "eth1")
-            ip("-n", host.name, "addr", "add", f"{host.address_6}/64", "dev", "eth1", "nodad")
-            self.hosts[name] = host
+            self.wire(name)
+
+    def wire(self, name: str) -> None:
+        """Give a host its link, with its addresses."""
+        host = self.hosts[name]
+        ip("-n", self.switch, *f"link add port-{name} type veth peer name eth1 netns {host.name}".split())
+        ip("-n", self.switch, "link", "set", f"port-{name}", "up", "master", "br0")
+        ip("-n", host.name, "link", "set", "eth1", "up")
+        ip("-n", host.name, "addr", "add", f"{host.address}/24", "dev", "eth1")
+        ip("-n", host.name, "addr", "add", f"{host.address_6}/64", "dev", "eth1", "nodad")
 
     def unplug(self, name: str) -> None:
         """Pull the cable on the bridge's side."""
-        ip("-n", self._switch, "link", "set", f"port-{name}", "down")
+        ip("-n", self.switch, "link", "set", f"port-{name}", "down")
 
     def plug(self, name: str) -> None:
-        ip("-n", self._switch, "link", "set", f"port-{name}", "up")
+        ip("-n", self.switch, "link", "set", f"port-{name}", "up")
 
     def close(self) -> None:
         for host in self.hosts.values():
             host.close()
             ip("netns", "del", host.name)
-        ip("netns", "del", self._switch)
+        ip("netns", "del", self.switch)
 
 
 class Answered(NamedTuple):
