@@ -20,6 +20,11 @@ ATTACH = "attach"
 """The feature of a driver whose places get their interfaces by ports, at their build and while they run. It needs a
 network driver that makes ports; one without it needs one that does not."""
 
+APART = "apart"
+"""The feature of a driver that has hosts, and puts the amphorae of one load balancer on different ones while it can (with
+Nova, a server group named after the load balancer). Without it a pair may die with one host; where all is one machine,
+as for `process` and `netns`, it always does."""
+
 
 class PlaceState(StrEnum):
     ABSENT = "absent"
@@ -51,7 +56,7 @@ class ComputeDriver(ABC):
 
     name: ClassVar[str]
     features: ClassVar[frozenset[str]] = frozenset()
-    """ATTACH, or nothing."""
+    """Of ATTACH and APART."""
 
     @abstractmethod
     def management_address(self, amphora_id: AmphoraId) -> str | None:
@@ -64,7 +69,8 @@ class ComputeDriver(ABC):
     ) -> Place:
         """Make the place and start what should run in it. If the place exists, it is brought to the same end with the
         new boot files; what already runs in it goes on running. Returns when the start was given, not when it is up.
-        A crash in the middle leaves something that build, destroy and list_owned find.
+        A crash in the middle leaves something that build, destroy and list_owned find. With APART, what is built for one
+        load balancer is on different hosts while there are any; rather on one than not at all.
 
         `ports` (with ATTACH; one is for management) are attached when it returns, and the management port's address is
         configured: the agent listens there. The others are left to the agent."""
