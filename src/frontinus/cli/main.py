@@ -130,6 +130,19 @@ def demo(once: bool, backends: int, count: int) -> None:
     raise SystemExit(command.run(once=once, backends=backends, count=count))
 
 
+@main.command()
+@STATE_DIR
+@CONFIG
+@click.option("--json", "as_json", is_flag=True, help="Findings as JSON, for machines.")
+def doctor(state_dir: Path | None, config: Path | None, as_json: bool) -> None:
+    """Look at everything that an installation needs, and say of each what to do.
+
+    Exit status 1 when something is in trouble. Changes nothing."""
+    from frontinus.cli import doctor as command
+
+    raise SystemExit(command.run(config, _overrides(state_dir), as_json=as_json))
+
+
 @main.group()
 def config() -> None:
     """Settings."""

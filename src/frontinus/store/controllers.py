@@ -60,6 +60,9 @@ _NEWEST = Statement(
 )
 _PROVIDERS = Statement(select(_t.provider).distinct().order_by(_t.provider))
 
+_RUNNING = Statement(
+    select(*(_t[name] for name in _SHAPE.columns)).where(_t.stopped_at.is_(None)).order_by(_t.host, _t.pid)
+)
 _KNOWN = Statement(
     select(_t.id)
     .where(
@@ -126,6 +129,11 @@ def capabilities_of(tx: Transaction, provider: str) -> Capabilities | None:
     """What the newest controller of this provider can do, running now or not; None if there never was one."""
     row = tx.row(_NEWEST, {"which": provider})
     return None if row is None else _load_capabilities(row[0])
+
+
+def running(tx: Transaction) -> list[Controller]:
+    """Controllers that have not said goodbye; `seen_at` tells whether they live."""
+    return [_SHAPE.decode(row) for row in tx.rows(_RUNNING, {})]
 
 
 def providers(tx: Transaction) -> list[str]:

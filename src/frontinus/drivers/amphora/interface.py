@@ -17,6 +17,7 @@ from frontinus.model.boot import BootFiles, Identity
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.certificates import NO_SECRETS, Secrets
 from frontinus.model.errors import Bug, Incompatible
+from frontinus.model.findings import Finding
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId, PortId
 from frontinus.model.previews import Preview
@@ -145,6 +146,11 @@ class AmphoraDriver(ABC):
     @abstractmethod
     def decode(self, datagram: bytes, now: datetime) -> Heartbeat:
         """Verify, then parse. Raises Refused. Never blocks, never allocates more than a bounded amount."""
+
+    async def examine(self) -> tuple[Finding, ...]:
+        """What on this machine stands in the driver's way, or will, and what does not; `frontinus doctor` asks. Changes
+        nothing, and raises nothing that a finding could say."""
+        return ()
 
     async def close(self) -> None:  # noqa: B027 - a driver without connections has nothing to close
         """Let go of connections. The amphorae are not touched."""

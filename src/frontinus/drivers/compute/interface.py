@@ -13,6 +13,7 @@ import msgspec
 
 from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Bug
+from frontinus.model.findings import Finding
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
 from frontinus.model.ports import Port
 
@@ -96,6 +97,11 @@ class ComputeDriver(ABC):
     async def detach(self, amphora_id: AmphoraId, port: Port) -> None:
         """The place has no such link any more. One that it never had, or without a place, is done already."""
         raise Bug(f"compute driver {self.name} attaches no ports")
+
+    async def examine(self) -> tuple[Finding, ...]:
+        """What on this machine stands in the driver's way, or will, and what does not; `frontinus doctor` asks. Changes
+        nothing, and raises nothing that a finding could say."""
+        return ()
 
     async def close(self) -> None:  # noqa: B027 - nothing to let go of by default
         """Let go of handles. The places are not touched."""

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from frontinus.model.errors import Bug
+from frontinus.model.findings import Finding
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId, ProjectId, SubnetId
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest
 from frontinus.model.ports import PORTS, Port, PortRequest
@@ -85,6 +86,11 @@ class NetworkDriver(ABC):
     async def list_ports(self, amphora_id: AmphoraId) -> tuple[Port, ...]:
         """Every port that the amphora has, those too that were never recorded; `interface` is None."""
         raise Bug(f"network driver {self.name} makes no ports")
+
+    async def examine(self) -> tuple[Finding, ...]:
+        """What on this machine stands in the driver's way, or will, and what does not; `frontinus doctor` asks. Changes
+        nothing, and raises nothing that a finding could say."""
+        return ()
 
     async def close(self) -> None:  # noqa: B027 - nothing to let go of by default
         """Let go of connections."""

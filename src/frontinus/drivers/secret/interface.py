@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from frontinus.model.certificates import Authorities, Certificate, Revocations
+from frontinus.model.findings import Finding
 from frontinus.model.ids import ProjectId
 
 
@@ -38,6 +39,11 @@ class SecretDriver(ABC):
 
     def forget_changes(self) -> None:  # noqa: B027 - nothing to forget by default
         """What `changes` told last did not arrive: its next answer is a first one again."""
+
+    async def examine(self) -> tuple[Finding, ...]:
+        """What on this machine stands in the driver's way, or will, and what does not; `frontinus doctor` asks. Changes
+        nothing, and raises nothing that a finding could say."""
+        return ()
 
     async def close(self) -> None:  # noqa: B027 - nothing to let go of by default
         """Let go of connections."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import ClassVar
 from weakref import WeakValueDictionary
@@ -34,6 +34,7 @@ from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
 from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered
 from frontinus.model.boot import BootFiles, Identity
 from frontinus.model.errors import Incompatible, Invalid, Rejected, Retry, Subject
+from frontinus.model.findings import Finding, fine, trouble, warning
 from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId, PortId
 from frontinus.model.ports import PortPurpose
@@ -44,6 +45,8 @@ FILES, NGINX, DATAGRAMS, PREPARED, VRRP = "files", "nginx", "datagrams", "prepar
 IDENTITY = "identity"
 """The agent's features: an apply has files beside the text; it runs nginx; one for datagrams alone; it knows `@prepared`
 in commands; it runs keepalived; its certificate and the authorities that it accepts can be replaced together."""
+
+AUTHORITY_ENDS_SOON = timedelta(days=180)
 
 TRIES = 3
 """How often an apply begins anew because something else was found running."""
@@ -186,6 +189,9 @@ class AgentDriver(AmphoraDriver):
             return decode_plain(datagram, self._agent.plain_heartbeat_key.encode())
         raise Refused("plain heartbeats are not accepted here")
 
+    async def examine(self) -> tuple[Finding, ...]:
+        return tuple(self._examine())
+
     async def close(self) -> None:
         await self._client.close()
 
@@ -320,6 +326,27 @@ class AgentDriver(AmphoraDriver):
             raise Incompatible(version.agent or f"API {version.api}", "agents that take other authorities")
         await self._client.rotate_certificate(amphora, certificate)
         return identity
+
+    def _examine(self) -> Iterator[Finding]:
+        now, directory = self._clock(), self._agent.authority_directory
+        left = self._authority.issuing.not_valid_after_utc - now
+        if left < AUTHORITY_ENDS_SOON:
+            yield warning("authority", f"it ends in {left.days} days", "frontinus ca rotate")
+        elif self._authority.phase is not Phase.STEADY:
+            yield warning("authority", f"its change stands at {self._authority.phase}", "frontinus ca rotate goes on")
+        else:
+            yield fine("authority", f"{directory}, good for {left.days} days")
+        open_to_others = [x.name for x in directory.iterdir() if x.stat().st_mode & 0o077]
+        if open_to_others:
+            yield trouble("authority", f"others may read {', '.join(open_to_others)}", f"chmod -R go= {directory}")
+        try:
+            self._authority.client_pem(self._agent.controller_identity)
+        except OSError as error:
+            yield trouble(
+                "authority", f"the controller has no certificate: {error}", f"let this user write {directory}"
+            )
+        if not self._agent.heartbeat_destinations:
+            yield trouble("heartbeats", "amphorae are told of no receiver", "set heartbeat_destinations")
 
     def _remember(self, amphora_id: AmphoraId, live: Live) -> None:
         self._live[amphora_id] = live

@@ -22,7 +22,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -47,8 +47,10 @@ from frontinus.drivers.compute.process.processes import (
     owner_of,
     start_time,
 )
+from frontinus.drivers.examination import version_of
 from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Invalid, Retry
+from frontinus.model.findings import Finding, fine, trouble, warning
 from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.model.ports import Port
 
@@ -153,6 +155,9 @@ class ProcessCompute(ComputeDriver):
     async def list_owned(self) -> tuple[AmphoraId, ...]:
         return await self._in_thread(self._list_owned)
 
+    async def examine(self) -> tuple[Finding, ...]:
+        return await self._in_thread(lambda: tuple(self._examine()))
+
     async def close(self) -> None:
         await asyncio.to_thread(self._threads.shutdown)
 
@@ -248,6 +253,37 @@ class ProcessCompute(ComputeDriver):
             )
         return [program, *words]
 
+    def _examine(self) -> Iterator[Finding]:
+        try:
+            command = self._find_command()
+        except Retry as missing:
+            yield trouble("agent", missing.reason, "install what is missing")
+        else:
+            yield fine("agent", " ".join(command))
+        search_path = f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_DIRECTORIES}"
+        memory = self._settings.memory_dir
+        if memory is None or not memory.is_dir():
+            yield warning(
+                "memory", f"there is no {memory}: private keys lie on the disk", "mount a tmpfs and set memory_dir"
+            )
+        balancer = shutil.which(self._settings.balancer, path=search_path)
+        if balancer is not None:
+            yield version_of("haproxy", [balancer, "-v"], r"HAProxy version (\S+)", (2, 4))
+        nginx = shutil.which("nginx", path=search_path)
+        if nginx is None:
+            yield warning("nginx", "not installed: no UDP listeners", "apt-get install nginx-light libnginx-mod-stream")
+        else:
+            yield version_of("nginx", [nginx, "-v"], r"nginx/(\S+)", (1, 18))
+        lowest = _first_port_for_anybody()
+        if os.geteuid() != 0 and lowest > 80:
+            yield warning(
+                "privileges",
+                f"listeners below port {lowest} need root",
+                "run as root, or: sysctl net.ipv4.ip_unprivileged_port_start=80",
+            )
+        else:
+            yield fine("privileges", "listeners may have any port" if os.geteuid() == 0 else f"ports from {lowest} on")
+
     def _find_agent(self, amphora_id: AmphoraId, directory: PlaceDirectory, *, is_new: bool) -> Process | None:
         """The living agent of the place, if there is one; written down if it was not."""
         agent = directory.read_agent()
@@ -338,3 +374,7 @@ def _parse_range(text: str) -> IPv4Network:
     if not network.subnet_of(_LOOPBACK) or network.prefixlen > 24:
         raise Invalid("address_range", f"{text} must lie in {_LOOPBACK} and have 256 addresses or more")
     return network
+
+
+def _first_port_for_anybody() -> int:
+    return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())

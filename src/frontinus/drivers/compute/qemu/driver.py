@@ -18,7 +18,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -44,8 +44,10 @@ from frontinus.drivers.compute.qemu.machine import (
 )
 from frontinus.drivers.compute.qemu.place import MachineDirectory, machines_in, running_in
 from frontinus.drivers.compute.qemu.qmp import Declined, Monitor, Unanswered, monitor
+from frontinus.drivers.examination import version_of
 from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Invalid, Retry
+from frontinus.model.findings import Finding, fine, trouble, warning
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
 from frontinus.model.ports import Port, PortPurpose, port_for
 
@@ -141,6 +143,9 @@ class QemuCompute(ComputeDriver):
     async def detach(self, amphora_id: AmphoraId, port: Port) -> None:
         await self._in_thread(amphora_id, lambda: self._detach(amphora_id, port))
 
+    async def examine(self) -> tuple[Finding, ...]:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: tuple(self._examine()))
+
     async def close(self) -> None:
         await asyncio.to_thread(self._threads.shutdown)
 
@@ -233,6 +238,25 @@ class QemuCompute(ComputeDriver):
                     code="image-missing",
                 )
         return found
+
+    def _examine(self) -> Iterator[Finding]:
+        try:
+            program = self._find_program()
+        except Retry as missing:
+            yield trouble("image" if missing.code == "image-missing" else "qemu", missing.reason, "do what it says")
+        else:
+            yield version_of("qemu", [program, "--version"], r"version (\S+)", (6, 0))
+            yield fine("image", str(self._image))
+        if self._settings.accelerator != "tcg" and not has_kvm():
+            yield warning(
+                "kvm",
+                "machines are emulated: a start takes seconds, traffic is slow",
+                "give this user /dev/kvm, if any",
+            )
+        if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+            yield trouble(
+                "privileges", "/dev/net/tun cannot be opened", "run as root, or with CAP_NET_ADMIN and that file"
+            )
 
     def _accelerator(self) -> str:
         if self._settings.accelerator != "auto":
