@@ -79,8 +79,8 @@ up: setup
 
 # Two runs: what measures no time shares the cores; what stops clocks and kills processes has the machine to itself.
 test: setup databases
-	@pytest -q -n 2 -m 'not long' --ignore=tests/acceptance
-	@pytest -q -m 'not long' tests/acceptance
+	@pytest -q -n 2 -m 'not long and not alone'
+	@pytest -q -m 'alone and not long'
 
 unit: setup
 	@pytest -q tests/$@

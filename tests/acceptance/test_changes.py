@@ -6,6 +6,8 @@ import socket
 import time
 from contextlib import ExitStack
 
+import pytest
+
 from tests.acceptance.support import (
     Api,
     Backend,
@@ -18,6 +20,8 @@ from tests.acceptance.support import (
     spread,
     until,
 )
+
+pytestmark = pytest.mark.alone
 
 
 def test_no_request_is_lost_while_members_and_listeners_change(api: Api, backends: list[Backend]) -> None:

@@ -10,6 +10,8 @@ import pytest
 from tests.acceptance.hitless import KINDS, Stage
 from tests.acceptance.support import Installation, report
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.parametrize(
     "times",

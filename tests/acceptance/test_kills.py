@@ -24,6 +24,8 @@ from tests.acceptance.support import (
     until,
 )
 
+pytestmark = pytest.mark.alone
+
 
 def haproxies(installation: Installation) -> list[Process]:
     return [x for x in installation.amphora_processes() if re.match(r"\S*haproxy ", x.command)]

@@ -16,7 +16,7 @@ from tests.acceptance.traffic.groups import GROUPS
 from tests.acceptance.traffic.report import summary
 from tests.acceptance.traffic.stage import Theatre
 
-pytestmark = pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1:DeprecationWarning")
+pytestmark = [pytest.mark.alone, pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1:DeprecationWarning")]
 
 
 @pytest.fixture(scope="module")
