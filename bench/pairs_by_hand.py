@@ -68,6 +68,11 @@ class Answering(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Members(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Amphorae die amid a request here."""
+
+
 class PairByHand:
     """`holder` is who has the VIP now."""
 
@@ -80,10 +85,7 @@ class PairByHand:
         pki = make_pki(root)
         hosts = [self.lab.hosts[name] for name in self._names]
         self._places = [Place(pki, namespace=x.name, ears=lambda x=x: x.run(Ears)) for x in hosts]
-        self._members = [
-            self.lab.hosts["members"].run(http.server.ThreadingHTTPServer, ("0.0.0.0", port), Answering)
-            for port in (8001, 8002)
-        ]
+        self._members = [self.lab.hosts["members"].run(Members, ("0.0.0.0", port), Answering) for port in (8001, 8002)]
         for member in self._members:
             threading.Thread(target=member.serve_forever, daemon=True).start()
         self._tree = _tree([AmphoraId(x.id) for x in self._places], self.lab)

@@ -194,6 +194,8 @@ def test_keepalived_killed_costs_nothing_and_comes_back(pair: Pair, whole: bool)
     moment = time.monotonic()
     for pid in pids if whole else pids[:1]:
         os.kill(pid, signal.SIGKILL)
+    for file in ("octavia-keepalived.pid", "vrrp.pid"):
+        (pair.one.amphora.base / "vrrp" / file).write_text("1\n")  # its number is somebody else's meanwhile
     wait_for(lambda: not any(is_alive(pid) for pid in pids))
     wait_for(lambda: len(pair.one.pids("keepalived")) == 2)
     wait_for(lambda: pair.one.holds() is not pair.two.holds())

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from frontinus_amphora import processes
+from frontinus_amphora import files, processes
 from frontinus_amphora.detached import Detached
 from frontinus_amphora.errors import ServiceFailed
 from frontinus_amphora.log import log
@@ -47,11 +47,13 @@ class KeepalivedService(Detached):
         super().__init__(f"{directory}/service.json", f"{directory}/output")
         self._command = command
         self._config = config
-        self._directory = directory
+        self._pid_files = (f"{directory}/octavia-keepalived.pid", f"{directory}/vrrp.pid")
         self._timeout = timeout
 
     def start(self) -> None:
         self._end_strays()
+        for file in self._pid_files:  # of one that was killed; it takes whoever has that number now for itself
+            files.remove(file)
         pid = self._spawn(self._arguments())
         try:
             if not self._hold(pid):
@@ -75,8 +77,8 @@ class KeepalivedService(Detached):
 
     def _arguments(self) -> list[str]:
         foreground_vrrp_without_respawn = ("-n", "-l", "-P", "-R")
-        pids = ("-p", f"{self._directory}/octavia-keepalived.pid", "-r", f"{self._directory}/vrrp.pid")
-        return [self._command, *foreground_vrrp_without_respawn, "-f", self._config, *pids]
+        parent, child = self._pid_files
+        return [self._command, *foreground_vrrp_without_respawn, "-f", self._config, "-p", parent, "-r", child]
 
     def _await(self, word: str) -> None:
         """Look until it prints this. Raises ServiceFailed."""
