@@ -1,6 +1,7 @@
 """Who may speak to the agent, the plain protocol's calls, and what malice gets."""
 
 import contextlib
+import datetime as dt
 import hashlib
 import json
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.amphora.world import ADDRESS, SOURCES, Amphora, Controller, Member, Pki, free_port, get, serves, wait_for
 
@@ -36,6 +38,39 @@ def test_strangers_are_not(amphora: Amphora, pki: Pki, version: ssl.TLSVersion) 
     answer = amphora.controller(pki.impostor, version=version).call("GET", "/1.0/info")
     assert (answer.status, answer.json["http_code"]) == (403, 403)
     assert amphora.controller().call("GET", "/1.0/info").status == 200
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_certificate_is_good_for_one_thing(amphora: Amphora, pki: Pki, version: ssl.TLSVersion) -> None:
+    """Of the right authority and under the controller's own name: for serving, or ended a minute ago."""
+    controller = "controller.frontinus"
+    for client in (
+        pki.client_ca.issue("server", controller, usage=ExtendedKeyUsageOID.SERVER_AUTH),
+        pki.client_ca.issue("expired", controller, ends=dt.timedelta(minutes=-1)),
+    ):
+        with pytest.raises(OSError):  # noqa: PT011 - reset or TLS alert, as the version has it
+            Controller(amphora.port, pki, client, version).call("GET", "/1.0/info")
+    good = pki.client_ca.issue("good", controller, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+    assert amphora.controller(good, version=version).call("GET", "/1.0/info").status == 200
+
+
+def test_another_amphora_is_no_controller(amphora: Amphora, pki: Pki) -> None:
+    """Neither with what it serves under, nor if it got one for asking under its own name."""
+    other = str(uuid.uuid4())
+    of_other = pki.client_ca.issue("other-amphora", other, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+    for path in ("/1.0/info", f"/frontinus/1/loadbalancer/{amphora.load_balancer_id}"):
+        assert amphora.controller(of_other).call("GET", path).status == 403
+    serving = pki.server_ca.issue("other-serving", other, usage=ExtendedKeyUsageOID.SERVER_AUTH)
+    with pytest.raises(OSError):  # noqa: PT011 - as above
+        Controller(amphora.port, pki, serving).call("GET", "/1.0/info")
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1:DeprecationWarning")
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+def test_old_tls_is_refused(amphora: Amphora, pki: Pki, version: ssl.TLSVersion) -> None:
+    with pytest.raises(ssl.SSLError) as refused:
+        Controller(amphora.port, pki, pki.client, version).call("GET", "/1.0/info")
+    assert refused.value.reason == "TLSV1_ALERT_PROTOCOL_VERSION", "the agent itself says so"
 
 
 def test_silent_strangers_do_not_block_the_controller(amphora: Amphora) -> None:

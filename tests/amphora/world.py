@@ -78,15 +78,28 @@ class Authority:
         self.path.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
         self.name = name
 
-    def issue(self, file: str, identity: str) -> Path:
-        """A file with certificate and key for this DNS name."""
+    def issue(
+        self,
+        file: str,
+        identity: str,
+        *,
+        usage: x509.ObjectIdentifier | None = None,
+        ends: dt.timedelta = dt.timedelta(days=1),
+    ) -> Path:
+        """A file with certificate and key for this DNS name, good for `usage` only where one is given."""
         path = self.directory / f"{file}.pem"
-        path.write_bytes(self.issue_pem(identity))
+        path.write_bytes(self.issue_pem(identity, usage=usage, ends=ends))
         return path
 
-    def issue_pem(self, identity: str) -> bytes:
+    def issue_pem(
+        self,
+        identity: str,
+        *,
+        usage: x509.ObjectIdentifier | None = None,
+        ends: dt.timedelta = dt.timedelta(days=1),
+    ) -> bytes:
         key = ec.generate_private_key(ec.SECP256R1())
-        made = _certificate(identity, identity, key, self.name, self.key, False)
+        made = _certificate(identity, identity, key, self.name, self.key, False, usage, ends)
         return made.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.TraditionalOpenSSL,
@@ -101,6 +114,8 @@ def _certificate(
     issuer: str,
     issuer_key: ec.EllipticCurvePrivateKey,
     ca: bool,
+    usage: x509.ObjectIdentifier | None = None,
+    ends: dt.timedelta = dt.timedelta(days=1),
 ) -> x509.Certificate:
     now = dt.datetime.now(dt.UTC)
     builder = (
@@ -110,9 +125,11 @@ def _certificate(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=1))
+        .not_valid_after(now + ends)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
+    if usage is not None:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     if san is not None:
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(san)]), critical=False)
     return builder.sign(issuer_key, hashes.SHA256())
@@ -188,6 +205,8 @@ class Controller:
         if client is not None:
             self.context.load_cert_chain(client)
         if version is not None:
+            if version < ssl.TLSVersion.TLSv1_2:
+                self.context.set_ciphers("ALL:@SECLEVEL=0")  # OpenSSL would not even ask otherwise
             self.context.minimum_version = self.context.maximum_version = version
         self._connection: http.client.HTTPSConnection | None = None
 

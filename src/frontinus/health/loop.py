@@ -44,6 +44,9 @@ LOOKS_MISSED = 2
 ALONE_SHARES_EVERY_S = 2.0
 """How often a receiver without others says that it is there, and looks whether others came."""
 
+NAMED_AT_MOST = 20
+"""So many amphorae are named in one line of the log."""
+
 PUSH_AGAIN_AFTER_S = 30.0
 """An amphora that goes on to miss files has a push asked for so often; a push that failed is tried again anyway."""
 
@@ -82,7 +85,7 @@ class Health:
             id=ReceiverId(new_id()), host=socket.gethostname(), port=0, started_at=now(), seen_at=now()
         )
         self._refusals: dict[str, int] = defaultdict(int)
-        self.receiver = Receiver(settings, self._take)
+        self.receiver = Receiver(settings, self.take, driver.heartbeat_prefixes)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -124,7 +127,8 @@ class Health:
                 return
             await asyncio.sleep(interval.total_seconds())
 
-    def _take(self, datagram: memoryview) -> None:
+    def take(self, datagram: memoryview) -> None:
+        """Take one datagram in: verify, decode, account. What is refused is counted by its reason."""
         try:
             heartbeat = self._driver.decode(bytes(datagram), self._now())
         except Refused as refused:
@@ -338,7 +342,7 @@ class Health:
             and moment - self._suspected.get(x, -again) >= again
         ]
         if new:
-            log.warning("amphorae are silent", amphorae=new)
+            log.warning("amphorae are silent", count=len(new), amphorae=new[:NAMED_AT_MOST])
             self._metrics.suspicions.inc(len(new))
             now = self._now()
             await self._store.transact(lambda tx: health.suspect(tx, new, now))

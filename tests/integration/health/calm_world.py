@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from frontinus.controller.act import Hands
 from frontinus.controller.loop import Controller
 from frontinus.controller.settings import ControllerSettings
-from frontinus.drivers.amphora.agent.heartbeat import decode_envelope
+from frontinus.drivers.amphora.agent.heartbeat import decode_envelope, decode_plain, is_envelope
 from frontinus.health.loop import Health
 from frontinus.health.metrics import HealthMetrics
 from frontinus.health.settings import HealthSettings
@@ -44,8 +44,16 @@ class HeardDriver(FakeAmphoraDriver):
     def __init__(self, places: dict[AmphoraId, FakePlace]) -> None:
         super().__init__(places)
         self.deaf: set[AmphoraId] = set()
+        self.plain_key: bytes | None = None
+        self.prefixes: tuple[bytes, ...] = ()
+
+    @property
+    def heartbeat_prefixes(self) -> tuple[bytes, ...]:
+        return self.prefixes
 
     def decode(self, datagram: bytes, now: datetime) -> Heartbeat:
+        if self.plain_key is not None and not is_envelope(datagram):
+            return decode_plain(datagram, self.plain_key)
         return decode_envelope(datagram, key_of)
 
     async def info(self, amphora: Any, tree: Any) -> Any:

@@ -89,6 +89,12 @@ class AmphoraDriver(ABC):
     """Which agent versions it serves, as a PEP 440 specifier set."""
     capabilities: ClassVar[Capabilities]
 
+    @property
+    def heartbeat_prefixes(self) -> tuple[bytes, ...]:
+        """The four bytes with which every datagram begins that `decode` may take, one for each format; empty when nothing
+        can be said. The receiver has the kernel drop what begins otherwise."""
+        return ()
+
     @abstractmethod
     def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
         """The configuration of this amphora for the wanted tree. Pure: no clock, no I/O; same input, same digest.

@@ -28,7 +28,7 @@ from frontinus.drivers.amphora.agent.client import (
     SentFile,
 )
 from frontinus.drivers.amphora.agent.files import KEEPALIVED, NGINX_FILES, Live, digest, marks
-from frontinus.drivers.amphora.agent.heartbeat import decode_envelope, decode_plain, is_envelope
+from frontinus.drivers.amphora.agent.heartbeat import MAGIC, PART_MAGIC, decode_envelope, decode_plain, is_envelope
 from frontinus.drivers.amphora.agent.plug import network_body, vip_body
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
 from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered
@@ -181,6 +181,10 @@ class AgentDriver(AmphoraDriver):
                 await self._client.delete(amphora, amphora.load_balancer_id)
             finally:
                 self._client.forget(amphora.id)
+
+    @property
+    def heartbeat_prefixes(self) -> tuple[bytes, ...]:
+        return () if self._agent.accept_plain else (MAGIC, PART_MAGIC)
 
     def decode(self, datagram: bytes, now: datetime) -> Heartbeat:
         if is_envelope(datagram):
