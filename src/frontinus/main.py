@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from importlib.metadata import entry_points
+from ipaddress import ip_address
 from typing import Any
 
 import structlog
@@ -155,12 +156,16 @@ def _context(settings: Settings, health_port: int) -> dict[str, Any]:
     interval = settings.health.silence_deadline / 3
     name = settings.drivers.network
     network = next((x.load() for x in entry_points(group="frontinus.network_drivers", name=name)), None)
+    heard_at = settings.health.bind_host
+    has_ports = PORTS in getattr(network, "features", ())
+    if has_ports:
+        heard_at = _management_address(settings) or heard_at
     return {
-        # To an amphora driver: whether addresses are there already, or its agents configure their interfaces.
-        "network": "own" if PORTS in getattr(network, "features", ()) else "none",
         "state_dir": settings.state_dir,
-        "heartbeat_destinations": (f"{_bracketed(settings.health.bind_host)}:{health_port}",),
+        "heartbeat_destinations": (f"{_bracketed(heard_at)}:{health_port}",),
         "heartbeat_interval": min(interval, timedelta(seconds=1)),
+        # To an amphora driver: whether addresses are there already, or its agents configure their interfaces.
+        "network": "own" if has_ports else "none",
     }
 
 
@@ -240,7 +245,7 @@ class Installation:
             self.store.upgrade()
         else:
             _check_schema(self.store)
-        health_settings = _with_kept_port(settings)
+        health_settings = _with_management_address(_with_kept_port(settings), settings)
         self.drivers = Drivers(settings, health_settings.bind_port)
         self._registry = CollectorRegistry()
         self._controller = self._make_controller() if Part.CONTROLLER in parts else None
@@ -387,6 +392,22 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
     listening.set_inheritable(False)
     return listening
+
+
+def _management_address(settings: Settings) -> str | None:
+    """Where amphorae reach this machine, if the network driver gives it an address for that."""
+    name = settings.drivers.network
+    network, driver_settings = _choose("network", name, NetworkDriver, settings, {"state_dir": settings.state_dir})
+    found: str | None = network.controller_address(driver_settings)
+    return found
+
+
+def _with_management_address(health: HealthSettings, settings: Settings) -> HealthSettings:
+    """Health settings that hear amphorae which are managed over a network of their own."""
+    address = _management_address(settings)
+    if address is None or not ip_address(health.bind_host).is_loopback:
+        return health
+    return replace(health, bind_host=address, bind_early=True)
 
 
 def _with_kept_port(settings: Settings) -> HealthSettings:

@@ -14,6 +14,8 @@ from contextlib import suppress
 from frontinus.health.settings import HealthSettings
 
 MAX_DATAGRAM = 65_536
+# Of linux/in.h and linux/in6.h; the socket module does not name them.
+_IP_FREEBIND, _SOL_IPV6, _IPV6_FREEBIND = 15, 41, 78
 
 _UDP_HEADER = 8
 _SO_ATTACH_FILTER = 26
@@ -49,6 +51,9 @@ class Receiver:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, settings.receive_buffer)
         if prefixes:
             only_prefixed(self._socket, prefixes)
+        if settings.bind_early:
+            level, option = (_SOL_IPV6, _IPV6_FREEBIND) if family == socket.AF_INET6 else (socket.SOL_IP, _IP_FREEBIND)
+            self._socket.setsockopt(level, option, 1)
         try:
             self._socket.bind((settings.bind_host, settings.bind_port))
         except OSError as error:

@@ -11,7 +11,12 @@ class HealthSettings:
     """Built once in main.py and passed down."""
 
     bind_host: str = "127.0.0.1"
-    """Where heartbeats are received. They are authenticated, so another address than loopback is allowed."""
+    """Where heartbeats are received. They are authenticated, so another address than loopback is allowed. With a network
+    driver that manages amphorae over a network of its own, loopback (where none could reach it) means this machine's
+    address there."""
+
+    bind_early: bool = False
+    """Bind an address also before the machine has it. On by itself where the network driver gives the address."""
 
     bind_port: int = 5555
     """UDP port of the receiver (Octavia's health_manager.bind_port)."""

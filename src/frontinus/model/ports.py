@@ -84,6 +84,10 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
     interface: str | None = None
 
     @property
+    def link(self) -> str:
+        return link_name(self.id)
+
+    @property
     def subnet_ids(self) -> frozenset[SubnetId]:
         return frozenset(x.subnet_id for x in self.addresses)
 
@@ -102,6 +106,12 @@ class PortRequest(msgspec.Struct, frozen=True, kw_only=True):
     subnet_ids: tuple[SubnetId, ...] = ()
     vips: tuple[str, ...] = ()
     allowed: tuple[AllowedTraffic, ...] = ()
+
+
+def link_name(port_id: PortId) -> str:
+    """What a port's end on a host is called, where it has one: the network driver's filters are for this name, so the
+    compute driver gives it to the veth or the tap. 15 characters is the most that Linux takes."""
+    return "fr" + port_id.replace("-", "")[:13]
 
 
 def port_for(ports: Sequence[Port], purpose: PortPurpose) -> Port | None:

@@ -18,10 +18,10 @@ from uuid import UUID
 
 import pytest
 
+from frontinus.drivers.compute.host.place import LOG_LIMIT
+from frontinus.drivers.compute.host.processes import start_time
 from frontinus.drivers.compute.interface import PlaceState
 from frontinus.drivers.compute.process.driver import ProcessCompute, ProcessSettings
-from frontinus.drivers.compute.process.place import LOG_LIMIT
-from frontinus.drivers.compute.process.processes import start_time
 from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Bug, Invalid, Retry
 from frontinus.model.ids import AmphoraId, new_id

@@ -6,7 +6,7 @@ Conflict for an address taken), Retry when the network cannot be asked."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from frontinus.model.errors import Bug
 from frontinus.model.findings import Finding
@@ -66,6 +66,12 @@ class NetworkDriver(ABC):
     async def release_owned(self, load_balancer_id: LoadBalancerId) -> None:
         """Give back whatever this load balancer still holds under our naming, ports of its amphorae too; nothing held is
         done already."""
+
+    @classmethod
+    def controller_address(cls, settings: Any) -> str | None:
+        """At which address of this machine amphorae reach it, where the driver gives it one (perhaps not before the first
+        port); None: they are told what the health receiver is bound to. `settings` are the driver's own. Pure."""
+        return None
 
     async def create_port(self, request: PortRequest) -> Port:
         """The amphora's port on that network, as it is asked for: made, or brought to it. An amphora has one port of a

@@ -12,7 +12,7 @@ from frontinus.drivers.compute.qemu.iso9660 import volume
 from frontinus.drivers.compute.user_data import user_data
 from frontinus.model.boot import BootFiles
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
-from frontinus.model.ports import Port, PortPurpose
+from frontinus.model.ports import Port, PortPurpose, link_name
 
 CONFIG_DRIVE, CONSOLE, PID_FILE, QMP, MONITOR = "config.iso", "console.log", "qemu.pid", "qmp", "monitor"
 """Names in the directory of a machine; QEMU is started in it. `monitor` is for people: they may keep it occupied."""
@@ -30,8 +30,8 @@ NIC_PREFIX, NETDEV_PREFIX = "nic-", "net-"
 
 
 def tap_name(port_id: PortId) -> str:
-    """The host's end of a port: the kernel has room for 15 characters."""
-    return f"fq{port_id.replace('-', '')[:12]}"
+    """The host's end of a port, as the network driver knows it."""
+    return link_name(port_id)
 
 
 def nic(port: Port) -> dict[str, object]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from frontinus.drivers.compute.process.processes import Process
+from frontinus.drivers.compute.host.processes import Process
 from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Bug
 from frontinus.model.ids import AmphoraId

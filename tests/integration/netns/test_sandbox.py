@@ -1,0 +1,36 @@
+"""The stories of networks and namespaces, each file in a machine of its own: namespaces of network, mounts and processes,
+which end with all that is in them when the test does, however that is. Needs root."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+PREPARE = 'mount -t tmpfs tmpfs /run && mount -t sysfs sysfs /sys && ip link set lo up && exec "$@"'
+
+
+def run(file: str, *words: str, seconds: float = 300) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", str(HERE / file), *words]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    done = subprocess.run(
+        [*UNSHARE, "sh", "-c", PREPARE, "sh", *command],
+        env={**environment, "PATH": path},
+        cwd=HERE.parents[2],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout[-20_000:]}\n{done.stderr[-5_000:]}"
+
+
+@pytest.mark.parametrize("file", ["stories_kits.py", "stories_networks.py"])
+def test_stories(file: str) -> None:
+    run(file)
