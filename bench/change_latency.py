@@ -48,6 +48,7 @@ def main(times: int, *, markdown: bool, names: list[str]) -> None:
         load_average=os.getloadavg()[0],
         requests=told.requests,
         echoes=told.echoes,
+        datagrams=told.datagrams,
         kept_connections_reopened=told.reopened,
         errors=told.errors,
     )

@@ -82,7 +82,13 @@ class Stage:
             (amphora_id,) = self.installation.amphora_ids()
             self._amphora = self.installation.state_dir / "amphorae" / amphora_id
             self._sight = stack.enter_context(Sight(self._amphora, self.ids["load_balancer"], self.vip))
-            self.crowd.begin(self.vip, web_port=self.web_port, tls_port=self.tls_port, tcp_port=self.tcp_port)
+            self.crowd.begin(
+                self.vip,
+                web_port=self.web_port,
+                tls_port=self.tls_port,
+                tcp_port=self.tcp_port,
+                udp_port=self.udp_port,
+            )
             self._stack = stack.pop_all()
         return self
 
@@ -104,6 +110,7 @@ class Stage:
         self.ids["third"] = self._pool("HTTP", self.backends)
         self._listener("tcp", "TCP", self.tcp_port, self._pool("TCP", self.backends))
         self._listener("other", "HTTP", self.other_port, self.ids["second"])
+        self._create_asked_listener()
         self.create_udp_listener()
         self._create_tls_listener()
         self.create_member()
@@ -216,6 +223,26 @@ class Stage:
         """As an operator does: another certificate under the same reference."""
         shown = self.api.show(f"listeners/{self.ids['tls']}", "listener")
         self._secrets.replace(shown["default_tls_container_ref"], pem("renewed.example.com"), self._project())
+
+    def _create_asked_listener(self) -> None:
+        """The UDP listener that is under load."""
+        self.udp_port = self._port()
+        pool = self.ids["asked pool"] = self._pool("UDP", [])
+        self.ids["asked members"] = f"pools/{pool}/members"
+        for port in self.crowd.datagram_ports:
+            self._create_asked_member(port)
+        self._listener("asked", "UDP", self.udp_port, pool)
+
+    def _create_asked_member(self, port: int) -> None:
+        made = self.api.create(self.ids["asked members"], "member", address="127.0.0.1", protocol_port=port)
+        self.ids["asked member"] = made["id"]
+
+    def change_asked_members(self, turn: int) -> None:
+        """The one that answers after 20 ms goes, or comes back."""
+        if turn % 2 == 0:
+            self.api.delete(f"{self.ids['asked members']}/{self.ids['asked member']}")
+        else:
+            self._create_asked_member(self.crowd.datagram_ports[1])
 
     def create_udp_listener(self) -> None:
         self._listener("udp", "UDP", self._port(), self._pool("UDP", self.backends))
@@ -351,6 +378,17 @@ KINDS = (
         "reload",
         lambda stage, _: stage.api.delete(f"listeners/{stage.ids['udp']}"),
         before=lambda stage, _: stage.create_udp_listener(),
+    ),
+    Kind(
+        "listener: timeout_client_data, UDP",
+        "reload",
+        lambda stage, turn: stage.update("listeners", "listener", "asked", timeout_client_data=51_000 + turn % 2),
+    ),
+    Kind(
+        "member: delete and create, UDP",
+        "reload",
+        lambda stage, turn: stage.change_asked_members(turn),
+        taken_back=True,
     ),
     Kind("listener: create, PROMETHEUS", "reload", lambda stage, _: stage.create_prometheus_listener()),
     Kind("listener: name, tags", "none", _listener(name=lambda turn: f"web {turn}", tags=lambda turn: [f"t{turn}"])),

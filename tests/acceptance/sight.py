@@ -25,7 +25,7 @@ class Seen:
     servers: frozenset[tuple[str, ...]]  # those that may get traffic
     limits: frozenset[tuple[str, str]]  # connections that each frontend takes
     patterns: frozenset[str]  # maps and ACLs, with the version of their content
-    udp_ports: frozenset[int]  # bound by nginx
+    datagrams: frozenset[tuple[str, str]]  # where nginx receives them, and by which socket
     certificates: tuple[bytes, ...] = ()
 
 
@@ -61,7 +61,7 @@ class Sight:
             servers=_servers(servers),
             limits=frozenset((row["# pxname"], row["slim"]) for row in _table(frontends, ",")),
             patterns=frozenset([*maps.splitlines(), *acls.splitlines()]),
-            udp_ports=frozenset(_udp_ports(self._vip)),
+            datagrams=frozenset(_datagram_sockets(self._vip)),
             certificates=shown,
         )
 
@@ -99,12 +99,8 @@ def _table(answer: str, separator: str) -> list[Mapping[str, str]]:
     return [dict(zip(keys, line.split(separator), strict=False)) for line in lines]
 
 
-def _udp_ports(address: str) -> list[int]:
+def _datagram_sockets(address: str) -> list[tuple[str, str]]:
     """Those where something is received: an nginx that finishes has its sockets connected to nobody."""
     wanted = socket.inet_aton(address)[::-1].hex().upper()
-    rows = [line.split()[1:3] for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
-    return [
-        int(own.partition(":")[2], 16)
-        for own, other in rows
-        if own.startswith(f"{wanted}:") and other.endswith(":0000")
-    ]
+    rows = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
+    return [(row[1], row[9]) for row in rows if row[1].startswith(f"{wanted}:") and row[2].endswith(":0000")]

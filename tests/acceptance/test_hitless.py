@@ -45,5 +45,6 @@ def test_no_change_costs_a_request(installation: Installation, times: int) -> No
         "frontinus_api_requests_total{",
     ):
         assert name in metrics, name
-    report(f"{told.requests} requests, {told.echoes} echoes, {told.reopened} connections reopened")
+    met = f"{told.requests} requests, {told.echoes} echoes, {told.datagrams} answers by datagrams"
+    report(f"{met}, {told.reopened} connections reopened")
     assert wrong == []
