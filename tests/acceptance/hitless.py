@@ -190,6 +190,7 @@ class Stage:
 
         until(is_settled, 20, f"{kind.name}: not settled", pause=LOOK_EVERY_S)
         settled = time.perf_counter() - answered
+        look()  # it may have come between the last look and the API's answer
         return Made("+".join(sorted(applied())) or "none", in_effect, settled)
 
     # ---------------------------------------------------------------- what the kinds do
@@ -382,7 +383,7 @@ KINDS = (
     Kind(
         "listener: timeout_client_data, UDP",
         "reload",
-        lambda stage, turn: stage.update("listeners", "listener", "asked", timeout_client_data=51_000 + turn % 2),
+        lambda stage, turn: stage.update("listeners", "listener", "asked", timeout_client_data=40_000 + turn % 2),
     ),
     Kind(
         "member: delete and create, UDP",

@@ -10,13 +10,15 @@ import threading
 import uuid
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from frontinus_amphora.nginx_service import Program
+from frontinus_amphora.queues import QueueWatch
 
 from tests.amphora.world import (
     ADDRESS,
@@ -28,6 +30,7 @@ from tests.amphora.world import (
     free_port,
     get,
     is_alive,
+    serves,
     wait_for,
 )
 
@@ -118,7 +121,7 @@ stream {{
             "fall": 2,
         }
         outline = {
-            "listeners": {LISTENER: {"binds": [[ADDRESS, port]], "datagrams": True}},
+            "listeners": {LISTENER: {"binds": [[ADDRESS, port]], "datagrams": True, "pool": POOL}},
             "pools": {
                 POOL: {
                     name: {"check": {**check, "port": member.port}} if checked else {}
@@ -404,3 +407,82 @@ def test_what_ran_last_is_started_when_what_came_after_it_cannot(site: Site) -> 
         assert not site.controller.state(site.lb)["running"], "what was asked for does not"
     assert site.apply("", site.files()) in ("reload", "unchanged")
     assert site.spread() == {"one": 4, "two": 4}
+
+
+@pytest.mark.parametrize("victim", ["master and worker", "worker"])
+def test_an_nginx_that_hangs_is_restarted(new_amphora: Callable[..., Amphora], victim: str) -> None:
+    """And what came meanwhile is answered."""
+    amphora = new_amphora(extra="hang_timeout = 1")
+    members = [DatagramMember("one"), DatagramMember("two")]
+    site = Site(amphora, members)
+    site.apply("", site.files())
+    pid = site.nginx_pid()
+    for _ in range(3):
+        assert site.spread() == {"one": 4, "two": 4}
+    hung = [int(x) for x in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    for each in [pid, *hung] if victim != "worker" else hung:
+        os.kill(each, signal.SIGSTOP)
+    assert ask(site.port, 8.0) in ("one", "two")
+    wait_for(lambda: site.nginx_pid() != pid)
+    assert "nginx hangs" in amphora.log.read_text()
+    wait_for(lambda: not any(is_alive(each) for each in (pid, *hung)))
+    assert site.spread() == {"one": 4, "two": 4}
+    for member in members:
+        member.stop()
+
+
+def test_an_nginx_for_connections_that_hangs_is_restarted(
+    new_amphora: Callable[..., Amphora], members: list[Member]
+) -> None:
+    amphora = new_amphora(extra="hang_timeout = 1")
+    port, controller = free_port(), amphora.controller()
+    text = f"""error_log stderr crit;
+events {{ worker_connections 100; }}
+stream {{ server {{ listen {ADDRESS}:{port}; proxy_pass {MEMBER_ADDRESS}:{members[0].port}; }} }}
+"""
+    outline = {"listeners": {LISTENER: {"binds": [[ADDRESS, port]], "datagrams": False}}, "pools": {}}
+    files = (
+        SentFile("nginx.conf", text.encode(), private=False),
+        SentFile("nginx.json", json.dumps(outline).encode(), private=False),
+    )
+    assert controller.apply(amphora.load_balancer_id, "", files=files).json["action"] == "start"
+    assert get(port) == "one"
+    pid = int((amphora.base / amphora.load_balancer_id / "nginx" / "nginx.pid").read_text())
+    (worker,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    os.kill(int(worker), signal.SIGSTOP)
+    with socket.create_connection((ADDRESS, port)):  # taken by the kernel, and by nobody else
+        wait_for(lambda: not is_alive(pid), 10)
+    wait_for(lambda: serves(port) == "one", 5)
+
+
+def test_what_is_slow_to_be_emptied_does_not_hang() -> None:
+    watch = QueueWatch(1.0)
+    looks: list[tuple[dict[Hashable, int], float]]
+    looks = [({1: 5}, 0.0), ({1: 5}, 0.5), ({1: 4}, 1.0), ({1: 9}, 1.5), ({1: 9, 2: 1}, 2.0), ({1: 9, 2: 3}, 2.4)]
+    assert [watch.look(waiting, now) for waiting, now in looks] == [False] * len(looks)
+    assert watch.look({1: 10}, 2.6)
+    watch.trust()
+    assert not watch.look({}, 9.0)
+    assert watch.due is None
+
+
+def test_open_sessions_are_told(site: Site) -> None:
+    """Those of an nginx that was replaced among them, while they last."""
+
+    def lasting(more: str) -> tuple[SentFile, ...]:
+        text, outline = site.files(more=more)
+        return text._replace(content=text.content.replace(b"200ms", b"2s")), outline
+
+    def told(count: int) -> bool:
+        listener = site.beat()["listeners"].get(LISTENER)
+        return bool(listener and listener["stats"]["conns"] == count)
+
+    site.apply("", lasting(""))
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(3)]
+        for count, more in (3, "proxy_requests 100;"), (6, "proxy_requests 200;"):
+            for client in clients:
+                client.sendto(b"who?", (ADDRESS, site.port))
+            wait_for(partial(told, count))
+            assert site.apply("", lasting(more)) == "reload"
+    wait_for(partial(told, 0))

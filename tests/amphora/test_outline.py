@@ -7,7 +7,14 @@ import pytest
 
 from frontinus_amphora.encoding import Counters
 from frontinus_amphora.errors import Invalid
-from frontinus_amphora.outline import judged, mark_down, parse_outline, pool_rows, resting
+from frontinus_amphora.outline import (
+    judged,
+    mark_down,
+    parse_outline,
+    pool_rows,
+    resting,
+    sessions_of_listeners,
+)
 from frontinus_amphora.tally import add_up
 
 pytestmark = pytest.mark.unit
@@ -129,3 +136,16 @@ def test_an_outline_that_makes_no_sense_is_refused(content: bytes) -> None:
 def test_a_log_is_added_up_and_nonsense_passed_over() -> None:
     lines = b"a 10 1 1 0\nb 5 5 1 1\nrubbish\na 1 2 0 0\na x 2 0 0\n\xff 1 1 1 1 1\n"
     assert {"a": Counters(11, 3, 1, 0), "b": Counters(5, 5, 1, 1)} == add_up(lines)
+
+
+def test_sessions_are_told_by_the_members_that_a_listener_has_alone() -> None:
+    text = """
+    server 10.0.0.1:53 weight=1 max_fails=0; # p/a
+    server [fd00::1]:53 weight=1 max_fails=0 down; # p/b
+    server 10.0.0.2:53 weight=1 max_fails=0; # q/c
+    server 10.0.0.3:53 weight=1 max_fails=0; # r/d
+"""
+    listeners = {x: {"binds": [], "datagrams": True, "pool": x[0]} for x in ("p1", "q1", "q2")}
+    outline = parse_outline(json.dumps({"listeners": listeners, "pools": {}}).encode())
+    peers = [("10.0.0.1", 53), ("fd00::1", 53), ("fd00::1", 53), ("10.0.0.2", 53), ("10.0.0.3", 53), ("10.0.0.9", 53)]
+    assert sessions_of_listeners(text, outline, peers) == {"p1": 3}

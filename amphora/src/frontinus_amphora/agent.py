@@ -117,6 +117,7 @@ class Agent:
                     self.nginx,
                     self._settings.reload_timeout,
                     self._settings.old_workers_memory,
+                    self._settings.hang_timeout,
                     self.heart.poke,
                     self.supervisor.wake,
                 )

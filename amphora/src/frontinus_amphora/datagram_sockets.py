@@ -7,26 +7,19 @@ before stays in its queue. So an nginx that is replaced sends the answers that a
 more. Nobody needs a privilege, and who holds a socket last needs not to be alive for it. Next: relay_service.py.
 """
 
-import contextlib
 import ctypes
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable
+
+from frontinus_amphora import open_sockets
+from frontinus_amphora.open_sockets import Spot
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PIDFD_GETFD = 438  # the same number on every architecture
 _UNSPECIFIED = struct.pack("H14x", socket.AF_UNSPEC)
-_TABLES = ("/proc/net/udp", "/proc/net/udp6")
 _SO_MEMINFO, _MEMINFO = 55, struct.Struct("9I")
-
-
-class Spot(NamedTuple):
-    """An address and a port for datagrams."""
-
-    address: str
-    port: int
 
 
 def make(spot: Spot, *, ours: bool, quiet: bool) -> socket.socket:
@@ -74,10 +67,10 @@ def spot_of(each: socket.socket) -> Spot:
     return Spot(str(address), int(port))
 
 
-def waiting(each: socket.socket) -> tuple[int, int]:
-    """Bytes that wait to be read, and datagrams that were dropped because there were too many."""
-    words = _MEMINFO.unpack(each.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
-    return words[0], words[8]
+def waiting(each: socket.socket) -> int:
+    """Memory of what waits to be read; 0 when nothing does."""
+    memory: int = _MEMINFO.unpack(each.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))[0]
+    return memory
 
 
 def held_by(pid: int, pidfd: int) -> list[socket.socket] | None:
@@ -85,7 +78,7 @@ def held_by(pid: int, pidfd: int) -> list[socket.socket] | None:
 
     It does when the process is of our own user and Yama's ptrace_scope is 0, or when we have CAP_SYS_PTRACE."""
     found: list[socket.socket] = []
-    for number, _inode in _sockets(pid):
+    for number, _inode in open_sockets.descriptors(pid):
         descriptor = _LIBC.syscall(_PIDFD_GETFD, pidfd, number, 0)
         if descriptor < 0:
             close_all(found)
@@ -100,9 +93,9 @@ def held_by(pid: int, pidfd: int) -> list[socket.socket] | None:
 
 def places(pid: int) -> dict[Spot, bool]:
     """Where this master listens for datagrams, and whether a socket of it there is open. (A master has no others.)"""
-    inodes = {inode for _number, inode in _sockets(pid)}
+    inodes = open_sockets.inodes(pid)
     found: dict[Spot, bool] = {}
-    for inode, own, peer in _table():
+    for inode, own, peer in open_sockets.table("udp"):
         if inode in inodes:
             found[own] = found.get(own, False) or peer.port == 0
     return found
@@ -117,34 +110,9 @@ def sessions(pid: int) -> list[Spot] | None:
     """Whom this worker has datagram sessions with: the member's spot for each; None when it cannot be told.
 
     nginx opens a connected socket for each session."""
-    inodes = {inode for _number, inode in _sockets(pid)}
-    return [peer for inode, own, peer in _table() if inode in inodes and peer.port and own != peer] if inodes else None
-
-
-def _table() -> Iterator[tuple[str, Spot, Spot]]:
-    """Every datagram socket of this network namespace: inode, own end, other end (port 0: not connected)."""
-    for path in _TABLES:
-        with contextlib.suppress(OSError), open(path) as table:
-            next(table)
-            for line in table:
-                words = line.split()
-                yield words[9], _spot(words[1]), _spot(words[2])
-
-
-def _spot(text: str) -> Spot:
-    """As /proc/net/udp has it: words of four bytes, each in the machine's order."""
-    address, _, port = text.partition(":")
-    packed = b"".join(struct.pack("=I", int(address[at : at + 8], 16)) for at in range(0, len(address), 8))
-    return Spot(socket.inet_ntop(socket.AF_INET6 if len(packed) == 16 else socket.AF_INET, packed), int(port, 16))
-
-
-def _sockets(pid: int) -> list[tuple[int, str]]:
-    """Descriptor and inode of each socket that it holds; none when it is gone or another user's."""
-    found: list[tuple[int, str]] = []
-    with contextlib.suppress(OSError):
-        for entry in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):  # closed meanwhile
-                target = os.readlink(f"/proc/{pid}/fd/{entry}")
-                if target.startswith("socket:["):
-                    found.append((int(entry), target[8:-1]))
-    return found
+    inodes = open_sockets.inodes(pid)
+    return (
+        [peer for inode, own, peer in open_sockets.table("udp") if inode in inodes and peer.port and own != peer]
+        if inodes
+        else None
+    )

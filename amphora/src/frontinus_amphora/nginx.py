@@ -10,25 +10,36 @@ import hashlib
 import json
 import os
 import re
+import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 from frontinus_amphora import binds, files, processes
 from frontinus_amphora.checks import Checks
-from frontinus_amphora.datagram_sockets import Spot
 from frontinus_amphora.encoding import Counters, ListenerRow, PoolRow
 from frontinus_amphora.errors import AgentError, Invalid, ServiceFailed, Unsupported
 from frontinus_amphora.haproxy_text import Bind
 from frontinus_amphora.log import log
 from frontinus_amphora.nginx_service import NginxService, Program
-from frontinus_amphora.outline import NOTHING, Outline, mark_down, parse_outline, pool_rows, resting
+from frontinus_amphora.open_sockets import Spot
+from frontinus_amphora.outline import (
+    NOTHING,
+    Outline,
+    mark_down,
+    parse_outline,
+    pool_rows,
+    resting,
+    sessions_of_listeners,
+)
+from frontinus_amphora.queues import QueueWatch
 from frontinus_amphora.relay_service import RelayService, Wanted
 from frontinus_amphora.restarts import LONGEST_DELAY, Restarts
 
 CHECK_TIMEOUT = 60.0
 CONNECTIONS, DATAGRAMS = "nginx", "datagrams"  # names of the two, and of their files in a change (agent-extension.md)
 SHARED = re.compile(r"^([ \t]*listen [^;\n]* udp) reuseport\b", re.MULTILINE)
+GLANCES, GLANCE = 5, 0.002  # how often it is looked at the queues in one look, and seconds in between
 GATHER = 0.02  # seconds; members of one machine go down together, and one reload does for all
 
 
@@ -66,6 +77,7 @@ class Nginx:
         program: Program,
         timeout: float,
         old_workers_mib: float,
+        patience: float,
         changed: Callable[[], None],
         watched: Callable[[], None],
     ) -> None:
@@ -85,6 +97,7 @@ class Nginx:
         self._checks = Checks(self._member_flipped)
         self._pushed: Pushed | None = None
         self._restarts = Restarts()
+        self._queues = QueueWatch(patience)
         self._restart_at: float | None = None
         self._flip_at: float | None = None
 
@@ -242,7 +255,9 @@ class Nginx:
             self._restart()
         if self._flip_at is not None and now >= self._flip_at:
             self._flip()
-        dues = (self._restart_at, self._flip_at, self._service.tend())
+        if self._queues.due is not None and now >= self._queues.due:
+            self._look_whether_it_hangs()
+        dues = (self._restart_at, self._flip_at, self._queues.due, self._service.tend())
         return min((due for due in dues if due is not None), default=None)
 
     def let_go(self) -> None:
@@ -263,10 +278,47 @@ class Nginx:
         """*Any thread.* The listeners and pools that nginx serves now; nothing when it does not run. Counters are told
         by the log (statistics.py)."""
         outline = self.running()
-        listeners = {name: ListenerRow("OPEN", 0, Counters()) for name in outline.listeners}
+        if self._queues.due is None and any(self._waiting(outline).values()):
+            self._queues.due = time.monotonic()
+            self._watched()
+        open_now = self._open_now(outline)
+        listeners = {name: ListenerRow("OPEN", open_now.get(name, 0), Counters()) for name in outline.listeners}
         return listeners, pool_rows(outline, self._checks.healths())
 
     # Smaller things
+
+    def _open_now(self, outline: Outline) -> dict[str, int]:
+        """Connections, or sessions of datagrams, by listener."""
+        pushed = self._pushed
+        if pushed is None or not outline.listeners:
+            return {}
+        if self.name == DATAGRAMS:
+            return sessions_of_listeners(pushed.text, outline, self._service.session_peers())
+        counts = self._service.open_connections(outline.binds(datagrams=False))
+        return {
+            name: sum(counts.get(Spot(place.bind.address, place.bind.port), 0) for place in places)
+            for name, places in outline.listeners.items()
+        }
+
+    def _waiting(self, outline: Outline) -> dict[Hashable, int]:
+        return self._service.waiting(outline.binds(datagrams=self.name == DATAGRAMS))
+
+    def _look_whether_it_hangs(self) -> None:
+        """What waits for it must become less, at one of some glances."""
+        if self._service.pid() is None:
+            self._queues.trust()
+            return
+        seen: dict[Hashable, int] = {}
+        for _ in range(GLANCES):
+            before, seen = seen, self._waiting(self.running())
+            if any(seen.get(queue, 0) < amount for queue, amount in before.items()):
+                self._queues.trust()
+                return
+            select.select([], [], [], GLANCE)
+        if self._queues.look(seen, time.monotonic()):
+            log("nginx hangs", load_balancer_id=self.id, pid=self._service.pid())
+            self._queues.trust()
+            self._service.kill()
 
     def _member_flipped(self) -> None:
         self._flip_at = time.monotonic() + GATHER

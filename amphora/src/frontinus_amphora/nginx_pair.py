@@ -39,13 +39,14 @@ class NginxPair:
         program: Program,
         timeout: float,
         old_workers_mib: float,
+        patience: float,
         changed: Callable[[], None],
         watched: Callable[[], None],
     ) -> None:
         self.directory = f"{base_path}/{load_balancer_id}/nginx"
         self.log = f"{self.directory}/nginx.log"
         self._connections, self._datagrams = self._both = tuple(
-            Nginx(load_balancer_id, base_path, name, program, timeout, old_workers_mib, changed, watched)
+            Nginx(load_balancer_id, base_path, name, program, timeout, old_workers_mib, patience, changed, watched)
             for name in (CONNECTIONS, DATAGRAMS)
         )
 

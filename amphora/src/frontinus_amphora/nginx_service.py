@@ -6,18 +6,20 @@ prints `[emerg]`, and then what ran before still runs. For a tenth of a second b
 when the old one says in its title that it is shutting down.
 """
 
+import os
 import re
 import select
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 
-from frontinus_amphora import old_workers, processes
-from frontinus_amphora.datagram_sockets import Spot
+from frontinus_amphora import hang, old_workers, open_sockets, processes
 from frontinus_amphora.detached import Detached
 from frontinus_amphora.errors import ServiceFailed
+from frontinus_amphora.haproxy_text import Bind
 from frontinus_amphora.log import log
+from frontinus_amphora.open_sockets import Spot
 
 GLANCE = 0.002  # seconds between two looks while waiting
 
@@ -97,6 +99,35 @@ class NginxService(Detached):
     def tend(self) -> float | None:
         """Do what is due; the time (monotonic) when something will be due, None when nothing will."""
         return None
+
+    def waiting(self, binds: Iterable[Bind]) -> dict[Hashable, int]:
+        """What waits in the kernel for a worker to take it, by queue: here connections, by place. *Any thread.*"""
+        return {(bind.address, bind.port): count for bind in binds if (count := hang.waiting(bind)) is not None}
+
+    def open_connections(self, binds: Iterable[Bind]) -> dict[Spot, int]:
+        """Connections from clients that its workers have, by place. *Any thread.*"""
+        places = {Spot(bind.address, bind.port) for bind in binds}
+        inodes = {inode for worker in self._workers() for inode in open_sockets.inodes(worker)}
+        if len(inodes) <= len(places):
+            return {}
+        ends = [own for inode, own, peer in open_sockets.table("tcp") if peer.port and inode in inodes]
+        return {place: ends.count(place) for place in places.intersection(ends)}
+
+    def session_peers(self) -> list[Spot]:
+        """The member's spot of each session of datagrams, those of replaced ones included. *Any thread.*"""
+        return []
+
+    def kill(self) -> None:
+        """It hangs: end it at once, with its workers. That it died is then noticed like any other death."""
+        pid = self.pid()
+        if pid is None or self._master is None:
+            return
+        for worker in processes.children(pid) or ():
+            taken = processes.take(worker)
+            if taken is not None:
+                processes.send_signal(taken[2], signal.SIGKILL)
+                os.close(taken[2])
+        processes.send_signal(self._master[2], signal.SIGKILL)
 
     def retire(self) -> None:
         """Like stop, but what is owed may still be sent."""

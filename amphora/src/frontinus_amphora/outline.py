@@ -57,6 +57,7 @@ class Outline(NamedTuple):
     listeners: dict[str, tuple[Place, ...]]
     pools: dict[str, dict[str, Member]]
     workers: int = 1  # of nginx; each has a socket of its own for datagrams
+    pool_of: dict[str, str] = {}  # noqa: RUF012 - of listeners for datagrams; never changed
 
     def binds(self, datagrams: bool) -> list[Bind]:
         """Where listeners listen, for datagrams or for connections."""
@@ -90,9 +91,10 @@ def parse_outline(content: bytes) -> Outline:
             for pool, members in value["pools"].items()
         }
         workers = max(1, int(value.get("workers", 1)))
+        pool_of = {str(name): str(row["pool"]) for name, row in value["listeners"].items() if row.get("pool")}
     except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError) as error:
         raise Invalid("malformed outline", f"{type(error).__name__}: {error}"[:300]) from error
-    return Outline(listeners, pools, workers)
+    return Outline(listeners, pools, workers, pool_of)
 
 
 def is_up(health: int, check: Check) -> bool:
@@ -149,6 +151,24 @@ def mark_down(text: str, names: Iterable[str]) -> str:
     """The text with `down` on the server lines that are named in their comment (`server ...; # pool/member`)."""
     marked = frozenset(names)
     return SERVER_LINE.sub(lambda line: f"{line[1]} down;{line[2]}" if line[3] in marked else line[0], text)
+
+
+def sessions_of_listeners(text: str, outline: Outline, peers: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """How many sessions each listener for datagrams has, when these are the members that nginx has sessions with. The
+    kernel does not tell which listener a session came by, so members that several of them share are counted for none."""
+    pools: dict[tuple[str, int], set[str]] = {}
+    for line in SERVER_LINE.finditer(text):
+        address, _, port = line[1].split()[1].rpartition(":")
+        pools.setdefault((address.strip("[]"), int(port)), set()).add(line[3].partition("/")[0])
+    listeners = {
+        spot: [name for name, pool in outline.pool_of.items() if pool in of_spot] for spot, of_spot in pools.items()
+    }
+    counts: dict[str, int] = {}
+    for peer in peers:
+        owners = listeners.get((peer[0], peer[1]), [])
+        if len(owners) == 1:
+            counts[owners[0]] = counts.get(owners[0], 0) + 1
+    return counts
 
 
 def _bind(frontend: str, address: str, port: Any) -> Bind:

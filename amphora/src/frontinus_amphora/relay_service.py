@@ -17,14 +17,15 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from frontinus_amphora import datagram_sockets, files, old_workers, processes
-from frontinus_amphora.datagram_sockets import Spot
 from frontinus_amphora.errors import ServiceFailed
+from frontinus_amphora.haproxy_text import Bind
 from frontinus_amphora.log import log
 from frontinus_amphora.nginx_service import GLANCE, NginxService
+from frontinus_amphora.open_sockets import Spot
 
 MOST_OLD = 6  # that finish at once; each takes some 4 MiB, and a change every second is a rare thing
 LONGEST_END = 300.0  # seconds; sessions that never rest are cut then
@@ -176,14 +177,16 @@ class RelayService(NginxService):
         return self._spots.union(*(old.spots for old in self._old))
 
     def session_peers(self) -> list[Spot]:
-        """The member's spot of each session, old ones included. *Any thread.*"""
         masters = [self.pid(), *(old.pid for old in self._old)]
         workers = [worker for master in masters if master for worker in processes.children(master) or ()]
         return [peer for worker in workers for peer in datagram_sockets.sessions(worker) or ()]
 
-    def waiting(self) -> list[tuple[int, int]]:
-        """For each socket of ours what waits, and what was dropped."""
-        return [datagram_sockets.waiting(each) for each in self._sockets]
+    def waiting(self, binds: Iterable[Bind]) -> dict[Hashable, int]:
+        found: dict[Hashable, int] = {}
+        for number, each in enumerate(self._sockets):
+            with contextlib.suppress(OSError):  # closed by another thread this very moment
+                found[number] = datagram_sockets.waiting(each)
+        return found
 
     # The change, step by step
 

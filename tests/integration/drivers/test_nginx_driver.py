@@ -481,3 +481,22 @@ async def test_counters_and_statuses_travel_in_heartbeats(site: Site) -> None:  
         return counted and words == ["DRAIN", "no check", "no check"]
 
     await until(told)
+
+
+async def test_open_connections_are_told(site: Site) -> None:  # noqa: F811
+    await site.shows()
+    listener = site.tree().listeners[0].id
+
+    async def told(count: int) -> bool:
+        loop = asyncio.get_running_loop()
+        heard = site.world.driver.decode(
+            await loop.sock_recv(site.world.heartbeats, 65536), a_load_balancer().created_at
+        )
+        report = heard.listeners.get(listener)
+        return report is not None and report.counters.active_connections == count
+
+    writers = [(await asyncio.open_connection(VIP, site.port))[1] for _ in range(3)]
+    await until(lambda: told(3))
+    for writer in writers:
+        await closed(writer)
+    await until(lambda: told(0))

@@ -32,9 +32,11 @@ class MemberOutline(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     check: Check | None = None
 
 
-class ListenerOutline(msgspec.Struct, frozen=True, kw_only=True):
+class ListenerOutline(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     binds: tuple[tuple[str, int], ...]
     datagrams: bool
+    pool: str | None = None
+    """For datagrams: whose members its sessions are with."""
 
 
 class Outline(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

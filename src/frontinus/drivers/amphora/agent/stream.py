@@ -99,7 +99,9 @@ def _datagrams(tree: LoadBalancerTree, settings: NginxSettings) -> Part:
         outline=Outline(
             listeners={
                 x.id: ListenerOutline(
-                    binds=tuple((address, x.protocol_port) for address in vip_addresses(tree)), datagrams=True
+                    binds=tuple((address, x.protocol_port) for address in vip_addresses(tree)),
+                    datagrams=True,
+                    pool=used.id if (used := _pool_of(tree, x)) is not None else None,
                 )
                 for x in listeners
             },

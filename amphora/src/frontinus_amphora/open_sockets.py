@@ -1,0 +1,49 @@
+"""Which sockets a process holds, and what the kernel says of them: read from /proc, of the processes of our own user."""
+
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class Spot(NamedTuple):
+    """An address and a port."""
+
+    address: str
+    port: int
+
+
+def inodes(pid: int) -> set[str]:
+    """Of each socket that it holds; none when it is gone or another user's."""
+    return {inode for _descriptor, inode in descriptors(pid)}
+
+
+def descriptors(pid: int) -> list[tuple[int, str]]:
+    """Descriptor and inode of each socket that it holds; none when it is gone or another user's."""
+    found: list[tuple[int, str]] = []
+    with contextlib.suppress(OSError):
+        for entry in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                target = os.readlink(f"/proc/{pid}/fd/{entry}")
+                if target.startswith("socket:["):
+                    found.append((int(entry), target[8:-1]))
+    return found
+
+
+def table(protocol: str) -> Iterator[tuple[str, Spot, Spot]]:
+    """Every socket of `tcp` or `udp` in this network namespace: inode, own end, other end (port 0: not connected)."""
+    for path in (f"/proc/net/{protocol}", f"/proc/net/{protocol}6"):
+        with contextlib.suppress(OSError), open(path) as lines:
+            next(lines)
+            for line in lines:
+                words = line.split()
+                yield words[9], _spot(words[1]), _spot(words[2])
+
+
+def _spot(text: str) -> Spot:
+    """As the kernel has it: words of four bytes, each in the machine's order."""
+    address, _, port = text.partition(":")
+    packed = b"".join(struct.pack("=I", int(address[at : at + 8], 16)) for at in range(0, len(address), 8))
+    return Spot(socket.inet_ntop(socket.AF_INET6 if len(packed) == 16 else socket.AF_INET, packed), int(port, 16))
