@@ -60,9 +60,7 @@ def ask(path: str, command: str, timeout: float = 5.0, half_close: bool = False)
     parts: list[bytes] = []
     size = 0
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(timeout)
-            connection.connect(path)
+        with connect(path, timeout) as connection:
             connection.sendall(f"{command}\n".encode())
             if half_close:
                 connection.shutdown(socket.SHUT_WR)
@@ -76,6 +74,18 @@ def ask(path: str, command: str, timeout: float = 5.0, half_close: bool = False)
     except OSError as error:
         raise HaproxySilent(f"haproxy does not answer: {error.strerror or error}") from error
     return b"".join(parts).decode("utf-8", "replace")
+
+
+def connect(path: str, timeout: float) -> socket.socket:
+    """A connection to one of haproxy's sockets. Raises OSError."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 def command_line(command: str) -> str | None:

@@ -78,7 +78,7 @@ def without_group_lines(text: str) -> str:
 def listeners(text: str) -> list[Listener]:
     """Every frontend, sorted by name; those for prometheus are nobody's listener."""
     found: dict[str, Listener] = {}
-    for kind, name, lines in _sections(text):
+    for kind, name, lines in sections(text):
         if kind not in ("frontend", "listen") or "prometheus" in name:
             continue
         mode, tls = "tcp", False
@@ -97,7 +97,7 @@ def binds(text: str, own_peer: str = "") -> list[Bind]:
     What cannot be told from the text (names, variables, inherited descriptors, unix sockets, QUIC) is left out.
     """
     found: list[Bind] = []
-    for kind, name, lines in _sections(text):
+    for kind, name, lines in sections(text):
         if kind in ("frontend", "listen", "log-forward", "peers"):
             for words in lines:
                 if words[0] == "bind" and len(words) > 1:
@@ -112,7 +112,7 @@ def servers(text: str) -> dict[str, tuple[str, int]]:
     """`backend/server` -> address and port, of every server that is checked and named by an IP address."""
     found: dict[str, tuple[str, int]] = {}
     inherited = False
-    for kind, name, lines in _sections(text):
+    for kind, name, lines in sections(text):
         checked = kind != "defaults" and inherited
         for words in lines:
             if words[0] == "default-server":
@@ -158,12 +158,13 @@ def _parse_bind(frontend: str, text: str, options: list[str]) -> Iterator[Bind]:
 
 
 def _words_of(text: str, wanted: str) -> Iterator[list[str]]:
-    for kind, _name, lines in _sections(text):
+    for kind, _name, lines in sections(text):
         if kind == wanted:
             yield from lines
 
 
-def _sections(text: str) -> Iterator[tuple[str, str, list[list[str]]]]:
+def sections(text: str) -> Iterator[tuple[str, str, list[list[str]]]]:
+    """Kind, name and lines of each section; a line is its words, less quotes' meaning and comments."""
     kind, name = "", ""
     lines: list[list[str]] = []
     # Not splitlines: what else Unicode has for ends of lines a tenant may have written within one of haproxy's.

@@ -24,6 +24,7 @@ from frontinus_amphora.on_disk import OnDisk
 from frontinus_amphora.restarts import FIRST_DELAY, LONGEST_DELAY, Restarts
 from frontinus_amphora.service import Places, Service
 from frontinus_amphora.statistics import Bookkeeper
+from frontinus_amphora.stick_tables import Handover
 from frontinus_amphora.values import ACTIONS, RUNNING, STOPPED, Applied, Change, Checker, Record, State
 from frontinus_amphora.vrrp import Vrrp
 
@@ -461,8 +462,11 @@ class LoadBalancer:
         """Reload. When it fails the last file that ran is put back, and runs. Raises ServiceFailed then."""
         self._disk.keep_last()
         self._remember_counters()
+        before, after = self._disk.running_text() or "", self._disk.text() or ""
         try:
-            self._service.reload()
+            with Handover(self._disk.stats_socket(), before, after) as handover:
+                self._service.reload()
+                handover.finish()
         except ServiceFailed:
             last = files.read(self.places.last_config)
             if last is not None:

@@ -44,7 +44,7 @@ def program(request: pytest.FixtureRequest) -> Path:
 def test_what_holds_here_holds_there(program: Path, examined: str) -> None:
     environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not long", *EXAMINED[examined]],
+        [sys.executable, "-m", "pytest", "-q", "-m", "not long", *EXAMINED[examined]],
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,

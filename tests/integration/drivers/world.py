@@ -123,6 +123,8 @@ class Member:
                     await asyncio.sleep(self.delay)
                 body = self.name.encode()
                 cookie = f"Set-Cookie: {self.cookie}\r\n".encode() if self.cookie else b""
+                if b" /set?" in head:  # the cookie that the client named
+                    cookie = b"Set-Cookie: %s\r\n" % head.partition(b" /set?")[2].partition(b" ")[0]
                 writer.write(b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s" % (cookie, len(body), body))
                 await writer.drain()
         except ConnectionError:

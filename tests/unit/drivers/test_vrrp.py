@@ -134,11 +134,13 @@ def test_no_keepalived_where_no_address_moves(tree: LoadBalancerTree, amphora: A
 
 
 def test_stick_tables_are_told_to_the_peer() -> None:
-    section = peers_section(pair(), MASTER.id)
+    table = ("table", "a", "type", "ipv6", "size", "100")
+    section = peers_section(pair(), MASTER.id, SETTINGS, [table])
     assert section.lines == (
         ("bind", "192.0.2.3:1025"),
         ("server", peer_name(MASTER.id)),
         ("server", peer_name(BACKUP.id), "192.0.2.4:1025"),
+        table,
     )
 
 

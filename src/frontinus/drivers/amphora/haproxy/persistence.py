@@ -1,4 +1,4 @@
-"""Session persistence as lines of a backend, and the peers that carry what was learnt over a reload. Pure.
+"""Session persistence as lines of a backend, and the peers that learn what was learnt. Pure.
 
 HAProxy's own `cookie` needs a word on every `server` line that `add server` refuses, so that no member could come
 without a reload. Here the cookie names the member itself and `use-server` looks it up: nothing to keep, nothing to lose.
@@ -46,58 +46,62 @@ _BY_COOKIE: list[Line] = [
 ]
 
 
-def persistence_lines(tree: LoadBalancerTree, pool: Pool, settings: HaproxySettings) -> list[Line]:
-    """How a backend finds the member that a client had before."""
+_KEYS: dict[SessionPersistenceType, Line | None] = {
+    # An IPv4 address has its place among IPv6 addresses.
+    SessionPersistenceType.SOURCE_IP: ("ipv6",),
+    # A digest: a session's cookie may be long and differ late, and the table holds keys of one length. In hexadecimal,
+    # because the agent can tell a new worker only keys that are text.
+    SessionPersistenceType.APP_COOKIE: ("string", "len", "40"),
+    SessionPersistenceType.HTTP_COOKIE: None,
+}
+"""The type of the table that each learns into."""
+
+
+def persistence_lines(tree: LoadBalancerTree, pool: Pool, backend: str) -> list[Line]:
+    """How a backend of this name finds the member that a client had before."""
     persistence = pool.session_persistence
     if persistence is None:
         return []
-    size = ("size", str(settings.stick_table_size), "peers", peers_name(tree.id))
+    table = ("table", f"{peers_name(tree.id)}/{backend}")
     match persistence.type:
         case SessionPersistenceType.SOURCE_IP:
-            # An IPv4 address has its place among IPv6 addresses.
-            return [("stick-table", "type", "ipv6", *size), ("stick", "on", "src")]
+            return [("stick", "on", "src", *table)]
         case SessionPersistenceType.APP_COOKIE:
-            # A digest: a session's cookie may be long and differ late, and the table holds keys of one length.
             name = checked(persistence.cookie_name or "", "session_persistence")
             return [
-                ("stick-table", "type", "binary", "len", "20", *size),
-                ("stick", "match", f'req.cook("{name}"),sha1'),
-                ("stick", "store-response", f'res.cook("{name}"),sha1'),
+                ("stick", "match", f'req.cook("{name}"),sha1,hex', *table),
+                ("stick", "store-response", f'res.cook("{name}"),sha1,hex', *table),
             ]
         case SessionPersistenceType.HTTP_COOKIE:
             return _BY_COOKIE
 
 
-def peers_section(tree: LoadBalancerTree, amphora_id: str) -> Section:
-    """Where a worker teaches its successor what the stick tables hold.
+def table_line(pool: Pool, backend: str, settings: HaproxySettings) -> Line | None:
+    """What the backend of this name learns into, as a line of the peers section; None where it learns nothing."""
+    keys = None if pool.session_persistence is None else _KEYS[pool.session_persistence.type]
+    return None if keys is None else ("table", backend, "type", *keys, "size", str(settings.stick_table_size))
 
-    An abstract socket, by a name that is the amphora's own: amphorae of the `process` place share the ports of their
-    host, and where the agent is root, the worker is not, and reaches no socket in the agent's directory. In a pair it is the
-    amphora's own address, where the peer learns too what was learnt; the network lets nobody else in there. HAProxy believes
+
+def peers_section(tree: LoadBalancerTree, amphora_id: str, settings: HaproxySettings, tables: list[Line]) -> Section:
+    """The stick tables, and who learns what they hold.
+
+    They are here and not in their backends, because a worker that goes empties those of its backends, and its successor
+    has still to be told: by our agent (agent-extension.md), so that nobody needs to listen. Behind an agent of Octavia, which
+    does not tell it, the old worker teaches the new one, on an abstract socket by a name that is the amphora's own. In a pair
+    it is the amphora's own address, where the peer learns too; the network lets nobody else in there. HAProxy believes
     only who knows both names, which come from ids that no tenant is shown."""
     local_peer = peer_name(amphora_id) if amphora_id else LOCAL_PEER
+    lines: list[Line] = []
+    others: list[Line] = []
     amphora = next((x for x in tree.amphorae if x.id == amphora_id), None)
     address = None if amphora is None else own_address(tree, amphora)
     if amphora is not None and address is not None and amphora.role is not AmphoraRole.STANDALONE:
-        others = ((x.id, own_address(tree, x)) for x in peers_of(tree, amphora))
-        return Section(
-            "peers",
-            peers_name(tree.id),
-            (
-                ("bind", f"{bracket(address)}:{PEERS_PORT}"),
-                ("server", local_peer),
-                *(("server", peer_name(x), f"{bracket(at)}:{PEERS_PORT}") for x, at in others if at is not None),
-            ),
-        )
-    return Section("peers", peers_name(tree.id), (("bind", f"abns@{local_peer}.peers"), ("server", local_peer)))
-
-
-def learns(pool: Pool) -> bool:
-    """Whether a pool keeps a stick table."""
-    return pool.session_persistence is not None and pool.session_persistence.type in (
-        SessionPersistenceType.SOURCE_IP,
-        SessionPersistenceType.APP_COOKIE,
-    )
+        lines.append(("bind", f"{bracket(address)}:{PEERS_PORT}"))
+        places = ((x.id, own_address(tree, x)) for x in peers_of(tree, amphora))
+        others += [("server", peer_name(x), f"{bracket(at)}:{PEERS_PORT}") for x, at in places if at is not None]
+    elif settings.base_path:
+        lines.append(("bind", f"abns@{local_peer}.peers"))
+    return Section("peers", peers_name(tree.id), (*lines, ("server", local_peer), *others, *tables))
 
 
 def peers_name(load_balancer_id: str) -> str:

@@ -25,9 +25,9 @@ from frontinus.drivers.amphora.haproxy.monitors import (
 )
 from frontinus.drivers.amphora.haproxy.patterns import NETWORKS, networks_content
 from frontinus.drivers.amphora.haproxy.persistence import (
-    learns,
     peers_section,
     persistence_lines,
+    table_line,
 )
 from frontinus.drivers.amphora.haproxy.server import Check, Server, address_of, bracket
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
@@ -179,8 +179,10 @@ def render(
     if not listeners:
         return rendered("", datagrams)
     sections = [_global(wanted, settings, amphora_id, version), _defaults(), *logs.ring_sections(settings)]
-    if any(learns(pool) for listener in listeners for pool in _enabled_pools(wanted, listener)):
-        sections.append(peers_section(wanted, amphora_id))
+    pairs = ((pool, listener) for listener in listeners for pool in _enabled_pools(wanted, listener))
+    tables = [x for pool, of in pairs if (x := table_line(pool, backend_name(pool, of), settings)) is not None]
+    if tables:
+        sections.append(peers_section(wanted, amphora_id, settings, tables))
     files = Files(wanted.id, secrets, settings)
     for listener in listeners:
         with blaming(listener.kind, listener.id):
@@ -345,7 +347,7 @@ def _backend(
         ("timeout", "server", str(listener.timeout_member_data)),
         *logs.backend_lines(settings),
     ]
-    lines.extend(persistence_lines(tree, pool, settings))
+    lines.extend(persistence_lines(tree, pool, backend_name(pool, listener)))
     lines.extend(header_lines(listener))
     if monitor is not None:
         with blaming(monitor.kind, monitor.id):

@@ -1,0 +1,136 @@
+"""Hand what stick tables learnt from the haproxy worker that goes to the one that comes.
+
+haproxy's own way, a peers section with itself in it, teaches nothing in a worker's first five seconds, and later only when
+the new worker has served for up to half a second. Here the old worker is held by a connection to its runtime socket, which
+keeps it from ending: it is asked before the reload, the new one is told at once, and then what the old one learnt up to
+its last connection follows. Commands: haproxy management guide 9.3 (show table, set table, prompt). Next: load_balancer.py.
+"""
+
+import re
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Self
+
+from frontinus_amphora import haproxy_cli, haproxy_text
+from frontinus_amphora.haproxy_cli import HaproxySilent
+from frontinus_amphora.log import log
+
+PROMPT = b"\n> "
+PATIENCE = 8.0
+"""Seconds for one dump, and for telling all of it; haproxy cuts the connection that is held after ten. A hundred thousand
+entries take one and three. What is not told by then is learnt anew."""
+
+LONGEST_LINE = 12_000
+"""haproxy takes a line of at most one buffer, 16 KiB unless it was built otherwise."""
+
+_ENTRY = re.compile(r"^0x\S+ key=(\S+) .*\bserver_id=(\d+)", re.MULTILINE)
+_TELLABLE = ("ip", "ipv6", "string", "integer")
+"""Types of tables that `set table` can write to; keys of others are not text."""
+
+Learnt = dict[tuple[str, str], str]
+"""Table and key -> the id of a server."""
+
+
+def tables(text: str) -> dict[str, tuple[str, ...]]:
+    """Name and type of each table of the text that remembers servers, can be told, and is kept by a worker that goes: those
+    of backends it empties at once."""
+    found = {}
+    for kind, section, lines in haproxy_text.sections(text):
+        for words in lines if kind == "peers" else ():
+            if words[0] == "table" and words[2:3] == ["type"] and words[3:4] and words[3] in _TELLABLE:
+                found[f"{section}/{words[1]}"] = tuple(words[3 : 6 if words[4:5] == ["len"] else 4])
+    return found
+
+
+class Handover:
+    """From the worker that answers at `path` now to the one that answers there later. Used by one thread, as a context:
+    while it is open, the worker of now does not end."""
+
+    def __init__(self, path: str, before: str, after: str) -> None:
+        """`before` and `after` are the texts of both; tables of one name and type in both are handed over."""
+        old = tables(before)
+        self._path = path
+        self._names = sorted(name for name, kind in tables(after).items() if old.get(name) == kind)
+        self._held: socket.socket | None = None
+        self._told: Learnt = {}
+
+    def __enter__(self) -> Self:
+        if self._names:
+            try:
+                self._held = haproxy_cli.connect(self._path, PATIENCE)
+                self._command("prompt")
+                self._told = self._dump()
+            except OSError as error:
+                self._lost(error)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._held is not None:
+            self._held.close()
+
+    def finish(self) -> None:
+        """The new worker answers: tell it everything, twice, since the old one may have served until a moment ago."""
+        if self._held is None:
+            return
+        try:
+            tell(self._path, self._told)
+            last = self._dump()
+            tell(self._path, dict(last.items() - self._told.items()))
+        except OSError as error:
+            self._lost(error)
+
+    def _dump(self) -> Learnt:
+        return {
+            (name, key): server
+            for name in self._names
+            for key, server in entries(self._command(f"show table {name} data.server_id gt 0"))
+        }
+
+    def _command(self, command: str) -> str:
+        """Ask over the connection that is held. Raises OSError."""
+        if self._held is None:
+            raise HaproxySilent("nothing is held")
+        deadline = time.monotonic() + PATIENCE
+        self._held.sendall(f"{command}\n".encode())
+        answer = bytearray()
+        while not answer.endswith(PROMPT):
+            self._held.settimeout(max(0.001, deadline - time.monotonic()))
+            part = self._held.recv(65536)
+            if not part:
+                raise HaproxySilent("haproxy closed the connection")
+            answer += part
+        return answer.decode("utf-8", "replace")
+
+    def _lost(self, error: OSError) -> None:
+        log("stick tables not handed over", path=self._path, error=str(error))
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+
+def entries(dump: str) -> list[tuple[str, str]]:
+    """Key and id of a server of each entry that `show table` printed."""
+    return [(match[1], match[2]) for match in _ENTRY.finditer(dump) if match[2] != "0"]
+
+
+def tell(path: str, learnt: Mapping[tuple[str, str], str]) -> None:
+    """Write these entries into the tables of the worker that answers at `path`. Raises OSError, also when it takes long."""
+    deadline = time.monotonic() + PATIENCE
+    commands = (f"set table {name} key {key} data.server_id {server}" for (name, key), server in learnt.items())
+    for line in _lines(commands):
+        haproxy_cli.ask(path, line, max(0.001, deadline - time.monotonic()))
+
+
+def _lines(commands: Iterable[str]) -> Iterator[str]:
+    line = ""
+    for command in commands:
+        if line and len(line) + len(command) >= LONGEST_LINE:
+            yield line
+            line = ""
+        line = f"{line};{command}" if line else command
+    if line:
+        yield line

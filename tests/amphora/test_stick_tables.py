@@ -1,0 +1,48 @@
+"""Which tables are handed over, and what of a dump is understood; that sessions outlive reloads is shown by real traffic."""
+
+from __future__ import annotations
+
+import pytest
+
+from frontinus_amphora.stick_tables import entries, tables
+
+
+@pytest.mark.parametrize(
+    "line, expected",
+    [
+        ("table t type ipv6 size 100", ("ipv6",)),
+        ("table t type string len 40 size 100", ("string", "len", "40")),
+        ("table t type binary len 20 size 100", None),
+        ("table t", None),
+        ("server t type", None),
+    ],
+)
+def test_tables_that_can_be_told_are_found(line: str, expected: tuple[str, ...] | None) -> None:
+    assert tables(f"peers p\n  server local\n  {line}\n").get("p/t") == expected
+
+
+def test_tables_of_backends_are_not() -> None:
+    assert tables("backend b\n  stick-table type ipv6 size 100\n") == {}
+
+
+DUMP_2_6 = """# table: p/t, type: ipv6, size:100, used:3
+0x55da0e9c25c0: key=::ffff:127.84.7.11 use=0 exp=0 server_id=11 server_key=s1
+0x7f16e00426a0: key=2001:db8::1 use=1 exp=10 server_id=12 server_key=-
+0x7f16e00426a1: key=2001:db8::2 use=1 exp=10 server_id=0 server_key=-
+
+> """
+DUMP_3_0 = """# table: p/t, type: string, size:100, used:1
+0x7fb3eb560d50: key=00AF use=0 exp=0 shard=0 server_id=11 server_key=s1
+"""
+
+
+@pytest.mark.parametrize(
+    "dump, expected",
+    [
+        pytest.param(DUMP_2_6, [("::ffff:127.84.7.11", "11"), ("2001:db8::1", "12")], id="2.6"),
+        pytest.param(DUMP_3_0, [("00AF", "11")], id="3.0"),
+        pytest.param("No such table\n", [], id="no table"),
+    ],
+)
+def test_a_dump_is_understood(dump: str, expected: list[tuple[str, str]]) -> None:
+    assert entries(dump) == expected
