@@ -352,6 +352,9 @@ def _timed_fault(error: Exception, step: Step | None, before: Fault | None, hand
     asked = timedelta(seconds=error.after) if isinstance(error, Retry) else timedelta(0)
     after = max(asked, pause(fault.attempts, settings.backoff_base, settings.backoff_cap, random.random()))
     after = min(after, CLOCK_WAS_WRONG_BEYOND / 2)  # farther ahead it would be taken for a time of a wrong clock
+    budget_left = fault.since + settings.retry_budget - now
+    if budget_left > timedelta(0):
+        after = min(after, budget_left)  # the try at its end turns PENDING into ERROR, whatever pause was asked for
     return replace(fault, retry_at=now + after)
 
 
