@@ -219,6 +219,13 @@ def ask_in_vain(amphora: Amphora, load_balancer_id: str, text: str, base: str) -
         amphora.controller().apply(load_balancer_id, text, base=base, reload=True)
 
 
+def beats(amphora: Amphora, count: int) -> None:
+    """Wait for so many heartbeats, each of which asked haproxy: an agent that were to restart it would have begun."""
+    amphora.ears.drain()
+    for _ in range(count):
+        amphora.ears.next(5)
+
+
 def workers(amphora: Amphora, master: int) -> list[int]:
     return [each for each in amphora.haproxies() if each != master]
 
@@ -260,10 +267,10 @@ def test_haproxy_that_was_stopped_for_a_moment_is_left_alone(
     port, _text, pid = running(amphora, members[0])
     (worker,) = workers(amphora, pid)
     os.kill(worker, signal.SIGSTOP)
-    time.sleep(3)
+    beats(amphora, 3)  # each of them waits for haproxy's answer in vain
     os.kill(worker, signal.SIGCONT)
     assert wait_for(lambda: serves(port)) == "one"
-    time.sleep(1)
+    beats(amphora, 3)
     assert sorted(amphora.haproxies()) == sorted([pid, worker])
 
 
@@ -282,7 +289,7 @@ def test_a_listener_at_its_limit_does_not_hang(new_amphora: Callable[..., Amphor
         bind = haproxy_text.Bind("", ADDRESS, port)
         wait_for(lambda: hang.waiting(bind) == 1)
         assert not hang.accepts([bind])
-        time.sleep(3)
+        beats(amphora, 5)
         assert controller.state(amphora.load_balancer_id)["pid"] == pid
     members[0].release.set()
     slow.join()

@@ -43,6 +43,13 @@ class DatagramMember(asyncio.DatagramProtocol):
                 self._transport.sendto(self.name.encode(), addr)
 
 
+def free_source_port() -> int:
+    """One that no datagram socket has now, nginx's own to its members included."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trial:
+        trial.bind(("", 0))
+        return int(trial.getsockname()[1])
+
+
 async def ask(
     port: int, *, source: str | None = None, source_port: int = 0, address: str = VIP, within: float = 1.0
 ) -> str:

@@ -17,15 +17,14 @@ from frontinus.model.capabilities import require
 from frontinus.model.enums import HealthMonitorType, LbAlgorithm, ListenerProtocol, PoolProtocol, SessionPersistenceType
 from frontinus.model.errors import Unsupported
 from frontinus.model.heartbeat import Heartbeat
-from frontinus.model.tree import HealthMonitor, Listener, LoadBalancerTree, Pool, SessionPersistence
-from frontinus.model.tree import Member as MemberRow
+from frontinus.model.tree import SessionPersistence
 
 from tests.integration.drivers import world as worlds
-from tests.integration.drivers.datagrams import DatagramMember, ask, spread
+from tests.integration.drivers.datagrams import DatagramMember, ask, free_source_port, spread
+from tests.integration.drivers.site import SiteOf
 from tests.integration.drivers.world import CLIENTS, MEMBERS, VIP, World, free_port, serving, until
 from tests.unit.drivers.trees import (
     a_listener,
-    a_load_balancer,
     a_member,
     a_monitor,
     a_pool,
@@ -36,42 +35,10 @@ from tests.unit.drivers.trees import (
 LISTENER, POOL = number(10), number(20)
 
 
-class Site:
-    """One UDP listener and one pool over some members, and the words to change them."""
+class Site(SiteOf[DatagramMember]):
+    """Before members that answer datagrams, and what is said of them."""
 
-    def __init__(self, world: World, members: list[DatagramMember], port: int) -> None:
-        self.world = world
-        self.members = members
-        self.port = port
-
-    def rows(self, **fields: dict[str, Any]) -> list[MemberRow]:
-        """A row for each member; `fields` are by the member's name."""
-        return [
-            a_member(30 + index, address=MEMBERS, port=member.port, **fields.get(member.name, {}))
-            for index, member in enumerate(self.members)
-        ]
-
-    def tree(
-        self,
-        *,
-        rows: list[MemberRow] | None = None,
-        monitors: tuple[HealthMonitor, ...] = (),
-        listener: dict[str, Any] | None = None,
-        pool: dict[str, Any] | None = None,
-        load_balancer: dict[str, Any] | None = None,
-        more: tuple[Listener, ...] = (),
-        pools: tuple[Pool, ...] = (),
-    ) -> LoadBalancerTree:
-        return a_tree(
-            a_load_balancer(VIP, **(load_balancer or {})),
-            listeners=[a_listener(protocol=ListenerProtocol.UDP, port=self.port, **(listener or {})), *more],
-            pools=[a_pool(protocol=PoolProtocol.UDP, **(pool or {})), *pools],
-            members=self.rows() if rows is None else rows,
-            monitors=monitors,
-        )
-
-    async def shows(self, **fields: Any) -> str:
-        return (await self.world.apply(self.tree(**fields))).action
+    protocol = ListenerProtocol.UDP
 
     async def beat(self) -> Heartbeat:
         """What the next heartbeat says."""
@@ -114,7 +81,7 @@ async def test_weights_are_kept(site: Site) -> None:
 async def test_datagrams_of_one_client_go_to_one_member(site: Site) -> None:
     """They belong together while the listener's timeout lasts."""
     await site.shows()
-    source_port = free_port("127.0.0.1")
+    source_port = free_source_port()
     assert len({await ask(site.port, source_port=source_port) for _ in range(6)}) == 1
 
 

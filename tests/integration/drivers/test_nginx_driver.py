@@ -35,6 +35,7 @@ from frontinus.model.tree import L7Policy, L7Rule, LoadBalancerTree, SessionPers
 from frontinus.testing.certificates import TestAuthority
 
 from tests.integration.drivers.datagrams import DatagramMember
+from tests.integration.drivers.datagrams import ask as ask_datagrams
 from tests.integration.drivers.datagrams import spread as spread_datagrams
 from tests.integration.drivers.nginx_check import check_nginx
 from tests.integration.drivers.strategies import trees
@@ -46,6 +47,7 @@ from tests.integration.drivers.world import (
     World,
     ask,
     closed,
+    crowd,
     exchange,
     free_port,
     spread,
@@ -463,6 +465,55 @@ async def test_datagrams(world: World) -> None:
 
     await until(only_two)
     members[1].stop()
+
+
+@pytest.mark.parametrize(
+    "protocol, clients",
+    [
+        # A kept HTTP connection may be closed while a request is on its way to it: RFC 9112 9.3.1 leaves that to clients.
+        pytest.param("HTTP", 1, id="HTTP"),
+        pytest.param("TCP", 4, id="TCP"),
+    ],
+)
+async def test_neither_connections_nor_datagrams_lose_by_a_change(
+    site: Site,  # noqa: F811
+    protocol: str,
+    clients: int,
+) -> None:
+    """Of one load balancer, whose listeners change together."""
+    asked = [await DatagramMember(name).start() for name in ("one", "two")]
+    port, lost, answers = free_port(), 0, 0
+    ended = asyncio.Event()
+
+    async def keep_asking() -> None:
+        nonlocal lost, answers
+        while not ended.is_set():
+            if await ask_datagrams(port):
+                answers += 1
+            else:
+                lost += 1
+
+    async def change(turn: int) -> str:
+        rows = [a_member(40 + at, pool=21, address=MEMBERS, port=x.port, weight=1 + turn) for at, x in enumerate(asked)]
+        return await site.shows(
+            listener={"protocol": ListenerProtocol(protocol), "timeout_client_data": 40_000 + turn},
+            pool={"protocol": PoolProtocol(protocol)},
+            more=(a_listener(11, ListenerProtocol.UDP, port, pool=21, timeout_client_data=40_000 + turn),),
+            pools=(a_pool(21, PoolProtocol.UDP),),
+            rows=[*site.rows(), *rows],
+        )
+
+    assert await change(0) == "start"
+    async with crowd(site.port, clients) as tally:
+        asking = [asyncio.create_task(keep_asking()) for _ in range(3)]
+        for turn in range(1, 7):
+            assert await change(turn) == "reload"
+        await until(lambda: answers > 20 and tally.answers.total() > 20)
+        ended.set()
+        await asyncio.gather(*asking)
+    assert (lost, tally.failures) == (0, [])
+    for member in asked:
+        member.stop()
 
 
 async def test_counters_and_statuses_travel_in_heartbeats(site: Site) -> None:  # noqa: F811

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from frontinus.model.enums import HealthMonitorType, HttpMethod, LbAlgorithm, ListenerProtocol, PoolProtocol
-from frontinus.model.tree import HealthMonitor, LoadBalancerTree
-from frontinus.model.tree import Member as MemberRow
 
+from tests.integration.drivers.site import SiteOf
 from tests.integration.drivers.world import (
     CLIENTS,
     MEMBERS,
@@ -31,43 +30,11 @@ from tests.integration.drivers.world import (
     spread,
     until,
 )
-from tests.unit.drivers.trees import a_listener, a_load_balancer, a_member, a_monitor, a_pool, a_tree
+from tests.unit.drivers.trees import a_listener, a_member, a_monitor, a_tree
 
 
-class Site:
-    """One listener and one pool over some members, and the words to change them."""
-
-    def __init__(self, world: World, members: list[Member], port: int) -> None:
-        self.world = world
-        self.members = members
-        self.port = port
-
-    def rows(self, **fields: dict[str, Any]) -> list[MemberRow]:
-        """A row for each member; `fields` are by the member's name."""
-        return [
-            a_member(30 + index, address=MEMBERS, port=member.port, **fields.get(member.name, {}))
-            for index, member in enumerate(self.members)
-        ]
-
-    def tree(
-        self,
-        *,
-        rows: list[MemberRow] | None = None,
-        monitors: tuple[HealthMonitor, ...] = (),
-        listener: dict[str, Any] | None = None,
-        pool: dict[str, Any] | None = None,
-        load_balancer: dict[str, Any] | None = None,
-    ) -> LoadBalancerTree:
-        return a_tree(
-            a_load_balancer(VIP, **(load_balancer or {})),
-            listeners=[a_listener(port=self.port, **(listener or {}))],
-            pools=[a_pool(**(pool or {}))],
-            members=self.rows() if rows is None else rows,
-            monitors=monitors,
-        )
-
-    async def shows(self, **fields: Any) -> None:
-        await self.world.apply(self.tree(**fields))
+class Site(SiteOf[Member]):
+    """Before members that speak HTTP."""
 
 
 @pytest.fixture
