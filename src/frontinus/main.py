@@ -29,7 +29,7 @@ from frontinus.controller.act import Hands
 from frontinus.controller.loop import Controller
 from frontinus.controller.metrics import ControllerMetrics
 from frontinus.drivers.amphora.interface import AmphoraDriver
-from frontinus.drivers.compute.interface import ATTACH, ComputeDriver
+from frontinus.drivers.compute.interface import ATTACH, LVS, ComputeDriver
 from frontinus.drivers.network.interface import PORTS, NetworkDriver
 from frontinus.drivers.secret.interface import SecretDriver
 from frontinus.health.loop import Health
@@ -154,13 +154,20 @@ class Drivers:
 def _context(settings: Settings, health_port: int) -> dict[str, Any]:
     """What this installation knows and a driver may want to: given under these names, where its settings have them."""
     interval = settings.health.silence_deadline / 3
-    name = settings.drivers.network
-    network = next((x.load() for x in entry_points(group="frontinus.network_drivers", name=name)), None)
+    network, compute = (
+        next(
+            (x.load() for x in entry_points(group=f"frontinus.{kind}_drivers", name=getattr(settings.drivers, kind))),
+            None,
+        )
+        for kind in ("network", "compute")
+    )
     heard_at = settings.health.bind_host
     has_ports = PORTS in getattr(network, "features", ())
     if has_ports:
         heard_at = _management_address(settings) or heard_at
     return {
+        # To an amphora driver: whether the kernel of an amphora may carry datagrams.
+        "datagram_balancer": "lvs" if LVS in getattr(compute, "features", ()) else "nginx",
         "state_dir": settings.state_dir,
         "heartbeat_destinations": (f"{_bracketed(heard_at)}:{health_port}",),
         "heartbeat_interval": min(interval, timedelta(seconds=1)),

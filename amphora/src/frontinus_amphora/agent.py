@@ -115,6 +115,7 @@ class Agent:
                     load_balancer_id,
                     self._settings.base_path,
                     self.nginx,
+                    self.keepalived,
                     self._settings.reload_timeout,
                     self._settings.old_workers_memory,
                     self._settings.hang_timeout,

@@ -196,7 +196,8 @@ class _Examiner:
         family = socket.AF_INET6 if ":" in check.address else socket.AF_INET
         is_datagram = check.kind == "UDP-CONNECT"
         try:
-            connection = socket.socket(family, socket.SOCK_DGRAM if is_datagram else socket.SOCK_STREAM)
+            kind = socket.SOCK_DGRAM if is_datagram else socket.SOCK_STREAM
+            connection = socket.socket(family, kind, socket.IPPROTO_SCTP if check.kind == "SCTP" else 0)
         except OSError as lacking:
             return lacking.errno or errno.EMFILE
         connection.setblocking(False)
@@ -232,7 +233,7 @@ class _Examiner:
             if not probe.heard and self._selector.get_key(connection).events == selectors.EVENT_WRITE:
                 if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     return False
-                if check.kind == "TCP":
+                if check.kind in ("TCP", "SCTP"):
                     return True
                 connection.send(check.request)  # a fresh connection's buffer holds all of it
                 self._selector.modify(connection, selectors.EVENT_READ, probe.name)

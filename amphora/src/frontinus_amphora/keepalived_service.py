@@ -1,4 +1,5 @@
-"""keepalived as a process in a session of its own (detached.py): a parent and its child that speaks VRRP.
+"""keepalived as a process in a session of its own (detached.py): a parent and its child, which speaks VRRP, or tells
+the kernel of virtual servers (LVS).
 
 Children are not respawned by their parent: when either dies by force, both are gone and the addresses stay. Who starts
 it again, and when, is vrrp.py's to say. It has taken a configuration when it says so.
@@ -10,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from frontinus_amphora import files, processes
 from frontinus_amphora.detached import Detached
@@ -17,6 +19,17 @@ from frontinus_amphora.errors import ServiceFailed
 from frontinus_amphora.log import log
 
 GLANCE = 0.002  # seconds between two looks while waiting
+FOREGROUND_WITHOUT_RESPAWN = ("-n", "-l", "-R")
+
+
+class Task(NamedTuple):
+    """What the child does: the word that asks for nothing else, and the one that says where its pid goes."""
+
+    word: str
+    pid: str
+
+
+VRRP, LVS = Task("-P", "-r"), Task("-C", "-c")
 
 
 class KeepalivedProgram:
@@ -42,13 +55,14 @@ class KeepalivedService(Detached):
 
     program = "keepalived"
 
-    def __init__(self, command: str, config: str, directory: str, timeout: float) -> None:
+    def __init__(self, command: str, config: str, directory: str, timeout: float, task: Task = VRRP) -> None:
         """`directory` is absolute, and holds what the process leaves behind."""
         super().__init__(f"{directory}/service.json", f"{directory}/output")
         self._command = command
         self._config = config
         self._pid_files = (f"{directory}/octavia-keepalived.pid", f"{directory}/vrrp.pid")
         self._timeout = timeout
+        self._task = task
 
     def start(self) -> None:
         self._end_strays()
@@ -76,9 +90,9 @@ class KeepalivedService(Detached):
         return sum(1 for pid in self._stray_pids() if pid != self.pid())
 
     def _arguments(self) -> list[str]:
-        foreground_vrrp_without_respawn = ("-n", "-l", "-P", "-R")
         parent, child = self._pid_files
-        return [self._command, *foreground_vrrp_without_respawn, "-f", self._config, "-p", parent, "-r", child]
+        pids = ("-p", parent, self._task.pid, child)
+        return [self._command, *FOREGROUND_WITHOUT_RESPAWN, self._task.word, "-f", self._config, *pids]
 
     def _await(self, word: str) -> None:
         """Look until it prints this. Raises ServiceFailed."""

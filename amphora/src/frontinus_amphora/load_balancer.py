@@ -194,7 +194,7 @@ class LoadBalancer:
         """What haproxy and nginx report now; None when neither runs. Raises HaproxySilent."""
         listeners, pools = self._nginx.rows()
         if listeners:
-            self._bookkeeper.read_log(self.id, self._nginx.log, listeners)
+            self._bookkeeper.read_log(self.id, self._nginx.log, listeners, self._nginx.take_counted())
         if self._service.pid() is None:
             return Statistics(listeners, pools) if self._nginx.is_running() else None
         seen = self._bookkeeper.read(

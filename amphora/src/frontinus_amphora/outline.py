@@ -17,7 +17,7 @@ from frontinus_amphora.errors import Invalid
 from frontinus_amphora.haproxy_text import Bind
 
 SERVER_LINE = re.compile(r"^([ \t]*server [^\n]*);( # ([^\s/]+/[^\s/]+))$", re.MULTILINE)
-KINDS = ("UDP-CONNECT", "TCP", "HTTP")
+KINDS = ("UDP-CONNECT", "TCP", "HTTP", "SCTP")
 LONGEST_REQUEST = 16_384
 
 

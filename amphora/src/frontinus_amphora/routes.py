@@ -22,6 +22,7 @@ from frontinus_amphora.http_wire import Request, Response, answer, default_error
 from frontinus_amphora.interfaces import Interfaces
 from frontinus_amphora.load_balancer import LoadBalancer
 from frontinus_amphora.log import log
+from frontinus_amphora.lvs import NAME, is_there
 from frontinus_amphora.plugs import parse_network, parse_vip
 from frontinus_amphora.settings import UUID, BadSettings
 from frontinus_amphora.values import Change
@@ -101,6 +102,7 @@ class Routes:
     def _discover_extension(self, request: Request) -> Response:
         nginx = self._agent.nginx.version()
         programs = {"nginx": nginx, "datagrams": nginx, "vrrp": self._agent.keepalived.version()}
+        lvs = [NAME] if is_there(self._agent.keepalived) else []
         return answer(
             200,
             {
@@ -109,7 +111,7 @@ class Routes:
                 "haproxy_version": self._agent.haproxy.version(),
                 "nginx_version": programs["nginx"],
                 "keepalived_version": programs["vrrp"],
-                "features": [*FEATURES, *(name for name, version in programs.items() if version)],
+                "features": [*FEATURES, *(name for name, version in programs.items() if version), *lvs],
             },
         )
 

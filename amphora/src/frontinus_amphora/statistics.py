@@ -152,13 +152,16 @@ class Bookkeeper:
                 self._save()
         return seen
 
-    def read_log(self, load_balancer_id: str, path: str, listener_ids: Collection[str]) -> None:
-        """Add what nginx counted since this was last called, for listeners that there are."""
+    def read_log(
+        self, load_balancer_id: str, path: str, listener_ids: Collection[str], elsewhere: dict[str, Counters]
+    ) -> None:
+        """Add what nginx counted since this was last called, for listeners that there are, and what was `elsewhere`."""
         with self._lock:
             totals = self._totals.setdefault(load_balancer_id, Totals())
             tally = read_tally(path, totals.log_position)
             must_save = totals.began(listener_ids, time.time_ns())
-            totals.added({name: counted for name, counted in tally.added.items() if name in totals.since})
+            for each in (tally.added, elsewhere):
+                totals.added({name: counted for name, counted in each.items() if name in totals.since})
             totals.log_position = tally.position
             if must_save or tally.position > LONGEST:
                 self._save()  # or else an agent that is killed now would count again what stands there next

@@ -68,7 +68,7 @@ class Controller:
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 provider=provider,
-                capabilities=with_network(driver.capabilities, self._hands.network.features),
+                capabilities=with_network(driver.offers(), self._hands.network.features),
                 started_at=now,
                 seen_at=now,
             )

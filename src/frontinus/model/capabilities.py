@@ -9,7 +9,7 @@ from collections.abc import Collection
 import msgspec
 from msgspec.structs import replace
 
-from frontinus.model.compatibility import INSERT_HEADERS_OF_LISTENER, TLS_LISTENERS, TLS_VERSIONS
+from frontinus.model.compatibility import DATAGRAM_LISTENERS, INSERT_HEADERS_OF_LISTENER, TLS_LISTENERS, TLS_VERSIONS
 from frontinus.model.enums import (
     HealthMonitorType,
     L7PolicyAction,
@@ -81,6 +81,7 @@ FEATURES: dict[str, str] = {
     "pool_tls": "TLS from amphora to member",
     "client_authentication": "TLS client authentication of a listener",
     "connection_limit": "connection limit of a listener",
+    "datagram_access": "source restrictions and connection limits of UDP and SCTP listeners",
     "backup": "backup members",
     "monitor_address": "another address or port for health checks",
     "ping_monitor_address": "PING health monitors of another address than the member's",
@@ -167,6 +168,10 @@ def _require_listener(listener: Listener, capabilities: Capabilities) -> None:
         _need(capabilities, "allowed_cidrs", "allowed_cidrs")
     if listener.connection_limit not in (None, -1):
         _need(capabilities, "connection_limit", "connection_limit")
+    if listener.protocol in DATAGRAM_LISTENERS and (
+        listener.allowed_cidrs or listener.connection_limit not in (None, -1)
+    ):
+        _need(capabilities, "datagram_access", "allowed_cidrs" if listener.allowed_cidrs else "connection_limit")
     if listener.timeout_tcp_inspect:
         _need(capabilities, "timeout_tcp_inspect", "timeout_tcp_inspect")
     if listener.client_ca_tls_container_ref:

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from frontinus.drivers.amphora.agent.files import NGINX_TEXTS, path_of
+from frontinus.drivers.amphora.agent.files import TEXTS_BESIDE, path_of
 from frontinus.drivers.amphora.interface import RenderedFile
 from frontinus.model.tree import LoadBalancerTree
 from frontinus_amphora.nginx_service import Program
@@ -24,7 +24,7 @@ def check_nginx(directory: Path, tree: LoadBalancerTree, files: tuple[RenderedFi
     place = directory / tree.id / "nginx"
     place.mkdir(parents=True, exist_ok=True)
     said = ""
-    for name in (file.name for file in files if file.name in NGINX_TEXTS):
+    for name in (file.name for file in files if file.name in TEXTS_BESIDE):
         # Where the agent has it, so that relative paths lead to the other files.
         configuration = directory / name
         shutil.copy(directory / path_of(name, tree.id, private=False), configuration)

@@ -95,6 +95,10 @@ class AmphoraDriver(ABC):
         can be said. The receiver has the kernel drop what begins otherwise."""
         return ()
 
+    def offers(self) -> Capabilities:
+        """What is published: `capabilities`, or what its settings make of them. Pure."""
+        return self.capabilities
+
     @abstractmethod
     def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
         """The configuration of this amphora for the wanted tree. Pure: no clock, no I/O; same input, same digest.

@@ -27,6 +27,10 @@ Nova, a server group named after the load balancer). Without it a pair may die w
 as for `process` and `netns`, it always does."""
 
 
+LVS = "lvs"
+"""The feature of a driver whose places have a kernel of their own, with ip_vs, and keepalived."""
+
+
 class PlaceState(StrEnum):
     ABSENT = "absent"
     """There is nothing under this name."""
@@ -57,7 +61,7 @@ class ComputeDriver(ABC):
 
     name: ClassVar[str]
     features: ClassVar[frozenset[str]] = frozenset()
-    """Of ATTACH and APART."""
+    """Of ATTACH, APART and LVS."""
 
     @abstractmethod
     def management_address(self, amphora_id: AmphoraId) -> str | None:

@@ -27,7 +27,7 @@ from frontinus.drivers.amphora.agent.client import (
     ClientSettings,
     SentFile,
 )
-from frontinus.drivers.amphora.agent.files import KEEPALIVED, NGINX_FILES, Live, digest, marks
+from frontinus.drivers.amphora.agent.files import FOR_LVS, KEEPALIVED, NGINX_FILES, Live, digest, marks
 from frontinus.drivers.amphora.agent.heartbeat import MAGIC, PART_MAGIC, decode_envelope, decode_plain, is_envelope
 from frontinus.drivers.amphora.agent.plug import network_body, vip_body
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
@@ -41,7 +41,7 @@ from frontinus.model.ports import PortPurpose
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
 OLDEST_AGENT, FIRST_UNKNOWN_AGENT = (0, 1), (1,)
-FILES, NGINX, DATAGRAMS, PREPARED, VRRP = "files", "nginx", "datagrams", "prepared", "vrrp"
+FILES, NGINX, DATAGRAMS, LVS, PREPARED, VRRP = "files", "nginx", "datagrams", "lvs", "prepared", "vrrp"
 IDENTITY = "identity"
 """The agent's features: an apply has files beside the text; it runs nginx; one for datagrams alone; it knows `@prepared`
 in commands; it runs keepalived; its certificate and the authorities that it accepts can be replaced together."""
@@ -119,6 +119,7 @@ class AgentDriver(AmphoraDriver):
                     raise Incompatible(version.agent, "agents that take files")
                 self._need_nginx(amphora, rendered, version)
                 self._need_keepalived(amphora, rendered, version)
+                self._need_lvs(amphora, rendered, version)
                 if not rendered.text and not rendered.files:
                     applied = await self._stop(amphora, rendered)
                 elif version.extension is None:
@@ -278,6 +279,17 @@ class AgentDriver(AmphoraDriver):
                 "the amphora's agent cannot run an nginx for datagrams alone: install a newer agent there",
                 after=self._agent.retry_after.total_seconds(),
                 code="nginx-missing",
+            )
+
+    def _need_lvs(self, amphora: Amphora, rendered: Rendered, version: AgentVersion) -> None:
+        """Raises Retry when LVS shall run and the amphora has none, as `_need_nginx`."""
+        wanted = any(file.name in FOR_LVS for file in rendered.files)
+        if wanted and version.extension is not None and LVS not in version.features:
+            self._client.forget(amphora.id)
+            raise Retry(
+                "the amphora has no LVS: its kernel lacks ip_vs, or keepalived or ipvsadm is not installed there",
+                after=self._agent.retry_after.total_seconds(),
+                code="lvs-missing",
             )
 
     def _need_keepalived(self, amphora: Amphora, rendered: Rendered, version: AgentVersion) -> None:

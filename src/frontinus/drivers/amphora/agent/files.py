@@ -14,13 +14,18 @@ FOR_CONNECTIONS, FOR_DATAGRAMS = ("nginx.conf", "nginx.json"), ("datagrams.conf"
 """Names of the files, text and outline, that make the agent run nginx (agent-extension.md): one for connections, which
 reloads, and one for datagrams, which is replaced by another without losing an answer."""
 
+FOR_LVS = ("lvs.conf", "lvs.json")
+"""The same for datagrams that the kernel carries."""
+
 NGINX_FILES = frozenset({*FOR_CONNECTIONS, *FOR_DATAGRAMS})
-NGINX_TEXTS = (FOR_CONNECTIONS[0], FOR_DATAGRAMS[0])
+FILES_BESIDE = NGINX_FILES | {*FOR_LVS}
+TEXTS_BESIDE = (FOR_CONNECTIONS[0], FOR_DATAGRAMS[0], FOR_LVS[0])
+"""What says how balancers beside HAProxy run."""
 
 KEEPALIVED = "keepalived.conf"
 """The one that makes it run keepalived."""
 
-NOT_HAPROXYS = NGINX_FILES | {KEEPALIVED}
+NOT_HAPROXYS = FILES_BESIDE | {KEEPALIVED}
 """What changes in these costs HAProxy nothing."""
 
 

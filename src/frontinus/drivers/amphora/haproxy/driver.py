@@ -10,6 +10,7 @@ from frontinus.drivers.amphora.agent.authority import Clock, utc_now
 from frontinus.drivers.amphora.agent.change import Change
 from frontinus.drivers.amphora.agent.driver import AgentDriver
 from frontinus.drivers.amphora.agent.files import Live
+from frontinus.drivers.amphora.agent.lvs import with_lvs
 from frontinus.drivers.amphora.agent.vrrp import keepalived_file
 from frontinus.drivers.amphora.haproxy.blame import subject_of
 from frontinus.drivers.amphora.haproxy.diff import diff
@@ -35,6 +36,9 @@ class HaproxyDriver(AgentDriver):
         """Opens the authority, making it on first use. Raises Invalid naming the setting that cannot be."""
         super().__init__(settings, clock=clock)
         self._settings = settings
+
+    def offers(self) -> Capabilities:
+        return with_lvs(CAPABILITIES) if self._settings.datagram_balancer == "lvs" else CAPABILITIES
 
     def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
         version = version_of(amphora.balancer_version)

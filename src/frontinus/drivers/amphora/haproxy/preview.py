@@ -5,7 +5,7 @@ only what stands in its first line: a payload may be a key."""
 
 from __future__ import annotations
 
-from frontinus.drivers.amphora.agent.files import KEEPALIVED, NGINX_FILES, NOT_HAPROXYS, Live, marks
+from frontinus.drivers.amphora.agent.files import FILES_BESIDE, KEEPALIVED, NOT_HAPROXYS, Live, marks
 from frontinus.drivers.amphora.agent.preview import preview_of_nginx
 from frontinus.drivers.amphora.haproxy.diff import MOST_COMMANDS, diff
 from frontinus.drivers.amphora.haproxy.patterns import is_of_patterns
@@ -46,7 +46,7 @@ def _of_haproxy(configuration: Rendered) -> Rendered:
 
 
 def _of_nginx(configuration: Rendered) -> tuple[RenderedFile, ...]:
-    return tuple(x for x in configuration.files if x.name in NGINX_FILES)
+    return tuple(x for x in configuration.files if x.name in FILES_BESIDE)
 
 
 def _preview_of_haproxy(old: Rendered, new: Rendered) -> Preview:

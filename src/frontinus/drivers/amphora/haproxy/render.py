@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from frontinus.drivers.amphora.agent.files import digest, marks
+from frontinus.drivers.amphora.agent.lvs import lvs_files, with_lvs
 from frontinus.drivers.amphora.agent.stream import GRANULARITIES, datagram_files
 from frontinus.drivers.amphora.haproxy import logs
 from frontinus.drivers.amphora.haproxy.headers import header_lines
@@ -46,7 +47,7 @@ from frontinus.model.capabilities import (
     with_network,
 )
 from frontinus.model.certificates import NO_SECRETS, Secrets
-from frontinus.model.compatibility import INSERT_HEADERS_OF_LISTENER, TLS_LISTENERS
+from frontinus.model.compatibility import DATAGRAM_LISTENERS, INSERT_HEADERS_OF_LISTENER, TLS_LISTENERS
 from frontinus.model.enums import (
     HealthMonitorType,
     Kind,
@@ -94,6 +95,7 @@ CAPABILITIES = Capabilities(
                 "vrrp",
                 "additional_vips",
                 "connection_limit",
+                "datagram_access",
                 "backup",
                 "monitor_address",
                 "domain_name",
@@ -110,7 +112,10 @@ CAPABILITIES = Capabilities(
 )
 """What this module renders and tests/integration/drivers proves with real traffic; nothing else."""
 
-_JUDGED_BY = with_network(CAPABILITIES, NETWORK_FEATURES | {PORTS})
+_JUDGED_BY = {
+    "nginx": with_network(CAPABILITIES, NETWORK_FEATURES | {PORTS}),
+    "lvs": with_network(with_lvs(CAPABILITIES), NETWORK_FEATURES | {PORTS}),
+}
 """What is the network's to honour has been judged before: a port's security groups are nothing that an amphora renders."""
 
 Lines = tuple[tuple[str, ...], ...]
@@ -165,7 +170,7 @@ def render(
     Raises Rejected naming object and field when something cannot be expressed."""
     wanted = tree.wanted()
     try:
-        require(wanted, _JUDGED_BY)
+        require(wanted, _JUDGED_BY[settings.datagram_balancer])
     except Unsupported as error:
         rejected = Rejected(error.field, error.reason)
         rejected.subject = error.subject
@@ -174,8 +179,11 @@ def render(
     if not listeners or not wanted.load_balancer.admin_state_up or wanted.load_balancer.delete_requested:
         return rendered("")
     load_balancer = wanted.load_balancer
-    datagrams = datagram_files(wanted, settings.nginx(load_balancer.threads, load_balancer.max_connections))
-    listeners = [x for x in listeners if x.protocol is not ListenerProtocol.UDP]  # those are nginx's
+    if settings.datagram_balancer == "lvs":
+        datagrams = lvs_files(wanted)
+    else:
+        datagrams = datagram_files(wanted, settings.nginx(load_balancer.threads, load_balancer.max_connections))
+    listeners = [x for x in listeners if x.protocol not in DATAGRAM_LISTENERS]  # those are for the balancer beside
     if not listeners:
         return rendered("", datagrams)
     sections = [_global(wanted, settings, amphora_id, version), _defaults(), *logs.ring_sections(settings)]

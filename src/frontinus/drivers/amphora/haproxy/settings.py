@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from frontinus.drivers.amphora.agent.lvs import BALANCERS
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
 from frontinus.drivers.amphora.agent.stream import NginxSettings
 from frontinus.drivers.amphora.haproxy.log_options import check_logs
@@ -25,6 +26,10 @@ class HaproxySettings(AgentDriverSettings):
     """*text* The agent's directory, for paths in the configuration. Empty: relative paths, which our agent resolves.
     Genuine Octavia images need /var/lib/octavia, and since they take no files but certificates, `allowed_cidrs` and
     values of L7 rules are then in the text itself, and change by a reload."""
+
+    datagram_balancer: str = "nginx"
+    """*text* What carries UDP on the amphorae: `nginx`, or `lvs`, which takes a kernel with ip_vs. Not said:
+    `lvs` where the compute driver's places have one (`qemu`)."""
 
     max_connections: int = 50_000
     """*text* Connections of one load balancer at most, lowered by HAProxy itself to what the process may have
@@ -89,6 +94,8 @@ class HaproxySettings(AgentDriverSettings):
         """Raises Invalid naming the setting that cannot be."""
         super().check()
         check_logs(self)
+        if self.datagram_balancer not in BALANCERS:
+            raise Invalid("datagram_balancer", f"must be {' or '.join(BALANCERS)}, not {self.datagram_balancer!r}")
         for name in ("threads", "max_connections", "max_datagram_sessions", "max_old_workers", "stick_table_size"):
             if getattr(self, name) < 1:
                 raise Invalid(name, "must be at least 1")

@@ -25,7 +25,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from frontinus.drivers.compute.interface import ATTACH, ComputeDriver, Place, PlaceState
+from frontinus.drivers.compute.interface import ATTACH, LVS, ComputeDriver, Place, PlaceState
 from frontinus.drivers.compute.qemu import taps
 from frontinus.drivers.compute.qemu.machine import (
     ACCELERATORS,
@@ -108,7 +108,7 @@ class QemuCompute(ComputeDriver):
     """See drivers/compute/interface.py, whose docstrings are the law."""
 
     name: ClassVar[str] = "qemu"
-    features: ClassVar[frozenset[str]] = frozenset({ATTACH})
+    features: ClassVar[frozenset[str]] = frozenset({ATTACH, LVS})
     Settings: ClassVar[type[QemuSettings]] = QemuSettings
 
     def __init__(self, settings: QemuSettings) -> None:

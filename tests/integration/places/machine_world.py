@@ -1,0 +1,259 @@
+"""A virtual machine that balances: on two bridges of this host, with members and clients in namespaces on the second."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
+
+from frontinus.drivers.amphora.haproxy.driver import HaproxyDriver
+from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
+from frontinus.drivers.amphora.interface import Applied
+from frontinus.drivers.compute.qemu.driver import QemuCompute, QemuSettings
+from frontinus.model.certificates import NO_SECRETS, Secrets
+from frontinus.model.errors import Retry
+from frontinus.model.heartbeat import Counters, Heartbeat
+from frontinus.model.ids import NetworkId, PortId, SubnetId
+from frontinus.model.ports import Port, PortAddress, PortPurpose
+from frontinus.model.tree import Amphora, LoadBalancerTree
+
+from tests.amphora.lab import Host, ip
+from tests.unit.drivers.trees import AMPHORA, LOAD_BALANCER, a_load_balancer, a_tree, an_amphora, number
+
+IMAGE = Path(__file__).parents[3] / ".cache" / "image"
+HERE, AGENT = "10.86.0.1", "10.86.0.2"
+PREFIX = "10.87.0."
+OWN, VIP = f"{PREFIX}5", f"{PREFIX}100"
+MEMBERS = {"one": f"{PREFIX}11", "two": f"{PREFIX}12"}
+CLIENT = f"{PREFIX}21"
+
+SERVE = """
+import socket, sys, threading
+name = sys.argv[1].encode()
+def http():
+    server = socket.create_server(("0.0.0.0", 8080))
+    while True:
+        connection, _ = server.accept()
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.0 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n%s" % (len(name), name))
+        connection.close()
+def udp():
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind(("0.0.0.0", 9000))
+    while True:
+        _, client = server.recvfrom(4096)
+        server.sendto(name, client)
+def sctp():
+    server = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)
+    server.bind(("0.0.0.0", 9001))
+    server.listen(10)
+    while True:
+        connection, _ = server.accept()
+        connection.sendall(name)
+        connection.close()
+for service in sys.argv[2:]:
+    threading.Thread(target=globals()[service]).start()
+print("up", flush=True)
+"""
+"""A member that says its name: over HTTP, UDP and, where this kernel has it, SCTP."""
+
+
+@dataclass
+class MachineWorld:
+    compute: QemuCompute
+    driver: HaproxyDriver
+    amphora: Amphora
+    hosts: dict[str, Host]
+    heartbeats: socket.socket
+    booted_in: float
+    services: dict[tuple[str, str], subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    async def apply(self, tree: LoadBalancerTree, with_secrets: Secrets = NO_SECRETS) -> Applied:
+        return await self.driver.apply(self.amphora, tree, self.driver.render(tree, self.amphora, with_secrets))
+
+    def ask_udp(self, port: int, *, source_port: int = 0, patience: float = 1.0) -> str:
+        """Who answers a datagram from the client; empty when nobody does."""
+        return self.hosts["client"].run(_ask_udp, port, source_port, patience)
+
+    def names_by_udp(self, port: int, times: int) -> Counter[str]:
+        return Counter(self.ask_udp(port) for _ in range(times))
+
+    def ask_http(self, port: int) -> bytes:
+        return self.hosts["client"].run(_ask_http, port)
+
+    def start(self, member: str, service: str) -> None:
+        self.services[member, service] = _member(self.hosts[member], member, service)
+
+    def stop(self, member: str, service: str) -> None:
+        process = self.services.pop((member, service))
+        process.kill()
+        process.wait()
+
+    def close(self) -> None:
+        for member, service in list(self.services):
+            self.stop(member, service)
+
+    async def heartbeat(self) -> Heartbeat:
+        """The next one that is sent."""
+        with suppress(BlockingIOError):
+            while True:
+                self.heartbeats.recv(65_536)
+        datagram = await asyncio.get_running_loop().sock_recv(self.heartbeats, 65_536)
+        return self.driver.decode(datagram, datetime.now(UTC))
+
+    async def until_member(self, pool: int, member: int, word: str) -> None:
+        async with asyncio.timeout(20):
+            while (await self.heartbeat()).pools[number(pool)].members[number(member)] != word:
+                pass
+
+    async def settled_counters(self, listener: int) -> Counters:
+        """What is counted when nothing more comes: the same in four beats, since the kernel adds up every two seconds."""
+        seen = [await self._counters(listener)]
+        while len(seen) < 4 or len({(x.bytes_in, x.bytes_out, x.total_connections) for x in seen[-4:]}) > 1:
+            seen.append(await self._counters(listener))
+        return seen[-1]
+
+    async def _counters(self, listener: int) -> Counters:
+        return (await self.heartbeat()).listeners[number(listener)].counters
+
+
+def _ask_udp(port: int, source_port: int, patience: float) -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.bind(("0.0.0.0", source_port))
+        asking.settimeout(patience)
+        asking.sendto(b"who", (VIP, port))
+        try:
+            answer, source = asking.recvfrom(4096)
+        except OSError:
+            return ""
+        assert source == (VIP, port)
+        return answer.decode()
+
+
+def _ask_http(port: int) -> bytes:
+    with socket.create_connection((VIP, port), 5) as connection:
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        answer = b""
+        while part := connection.recv(4096):
+            answer += part
+        return answer.rpartition(b"\r\n\r\n")[2]
+
+
+@asynccontextmanager
+async def machine_world(state_dir: Path, *services: str) -> AsyncIterator[MachineWorld]:
+    """One that runs, is plugged, and has nothing to balance yet. Nothing of it is left afterwards."""
+    made = f"fm{secrets.token_hex(3)}"
+    async with AsyncExitStack() as stack:
+        bridges = [f"{made}m", f"{made}v"]
+        for bridge in bridges:
+            ip("link", "add", bridge, "up", "type", "bridge")
+            stack.callback(ip, "link", "delete", bridge)
+        ip("addr", "add", f"{HERE}/24", "dev", bridges[0])
+        hosts = {}
+        for number, (name, address) in enumerate({**MEMBERS, "client": CLIENT}.items()):
+            hosts[name] = host = _host(f"{made}-{name}", f"{made}{number}", address, bridges[1])
+            stack.callback(ip, "netns", "del", host.name)
+            stack.callback(host.close)
+        heartbeats = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        stack.callback(heartbeats.close)
+        heartbeats.bind((HERE, 0))
+        heartbeats.setblocking(False)
+        compute = QemuCompute(QemuSettings(state_dir=state_dir, image=IMAGE))
+        stack.push_async_callback(compute.close)
+        driver = HaproxyDriver(
+            HaproxySettings(
+                state_dir=state_dir,
+                heartbeat_destinations=(f"{HERE}:{heartbeats.getsockname()[1]}",),
+                network="own",
+                datagram_balancer="lvs",
+            )
+        )
+        stack.push_async_callback(driver.close)
+        ports = (
+            _port(PortPurpose.MANAGEMENT, AGENT, bridges[0]),
+            _port(PortPurpose.VIP, OWN, bridges[1]),
+        )
+        began = time.monotonic()
+        stack.push_async_callback(compute.destroy, AMPHORA)
+        await compute.build(AMPHORA, LOAD_BALANCER, driver.boot_files(AMPHORA, AGENT), ports[:1])
+        amphora = an_amphora(management_address=AGENT, ports=ports)
+        tree = a_tree(a_load_balancer(VIP))
+        await _answering(driver, amphora, tree, state_dir)
+        booted_in = time.monotonic() - began
+        await compute.attach(AMPHORA, ports[1])
+        await _plugged(driver, amphora, tree)
+        world = MachineWorld(compute, driver, amphora, hosts, heartbeats, booted_in)
+        stack.callback(world.close)
+        for name in MEMBERS:
+            for service in services:
+                world.start(name, service)
+        yield world
+
+
+async def _answering(driver: HaproxyDriver, amphora: Amphora, tree: LoadBalancerTree, state_dir: Path) -> None:
+    for _ in range(600):
+        try:
+            await driver.info(amphora, tree)
+        except Retry:
+            await asyncio.sleep(0.1)
+        else:
+            return
+    console = state_dir / "machines" / AMPHORA / "console.log"
+    raise AssertionError(f"the agent does not answer: {console.read_text(errors='replace')[-2000:]}")
+
+
+async def _plugged(driver: HaproxyDriver, amphora: Amphora, tree: LoadBalancerTree) -> None:
+    """The guest sees a plugged interface when it gets to it."""
+    for last in (*[False] * 50, True):
+        try:
+            await driver.plug(amphora, tree)
+        except Retry:
+            if last:
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            return
+
+
+def _host(name: str, link: str, address: str, bridge: str) -> Host:
+    ip("netns", "add", name)
+    ip("-n", name, "link", "set", "lo", "up")
+    ip("link", "add", link, "type", "veth", "peer", "name", "eth1", "netns", name)
+    ip("link", "set", link, "up", "master", bridge)
+    ip("-n", name, "link", "set", "eth1", "up")
+    ip("-n", name, "addr", "add", f"{address}/24", "dev", "eth1")
+    return Host(name, int(address.rpartition(".")[2]))
+
+
+def _member(host: Host, name: str, *services: str) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        ["ip", "netns", "exec", host.name, sys.executable, "-S", "-c", SERVE, name, *services], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    with process.stdout as said:
+        assert said.readline() == b"up\n"
+    return process
+
+
+def _port(purpose: PortPurpose, address: str, bridge: str) -> Port:
+    number = uuid5(NAMESPACE_URL, f"{bridge} {purpose}")
+    return Port(
+        id=PortId(str(number)),
+        amphora_id=AMPHORA,
+        purpose=purpose,
+        network_id=NetworkId("n"),
+        mac=f"02:{number.bytes[:5].hex(':')}",
+        mtu=1500,
+        addresses=(PortAddress(address=address, prefix_length=24, subnet_id=SubnetId("s")),),
+        attachment=bridge,
+    )

@@ -1,0 +1,126 @@
+"""A virtual machine from the image serves HTTP by HAProxy, and UDP by LVS in its kernel: real traffic, real health."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from frontinus.model.enums import (
+    HealthMonitorType,
+    LbAlgorithm,
+    ListenerProtocol,
+    PoolProtocol,
+    SessionPersistenceType,
+)
+from frontinus.model.tree import LoadBalancerTree, SessionPersistence
+
+from tests.integration.places.machine_world import MEMBERS, VIP, MachineWorld, machine_world
+from tests.unit.drivers.trees import (
+    a_listener,
+    a_load_balancer,
+    a_member,
+    a_monitor,
+    a_pool,
+    a_tree,
+)
+
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
+
+
+def udp_tree(pool: dict[str, Any] | None = None, *, monitored: bool = False, **of_two: Any) -> LoadBalancerTree:
+    return a_tree(
+        a_load_balancer(VIP),
+        listeners=[a_listener(11, ListenerProtocol.UDP, 5300, 21)],
+        pools=[a_pool(21, PoolProtocol.UDP, **(pool or {}))],
+        members=[
+            a_member(31, 21, MEMBERS["one"], 9000),
+            a_member(32, 21, MEMBERS["two"], 9000, **of_two),
+        ],
+        monitors=[a_monitor(41, 21, HealthMonitorType.UDP_CONNECT)] if monitored else [],
+    )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MachineWorld]:
+    async with machine_world(tmp_path_factory.mktemp("machine"), "http", "udp") as made:
+        yield made
+
+
+async def test_http_and_udp_are_served_side_by_side(world: MachineWorld) -> None:
+    udp = udp_tree()
+    tree = a_tree(
+        a_load_balancer(VIP),
+        listeners=[a_listener(), *udp.listeners],
+        pools=[a_pool(), *udp.pools],
+        members=[*(a_member(50 + n, address=each) for n, each in enumerate(MEMBERS.values())), *udp.members],
+    )
+    await world.apply(tree)
+    assert {world.ask_http(80) for _ in range(4)} == {b"one", b"two"}
+    assert dict(world.names_by_udp(5300, 10)) == {"one": 5, "two": 5}
+
+
+async def test_a_member_that_refuses_datagrams_gets_none_until_it_is_back(world: MachineWorld) -> None:
+    await world.apply(udp_tree(monitored=True))
+    assert set(world.names_by_udp(5300, 4)) == {"one", "two"}
+    world.stop("two", "udp")
+    await world.until_member(21, 32, "DOWN")
+    assert dict(world.names_by_udp(5300, 10)) == {"one": 10}
+    world.start("two", "udp")
+    await world.until_member(21, 32, "UP")
+    assert set(world.names_by_udp(5300, 4)) == {"one", "two"}
+
+
+async def test_sessions_go_on_over_a_change_and_a_drained_member_keeps_its_own(world: MachineWorld) -> None:
+    await world.apply(udp_tree())
+    before = {port: world.ask_udp(5300, source_port=port) for port in range(40_000, 40_006)}
+    assert set(before.values()) == {"one", "two"}
+    await world.apply(udp_tree(weight=0))
+    assert {port: world.ask_udp(5300, source_port=port) for port in before} == before
+    assert dict(world.names_by_udp(5300, 6)) == {"one": 6}, "a drained member got a new session"
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        pytest.param({"lb_algorithm": LbAlgorithm.SOURCE_IP}, id="by algorithm"),
+        pytest.param(
+            {
+                "session_persistence": SessionPersistence(
+                    type=SessionPersistenceType.SOURCE_IP,
+                    persistence_timeout=60,
+                    persistence_granularity="255.255.255.0",
+                )
+            },
+            id="by persistence",
+        ),
+    ],
+)
+async def test_a_client_stays_with_its_member(pool: dict[str, Any], world: MachineWorld) -> None:
+    await world.apply(udp_tree(pool))
+    assert len(world.names_by_udp(5300, 8)) == 1
+
+
+async def test_weights_count(world: MachineWorld) -> None:
+    await world.apply(udp_tree(weight=3))
+    assert dict(world.names_by_udp(5300, 16)) == {"one": 4, "two": 12}
+
+
+async def test_what_passed_is_counted_once(world: MachineWorld) -> None:
+    await world.apply(udp_tree())
+    before = await world.settled_counters(11)
+    assert sum(world.names_by_udp(5300, 10).values()) == 10
+    after = await world.settled_counters(11)
+    headers = 28  # of IP and UDP, which the kernel counts too
+    assert after.total_connections - before.total_connections == 10
+    assert after.bytes_in - before.bytes_in == 10 * (headers + len("who"))
+    assert after.bytes_out - before.bytes_out == 10 * (headers + len("one"))
+
+
+async def test_nothing_of_a_listener_that_is_gone_stays_in_the_kernel(world: MachineWorld) -> None:
+    await world.apply(udp_tree())
+    assert set(world.names_by_udp(5300, 4)) == {"one", "two"}
+    await world.apply(a_tree(a_load_balancer(VIP)))
+    assert world.ask_udp(5300, patience=0.3) == ""
