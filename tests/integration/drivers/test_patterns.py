@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 
 import pytest
+from msgspec.structs import replace
 
 from frontinus.drivers.amphora.interface import Applied
+from frontinus.model.enums import L7PolicyAction as Action
 from frontinus.model.enums import L7RuleCompareType as Compare
 from frontinus.model.enums import L7RuleType as Type
 from frontinus.model.tree import L7Rule, LoadBalancerTree
@@ -148,3 +150,38 @@ async def test_values_change_to_what_a_start_would_make_of_them(site: Site, comp
     changed = site.patterns()
     assert (await site.shows(("127.0.0.0/8",), rules("c\\;'#"), timeout=40_000)).action == "reload"
     assert changed == site.patterns()
+
+
+TARGETS = [
+    "http://one.example/",
+    "http://two.example/?a=b&c=%[src]%20%%#it's",
+    'https://three.example:8443/$HOME/"{|}~^`\\;show info<<',
+    "http://four.example/\u00fc\u4e2d,(x),map(y)",
+    "http://five.example/" + "x" * 235,
+    "http://six.example/  two blanks and @prepared",
+]
+
+
+@pytest.mark.parametrize("action", [Action.REDIRECT_TO_URL, Action.REDIRECT_PREFIX])
+async def test_a_redirect_leads_elsewhere_without_a_reload(site: Site, action: Action) -> None:
+    """Byte for byte, and as it would after a start."""
+
+    def tree(target: str, timeout: int = 50_000) -> LoadBalancerTree:
+        field = "redirect_url" if action is Action.REDIRECT_TO_URL else "redirect_prefix"
+        shown = site.tree(("127.0.0.0/8",), (a_rule(60, 50, Type.PATH, Compare.STARTS_WITH, "/"),), timeout)
+        return replace(shown, l7_policies=(replace(a_policy(action=action), **{field: target}),))
+
+    def location() -> str | None:
+        client = Client(site.port)
+        with contextlib.closing(client):
+            return client.ask(b"GET /here HTTP/1.1\r\nHost: x\r\n\r\n")[1].get("location")
+
+    behind = "" if action is Action.REDIRECT_TO_URL else "/here"
+    assert (await site.world.apply(tree("http://first.example/"))).action == "start"
+    for target in TARGETS:
+        assert (await site.world.apply(tree(target))).action == "runtime"
+        told = await asyncio.to_thread(location)
+        assert told == f"{target}{behind}".encode().decode("latin-1")
+        assert (await site.world.apply(tree(target, 40_000))).action == "reload"
+        assert await asyncio.to_thread(location) == told
+        assert (await site.world.apply(tree(target))).action == "reload"

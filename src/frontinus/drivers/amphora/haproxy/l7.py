@@ -2,8 +2,8 @@
 
 HAProxy runs all `http-request` rules before it looks at any `use_backend`, so the order of actions (model/l7.py) is the
 order of its own phases. Every rule is an ACL named by its id; two ACLs of one name are ored, the names in a condition
-are anded. What a rule compares with is in a file where one can hold it (patterns.py), so that another value is no other
-text. Sources: HAProxy configuration manual 7.1 (ACLs), 7.3 (samples), 4.2 (http-request)."""
+are anded. What a rule compares with, and where a policy redirects to, is in a file where one can hold it (patterns.py),
+so that another value is no other text. Sources: HAProxy configuration manual 7.1 (ACLs), 7.3 (samples), 4.2 (http-request)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ import re
 
 import msgspec
 
-from frontinus.drivers.amphora.haproxy.patterns import VALUE, holds, pattern_content
+from frontinus.drivers.amphora.haproxy.patterns import (
+    TARGET,
+    VALUE,
+    holds,
+    holds_target,
+    pattern_content,
+    target_content,
+    target_sample,
+)
 from frontinus.drivers.amphora.haproxy.text import checked, log_format
 from frontinus.drivers.amphora.haproxy.tls import Files
 from frontinus.model.enums import L7PolicyAction, L7RuleCompareType, L7RuleType
@@ -52,33 +60,29 @@ def l7_lines(tree: LoadBalancerTree, listener: Listener, backend_names: dict[str
                 acls += rule_lines(rule, files)
         condition = tuple(f"!{rule.id}" if rule.invert else str(rule.id) for rule in rules)
         with blaming(policy.kind, policy.id):
-            actions.append((*_action(policy, backend_names), "if", *condition))
+            actions.append((*_action(policy, backend_names, files), "if", *condition))
     return [*acls, *actions]
 
 
-def _action(policy: L7Policy, backend_names: dict[str, str]) -> Line:
-    code = ("code", str(policy.redirect_http_code or DEFAULT_REDIRECT_CODE))
+def _action(policy: L7Policy, backend_names: dict[str, str], files: Files) -> Line:
     match policy.action:
         case L7PolicyAction.REJECT:
             return ("http-request", "deny", "deny_status", "403")
         case L7PolicyAction.REDIRECT_TO_URL:
-            return (
-                "http-request",
-                "redirect",
-                "location",
-                log_format(checked(policy.redirect_url or "", "redirect_url")),
-                *code,
-            )
+            return _redirect(policy, "location", checked(policy.redirect_url or "", "redirect_url"), files)
         case L7PolicyAction.REDIRECT_PREFIX:
-            return (
-                "http-request",
-                "redirect",
-                "prefix",
-                log_format(checked(policy.redirect_prefix or "", "redirect_prefix")),
-                *code,
-            )
+            return _redirect(policy, "prefix", checked(policy.redirect_prefix or "", "redirect_prefix"), files)
         case L7PolicyAction.REDIRECT_TO_POOL:
             return ("use_backend", backend_names[policy.redirect_pool_id or ""])
+
+
+def _redirect(policy: L7Policy, kind: str, target: str, files: Files) -> Line:
+    """To what the file of this policy says or, where a file cannot hold it, to what the line itself says."""
+    code = str(policy.redirect_http_code or DEFAULT_REDIRECT_CODE)
+    name = f"{TARGET}{policy.id}.map"
+    path = files.patterns(name, target_content(target)) if holds_target(target) else None
+    to = log_format(target) if path is None else target_sample(path)
+    return ("http-request", "redirect", kind, to, "code", code)
 
 
 def rule_lines(rule: L7Rule, files: Files) -> list[Line]:

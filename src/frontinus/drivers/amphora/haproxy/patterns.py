@@ -1,5 +1,5 @@
-"""What changes often, in files that HAProxy can be given anew while it runs: networks that a listener lets in, and the
-values of L7 rules. Pure.
+"""What changes often, in files that HAProxy can be given anew while it runs: networks that a listener lets in, the values
+of L7 rules, and where L7 policies redirect to. Pure.
 
 A file on disk says what a start would make of it, and the commands make the same of a HAProxy that runs: all patterns of
 a file are exchanged in one step, so that nobody meets a half of them. Sources: HAProxy configuration manual 7.1.1 (-f),
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from frontinus.drivers.amphora.agent.files import FileMark
 
-NETWORKS, VALUE = "networks-", "value-"
+NETWORKS, VALUE, TARGET = "networks-", "value-", "target-"
 """How the names of files begin: what is in them."""
 
 LARGEST_PAYLOAD = 15_000
@@ -25,7 +25,10 @@ LONGEST_PATTERN = 2_000
 PREPARED = "@prepared"
 """Stands for the version that HAProxy gave to the last `prepare` (docs/reference/agent-extension.md)."""
 
-_MAP = re.compile(r"map_ip\(([^()]*)\)")
+TARGET_KEY = "to"
+"""The only key of a target's map."""
+
+_MAP = re.compile(r"\bmap(?:_ip)?\(([^()]*)\)")
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_./:\x80-\U0010ffff-]")
 
 
@@ -52,6 +55,20 @@ def pattern_content(pattern: str) -> bytes:
     return f"{pattern}\n".encode()
 
 
+def holds_target(target: str) -> bool:
+    """Whether HAProxy reads exactly this from a line of a map, behind the key: it forgets spaces at both ends."""
+    return holds(f"{TARGET_KEY} {target}") and target == target.strip(" \t")
+
+
+def target_content(target: str) -> bytes:
+    return f"{TARGET_KEY} {target}\n".encode()
+
+
+def target_sample(path: str) -> str:
+    """What stands for the target in a log-format."""
+    return f"%[str({TARGET_KEY}),map({path})]"
+
+
 def pattern_commands(
     lines: Iterable[Sequence[str]], before: Iterable[FileMark], after: Iterable[FileMark], contents: Mapping[str, bytes]
 ) -> tuple[str, ...] | None:
@@ -70,17 +87,17 @@ def pattern_commands(
 
 
 def is_of_patterns(name: str) -> bool:
-    return name.startswith((NETWORKS, VALUE))
+    return name.startswith((NETWORKS, VALUE, TARGET))
 
 
 def _paths(lines: Iterable[Sequence[str]]) -> dict[str, str]:
     """File name -> the path by which the configuration names it, which is its name for HAProxy's commands too."""
     found = []
     for words in lines:
-        if words[0] != "acl":
+        if words[0] != "acl" and tuple(words[:2]) != ("http-request", "redirect"):
             continue
-        found += [match[1] for match in map(_MAP.search, words[2:3]) if match is not None]
-        if "-f" in words[:-1]:
+        found += [match[1] for match in map(_MAP.search, words[2:4]) if match is not None]
+        if words[0] == "acl" and "-f" in words[:-1]:
             found.append(words[words.index("-f") + 1])
     return {path.rpartition("/")[2]: path for path in found}
 
@@ -90,6 +107,10 @@ def _exchanged(name: str, path: str, content: bytes) -> list[str]:
     if name.startswith(NETWORKS):
         payloads = _payloads(content.decode().splitlines(keepends=True))
         added = [f"add map {PREPARED} {path} <<\n{payload}" for payload in payloads]
+        return [f"prepare map {path}", *added, f"commit map {PREPARED} {path}"]
+    if name.startswith(TARGET):
+        target = content.decode().removeprefix(f"{TARGET_KEY} ").removesuffix("\n")
+        added = [f"add map {PREPARED} {path} {TARGET_KEY} {_escaped(target)}"]
         return [f"prepare map {path}", *added, f"commit map {PREPARED} {path}"]
     pattern = content.decode().removesuffix("\n")
     return [
