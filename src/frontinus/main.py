@@ -46,6 +46,8 @@ PROVIDERS = ("amphora", "octavia")
 """The provider names under which the amphora driver is offered, as in Octavia (`octavia` is its old alias)."""
 
 
+MOST_SPARES = 1_000
+
 DRIVER_KINDS: dict[str, type[Any]] = {
     "amphora": AmphoraDriver,
     "compute": ComputeDriver,
@@ -69,6 +71,8 @@ def check(settings: Settings) -> dict[str, object]:
     ):
         if not 0 <= port <= 65_535:
             raise Invalid(key, f"must be from 0 to 65535, not {port}")
+    if settings.controller.spares is not None and not 0 <= settings.controller.spares <= MOST_SPARES:
+        raise Invalid("controller.spares", f"must be from 0 to {MOST_SPARES}, not {settings.controller.spares}")
     if settings.database_connections < 1:
         raise Invalid("database_connections", f"must be at least 1, not {settings.database_connections}")
     if settings.database and not settings.database.startswith("sqlite:"):

@@ -38,7 +38,7 @@ from frontinus.controller.steps import (
     UnplugAmphora,
 )
 from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Rendered
-from frontinus.drivers.compute.interface import ComputeDriver
+from frontinus.drivers.compute.interface import APART, ComputeDriver
 from frontinus.drivers.network.interface import PORTS, NetworkDriver
 from frontinus.drivers.secret.interface import SecretDriver
 from frontinus.model.boot import Identity
@@ -54,6 +54,8 @@ from frontinus.store.engine import Store, Transaction
 from frontinus.store.leases import Lease
 
 log = structlog.get_logger()
+
+SPARES_WHERE_SLOW = 2
 
 AGENT_POLL_S = 0.02
 """Pause between two questions to an agent that starts. Short, since a `process` amphora is up in a tenth of a second."""
@@ -77,6 +79,17 @@ class Hands:
     def has_ports(self) -> bool:
         """Whether amphorae hang on networks by ports, which must be made, attached and configured."""
         return PORTS in self.network.features
+
+    @property
+    def spare_pool(self) -> str:
+        """Spares of which pool serve here: any amphora of this driver in a place of this compute driver."""
+        return f"{self.amphora_driver.name}/{self.compute.name}"
+
+    @property
+    def spares_wanted(self) -> int:
+        if self.settings.spares is not None:
+            return self.settings.spares
+        return SPARES_WHERE_SLOW if self.compute.starts_slowly else 0
 
 
 @dataclass(frozen=True)
@@ -151,7 +164,14 @@ async def _record_amphora(step: RecordAmphora, situation: Situation, hands: Hand
         role=step.role,
         created_at=hands.now(),
     )
-    await hands.store.transact(lambda tx: convergence.add_amphora(tx, situation.lease, amphora))
+    apart = APART in hands.compute.features
+    hosts = {x.host for x in situation.tree.amphorae if apart and x.host is not None}
+
+    def work(tx: Transaction) -> None:
+        if convergence.add_spare_amphora(tx, situation.lease, amphora, hands.spare_pool, hosts) is None:
+            convergence.add_amphora(tx, situation.lease, amphora)
+
+    await hands.store.transact(work)
 
 
 async def _condemn(step: CondemnAmphora, situation: Situation, hands: Hands) -> None:
@@ -211,7 +231,7 @@ async def _build(step: BuildAmphora, situation: Situation, hands: Hands) -> None
         # What it ran before counts no more: the agent is asked for it when it is up.
         receipt=None,
         revived_at=hands.now() if step.revive else amphora.revived_at,
-        **_identity(boot.identity),
+        **identity_of(boot.identity),
         **plugging.recorded(ports),
     )
 
@@ -241,7 +261,7 @@ async def _hold_vip(load_balancer: LoadBalancer, hands: Hands) -> None:
     )
 
 
-def _identity(identity: Identity | None) -> dict[str, Any]:
+def identity_of(identity: Identity | None) -> dict[str, Any]:
     return {
         "identity_digest": None if identity is None else identity.digest,
         "certificate_expires_at": None if identity is None else identity.expires_at,

@@ -21,6 +21,7 @@ from frontinus.controller.previewer import Previewer
 from frontinus.controller.reconcile import reconcile
 from frontinus.controller.renewals import Renewals
 from frontinus.controller.secret_watch import SecretWatch
+from frontinus.controller.spares import Spares
 from frontinus.controller.sweeper import Sweeper
 from frontinus.controller.witness import Witness
 from frontinus.model.capabilities import with_network
@@ -53,6 +54,7 @@ class Controller:
         self._previewer = Previewer(self.id, hands)
         self._secret_watch = SecretWatch(hands)
         self._renewals = Renewals(self.id, hands)
+        self._spares = Spares(hands)
         self._busy: dict[LoadBalancerId, asyncio.Task[None]] = {}
         self._freed = asyncio.Event()
 
@@ -90,6 +92,7 @@ class Controller:
             asyncio.create_task(self._previewer.run(), name="controller-previewer"),
             asyncio.create_task(self._secret_watch.run(), name="controller-secret-watch"),
             asyncio.create_task(self._renewals.run(), name="controller-renewals"),
+            asyncio.create_task(self._spares.run(), name="controller-spares"),
         ]
         # One listener for all turns: what is said between two of them is kept.
         wakeups = self._hands.store.wakeups()

@@ -63,6 +63,9 @@ class ControllerMetrics:
             ("outcome",),
             registry=into,
         )
+        self.spares = Gauge(
+            "frontinus_controller_spares", "Amphorae that run and wait for a load balancer.", registry=into
+        )
         self.leases = Gauge(
             "frontinus_controller_leases", "Load balancers that this controller is working on now.", registry=into
         )

@@ -64,6 +64,13 @@ class ControllerSettings:
     """Not heard for so long is a reason to ask compute. Above the interval at which last-seen times are written
     (HealthSettings.seen_interval), so that of a fleet in health nobody is asked about."""
 
+    spares: int | None = None
+    """How many amphorae run without a load balancer, to be taken by the next create or replacement, which is then a push
+    only. Not set: 2 where amphorae start slowly (virtual machines), else none."""
+
+    spare_interval: timedelta = timedelta(seconds=2)
+    """How often spare amphorae are looked after. A slot is looked at by one controller in this time."""
+
     renewal_interval: timedelta = timedelta(seconds=10)
     """How often amphorae are looked for whose certificate is due, or that know another authority than they should."""
 

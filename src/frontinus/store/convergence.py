@@ -9,7 +9,7 @@ row remembers generation and nudges at the time of the claim."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -23,7 +23,7 @@ from frontinus.model.errors import Bug, NoTurn
 from frontinus.model.ids import AmphoraId
 from frontinus.model.status import after_edit, move_amphora, move_provisioning
 from frontinus.model.tree import Amphora, Fault, LoadBalancer
-from frontinus.store import amphorae, replacements, rows, schema
+from frontinus.store import amphorae, replacements, rows, schema, spares
 from frontinus.store.engine import Transaction
 from frontinus.store.health import mark_due
 from frontinus.store.leases import Lease, lost
@@ -173,6 +173,26 @@ def add_amphora(tx: Transaction, lease: Lease, amphora: Amphora) -> None:
     _hold(tx, lease)
     _require_own(lease, amphora)
     tx.insert(_INSERT_AMPHORA, rows.AMPHORA.columns, [rows.AMPHORA.encode(amphora)])
+
+
+def add_spare_amphora(
+    tx: Transaction, lease: Lease, wanted: Amphora, pool: str, hosts: Collection[str]
+) -> Amphora | None:
+    """Note a ready spare (on none of these hosts) as the amphora that is wanted; None, and nothing noted, if there is
+    none. Raises LeaseLost."""
+    _hold(tx, lease)
+    taken = spares.take(tx, pool, hosts)
+    if taken is None:
+        return None
+    amphora = replace(
+        taken,
+        load_balancer_id=wanted.load_balancer_id,
+        project_id=wanted.project_id,
+        role=wanted.role,
+        created_at=wanted.created_at,
+    )
+    add_amphora(tx, lease, amphora)
+    return amphora
 
 
 def update_amphora(tx: Transaction, lease: Lease, amphora: Amphora) -> None:

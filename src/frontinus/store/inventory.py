@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, func, or_, select
 
 from frontinus.model.enums import AmphoraStatus, ProvisioningStatus
 from frontinus.model.ids import AmphoraId, LoadBalancerId
-from frontinus.store import schema
+from frontinus.store import schema, spares
 from frontinus.store.engine import Transaction
 from frontinus.store.rows import to_microseconds
 from frontinus.store.statement import Statement, Value
@@ -55,16 +55,16 @@ _LOAD_BALANCERS = Statement(
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """Amphorae and load balancers that are not DELETED."""
+    """Amphorae and load balancers that are not DELETED; spare amphorae are among the first."""
 
     amphorae: frozenset[AmphoraId]
     load_balancers: frozenset[LoadBalancerId]
 
 
 def known(tx: Transaction) -> Known:
-    """Everything that may have something outside, in two selects."""
+    """Everything that may have something outside, in three selects."""
     return Known(
-        amphorae=frozenset(AmphoraId(row[0]) for row in tx.rows(_AMPHORAE, {})),
+        amphorae=frozenset(AmphoraId(row[0]) for row in tx.rows(_AMPHORAE, {})) | spares.known(tx),
         load_balancers=frozenset(LoadBalancerId(row[0]) for row in tx.rows(_LOAD_BALANCERS, {})),
     )
 

@@ -486,3 +486,15 @@ replacement_turn = Table(
     _id("load_balancer_id"),
     _time("taken_at"),
 )
+
+# Amphorae without a load balancer. They are no rows of `amphora`, which belong to one.
+spare = Table(
+    "spare",
+    metadata,
+    Column("pool", String(NAME_LENGTH), primary_key=True),
+    Column("slot", Integer, primary_key=True, autoincrement=False),
+    _id("amphora_id"),
+    _word("status"),
+    _text("amphora"),
+    _time("touched_at"),
+)

@@ -62,6 +62,8 @@ class ComputeDriver(ABC):
     name: ClassVar[str]
     features: ClassVar[frozenset[str]] = frozenset()
     """Of ATTACH, APART and LVS."""
+    starts_slowly: ClassVar[bool] = False
+    """Whether from build to the agent's answer takes so long that spare amphorae are worth their memory."""
 
     @abstractmethod
     def management_address(self, amphora_id: AmphoraId) -> str | None:

@@ -109,6 +109,7 @@ class QemuCompute(ComputeDriver):
 
     name: ClassVar[str] = "qemu"
     features: ClassVar[frozenset[str]] = frozenset({ATTACH, LVS})
+    starts_slowly: ClassVar[bool] = True
     Settings: ClassVar[type[QemuSettings]] = QemuSettings
 
     def __init__(self, settings: QemuSettings) -> None:

@@ -1,0 +1,151 @@
+"""Keep a few amphorae running that no load balancer has yet.
+
+Every controller of a driver looks after the same slots; whoever touches one first has it for that turn. Each spare has a
+row before it is built and until it is destroyed, so a death on the way leaves what the next one finds. act.py takes
+them. Next: store/spares.py."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from msgspec.structs import replace
+
+from frontinus.controller.act import AGENT_POLL_S, Hands, delete_ports, identity_of
+from frontinus.controller.plugging import management_request
+from frontinus.drivers.compute.interface import PlaceState
+from frontinus.model.enums import AmphoraStatus
+from frontinus.model.errors import Retry, WorldError
+from frontinus.model.ids import AmphoraId, new_id
+from frontinus.model.ports import Port
+from frontinus.model.spares import Spare, SpareStatus, tree_of, waiting
+from frontinus.model.tree import Amphora
+from frontinus.store import spares
+
+log = structlog.get_logger()
+
+
+class Spares:
+    """One per controller. One owner: its own loop."""
+
+    def __init__(self, hands: Hands) -> None:
+        self._hands = hands
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except WorldError as trouble:
+                log.warning("spare amphorae were not looked after", reason=str(trouble))
+            except Exception:  # the loop protects its next turn
+                log.exception("looking after spare amphorae failed")
+            await asyncio.sleep(self._hands.settings.spare_interval.total_seconds())
+
+    async def look(self) -> None:
+        """Fill empty slots, look at what is in the others, and empty those that are too many."""
+        hands = self._hands
+        pool, wanted = hands.spare_pool, hands.spares_wanted
+        found = {x.slot: x for x in await hands.store.read(lambda tx: spares.in_pool(tx, pool))}
+        hands.metrics.spares.set(sum(x.status is SpareStatus.READY for x in found.values()))
+        work = [self._fill(slot) for slot in range(wanted) if slot not in found]
+        work += [self._look_at(x, is_wanted=x.slot < wanted) for x in found.values() if self._is_free(x)]
+        for outcome in await asyncio.gather(*work, return_exceptions=True):
+            if isinstance(outcome, WorldError):
+                log.warning("a spare amphora is in trouble", reason=str(outcome))
+            elif isinstance(outcome, BaseException):
+                raise outcome
+
+    def _is_free(self, spare: Spare) -> bool:
+        """Whether nobody has to do with it: a turn is over, or whoever builds or removes it must be dead."""
+        settings = self._hands.settings
+        longest = settings.spare_interval if spare.status is SpareStatus.READY else 2 * settings.boot_timeout
+        # A time ahead is of a clock that was wrong.
+        return abs(self._hands.now() - spare.touched_at) >= longest
+
+    async def _fill(self, slot: int) -> None:
+        hands, now = self._hands, self._hands.now()
+        amphora = waiting(AmphoraId(new_id()), now)
+        spare = Spare(
+            pool=hands.spare_pool,
+            slot=slot,
+            amphora_id=amphora.id,
+            status=SpareStatus.BUILDING,
+            amphora=amphora,
+            touched_at=now,
+        )
+        if not await hands.store.transact(lambda tx: spares.reserve(tx, spare)):
+            return  # another controller was first
+        try:
+            built = await self._build(amphora)
+        except WorldError:
+            await self._remove(spare)
+            raise
+        await hands.store.transact(lambda tx: spares.write(tx, spare, SpareStatus.READY, built, hands.now()))
+        log.info("spare amphora ready", amphora_id=amphora.id)
+
+    async def _build(self, amphora: Amphora) -> Amphora:
+        hands = self._hands
+        ports: tuple[Port, ...] = ()
+        address = hands.compute.management_address(amphora.id)
+        if hands.has_ports:
+            ports = (await hands.network.create_port(management_request(tree_of(amphora), amphora)),)
+            address = ports[0].addresses[0].address
+        boot = hands.amphora_driver.boot_files(amphora.id, address or "")
+        place = await hands.compute.build(amphora.id, amphora.load_balancer_id, boot, ports)
+        built = replace(
+            amphora,
+            status=AmphoraStatus.READY,
+            compute_id=place.compute_id,
+            management_address=place.management_address or address,
+            host=place.host,
+            ports=ports,
+            **identity_of(boot.identity),
+        )
+        deadline = asyncio.get_running_loop().time() + hands.settings.boot_timeout.total_seconds()
+        while True:
+            try:
+                info = await hands.amphora_driver.info(built, tree_of(built))
+            except Retry:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(AGENT_POLL_S)
+            else:
+                return replace(
+                    built, speaks_plain=info.extension is None, balancer_version=info.balancer_version or None
+                )
+
+    async def _look_at(self, spare: Spare, *, is_wanted: bool) -> None:
+        hands = self._hands
+        if spare.status is SpareStatus.READY and is_wanted:
+            if not await hands.store.transact(lambda tx: spares.touch(tx, spare, spare.status, hands.now())):
+                return  # taken, or looked at by another
+            spare = replace(spare, touched_at=hands.now())
+            if await self._is_fit(spare.amphora):
+                return
+            log.info("spare amphora is of no use any more", amphora_id=spare.amphora_id)
+        if await hands.store.transact(lambda tx: spares.touch(tx, spare, SpareStatus.LEAVING, hands.now())):
+            await self._remove(spare)
+
+    async def _is_fit(self, amphora: Amphora) -> bool:
+        """Whether it could carry something now, and for a while."""
+        hands = self._hands
+        due = amphora.certificate_renew_at
+        if (due is not None and due <= hands.now()) or (
+            amphora.identity_digest or ""
+        ) != hands.amphora_driver.identity_digest:
+            return False
+        if (await hands.compute.get(amphora.id)).state is not PlaceState.RUNNING:
+            return False
+        try:
+            await hands.amphora_driver.info(amphora, tree_of(amphora))
+        except Retry:
+            return False
+        return True
+
+    async def _remove(self, spare: Spare) -> None:
+        """Nothing is left of it. What fails is tried again when the slot is free."""
+        hands = self._hands
+        await hands.compute.destroy(spare.amphora_id)
+        await delete_ports(spare.amphora_id, hands)
+        await hands.store.transact(lambda tx: spares.forget(tx, spare))

@@ -1,0 +1,141 @@
+"""Spare amphorae are there, are taken, and are made anew; whoever is killed on the way, nothing is left that nobody knows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from frontinus.controller.act import Hands
+from frontinus.controller.spares import Spares
+from frontinus.controller.sweeper import Sweeper
+from frontinus.model.spares import Spare, SpareStatus
+from frontinus.store import spares
+from frontinus.testing.faults import Killed, When
+
+from tests.integration.controller.world import SETTINGS, World
+
+pytestmark = pytest.mark.integration
+
+WANTED = 2
+
+
+@pytest.fixture(params=[False, True], ids=["without ports", "with ports"])
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    made = World(tmp_path, has_ports=request.param)
+    await made.register()
+    yield made
+    await made.store.close()
+
+
+def hands(world: World, wanted: int = WANTED) -> Hands:
+    return dataclasses.replace(world.hands, settings=dataclasses.replace(SETTINGS, spares=wanted))
+
+
+async def look(world: World, wanted: int = WANTED) -> list[Spare]:
+    """What a controller's turn leaves, a turn later than the one before."""
+    world.now += SETTINGS.spare_interval
+    await Spares(hands(world, wanted)).look()
+    return await slots(world)
+
+
+async def slots(world: World) -> list[Spare]:
+    return await world.store.read(lambda tx: spares.in_pool(tx, world.hands.spare_pool))
+
+
+def assert_ready(world: World, found: list[Spare], count: int = WANTED) -> None:
+    assert [(x.slot, x.status) for x in found] == [(n, SpareStatus.READY) for n in range(count)]
+    assert {x.amphora_id for x in found} <= set(world.places)
+    assert all(world.places[x.amphora_id].agent_running for x in found)
+
+
+async def test_a_create_takes_one_and_builds_nothing(world: World) -> None:
+    before = await look(world)
+    assert_ready(world, before)
+    await world.create(80)
+    await world.converge()
+    (amphora,) = [x for x in world.places if world.places[x].runs is not None]
+    assert amphora in {x.amphora_id for x in before}
+    assert world.places[amphora].starts == 1
+    assert len(world.places) == WANTED
+    after = await look(world)
+    assert_ready(world, after)
+    assert len(world.places) == WANTED + 1
+    await Sweeper(hands(world)).sweep()
+    await Sweeper(hands(world)).sweep()
+    assert len(world.places) == WANTED + 1, "spares are no orphans"
+
+
+async def test_a_dead_amphora_is_replaced_by_one(world: World) -> None:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    (dead,) = world.places
+    before = {x.amphora_id for x in await look(world)}
+    await world.suspect(load_balancer_id)
+    del world.places[dead]
+    await world.converge()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    (amphora,) = tree.amphorae
+    assert amphora.id in before
+    assert world.places[amphora.id].runs is not None
+
+
+async def test_what_died_or_is_due_is_made_anew(world: World) -> None:
+    first, second = await look(world)
+    world.places[first.amphora_id].kill()
+    del world.places[second.amphora_id]
+    await look(world)
+    found = await look(world)
+    assert_ready(world, found)
+    assert not {first.amphora_id, second.amphora_id} & {x.amphora_id for x in found}
+    world.vouching.digest = "second"
+    await look(world)
+    renewed = await look(world)
+    assert_ready(world, renewed)
+    assert {x.amphora.identity_digest for x in renewed} == {"second"}
+    assert set(world.places) == {x.amphora_id for x in renewed}
+
+
+async def test_fewer_are_wanted(world: World) -> None:
+    await look(world)
+    assert_ready(world, await look(world, wanted=1), count=1)
+    assert await look(world, wanted=0) == []
+    assert not world.places
+
+
+async def test_a_spare_that_died_unseen_is_built_again_where_it_was_taken(world: World) -> None:
+    taken, _ = await look(world)
+    world.places[taken.amphora_id].kill()
+    await world.create(80)
+    await world.converge()
+    assert world.places[taken.amphora_id].runs is not None
+
+
+async def test_two_controllers_fill_the_same_slots(world: World) -> None:
+    for _ in range(3):
+        await Spares(hands(world)).look()
+    assert_ready(world, await slots(world))
+    assert len(world.places) == WANTED
+
+
+@pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
+async def test_killed_at_every_moment(when: When, tmp_path: Path) -> None:
+    for moment in range(1, 16):
+        (tmp_path / str(moment)).mkdir()
+        world = World(tmp_path / str(moment), has_ports=True)
+        await world.register()
+        world.faults.fail(None, moment, when=when, error=Killed())
+        for _ in range(4):
+            try:
+                await look(world, wanted=1)
+            except Killed:
+                world.now += 2 * SETTINGS.boot_timeout + timedelta(seconds=1)
+        found = await look(world, wanted=1)
+        assert_ready(world, found, count=1)
+        assert set(world.places) == {found[0].amphora_id}
+        assert set(await world.network.list_port_owners()) == {found[0].amphora_id}
+        await world.store.close()
