@@ -25,6 +25,11 @@ LONGEST_LINE = 1_000
 """Characters of one line that are told."""
 
 
+MOST_COMPARED = 4_000_000
+"""Pairs of lines that are compared, about a second's work at worst. Of texts that differ over more than this all of one goes
+and all of the other comes."""
+
+
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """What `apply` would do to one amphora. `reason` is why it takes more than commands; `commands` are those that would be
     sent to what runs; `diff` is from the configuration that it has to the one that it shall have."""
@@ -72,14 +77,12 @@ def unified(before: str, after: str, name: str) -> str:
     context = 3
     first = max(0, start - context)
     kept = max(0, end - context)
-    lines = unified_diff(
-        old[first : len(old) - kept],
-        new[first : len(new) - kept],
-        f"{name} (now)",
-        f"{name} (then)",
-        n=context,
-        lineterm="",
-    )
+    old, new = old[first : len(old) - kept], new[first : len(new) - kept]
+    now, then = f"{name} (now)", f"{name} (then)"
+    if len(old) * len(new) > MOST_COMPARED:
+        header = [f"--- {now}", f"+++ {then}", f"@@ -{first + 1},{len(old)} +{first + 1},{len(new)} @@"]
+        return _bounded([*header, *(f"-{x}" for x in old), *(f"+{x}" for x in new)])
+    lines = unified_diff(old, new, now, then, n=context, lineterm="")
     return _bounded([_moved(line, first) for line in lines])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frontinus.drivers.amphora.agent.change import Change
 from frontinus.drivers.amphora.haproxy.diff import MOST_COMMANDS
 from frontinus.drivers.amphora.haproxy.preview import preview
 from frontinus.drivers.amphora.haproxy.render import render, rendered
@@ -219,3 +221,18 @@ def test_the_greatest_interference_counts() -> None:
         "runtime",
         "replace",
     ]
+
+
+def test_texts_without_anything_in_common_are_not_compared_line_by_line() -> None:
+    """Comparing them would take minutes; what goes and what comes is told all the same."""
+    old, new = (["same", *(f"{word} {number % 7}" for number in range(20_000)), "end"] for word in ("old", "new"))
+    began = time.process_time()
+    told = unified("\n".join(old), "\n".join(new), "f").splitlines()
+    assert time.process_time() - began < 2
+    assert told[2:6] == ["@@ -1,20002 +1,20002 @@", "-same", "-old 0", "-old 1"]
+
+
+def test_a_change_shows_no_payload() -> None:
+    change = Change(("set ssl cert a.pem <<\nPRIVATE KEY", "commit ssl cert a.pem"), reload=False)
+    assert "PRIVATE" not in repr(change)
+    assert "set ssl cert a.pem <<" in repr(change)

@@ -11,3 +11,7 @@ class Change(msgspec.Struct, frozen=True):
 
     commands: tuple[str, ...]
     reload: bool
+
+    def __repr__(self) -> str:  # a payload may be a key, and must not get into logs and tracebacks
+        told = tuple(command.partition("\n")[0] for command in self.commands)
+        return f"Change(commands={told!r}, reload={self.reload})"
