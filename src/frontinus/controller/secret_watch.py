@@ -69,6 +69,7 @@ class SecretWatch:
             user = next((x for x in held_by if x.field in _CERTIFICATE_FIELDS), None)
             if user is None:
                 continue
+            await asyncio.sleep(0)  # reading one takes milliseconds of its own; leases are to be kept meanwhile
             try:
                 found = await self._hands.secret.certificate(reference, user.project_id)
             except (CallerError, WorldError):
