@@ -34,3 +34,10 @@ def run(file: str, *words: str, seconds: float = 300) -> None:
 @pytest.mark.parametrize("file", ["stories_kits.py", "stories_networks.py"])
 def test_stories(file: str) -> None:
     run(file)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("story", ["loses_one_process", "failover_that_is_asked_for", "both_dead"])
+def test_stories_of_pairs(story: str) -> None:
+    """Each in a machine of its own: two installations would want one management network."""
+    run("stories_pairs.py", "-k", story)
