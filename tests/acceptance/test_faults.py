@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,17 @@ def test_missing_haproxy_is_a_fault_that_heals(tmp_path: Path, backends: list[Ba
         installation.remove()
 
 
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """One for all who change nothing in it."""
+    made = Installation(tmp_path_factory.mktemp("untouched") / "state")
+    made.start()
+    try:
+        yield made
+    finally:
+        made.remove()
+
+
 @pytest.mark.parametrize(
     "attributes,status",
     [
@@ -115,13 +127,13 @@ def test_missing_haproxy_is_a_fault_that_heals(tmp_path: Path, backends: list[Ba
         pytest.param({"provider": "nobody"}, 400, id="unknown provider"),
     ],
 )
-def test_refused_creates_change_nothing(installation: Installation, attributes: dict[str, str], status: int) -> None:
-    api = installation.api()
+def test_refused_creates_change_nothing(untouched: Installation, attributes: dict[str, str], status: int) -> None:
+    api = untouched.api()
     body = {"loadbalancer": {"vip_subnet_id": api.subnet_id(), **attributes}}
     answered, error = api.call("POST", "/v2/lbaas/loadbalancers", body)
     assert answered == status, error
     assert error["faultcode"] == "Client"
     assert error["faultstring"]
     assert api.show("loadbalancers", "loadbalancers") == []
-    vips = installation.state_dir / "network" / "vips"
+    vips = untouched.state_dir / "network" / "vips"
     assert not vips.exists() or list(vips.iterdir()) == []

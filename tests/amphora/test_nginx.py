@@ -209,7 +209,6 @@ def test_haproxy_and_nginx_share_a_port_number_and_change_apart(site: Site, memb
     assert (answer.status, answer.json["action"]) == (200, "reload")
     assert haproxy == site.controller.state(site.lb)["pid"]
     assert nginx != site.nginx_pid()
-    wait_for(lambda: not is_alive(nginx))  # when its sessions were over
     nginx = site.nginx_pid()
     assert (get(site.port), site.spread()) == ("one", {"one": 4, "two": 4})
     assert site.apply("", other) == "stop"

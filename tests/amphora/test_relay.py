@@ -15,7 +15,7 @@ from types import FrameType
 
 import pytest
 
-from frontinus_amphora import datagram_sockets, open_sockets, processes
+from frontinus_amphora import datagram_sockets, open_sockets, processes, relay_service
 from frontinus_amphora.errors import ServiceFailed
 from frontinus_amphora.nginx_service import Program
 from frontinus_amphora.open_sockets import Spot
@@ -100,7 +100,7 @@ class Place:
         self.workers = 1
         self.write()
 
-    def write(self, idle: str = "1s", more: str = "") -> None:
+    def write(self, idle: str = "400ms", more: str = "") -> None:
         own = " reuseport" if self.workers > 1 else ""
         listens = "".join(f"    listen {ADDRESS}:{port} udp{own};\n" for port in self.ports)
         (self.directory / "it.conf").write_text(
@@ -147,7 +147,9 @@ def sockets_at(ports: list[int]) -> dict[int, int]:
 
 
 @pytest.fixture
-def new_place(tmp_path: Path) -> Iterator[Callable[[float], Place]]:
+def new_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], Place]]:
+    """A place over a member that answers after so many seconds."""
+    monkeypatch.setattr(relay_service, "LOOK", 0.2)  # nobody here waits for nginx's log
     made: list[Place] = []
 
     def make(after: float) -> Place:
