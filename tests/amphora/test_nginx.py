@@ -398,10 +398,14 @@ def test_what_ran_last_is_started_when_what_came_after_it_cannot(site: Site) -> 
         taken = f"}} server {{ listen {ADDRESS}:{holder.getsockname()[1]}; return no;"  # `nginx -t` does not mind
         answer = site.controller.apply(site.lb, "", files=site.files(more=taken))
         assert (answer.status, site.spread()) == (500, {"one": 4, "two": 4})
+        pid = site.nginx_pid()
+        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         site.amphora.kill()
-        os.kill(site.nginx_pid(), signal.SIGKILL)
+        for each in (pid, *map(int, workers)):
+            os.kill(each, signal.SIGKILL)
         site.amphora.start()
-        wait_for(lambda: site.spread() == {"one": 4, "two": 4}, 15)
+        wait_for(lambda: "nginx restarted" in site.amphora.log.read_text(), 15)
+        assert site.spread() == {"one": 4, "two": 4}
         site.controller = site.amphora.controller()
         assert not site.controller.state(site.lb)["running"], "what was asked for does not"
     assert site.apply("", site.files()) in ("reload", "unchanged")

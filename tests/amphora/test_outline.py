@@ -147,5 +147,5 @@ def test_sessions_are_told_by_the_members_that_a_listener_has_alone() -> None:
 """
     listeners = {x: {"binds": [], "datagrams": True, "pool": x[0]} for x in ("p1", "q1", "q2")}
     outline = parse_outline(json.dumps({"listeners": listeners, "pools": {}}).encode())
-    peers = [("10.0.0.1", 53), ("fd00::1", 53), ("fd00::1", 53), ("10.0.0.2", 53), ("10.0.0.3", 53), ("10.0.0.9", 53)]
+    peers = {(f"10.0.0.{last}", 53): 1 for last in (1, 2, 3, 9)} | {("fd00::1", 53): 2}
     assert sessions_of_listeners(text, outline, peers) == {"p1": 3}

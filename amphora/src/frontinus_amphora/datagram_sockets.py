@@ -104,15 +104,3 @@ def places(pid: int) -> dict[Spot, bool]:
 def close_all(sockets: Iterable[socket.socket]) -> None:
     for each in sockets:
         each.close()
-
-
-def sessions(pid: int) -> list[Spot] | None:
-    """Whom this worker has datagram sessions with: the member's spot for each; None when it cannot be told.
-
-    nginx opens a connected socket for each session."""
-    inodes = open_sockets.inodes(pid)
-    return (
-        [peer for inode, own, peer in open_sockets.table("udp") if inode in inodes and peer.port and own != peer]
-        if inodes
-        else None
-    )

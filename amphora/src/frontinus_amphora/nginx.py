@@ -293,7 +293,8 @@ class Nginx:
         if pushed is None or not outline.listeners:
             return {}
         if self.name == DATAGRAMS:
-            return sessions_of_listeners(pushed.text, outline, self._service.session_peers())
+            peers = {(spot.address, spot.port): count for spot, count in self._service.session_peers().items()}
+            return sessions_of_listeners(pushed.text, outline, peers)
         counts = self._service.open_connections(outline.binds(datagrams=False))
         return {
             name: sum(counts.get(Spot(place.bind.address, place.bind.port), 0) for place in places)

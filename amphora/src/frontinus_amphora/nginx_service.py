@@ -12,7 +12,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
 from frontinus_amphora import hang, old_workers, open_sockets, processes
 from frontinus_amphora.detached import Detached
@@ -110,12 +110,11 @@ class NginxService(Detached):
         inodes = {inode for worker in self._workers() for inode in open_sockets.inodes(worker)}
         if len(inodes) <= len(places):
             return {}
-        ends = [own for inode, own, peer in open_sockets.table("tcp") if peer.port and inode in inodes]
-        return {place: ends.count(place) for place in places.intersection(ends)}
+        return {place: count for place, count in open_sockets.own_ends("tcp", inodes).items() if place in places}
 
-    def session_peers(self) -> list[Spot]:
-        """The member's spot of each session of datagrams, those of replaced ones included. *Any thread.*"""
-        return []
+    def session_peers(self) -> Mapping[Spot, int]:
+        """How many sessions of datagrams there are with each member, those of replaced ones included. *Any thread.*"""
+        return {}
 
     def kill(self) -> None:
         """It hangs: end it at once, with its workers. That it died is then noticed like any other death."""

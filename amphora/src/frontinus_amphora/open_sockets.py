@@ -4,7 +4,8 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 
@@ -13,6 +14,13 @@ class Spot(NamedTuple):
 
     address: str
     port: int
+
+
+def held(pid: int) -> int:
+    """How many descriptors it holds, of whatever kind; 0 when it is gone."""
+    with contextlib.suppress(OSError):
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    return 0
 
 
 def inodes(pid: int) -> set[str]:
@@ -34,12 +42,35 @@ def descriptors(pid: int) -> list[tuple[int, str]]:
 
 def table(protocol: str) -> Iterator[tuple[str, Spot, Spot]]:
     """Every socket of `tcp` or `udp` in this network namespace: inode, own end, other end (port 0: not connected)."""
+    return ((words[9], _spot(words[1]), _spot(words[2])) for words in _lines(protocol))
+
+
+def peers(protocol: str, of: Collection[str]) -> Counter[Spot]:
+    """The other ends of those of these sockets that are connected, but for such as are connected to themselves."""
+    return _counted(words[2] for words in _lines(protocol) if words[9] in of and _has_peer(words))
+
+
+def own_ends(protocol: str, of: Collection[str]) -> Counter[Spot]:
+    """The own ends of those of these sockets that are connected."""
+    return _counted(words[1] for words in _lines(protocol) if words[9] in of and _has_peer(words))
+
+
+def _counted(ends: Iterable[str]) -> Counter[Spot]:
+    """There are many sockets and few ends: the words are counted, and few of them are read."""
+    counts = Counter(ends)
+    return Counter({_spot(end): count for end, count in counts.items()})
+
+
+def _has_peer(words: list[str]) -> bool:
+    return not words[2].endswith(":0000") and words[1] != words[2]
+
+
+def _lines(protocol: str) -> Iterator[list[str]]:
     for path in (f"/proc/net/{protocol}", f"/proc/net/{protocol}6"):
         with contextlib.suppress(OSError), open(path) as lines:
             next(lines)
             for line in lines:
-                words = line.split()
-                yield words[9], _spot(words[1]), _spot(words[2])
+                yield line.split(maxsplit=10)
 
 
 def _spot(text: str) -> Spot:

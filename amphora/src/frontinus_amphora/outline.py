@@ -153,8 +153,8 @@ def mark_down(text: str, names: Iterable[str]) -> str:
     return SERVER_LINE.sub(lambda line: f"{line[1]} down;{line[2]}" if line[3] in marked else line[0], text)
 
 
-def sessions_of_listeners(text: str, outline: Outline, peers: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """How many sessions each listener for datagrams has, when these are the members that nginx has sessions with. The
+def sessions_of_listeners(text: str, outline: Outline, peers: Mapping[tuple[str, int], int]) -> dict[str, int]:
+    """How many sessions each listener for datagrams has, when nginx has so many with each of these members. The
     kernel does not tell which listener a session came by, so members that several of them share are counted for none."""
     pools: dict[tuple[str, int], set[str]] = {}
     for line in SERVER_LINE.finditer(text):
@@ -164,10 +164,10 @@ def sessions_of_listeners(text: str, outline: Outline, peers: Iterable[tuple[str
         spot: [name for name, pool in outline.pool_of.items() if pool in of_spot] for spot, of_spot in pools.items()
     }
     counts: dict[str, int] = {}
-    for peer in peers:
-        owners = listeners.get((peer[0], peer[1]), [])
+    for peer, count in peers.items():
+        owners = listeners.get(peer, [])
         if len(owners) == 1:
-            counts[owners[0]] = counts.get(owners[0], 0) + 1
+            counts[owners[0]] = counts.get(owners[0], 0) + count
     return counts
 
 

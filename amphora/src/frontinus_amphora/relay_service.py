@@ -17,10 +17,10 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from frontinus_amphora import datagram_sockets, files, old_workers, processes
+from frontinus_amphora import datagram_sockets, files, old_workers, open_sockets, processes
 from frontinus_amphora.errors import ServiceFailed
 from frontinus_amphora.haproxy_text import Bind
 from frontinus_amphora.log import log
@@ -29,6 +29,8 @@ from frontinus_amphora.open_sockets import Spot
 
 MOST_OLD = 6  # that finish at once; each takes some 4 MiB, and a change every second is a rare thing
 LONGEST_END = 300.0  # seconds; sessions that never rest are cut then
+OTHERS = 100  # descriptors, with room to spare, that a worker holds besides its listening sockets and its sessions
+MOST_WORKERS = 64
 LOOK = 1.1  # seconds between looks whether sessions are over: nginx writes the last line of its log within one
 
 
@@ -165,7 +167,7 @@ class RelayService(NginxService):
         if now < self._look_at:
             return self._look_at
         for old in self._old:
-            is_idle = self._sessions_of(old.pid) == 0
+            is_idle = self._is_idle(old)
             if (is_idle and old.idle) or now - old.since > LONGEST_END:
                 processes.send_signal(old.pidfd, signal.SIGTERM)
             old.idle = is_idle
@@ -176,10 +178,10 @@ class RelayService(NginxService):
         """Where sockets of ours are."""
         return self._spots.union(*(old.spots for old in self._old))
 
-    def session_peers(self) -> list[Spot]:
+    def session_peers(self) -> Mapping[Spot, int]:
         masters = [self.pid(), *(old.pid for old in self._old)]
         workers = [worker for master in masters if master for worker in processes.children(master) or ()]
-        return [peer for worker in workers for peer in datagram_sockets.sessions(worker) or ()]
+        return open_sockets.peers("udp", {inode for worker in workers for inode in open_sockets.inodes(worker)})
 
     def waiting(self, binds: Iterable[Bind]) -> dict[Hashable, int]:
         found: dict[Hashable, int] = {}
@@ -265,9 +267,15 @@ class RelayService(NginxService):
                 left.append(old)
         self._old = left
 
-    def _sessions_of(self, master: int) -> int | None:
-        counts = [datagram_sockets.sessions(worker) for worker in processes.children(master) or ()]
-        return sum(len(each) for each in counts if each is not None) if None not in counts else None
+    def _is_idle(self, old: Old) -> bool:
+        """No session is left. nginx opens a connected socket for each."""
+        for worker in processes.children(old.pid) or ():
+            if open_sockets.held(worker) > len(old.spots) * MOST_WORKERS + OTHERS:
+                return False  # quickly told, without asking for all sockets of the machine
+            inodes = open_sockets.inodes(worker)
+            if not inodes or open_sockets.peers("udp", inodes):
+                return False
+        return True
 
     # After the agent's death
 
