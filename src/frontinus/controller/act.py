@@ -361,7 +361,8 @@ async def _apply(amphora: Amphora, situation: Situation, hands: Hands) -> None:
 
 
 async def _destroy(amphora: Amphora, situation: Situation, hands: Hands) -> None:
-    if amphora.management_address is not None:
+    # One that was silent is not asked to stop: it would not hear that either, and its successor waits.
+    if amphora.management_address is not None and amphora.suspected_at is None:
         try:
             await hands.amphora_driver.retire(amphora, situation.tree)
         except Retry:

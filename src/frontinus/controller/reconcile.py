@@ -32,6 +32,7 @@ from frontinus.controller.steps import (
     Step,
 )
 from frontinus.drivers.amphora.interface import Rendered
+from frontinus.drivers.compute.interface import PlaceState
 from frontinus.model.enums import FaultPhase, Kind
 from frontinus.model.errors import (
     BindRefused,
@@ -189,7 +190,9 @@ async def _look(tree: LoadBalancerTree, hands: Hands) -> dict[AmphoraId, Sightin
 async def _sight(amphora: Amphora, tree: LoadBalancerTree, hands: Hands) -> Sighting:
     place = await hands.compute.get(amphora.id)
     answering: bool | None = None
-    if amphora.suspected_at is not None and amphora.management_address is not None:
+    # Of whom compute knows that nothing runs there nobody is asked: where an address has gone, that takes seconds.
+    is_empty = place.state is PlaceState.ABSENT or (place.state is PlaceState.STOPPED and place.balancing is False)
+    if amphora.suspected_at is not None and amphora.management_address is not None and not is_empty:
         try:
             await hands.amphora_driver.info(amphora, tree)
             answering = True

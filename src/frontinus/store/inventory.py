@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import bindparam, func, or_, select
 
 from frontinus.model.enums import AmphoraStatus, ProvisioningStatus
-from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
 from frontinus.store import schema, spares
 from frontinus.store.engine import Transaction
 from frontinus.store.rows import to_microseconds
@@ -43,6 +43,17 @@ _IDENTITIES_DUE = Statement(
     .order_by(_a.certificate_renew_at, _a.id)
     .limit(bindparam("most"))
 )
+_PLUGGED = Statement(
+    select(_a.id, _a.ports)
+    .where(
+        _a.status == AmphoraStatus.ALLOCATED.value,
+        _a.suspected_at.is_(None),
+        _a.ports != bindparam("none"),
+        _a.id > bindparam("after"),
+    )
+    .order_by(_a.id)
+    .limit(bindparam("most"))
+)
 _GONE = (AmphoraStatus.DELETED.value, AmphoraStatus.PENDING_DELETE.value, AmphoraStatus.ERROR.value)
 _COUNT = select(func.count()).select_from(_OF_DRIVER).where(_a.status.not_in([bindparam(None, x) for x in _GONE]))
 _COUNT_ALL = Statement(_COUNT.where(_SERVED))
@@ -54,11 +65,23 @@ _LOAD_BALANCERS = Statement(
 )
 
 
+class _PortId(msgspec.Struct):
+    """What is read of a recorded port here."""
+
+    id: PortId
+
+
 class Known(msgspec.Struct, frozen=True, kw_only=True):
     """Amphorae and load balancers that are not DELETED; spare amphorae are among the first."""
 
     amphorae: frozenset[AmphoraId]
     load_balancers: frozenset[LoadBalancerId]
+
+
+def plugged(tx: Transaction, after: AmphoraId, most: int) -> dict[AmphoraId, frozenset[PortId]]:
+    """Amphorae that serve, with the ports by which they do, in the order of their ids from the one after this."""
+    rows = tx.rows(_PLUGGED, {"none": "[]", "after": after, "most": most})
+    return {AmphoraId(row[0]): frozenset(x.id for x in msgspec.json.decode(row[1], type=list[_PortId])) for row in rows}
 
 
 def known(tx: Transaction) -> Known:

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from frontinus.controller.sweeper import Sweeper
+from frontinus.controller.witness import Witness
 from frontinus.model.edits import apply
 from frontinus.model.enums import ProvisioningStatus
 from frontinus.model.ids import AmphoraId, LoadBalancerId, SubnetId, new_id
@@ -174,6 +175,24 @@ async def test_a_link_that_was_lost_is_plugged_again_when_its_amphora_is_looked_
     await world.converge()
     (same,) = (await world.assert_served(load_balancer_id)).amphorae
     assert same.id == amphora.id
+    await world.store.close()
+
+
+async def test_a_link_that_was_lost_unheard_is_found_by_asking_compute(tmp_path: Path) -> None:
+    world = await world_in(tmp_path)
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    (amphora,) = (await world.assert_served(load_balancer_id)).amphorae
+    witness = Witness(world.hands)
+    await witness.look_at_links()
+    assert (await world.assert_served(load_balancer_id)).amphorae[0].suspected_at is None
+    vip_port = next(x for x in amphora.ports if x.purpose is PortPurpose.VIP)
+    world.places[amphora.id].attached.pop(vip_port.id)
+    world.places[amphora.id].configured.clear()
+    await witness.look_at_links()
+    await world.converge()
+    (same,) = (await world.assert_served(load_balancer_id)).amphorae
+    assert (same.id, same.suspected_at) == (amphora.id, None)
     await world.store.close()
 
 

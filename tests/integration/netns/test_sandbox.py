@@ -41,3 +41,9 @@ def test_stories(file: str) -> None:
 def test_stories_of_pairs(story: str) -> None:
     """Each in a machine of its own: two installations would want one management network."""
     run("stories_pairs.py", "-k", story)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_stories_of_faults() -> None:
+    run("stories_faults.py", seconds=580)

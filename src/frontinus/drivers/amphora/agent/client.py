@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import aiohttp
 import msgspec
+from aiohttp import AddrInfoType
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from frontinus.drivers.amphora.agent.authority import Authority
@@ -379,6 +380,7 @@ class AgentClient:
                 connector=aiohttp.TCPConnector(
                     limit=self._settings.parallel_requests,
                     resolver=self._resolver,
+                    socket_factory=_impatient_socket,
                     use_dns_cache=False,
                     keepalive_timeout=self._settings.keep_alive.total_seconds(),
                 ),
@@ -424,6 +426,21 @@ class AgentClient:
 
     def _retry(self, reason: str, code: str) -> Retry:
         return Retry(reason, after=self._settings.retry_after.total_seconds(), code=code)
+
+
+def _impatient_socket(address: AddrInfoType) -> socket.socket:
+    """A socket that notices within seconds that nobody is there any more. An apply may take long, and whoever waits for
+    one holds the load balancer; a host that vanished says nothing."""
+    made = socket.socket(family=address[0], type=address[1], proto=address[2])
+    for level, option, value in (
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 2),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 5000),
+    ):
+        made.setsockopt(level, option, value)
+    return made
 
 
 class _Resolver(AbstractResolver):
