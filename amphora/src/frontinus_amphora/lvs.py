@@ -35,7 +35,7 @@ delete table inet frontinus_lvs
 table inet frontinus_lvs {
     chain leaving {
         type nat hook postrouting priority srcnat;
-        meta l4proto { udp, sctp } masquerade
+        meta l4proto { udp, sctp } masquerade to :32768-60999
     }
     chain routed {
         type filter hook forward priority filter; policy drop;
@@ -43,7 +43,8 @@ table inet frontinus_lvs {
     }
 }
 """
-"""Nothing is routed through an amphora but answers."""
+"""Nothing is routed through an amphora but answers. Members see ports to which only answers are expected, whatever port
+the client has: the networks of some drivers let nothing else in."""
 
 MEMBER = re.compile(r"^ *real_server [^\n]*# ([^\s/]+/\S+)\n(?: {8}[^\n]*\n)* {4}\}\n", re.MULTILINE)
 VIRTUAL = re.compile(r"^virtual_server (\S+) (\d+) \{ # (\S+)\n +protocol (\w+)$", re.MULTILINE)

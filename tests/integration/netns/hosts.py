@@ -148,11 +148,13 @@ def _udp(port: int) -> socket.socket:
 class Installation:
     """A running `frontinus up`, and its API."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, compute: str = "netns", more: str = "") -> None:
+        """`more` is text for the end of the configuration file."""
         self.state_dir = state_dir
         self.config = state_dir / "frontinus.toml"
         self.config.write_text(
-            f'state_dir = "{state_dir}"\n[drivers]\ncompute = "netns"\nnetwork = "bridge"\n[api]\nbind_port = 9876\n'
+            f'state_dir = "{state_dir}"\n[drivers]\ncompute = "{compute}"\nnetwork = "bridge"\n'
+            f"[api]\nbind_port = 9876\n{more}"
         )
         self._process: subprocess.Popen[bytes] | None = None
         self.log = state_dir / "up.log"
@@ -194,10 +196,11 @@ class Installation:
     def load_balancer(self, load_balancer_id: str) -> dict[str, Any]:
         return dict(self.call("GET", f"/v2.0/lbaas/loadbalancers/{load_balancer_id}")["loadbalancer"])
 
-    def settled(self, load_balancer_id: str) -> dict[str, Any]:
+    def settled(self, load_balancer_id: str, within: float = 20) -> dict[str, Any]:
         self.until(
             lambda: self.load_balancer(load_balancer_id)["provisioning_status"] == "ACTIVE",
             f"{load_balancer_id} is ACTIVE",
+            within,
         )
         return self.load_balancer(load_balancer_id)
 
@@ -218,8 +221,8 @@ class Installation:
 
 
 @contextmanager
-def installation(state_dir: Path) -> Iterator[Installation]:
-    made = Installation(state_dir)
+def installation(state_dir: Path, compute: str = "netns", more: str = "") -> Iterator[Installation]:
+    made = Installation(state_dir, compute, more)
     try:
         yield made
     finally:

@@ -47,3 +47,10 @@ def test_stories_of_pairs(story: str) -> None:
 @pytest.mark.timeout(600)
 def test_stories_of_faults() -> None:
     run("stories_faults.py", seconds=580)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_stories_of_machines() -> None:
+    """Needs QEMU and the image: make image."""
+    run("stories_machines.py", "-m", "long", seconds=900)
