@@ -88,7 +88,7 @@ unit: setup
 integration: setup databases
 	@pytest -q tests/$@
 
-acceptance: setup databases
+acceptance: setup databases image
 	@pytest -q tests/acceptance
 	@pytest -q -n 2 -m long tests/integration
 

@@ -62,6 +62,12 @@ def answers(client: Host, authority: str) -> dict[str, set[str | None]]:
     }
 
 
+def cpu_of(machine: Path) -> float:
+    """Seconds of CPU that the machine has used."""
+    fields = Path(f"/proc/{(machine / 'qemu.pid').read_text().strip()}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def machine_of(frontinus: Installation, load_balancer_id: str) -> Path:
     return frontinus.state_dir / "machines" / str(frontinus.amphora(load_balancer_id)["id"])
 
@@ -97,7 +103,8 @@ def test_a_machine_serves_http_tls_and_udp(tmp_path: Path) -> None:
             },
         )["loadbalancer"]
         frontinus.settled(made["id"], 120)
-        print(f"created to ACTIVE: {time.monotonic() - asked:.1f} s")  # noqa: T201 - pytest -rP shows it
+        used = cpu_of(machine_of(frontinus, made["id"]))
+        print(f"created to ACTIVE: {time.monotonic() - asked:.1f} s, {used:.1f} s of CPU")  # noqa: T201 - pytest -rP shows it
         expected = {"http": everybody, "tls": everybody, "udp": everybody}
         assert answers(client, issuer.pem.decode()) == expected
 

@@ -28,6 +28,7 @@ from frontinus.model.ports import Port, PortAddress, PortPurpose
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
 from tests.amphora.lab import Host, ip
+from tests.integration.places import little_sctp
 from tests.unit.drivers.trees import AMPHORA, LOAD_BALANCER, a_load_balancer, a_tree, an_amphora, number
 
 IMAGE = Path(__file__).parents[3] / ".cache" / "image"
@@ -53,19 +54,11 @@ def udp():
     while True:
         _, client = server.recvfrom(4096)
         server.sendto(name, client)
-def sctp():
-    server = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)
-    server.bind(("0.0.0.0", 9001))
-    server.listen(10)
-    while True:
-        connection, _ = server.accept()
-        connection.sendall(name)
-        connection.close()
 for service in sys.argv[2:]:
     threading.Thread(target=globals()[service]).start()
 print("up", flush=True)
 """
-"""A member that says its name: over HTTP, UDP and, where this kernel has it, SCTP."""
+"""A member that says its name over HTTP or UDP."""
 
 
 @dataclass
@@ -87,6 +80,10 @@ class MachineWorld:
 
     def names_by_udp(self, port: int, times: int) -> Counter[str]:
         return Counter(self.ask_udp(port) for _ in range(times))
+
+    def ask_sctp(self, port: int, own_port: int) -> str:
+        """Who answers an association of the client; empty when nobody does."""
+        return self.hosts["client"].run(little_sctp.ask, VIP, port, own_port, 2.0)
 
     def ask_http(self, port: int) -> bytes:
         return self.hosts["client"].run(_ask_http, port)
@@ -235,10 +232,11 @@ def _host(name: str, link: str, address: str, bridge: str) -> Host:
     return Host(name, int(address.rpartition(".")[2]))
 
 
-def _member(host: Host, name: str, *services: str) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        ["ip", "netns", "exec", host.name, sys.executable, "-S", "-c", SERVE, name, *services], stdout=subprocess.PIPE
-    )
+def _member(host: Host, name: str, service: str) -> subprocess.Popen[bytes]:
+    program = [sys.executable, "-S", "-c", SERVE, name, service]
+    if service == "sctp":
+        program = [sys.executable, "-S", little_sctp.__file__, name, "9001"]
+    process = subprocess.Popen(["ip", "netns", "exec", host.name, *program], stdout=subprocess.PIPE)
     assert process.stdout is not None
     with process.stdout as said:
         assert said.readline() == b"up\n"

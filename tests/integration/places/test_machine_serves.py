@@ -45,7 +45,7 @@ def udp_tree(pool: dict[str, Any] | None = None, *, monitored: bool = False, **o
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MachineWorld]:
-    async with machine_world(tmp_path_factory.mktemp("machine"), "http", "udp") as made:
+    async with machine_world(tmp_path_factory.mktemp("machine"), "http", "udp", "sctp") as made:
         yield made
 
 
@@ -124,3 +124,22 @@ async def test_nothing_of_a_listener_that_is_gone_stays_in_the_kernel(world: Mac
     assert set(world.names_by_udp(5300, 4)) == {"one", "two"}
     await world.apply(a_tree(a_load_balancer(VIP)))
     assert world.ask_udp(5300, patience=0.3) == ""
+
+
+async def test_sctp_is_served_and_its_members_are_examined(world: MachineWorld) -> None:
+    await world.apply(
+        a_tree(
+            a_load_balancer(VIP),
+            listeners=[a_listener(12, ListenerProtocol.SCTP, 5400, 22)],
+            pools=[a_pool(22, PoolProtocol.SCTP)],
+            members=[a_member(33 + n, 22, each, 9001) for n, each in enumerate(MEMBERS.values())],
+            monitors=[a_monitor(42, 22, HealthMonitorType.SCTP)],
+        )
+    )
+    await world.until_member(22, 34, "UP")
+    assert {world.ask_sctp(5400, 41_000 + n) for n in range(4)} == {"one", "two"}
+    world.stop("two", "sctp")
+    await world.until_member(22, 34, "DOWN")
+    assert {world.ask_sctp(5400, 42_000 + n) for n in range(4)} == {"one"}
+    world.start("two", "sctp")
+    await world.until_member(22, 34, "UP")

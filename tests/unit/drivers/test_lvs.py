@@ -130,6 +130,17 @@ def test_what_lvs_does_not_know_is_refused(listener: dict[str, Any], field: str)
     assert caught.value.field == field
 
 
+def test_sctp_is_offered_by_lvs_alone() -> None:
+    found = a_tree(
+        listeners=[a_listener(10, ListenerProtocol.SCTP, 53)],
+        pools=[a_pool(20, PoolProtocol.SCTP)],
+        monitors=[a_monitor(40, 20, HealthMonitorType.SCTP)],
+    )
+    require(found, with_lvs(CAPABILITIES))
+    with pytest.raises(Unsupported):
+        require(found, CAPABILITIES)
+
+
 def test_a_time_for_persistence_is_offered_by_lvs_alone() -> None:
     found = tree(
         {"session_persistence": SessionPersistence(type=SessionPersistenceType.SOURCE_IP, persistence_timeout=60)}

@@ -1,4 +1,4 @@
-"""UDP listeners as LVS serves them, on amphorae whose kernel has it: keepalived's virtual servers, and their
+"""UDP and SCTP listeners as LVS serves them, on amphorae whose kernel has it: keepalived's virtual servers, and their
 outline (outline.py).
 
 Health is the agent's, as with nginx: it leaves out the blocks of members that are down, by the comment at their
@@ -18,7 +18,7 @@ from frontinus.drivers.amphora.agent.stream import canonical, vip_addresses
 from frontinus.drivers.amphora.interface import RenderedFile
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.compatibility import DATAGRAM_LISTENERS
-from frontinus.model.enums import LbAlgorithm
+from frontinus.model.enums import HealthMonitorType, LbAlgorithm, ListenerProtocol, PoolProtocol
 from frontinus.model.errors import Rejected, blaming
 from frontinus.model.tree import Listener, LoadBalancerTree, Member, Pool
 
@@ -44,6 +44,9 @@ def with_lvs(capabilities: Capabilities) -> Capabilities:
     nothing that a virtual server knows."""
     return replace(
         capabilities,
+        listener_protocols=capabilities.listener_protocols | {ListenerProtocol.SCTP},
+        pool_protocols=capabilities.pool_protocols | {PoolProtocol.SCTP},
+        health_monitor_types=capabilities.health_monitor_types | {HealthMonitorType.SCTP},
         persistence_granularities=GRANULARITIES,
         features=(capabilities.features | {"persistence_timeout"}) - {"datagram_access"},
     )

@@ -28,7 +28,8 @@ class HaproxySettings(AgentDriverSettings):
     values of L7 rules are then in the text itself, and change by a reload."""
 
     datagram_balancer: str = "nginx"
-    """*text* What carries UDP on the amphorae: `nginx`, or `lvs`, which takes a kernel with ip_vs. Not said:
+    """*text* What carries UDP on the amphorae: `nginx`, or `lvs`, which carries SCTP too and takes a kernel with
+    ip_vs. Not said:
     `lvs` where the compute driver's places have one (`qemu`)."""
 
     max_connections: int = 50_000
