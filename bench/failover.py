@@ -35,7 +35,7 @@ class Client:
             self.answers.append((float(asked), float(answered), what))
 
     def await_answer(self, since: float) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not any(asked > since for asked, _, _ in self.answers[-20:]):
             if time.monotonic() > deadline:
                 raise AssertionError("nobody answers")
@@ -50,7 +50,9 @@ class Client:
 
 @contextmanager
 def asking(namespace: str, address: str, port: int) -> Iterator[Client]:
-    command = ["ip", "netns", "exec", namespace, sys.executable, str(Path(__file__).parent / "asker.py")]
+    """A client in this namespace; in ours when it is empty."""
+    inside = ["ip", "netns", "exec", namespace] if namespace else []
+    command = [*inside, sys.executable, str(Path(__file__).parent / "asker.py")]
     with subprocess.Popen([*command, address, str(port)], stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Client(process)
