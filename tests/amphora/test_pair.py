@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.amphora.lab import PREFIX, PREFIX_6, Asker, Host, Lab, ip
+from tests.amphora.test_heartbeat import beat_where
 from tests.amphora.world import Amphora, Controller, Ears, Pki, SentFile, is_alive, wait_for
 
 VIP, VIP_6 = f"{PREFIX}100", f"{PREFIX_6}100"
@@ -137,8 +138,11 @@ def pair(pki: Pki) -> Iterator[Pair]:
 
 
 def test_the_peer_takes_over_when_haproxy_dies_and_keeps_the_address(pair: Pair) -> None:
-    """The agent tells keepalived before it restarts haproxy; the old master's return moves nothing."""
+    """The agent tells keepalived before it restarts haproxy; the old master's return moves nothing; each beat says who
+    serves."""
     asker = pair.serve()
+    beat_where(pair.one.amphora.ears, lambda content: content.get("active") is True)
+    beat_where(pair.two.amphora.ears, lambda content: content.get("active") is False)
     died = pair.one.kill("haproxy")
     wait_for(lambda: asker.last() == "two")
     wait_for(lambda: pair.one.pids("haproxy"))
@@ -148,6 +152,8 @@ def test_the_peer_takes_over_when_haproxy_dies_and_keeps_the_address(pair: Pair)
     assert asker.last() == "two"
     assert (pair.one.holds(), pair.two.holds()) == (False, True)
     assert asker.gap(died) < PROCESS_S
+    beat_where(pair.one.amphora.ears, lambda content: content.get("active") is False)
+    beat_where(pair.two.amphora.ears, lambda content: content.get("active") is True)
     assert pair.two.host.holds(VIP_6)
     assert not pair.one.host.holds(VIP_6)
 
