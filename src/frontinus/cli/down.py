@@ -14,6 +14,7 @@ from frontinus.cli.output import complain, in_words, say, settings_or_exit
 from frontinus.cli.serve import LOCK_FILE
 from frontinus.main import Drivers
 from frontinus.model.errors import FrontinusError
+from frontinus.model.ports import PORTS
 from frontinus.settings import Settings
 
 STOP_TIMEOUT_S = 10.0
@@ -34,7 +35,7 @@ def run(file: Path | None, overrides: dict[str, object], *, purge: bool) -> int:
         return 1
     try:
         with _control_plane_stopped(settings):
-            count = asyncio.run(_destroy_amphorae(settings))
+            count = asyncio.run(_destroy_amphorae(settings, purge=purge))
             if purge:
                 shutil.rmtree(settings.state_dir)
     except (FrontinusError, OSError, TimeoutError) as error:
@@ -87,12 +88,18 @@ class _control_plane_stopped:  # noqa: N801 - used as a statement
         return True
 
 
-async def _destroy_amphorae(settings: Settings) -> int:
+async def _destroy_amphorae(settings: Settings, *, purge: bool) -> int:
     drivers = Drivers(settings, settings.health.bind_port)
     try:
         owned = await drivers.compute.list_owned()
         for amphora_id in owned:
             await drivers.compute.destroy(amphora_id)
+        if PORTS in drivers.network.features:
+            for amphora_id in await drivers.network.list_port_owners():
+                for port in await drivers.network.list_ports(amphora_id):
+                    await drivers.network.delete_port(amphora_id, port.id)
+        if purge:
+            await drivers.network.dismantle()
         return len(owned)
     finally:
         await drivers.close()

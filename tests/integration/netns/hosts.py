@@ -151,6 +151,7 @@ class Installation:
     def __init__(self, state_dir: Path, compute: str = "netns", more: str = "") -> None:
         """`more` is text for the end of the configuration file."""
         self.state_dir = state_dir
+        state_dir.mkdir(exist_ok=True)
         self.config = state_dir / "frontinus.toml"
         self.config.write_text(
             f'state_dir = "{state_dir}"\n[drivers]\ncompute = "{compute}"\nnetwork = "bridge"\n'

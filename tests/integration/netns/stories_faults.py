@@ -3,8 +3,11 @@ test_sandbox.py. One installation for all stories, each with load balancers of i
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -252,5 +255,30 @@ def test_the_control_plane_comes_back_to_what_runs(town: Town) -> None:
         town.frontinus.settled(made["id"])
     assert [at for at, x in answers if x is None] == []
     assert town.frontinus.amphora(made["id"])["id"] == amphora["id"]
+    town.delete(made["id"])
+    town.assert_tidy()
+
+
+def test_the_openstack_client_makes_and_shows_it_all(town: Town) -> None:
+    def openstack(*words: str) -> Any:
+        options = ["--os-auth-type", "none", "--os-endpoint", "http://127.0.0.1:9876", "loadbalancer"]
+        command = [str(Path(sys.executable).with_name("openstack")), *options, *words, "-f", "json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    vip = ["--vip-subnet-id", town.subnets["front"], "--vip-address", "10.20.0.16"]
+    made = openstack("create", "--name", "shop", *vip, "--wait")
+    openstack("listener", "create", "--name", "web", "--protocol", "HTTP", "--protocol-port", "80", "shop", "--wait")
+    pool = ["--listener", "web", "--protocol", "HTTP", "--lb-algorithm", "ROUND_ROBIN"]
+    openstack("pool", "create", "--name", "web", *pool, "--wait")
+    member = ["--address", "10.30.0.2", "--protocol-port", "8080", "--subnet-id", town.subnets["back"]]
+    openstack("member", "create", *member, "web", "--wait")
+    assert town.client.get("http://10.20.0.16/") == "one"
+    (row,) = openstack("amphora", "list", "--loadbalancer", made["id"])
+    shown = openstack("amphora", "show", row["id"])
+    assert (shown["ha_ip"], shown["vrrp_interface"]) == ("10.20.0.16", "eth1")
+    assert shown["vrrp_ip"].startswith("10.20.0.")
+    assert shown["vrrp_port_id"]
     town.delete(made["id"])
     town.assert_tidy()

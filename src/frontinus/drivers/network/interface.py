@@ -93,6 +93,10 @@ class NetworkDriver(ABC):
         """Every port that the amphora has, those too that were never recorded; `interface` is None."""
         raise Bug(f"network driver {self.name} makes no ports")
 
+    async def dismantle(self) -> None:  # noqa: B027 - nothing outside its records by default
+        """What the driver made outside its records is gone, ports first: `frontinus down --purge`, which then removes the
+        records. No amphora is there any more."""
+
     async def examine(self) -> tuple[Finding, ...]:
         """What on this machine stands in the driver's way, or will, and what does not; `frontinus doctor` asks. Changes
         nothing, and raises nothing that a finding could say."""

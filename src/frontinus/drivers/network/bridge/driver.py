@@ -164,6 +164,9 @@ class BridgeNetwork(NetworkDriver):
     async def list_port_owners(self) -> tuple[AmphoraId, ...]:
         return tuple(dict.fromkeys(x.port.amphora_id for x in self._records.read().ports.values()))
 
+    async def dismantle(self) -> None:
+        await self._in_thread(self._dismantle)
+
     async def examine(self) -> tuple[Finding, ...]:
         return await self._in_thread(lambda: tuple(iproute.examine("nft")))
 
@@ -212,6 +215,15 @@ class BridgeNetwork(NetworkDriver):
             if network.for_management and is_last:
                 # Made with the first amphora, gone with the last. Under the lock: nobody hangs one on it meanwhile.
                 remove_bridge(network)
+
+    def _dismantle(self) -> None:
+        with self._records.changing() as state:
+            state.ports.clear()
+            for network in state.networks.values():
+                if network.owns_bridge:
+                    remove_bridge(network)
+            if state.networks:
+                iproute.filter_with(filters.remove(self._table))
 
     def _wanted(self, state: State, request: PortRequest) -> tuple[NetworkRecord, list[SubnetRecord]]:
         """The network and the subnets of a request. Raises Invalid naming what does not exist."""
