@@ -22,7 +22,7 @@ DRIVER = [
 EXAMINED = {
     "driver": [f"tests/integration/drivers/test_{'haproxy_' if x == 'accepts' else ''}{x}.py" for x in DRIVER],
     "traffic": ["tests/acceptance/traffic"],
-    "agent": [f"tests/amphora/test_{x}.py" for x in ("apply", "life", "restarts", "texts", "checks")],
+    "agent": [f"tests/amphora/test_{x}.py" for x in ("apply", "life", "restarts", "texts", "stick_tables")],
 }
 
 
