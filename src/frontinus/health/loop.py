@@ -44,6 +44,11 @@ LOOKS_MISSED = 2
 ALONE_SHARES_EVERY_S = 2.0
 """How often a receiver without others says that it is there, and looks whether others came."""
 
+WEIGHED_AT_ONCE = 32
+COUNTERS_AT_ONCE = 512
+"""Load balancers, and listeners' counters, that are read and written in one go; between two of them datagrams are taken, for
+which the kernel may have room for a tenth of a second only."""
+
 NAMED_AT_MOST = 20
 """So many amphorae are named in one line of the log."""
 
@@ -76,6 +81,7 @@ class Health:
         self._has_peers = False
         self._shares = 0
         self._remembered_at = self._awake()
+        self._amphorae_of: dict[LoadBalancerId, list[AmphoraId]] = defaultdict(list)
         self._fleet: Mapping[AmphoraId, health.FleetMember] = {}
         self._suspected: dict[AmphoraId, float] = {}
         self._judgement = Judgement(silent=frozenset(), braked=False)
@@ -208,6 +214,9 @@ class Health:
     async def _read_fleet(self) -> None:
         marks, members = await self._store.read(lambda tx: (maintenance.marks(tx), health.fleet(tx)))
         before, self._fleet = self._fleet, {x.amphora_id: x for x in members}
+        self._amphorae_of = defaultdict(list)
+        for member in members:
+            self._amphorae_of[member.load_balancer_id].append(member.amphora_id)
         now = self._now()
         self._excused = (
             frozenset(
@@ -234,37 +243,39 @@ class Health:
         of_load_balancer = {self._fleet[x].load_balancer_id: y for x, y in self._spokesmen(heartbeats).items()}
         unknown = [x.amphora_id for x in heartbeats if x.amphora_id not in self._fleet]
         self._accounts.weigh_again(unknown)
-        if not of_load_balancer:
-            return
+        left = list(of_load_balancer.items())
         try:
-            found = await self._store.read(lambda tx: trees.read_trees(tx, tuple(of_load_balancer)))
-            changes: dict[Kind, dict[str, OperatingStatus]] = defaultdict(dict)
-            checks: dict[str, LastCheck | None] = {}
-            now = self._now()
-            for load_balancer_id, tree in found.items():
-                observed = observed_statuses(tree, of_load_balancer[load_balancer_id])
-                for object_id, (kind, status) in changed_statuses(tree, observed).items():
-                    changes[Kind(kind)][object_id] = status
-                checks |= changed_checks(tree, of_load_balancer[load_balancer_id], now)
-            if changes or checks:
-
-                def write(tx: Transaction) -> None:
-                    health.write_operating_statuses(tx, changes)
-                    health.write_last_checks(tx, checks)
-
-                await self._store.transact(write)
+            while left:
+                await self._weigh(dict(left[:WEIGHED_AT_ONCE]))
+                del left[:WEIGHED_AT_ONCE]
+                await asyncio.sleep(0)
         except Exception:  # whatever it was: what was taken is given back, and the turn fails as it would have
-            self._accounts.weigh_again(x.amphora_id for x in of_load_balancer.values())
+            self._accounts.weigh_again(x.amphora_id for _, x in left)
             raise
+
+    async def _weigh(self, of_load_balancer: Mapping[LoadBalancerId, Heartbeat]) -> None:
+        """Write which statuses differ from what these say."""
+        found = await self._store.read(lambda tx: trees.read_trees(tx, tuple(of_load_balancer)))
+        changes: dict[Kind, dict[str, OperatingStatus]] = defaultdict(dict)
+        checks: dict[str, LastCheck | None] = {}
+        now = self._now()
+        for load_balancer_id, tree in found.items():
+            observed = observed_statuses(tree, of_load_balancer[load_balancer_id])
+            for object_id, (kind, status) in changed_statuses(tree, observed).items():
+                changes[Kind(kind)][object_id] = status
+            checks |= changed_checks(tree, of_load_balancer[load_balancer_id], now)
+        if changes or checks:
+
+            def write(tx: Transaction) -> None:
+                health.write_operating_statuses(tx, changes)
+                health.write_last_checks(tx, checks)
+
+            await self._store.transact(write)
 
     def _spokesmen(self, heartbeats: Iterable[Heartbeat]) -> dict[AmphoraId, Heartbeat]:
         """Who is believed about the load balancers that these are of: whatever the standby says, the one that serves."""
         ids = {self._fleet[x.amphora_id].load_balancer_id for x in heartbeats if x.amphora_id in self._fleet}
-        pairs: dict[LoadBalancerId, list[AmphoraId]] = defaultdict(list)
-        for member in self._fleet.values():
-            if member.load_balancer_id in ids:
-                pairs[member.load_balancer_id].append(member.amphora_id)
-        spoken = (self._accounts.spokesman(amphorae) for amphorae in pairs.values())
+        spoken = (self._accounts.spokesman(self._amphorae_of[x]) for x in ids)
         return {x.amphora_id: x for x in spoken if x is not None}
 
     async def _ask_for_pushes(self) -> None:
@@ -293,7 +304,11 @@ class Health:
         if not rows:
             return
         try:
-            await self._store.transact(lambda tx: health.write_statistics(tx, rows))
+            while rows:
+                part = rows[:COUNTERS_AT_ONCE]
+                await self._store.transact(partial(health.write_statistics, told=part))
+                del rows[:COUNTERS_AT_ONCE]
+                await asyncio.sleep(0)
         except Exception:  # as above
             self._accounts.restore_counters(rows)
             raise

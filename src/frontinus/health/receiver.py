@@ -19,6 +19,7 @@ _IP_FREEBIND, _SOL_IPV6, _IPV6_FREEBIND = 15, 41, 78
 
 _UDP_HEADER = 8
 _SO_ATTACH_FILTER = 26
+_SO_RCVBUFFORCE = 33
 _LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 """Of linux/filter.h and linux/bpf_common.h: BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K."""
 
@@ -48,7 +49,10 @@ class Receiver:
         family = socket.AF_INET6 if ":" in settings.bind_host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, settings.receive_buffer)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, settings.receive_buffer)
+        except PermissionError:  # only root may have more than net.core.rmem_max
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, settings.receive_buffer)
         if prefixes:
             only_prefixed(self._socket, prefixes)
         if settings.bind_early:

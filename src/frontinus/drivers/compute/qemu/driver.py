@@ -16,6 +16,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -320,6 +321,7 @@ class QemuCompute(ComputeDriver):
             state=state,
             compute_id=amphora_id,
             management_address=directory.management_address(),
+            host=socket.gethostname(),
             attached=attached,
         )
 
