@@ -351,3 +351,23 @@ def test_an_agent_that_may_not_share_sockets_goes_on(
     assert askers.lost == []
     place.settle(service)
     service.close()
+
+
+def test_where_the_address_is_not_here_the_old_one_quits(
+    new_place: Callable[[float], Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at the one of a pair that stands by: the kernel connects no socket to an address that is elsewhere."""
+    place = new_place(0.0)
+    monkeypatch.setattr(datagram_sockets, "quieten", lambda each: False)
+    service = place.service()
+    service.start()
+    service.reload()
+    place.settle(service)
+    service.close()
+    service = place.service()
+    assert service.adopt() is not None
+    service.reload()
+    place.settle(service)
+    service.retire()
+    wait_for(lambda: place.masters() == [] or service.has_died())
+    service.close()

@@ -43,9 +43,14 @@ def make(spot: Spot, *, ours: bool, quiet: bool) -> socket.socket:
     return made
 
 
-def quieten(each: socket.socket) -> None:
-    """Let it receive nothing from now on. Safe to repeat."""
-    each.connect(each.getsockname())
+def quieten(each: socket.socket) -> bool:
+    """Let it receive nothing from now on. Safe to repeat. False when the kernel refuses, as it does for an address that
+    is not here now (the VIP of a pair, at the one that stands by); but then nothing comes, and no answer could leave."""
+    try:
+        each.connect(each.getsockname())
+    except OSError:
+        return False
+    return True
 
 
 def open_up(each: socket.socket) -> None:

@@ -141,7 +141,8 @@ class RelayService(NginxService):
             return
         old = Old(*self._master, self._spots)
         self._master = None
-        self._swap([])
+        if not self._swap([]):
+            processes.send_signal(old.pidfd, signal.SIGQUIT)
         self._old.append(old)
         files.remove(self._record)
         log("nginx retired", pid=old.pid)
@@ -239,10 +240,9 @@ class RelayService(NginxService):
             datagram_sockets.open_up(each)
         before, self._sockets = self._sockets, sockets
         self._spots = frozenset(map(datagram_sockets.spot_of, sockets))
-        for each in before:
-            datagram_sockets.quieten(each)
+        hushed = [datagram_sockets.quieten(each) for each in before]
         datagram_sockets.close_all(before)
-        return bool(before)
+        return bool(before) and all(hushed)
 
     # Old ones
 
@@ -299,9 +299,8 @@ class RelayService(NginxService):
                 self._write_record()
                 continue
             else:
-                for each in sockets or ():
-                    datagram_sockets.quieten(each)
-                if sockets is None:
+                hushed = [datagram_sockets.quieten(each) for each in sockets or ()]
+                if not hushed or not all(hushed):
                     processes.send_signal(master[2], signal.SIGQUIT)
                 self._old.append(Old(*master, frozenset(places[at])))
             datagram_sockets.close_all(sockets or ())
