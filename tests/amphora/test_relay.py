@@ -134,11 +134,12 @@ class Place:
 
         wait_for(is_alone, 10)
         assert sorted(service.spots()) == sorted(Spot(ADDRESS, port) for port in self.ports)
-        assert sockets_at(self.ports) == dict.fromkeys(self.ports, self.workers)
+        wait_for(lambda: sockets_at(self.ports) == dict.fromkeys(self.ports, self.workers))
         assert len(list(self.directory.glob("it.pid.*"))) == 1
 
 
 def sockets_at(ports: list[int]) -> dict[int, int]:
+    """By the kernel's table, which may pass over one, or tell it twice, while others come and go."""
     found = dict.fromkeys(ports, 0)
     for _inode, own, _peer in open_sockets.table("udp"):
         if own.address == ADDRESS and own.port in found:
@@ -217,7 +218,7 @@ def test_what_a_place_no_longer_has_is_refused_at_once(new_place: Callable[[floa
     place.ports = [first, second]
     place.write()
     service.reload()
-    assert sockets_at(place.ports) == {first: 2, second: 3}
+    wait_for(lambda: sockets_at(place.ports) == {first: 2, second: 3})
     service.close()
 
 
@@ -273,12 +274,19 @@ def test_what_comes_while_a_dead_one_is_replaced_waits(new_place: Callable[[floa
 
 
 def kill_after(calls: int) -> Callable[[FrameType, str, object], None]:
-    """A profile function that kills this process when it has called so many of the functions that make a change."""
+    """A profile function that kills this process when it has called so many of the functions that make a change.
+
+    But not between `bind` and `connect` of a new socket: what it gets until the kernel has closed it is lost (0008)."""
     left = calls
 
     def count(frame: FrameType, event: str, _argument: object) -> None:
         nonlocal left
-        if event == "call" and frame.f_code.co_filename.endswith(STEPS):
+        caller = frame.f_back.f_code.co_name if frame.f_back else ""
+        if (
+            event == "call"
+            and frame.f_code.co_filename.endswith(STEPS)
+            and (caller, frame.f_code.co_name) != ("make", "quieten")
+        ):
             left -= 1
             if left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)

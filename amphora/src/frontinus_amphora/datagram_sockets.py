@@ -96,8 +96,18 @@ def held_by(pid: int, pidfd: int) -> list[socket.socket] | None:
     return found
 
 
+def places_of(sockets: Iterable[socket.socket]) -> dict[Spot, bool]:
+    """Where these are, and whether one of them there is open."""
+    found: dict[Spot, bool] = {}
+    for each in sockets:
+        found[spot_of(each)] = found.get(spot_of(each), False) or is_open(each)
+    return found
+
+
 def places(pid: int) -> dict[Spot, bool]:
-    """Where this master listens for datagrams, and whether a socket of it there is open. (A master has no others.)"""
+    """The same for the sockets of a master, which are those that it listens on, when they cannot be shared.
+
+    Where sockets come and go the kernel's table may pass over one, so this is second best."""
     inodes = open_sockets.inodes(pid)
     found: dict[Spot, bool] = {}
     for inode, own, peer in open_sockets.table("udp"):

@@ -29,8 +29,7 @@ from frontinus_amphora.open_sockets import Spot
 
 MOST_OLD = 6  # that finish at once; each takes some 4 MiB, and a change every second is a rare thing
 LONGEST_END = 300.0  # seconds; sessions that never rest are cut then
-OTHERS = 100  # descriptors, with room to spare, that a worker holds besides its listening sockets and its sessions
-MOST_WORKERS = 64
+MANY = 100  # descriptors
 LOOK = 1.1  # seconds between looks whether sessions are over: nginx writes the last line of its log within one
 
 
@@ -268,12 +267,12 @@ class RelayService(NginxService):
         self._old = left
 
     def _is_idle(self, old: Old) -> bool:
-        """No session is left. nginx opens a connected socket for each."""
+        """No session is left. nginx opens a socket for each; all others of a worker its master has too."""
+        of_master = open_sockets.inodes(old.pid)
         for worker in processes.children(old.pid) or ():
-            if open_sockets.held(worker) > len(old.spots) * MOST_WORKERS + OTHERS:
-                return False  # quickly told, without asking for all sockets of the machine
-            inodes = open_sockets.inodes(worker)
-            if not inodes or open_sockets.peers("udp", inodes):
+            if open_sockets.held(worker) > 2 * len(of_master) + MANY:
+                return False  # quickly told, without reading what each of them is
+            if open_sockets.inodes(worker) - of_master:
                 return False
         return True
 
@@ -285,7 +284,10 @@ class RelayService(NginxService):
             (taken for pid in self._masters() if (taken := processes.take(pid)) is not None), key=lambda one: one[1]
         )
         shared = [datagram_sockets.held_by(pid, pidfd) for pid, _started, pidfd in masters]
-        places = [datagram_sockets.places(pid) for pid, _started, _pidfd in masters]
+        places = [
+            datagram_sockets.places(pid) if sockets is None else datagram_sockets.places_of(sockets)
+            for (pid, _started, _pidfd), sockets in zip(masters, shared, strict=True)
+        ]
         # With nobody serving all of them finish: one that was replaced must not come back with what it was told then.
         serving = max((at for at, each in enumerate(places) if any(each.values())), default=len(masters))
         for at, (master, sockets) in enumerate(zip(masters, shared, strict=True)):
