@@ -38,7 +38,7 @@ def write(rows: Iterable[Heard]) -> str:
         except ValueError:
             continue
         packed += _ROW.pack(name, boot, sequence, int(min(ago, LONGEST_AGO) * 10))
-    return _VERSION + base64.b85encode(zlib.compress(bytes(packed), 1)).decode()
+    return _VERSION + base64.b64encode(zlib.compress(bytes(packed), 1)).decode()
 
 
 def read(text: str) -> Iterator[Heard]:
@@ -46,7 +46,7 @@ def read(text: str) -> Iterator[Heard]:
     if not text.startswith(_VERSION):
         return
     try:
-        packed = zlib.decompress(base64.b85decode(text[len(_VERSION) :]))
+        packed = zlib.decompress(base64.b64decode(text[len(_VERSION) :], validate=True))
     except (ValueError, zlib.error):
         return
     if len(packed) % _ROW.size:
