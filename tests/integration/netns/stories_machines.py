@@ -25,6 +25,7 @@ IMAGE = Path(__file__).parents[3] / ".cache" / "image"
 OPTIONS = f"""
 [controller]
 boot_timeout = 120
+spares = 0
 [driver_options.qemu]
 image = "{IMAGE}"
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import socket
 import subprocess
@@ -32,7 +33,9 @@ from tests.integration.places import little_sctp
 from tests.unit.drivers.trees import AMPHORA, LOAD_BALANCER, a_load_balancer, a_tree, an_amphora, number
 
 IMAGE = Path(__file__).parents[3] / ".cache" / "image"
-HERE, AGENT = "10.86.0.1", "10.86.0.2"
+HERE, AGENT = (f"10.86.{os.getpid() % 250}.{last}" for last in (1, 2))
+"""Of a network of this host, so that two processes that test need one each."""
+
 PREFIX = "10.87.0."
 OWN, VIP = f"{PREFIX}5", f"{PREFIX}100"
 MEMBERS = {"one": f"{PREFIX}11", "two": f"{PREFIX}12"}
