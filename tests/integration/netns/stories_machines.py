@@ -29,7 +29,7 @@ spares = 0
 [driver_options.qemu]
 image = "{IMAGE}"
 """
-VIP = "10.20.0.10"
+VIP = "10.20.0.150"
 MEMBERS = ("10.20.0.11", "10.20.0.12")
 
 
@@ -78,7 +78,8 @@ def test_a_machine_serves_http_tls_and_udp(tmp_path: Path) -> None:
     (tmp_path / "site.pem").write_bytes(bundle(issuer.issue(VIP)))
     with installation(tmp_path, "qemu", OPTIONS) as frontinus:
         frontinus.command("network", "create", "front")
-        subnet = frontinus.command("network", "subnet", "create", "front", "10.20.0.0/24")
+        pool = ("--pool", "10.20.0.100-10.20.0.200")  # or an amphora could be given a member's address
+        subnet = frontinus.command("network", "subnet", "create", *pool, "front", "10.20.0.0/24")
         bridge = json.loads(frontinus.command("network", "list", "--json"))[0]["bridge"]
         client = Host("client", bridge, "10.20.0.2/24")
         for number, address in enumerate(MEMBERS):
