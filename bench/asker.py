@@ -49,8 +49,9 @@ def main(address: str, port: int, interval: float) -> None:
                 forget(connection)
                 continue
             if answer.startswith(b"HTTP/1.") and b" 200 " in answer[:16]:
+                # The head alone may have come so far: it is an answer all the same.
                 body = answer.rpartition(b"\r\n")[2].decode("ascii", "replace").strip()
-                print(f"{asked[connection]:.6f} {time.monotonic():.6f} {body}", flush=True)
+                print(f"{asked[connection]:.6f} {time.monotonic():.6f} {body or '-'}", flush=True)
             forget(connection)
         for connection in [x for x, moment in asked.items() if now - moment > PATIENCE_S]:
             forget(connection)

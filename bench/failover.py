@@ -85,7 +85,7 @@ def main(samples: int, kinds: list[str]) -> None:
                 figures["moved"] = sum(moved for _, moved in taken)
                 found[what] = {**figures, "goal_ms": GOAL_MS[what]}
             learnt = {table for number in (0, 1) for table in [_entries(pair, number)]}
-            members = {what for _, _, what in client.answers}
+            members = {what for _, _, what in client.answers if what != "-"}
         # One client, remembered by both: every answer came from one member, over all takeovers.
         print_result("failover", **found, tables=sorted(learnt), members=len(members), answers=len(client.answers))
     finally:
