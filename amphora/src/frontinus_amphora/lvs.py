@@ -185,9 +185,10 @@ def prepare() -> None:
                 setting.write(value)
     except OSError as error:
         raise ServiceFailed("this machine cannot be prepared for LVS", str(error)) from error
-    code, output = processes.run(("nft", RULES), 10.0)
+    # Patient: the first time loads modules of the kernel, on a processor that may be emulated.
+    code, output = processes.run(("nft", RULES), 30.0)
     if code != 0:
-        raise ServiceFailed("this machine cannot be prepared for LVS", output)
+        raise ServiceFailed("this machine cannot be prepared for LVS", output or f"nft ended with {code}")
 
 
 def without(text: str, names: Iterable[str]) -> str:
