@@ -95,7 +95,8 @@ def port_requests(
             project_id=tree.load_balancer.project_id,
             purpose=PortPurpose.VIP if network_id == vip_network else PortPurpose.MEMBER,
             network_id=network_id,
-            subnet_ids=tuple(sorted(on_network)),
+            # The VIP's own subnet first: the address there is the one by which the amphora is known (vrrp_ip).
+            subnet_ids=tuple(sorted(on_network, key=lambda x: (x != tree.load_balancer.vip.subnet_id, x))),
             vips=tree.addresses() if network_id == vip_network else (),
             allowed=tuple(sorted(allowed, key=_order)) if network_id == vip_network else (),
         )

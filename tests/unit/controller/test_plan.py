@@ -542,6 +542,13 @@ def test_ports_are_asked_for_by_network() -> None:
     assert [x.network_id for x in wide] == ["n", "other", "network of gone"]
 
 
+def test_the_address_on_the_vips_own_subnet_comes_first() -> None:
+    one, members = amphora(), (member("a6"),)
+    tree = LoadBalancerTree(load_balancer=load_balancer(), members=members, amphorae=(one,))
+    (request,) = port_requests(tree, one, {SubnetId("a6"): NetworkId("n")}, exact=True)
+    assert request.subnet_ids == ("s", "a6")
+
+
 def test_a_pair_lets_each_other_in() -> None:
     other_port = port(PortPurpose.VIP, "s", amphora_id=OTHER)
     one, other = amphora(role=AmphoraRole.MASTER), amphora(id=OTHER, role=AmphoraRole.BACKUP, ports=(other_port,))
