@@ -94,7 +94,13 @@ class Checks:
                 os.write(self._waker, b"x")
 
     def _run(self, reader: int) -> None:
-        examiner = _Examiner(reader)
+        examiner = None
+        while examiner is None:
+            try:
+                examiner = _Examiner(reader)
+            except OSError as lacking:  # no descriptor is to be had just now
+                log("members not examined", error=lacking.strerror)
+                time.sleep(POSTPONED)
         while (wanted := self._wanted_or_end(examiner)) is not None:
             try:
                 results = examiner.turn(wanted)

@@ -28,9 +28,6 @@ from frontinus.settings import Settings
 from frontinus.store import controllers, diagnosis, health, receivers
 from frontinus.store.engine import Store, Transaction
 
-LONGEST_STATE_DIR = 70
-"""Characters; the sockets of amphorae lie below it, and a socket's path has room for 107 bytes."""
-
 CLOCK_OFF = timedelta(seconds=1)
 SLOW_DATABASE_S = 0.05
 CONTROLLER_ALIVE = timedelta(seconds=15)
@@ -92,8 +89,6 @@ def _state_directory(settings: Settings) -> Iterator[Finding]:
         yield trouble("state", f"this user may not write {directory}", "run as its owner, or give another --state-dir")
     elif directory.stat().st_mode & 0o077:
         yield trouble("state", f"others may look into {directory}", f"chmod go= {directory}")
-    elif len(str(directory)) > LONGEST_STATE_DIR:
-        yield trouble("state", f"{directory} is too long for the sockets below it", "give a shorter --state-dir")
     elif (free := shutil.disk_usage(directory).free) < FREE_BYTES:
         yield warning("state", f"{free >> 20} MiB are free on the disk of {directory}", "make room")
     else:

@@ -79,7 +79,9 @@ _DERIVED: Mapping[tuple[Kind, str], ColumnElement[Any]] = {
     (Kind.AMPHORA, "vrrp_priority"): case(
         *((schema.amphora.c.role == role.value, number) for role, number in VRRP_PRIORITY.items()), else_=None
     ),
-    (Kind.AMPHORA, "vrrp_id"): case((schema.amphora.c.role.in_([x.value for x in VRRP_PRIORITY]), VRRP_ID), else_=None),
+    (Kind.AMPHORA, "vrrp_id"): case(
+        (or_(*(schema.amphora.c.role == x.value for x in VRRP_PRIORITY)), VRRP_ID), else_=None
+    ),
     # A limit that the record does not say is the operator's default, as it is shown.
     **{
         (Kind.QUOTA, kind.value): func.coalesce(
