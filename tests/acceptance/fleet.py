@@ -68,7 +68,8 @@ class Fleet:
             until(partial(self._knows_a_provider, api), 30, "no controller registers")
 
     def _knows_a_provider(self, api: Api) -> bool:
-        return bool(api.get("/v2/lbaas/providers")[1]["providers"])
+        # Not the list of providers, which has those that are configured whoever runs.
+        return api.get("/v2/lbaas/providers/amphora/flavor_capabilities")[0] == 200
 
     def _add(self, command: tuple[str, ...], port: int) -> None:
         self.parts.append(Running(command, port, self._spawn(command)))
