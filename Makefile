@@ -77,10 +77,9 @@ up: setup
 
 # ---------------------------------------------------------------- examine
 
-# Two runs: what measures no time shares the cores, and waits often enough for three on two; what stops clocks has the
-# machine to itself.
+# Two runs: what measures no time shares the cores; what stops clocks has the machine to itself.
 test: setup databases
-	@pytest -q -n 3 -m 'not long and not alone'
+	@pytest -q -n 2 -m 'not long and not alone'
 	@pytest -q -m 'alone and not long'
 
 unit: setup

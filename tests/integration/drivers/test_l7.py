@@ -120,7 +120,10 @@ ROWS = [
 
 def test_every_rule_is_true_of_one_request_and_not_of_another(tmp_path: Path) -> None:
     """All rows at once: each is the only rule of a listener that rejects, without a pool: 403, or else 503."""
-    listeners = [a_listener(100 + i, port=free_port(), pool=None) for i in range(len(ROWS))]
+    ports: set[int] = set()
+    while len(ports) < len(ROWS):  # the kernel may name a port again that nobody has taken yet
+        ports.add(free_port())
+    listeners = [a_listener(100 + i, port=port, pool=None) for i, port in enumerate(ports)]
     for rule, _, _ in ROWS:
         validate_l7_rule(rule)
     tree = a_tree(

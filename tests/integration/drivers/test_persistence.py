@@ -144,6 +144,7 @@ async def test_a_client_stays_through_drain_changes_and_reloads(site: Site, kind
     assert await again() != name
 
 
+@pytest.mark.alone
 async def test_no_session_is_lost_over_reloads_under_load(site: Site) -> None:
     """Sessions begin all the while, before, between and during reloads; each is with its first member after the last."""
     await site.shows(pool=APP_COOKIE)
