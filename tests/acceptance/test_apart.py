@@ -30,7 +30,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture
 def fleet(server: Server, tmp_path: Path) -> Iterator[Fleet]:
-    made = Fleet(tmp_path, server.make_database("apart"))
+    made = Fleet(tmp_path, server.make_database("apart"), "[controller]\nrenewal_interval = 0.3\n")
     try:
         yield made
     finally:
@@ -67,6 +67,10 @@ def test_parts_share_the_work_and_survive_each_other(fleet: Fleet, backends: lis
     until(lambda: second.load_balancer(other["id"])["operating_status"] == "ONLINE", 20, "one receiver is not enough")
     after = second.amphorae(load_balancer["id"])
     assert after == before, "a receiver's death is no amphora's"
+
+    rotated = fleet.run("ca", "rotate", "--timeout", "30")
+    assert rotated.returncode == 0, rotated.stderr
+    assert "2 of 2 amphorae" in fleet.run("ca", "show").stdout
 
     second.delete(f"loadbalancers/{load_balancer['id']}?cascade=true")
     second.gone(f"loadbalancers/{load_balancer['id']}")

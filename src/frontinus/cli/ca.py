@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC
 from pathlib import Path
 
@@ -31,7 +31,7 @@ WHAT_NEXT = {
 }
 """What the step out of each phase does."""
 
-Work = Callable[[Authority, "Progress"], int]
+Work = Callable[[Authority, "Progress"], Awaitable[int]]
 
 
 class Progress:
@@ -41,9 +41,9 @@ class Progress:
         self._store = store
         self._driver = driver
 
-    def look(self, digest: str) -> tuple[int, int]:
+    async def look(self, digest: str) -> tuple[int, int]:
         """How many amphorae there are, and how many of them have not what this digest says."""
-        return asyncio.run(self._store.read(lambda tx: inventory.count_identities(tx, self._driver, digest)))
+        return await self._store.read(lambda tx: inventory.count_identities(tx, self._driver, digest))
 
 
 def run(file: Path | None, overrides: dict[str, object], work: Work) -> int:
@@ -55,13 +55,22 @@ def run(file: Path | None, overrides: dict[str, object], work: Work) -> int:
             # Made by the first controller: not by a slip in --state-dir.
             complain(f"there is no authority yet in {directory}: it is made when `frontinus up` or a controller starts")
             return 1
-        return work(Authority.open(directory), Progress(Store.open(settings.database_url), settings.drivers.amphora))
+        return asyncio.run(_with_store(work, Authority.open(directory), settings))
     except Invalid as error:
         complain(str(error))
         return 2
     except (FrontinusError, OSError, ValueError) as error:
         complain(in_words(error))
         return 1
+
+
+async def _with_store(work: Work, authority: Authority, settings: Settings) -> int:
+    # One store in one loop: connections to a server belong to the loop that opened them.
+    store = Store.open(settings.database_url, connections=1)
+    try:
+        return await work(authority, Progress(store, settings.drivers.amphora))
+    finally:
+        await store.close()
 
 
 def _authority_of(settings: Settings) -> Path:
@@ -71,12 +80,12 @@ def _authority_of(settings: Settings) -> Path:
     return found.authority_directory
 
 
-def show(authority: Authority, progress: Progress) -> int:
+async def show(authority: Authority, progress: Progress) -> int:
     """Say who is trusted, who issues, and how many amphorae know it."""
     for certificate in authority.trusted:
         role = "issues and is trusted" if certificate == authority.issuing else "is trusted"
         say(f"{_fingerprint(certificate)}  until {certificate.not_valid_after_utc.astimezone(UTC):%Y-%m-%d}  {role}")
-    every, others = progress.look(authority.digest)
+    every, others = await progress.look(authority.digest)
     say(f"phase: {authority.phase}; {every - others} of {every} amphorae have what it says")
     return 0
 
@@ -85,16 +94,16 @@ def rotate(timeout: float, *, one_step: bool) -> Work:
     """Replace the authority: three steps, before each of which every amphora has reached the one before. What was begun
     is gone on with."""
 
-    def work(authority: Authority, progress: Progress) -> int:
+    async def work(authority: Authority, progress: Progress) -> int:
         while True:
-            if not _all_reached(authority, progress, timeout):
+            if not await _all_reached(authority, progress, timeout):
                 return 1
             say(WHAT_NEXT[authority.phase])
             phase = authority.advance()
             if one_step:
                 return 0
             if phase is Phase.STEADY:
-                if not _all_reached(authority, progress, timeout):
+                if not await _all_reached(authority, progress, timeout):
                     return 1
                 say(f"Done: {_fingerprint(authority.issuing)} is the authority.")
                 return 0
@@ -102,12 +111,12 @@ def rotate(timeout: float, *, one_step: bool) -> Work:
     return work
 
 
-def _all_reached(authority: Authority, progress: Progress, timeout: float) -> bool:
+async def _all_reached(authority: Authority, progress: Progress, timeout: float) -> bool:
     """Whether every amphora has what the phase says, at the latest after this many seconds; if not, that was said."""
     deadline = time.monotonic() + timeout
     told = None
     while True:
-        every, others = progress.look(authority.digest)
+        every, others = await progress.look(authority.digest)
         if not others:
             return True
         if others != told:
@@ -119,7 +128,7 @@ def _all_reached(authority: Authority, progress: Progress, timeout: float) -> bo
                 "is refused in this phase; run the command again to go on"
             )
             return False
-        time.sleep(LOOK_S)
+        await asyncio.sleep(LOOK_S)
 
 
 def _fingerprint(certificate: x509.Certificate) -> str:
