@@ -25,7 +25,7 @@ from frontinus.api.identity.build import build_authenticator
 from frontinus.api.identity.interface import Authenticator
 from frontinus.api.policy.enforcer import Enforcer
 from frontinus.api.settings import check_bind, check_house_settings, check_quotas
-from frontinus.controller.act import Hands
+from frontinus.controller.hands import Hands
 from frontinus.controller.loop import Controller
 from frontinus.controller.metrics import ControllerMetrics
 from frontinus.drivers.amphora.interface import AmphoraDriver

@@ -5,21 +5,15 @@ decides what to do next: plan.py does."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, assert_never
+from dataclasses import dataclass
+from typing import assert_never
 
 import structlog
 from msgspec.structs import replace
 
-from frontinus.controller import plugging
+from frontinus.controller import places, plugging
 from frontinus.controller.backoff import continued, is_reported_as_error
-from frontinus.controller.metrics import ControllerMetrics
-from frontinus.controller.restraint import Grace
-from frontinus.controller.settings import ControllerSettings
+from frontinus.controller.hands import Hands
 from frontinus.controller.steps import (
     PHASE_OF_STEP,
     ApplyConfiguration,
@@ -37,59 +31,20 @@ from frontinus.controller.steps import (
     Step,
     UnplugAmphora,
 )
-from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Rendered
-from frontinus.drivers.compute.interface import APART, ComputeDriver
-from frontinus.drivers.network.interface import PORTS, NetworkDriver
-from frontinus.drivers.secret.interface import SecretDriver
-from frontinus.model.boot import Identity
+from frontinus.drivers.amphora.interface import Rendered
+from frontinus.drivers.compute.interface import APART
 from frontinus.model.enums import AmphoraStatus, Kind
 from frontinus.model.errors import Bug, CallerError, Invalid, Retry, Subject
 from frontinus.model.ids import AmphoraId, NetworkId, SubnetId
 from frontinus.model.network import VipRequest
-from frontinus.model.ports import Port, PortPurpose, port_for
+from frontinus.model.ports import PortPurpose, port_for
 from frontinus.model.status import move_amphora
 from frontinus.model.tree import Amphora, Fault, LoadBalancer, LoadBalancerTree, Receipt
 from frontinus.store import convergence
-from frontinus.store.engine import Store, Transaction
+from frontinus.store.engine import Transaction
 from frontinus.store.leases import Lease
 
 log = structlog.get_logger()
-
-SPARES_WHERE_SLOW = 2
-
-AGENT_POLL_S = 0.02
-"""Pause between two questions to an agent that starts. Short, since a `process` amphora is up in a tenth of a second."""
-
-
-@dataclass(frozen=True)
-class Hands:
-    """What the controller acts with: the drivers, the store and the clock; and where it counts. One per process."""
-
-    store: Store
-    amphora_driver: AmphoraDriver
-    compute: ComputeDriver
-    network: NetworkDriver
-    secret: SecretDriver
-    settings: ControllerSettings
-    now: Callable[[], datetime]
-    metrics: ControllerMetrics = field(default_factory=ControllerMetrics)
-    grace: Grace = field(default_factory=lambda: Grace(time.monotonic))
-
-    @property
-    def has_ports(self) -> bool:
-        """Whether amphorae hang on networks by ports, which must be made, attached and configured."""
-        return PORTS in self.network.features
-
-    @property
-    def spare_pool(self) -> str:
-        """Spares of which pool serve here: any amphora of this driver in a place of this compute driver."""
-        return f"{self.amphora_driver.name}/{self.compute.name}"
-
-    @property
-    def spares_wanted(self) -> int:
-        if self.settings.spares is not None:
-            return self.settings.spares
-        return SPARES_WHERE_SLOW if self.compute.starts_slowly else 0
 
 
 @dataclass(frozen=True)
@@ -207,32 +162,18 @@ async def _look_again(step: LookAgain, situation: Situation, hands: Hands) -> No
 
 async def _build(step: BuildAmphora, situation: Situation, hands: Hands) -> None:
     amphora = situation.amphora(step.amphora_id)
-    ports: tuple[Port, ...] = ()
     if situation.tree.load_balancer.applied_generation and not step.revive:
         await _hold_vip(situation.tree.load_balancer, hands)
-    address = hands.compute.management_address(amphora.id)
-    if hands.has_ports:
-        management = await hands.network.create_port(plugging.management_request(situation.tree, amphora))
-        address = management.addresses[0].address
-        # What is new knows nothing of what was configured.
-        others = [replace(x, interface=None) for x in amphora.ports if x.purpose is not PortPurpose.MANAGEMENT]
-        ports = (management, *others)
-    boot = hands.amphora_driver.boot_files(amphora.id, address or "")
-    place = await hands.compute.build(amphora.id, situation.tree.id, boot, ports)
+    built = await places.build(amphora, situation.tree, hands)
     await _update(
-        amphora,
+        built,
         situation,
         hands,
         status=AmphoraStatus.BOOTING,
-        compute_id=place.compute_id,
-        management_address=place.management_address or address,
-        host=place.host,
         suspected_at=None,
         # What it ran before counts no more: the agent is asked for it when it is up.
         receipt=None,
         revived_at=hands.now() if step.revive else amphora.revived_at,
-        **identity_of(boot.identity),
-        **plugging.recorded(ports),
     )
 
 
@@ -261,42 +202,17 @@ async def _hold_vip(load_balancer: LoadBalancer, hands: Hands) -> None:
     )
 
 
-def identity_of(identity: Identity | None) -> dict[str, Any]:
-    return {
-        "identity_digest": None if identity is None else identity.digest,
-        "certificate_expires_at": None if identity is None else identity.expires_at,
-        "certificate_renew_at": None if identity is None else identity.renew_at,
-    }
-
-
 async def _await_agent(amphora: Amphora, situation: Situation, hands: Hands) -> None:
-    info = await _first_answer(amphora, situation, hands)
-    await _update(
-        amphora,
-        situation,
-        hands,
-        status=AmphoraStatus.READY,
-        speaks_plain=info.extension is None,
-        balancer_version=info.balancer_version or None,
-    )
-
-
-async def _first_answer(amphora: Amphora, situation: Situation, hands: Hands) -> AmphoraInfo:
-    deadline = asyncio.get_running_loop().time() + hands.settings.boot_timeout.total_seconds()
-    while True:
-        try:
-            return await hands.amphora_driver.info(amphora, situation.tree)
-        except Retry as not_yet:
-            if asyncio.get_running_loop().time() > deadline:
-                await _update(amphora, situation, hands, status=AmphoraStatus.ERROR)
-                raise Retry(
-                    f"the agent of amphora {amphora.id} did not answer within "
-                    f"{hands.settings.boot_timeout.total_seconds():.0f} s of its start ({not_yet.reason}); "
-                    "another amphora is built; if this goes on, read the agent's log in its place",
-                    after=1.0,
-                    code="agent-did-not-start",
-                ) from not_yet
-            await asyncio.sleep(AGENT_POLL_S)
+    try:
+        answered = await places.first_answer(amphora, situation.tree, hands)
+    except Retry as silent:
+        await _update(amphora, situation, hands, status=AmphoraStatus.ERROR)
+        raise Retry(
+            f"{silent.reason}; another amphora is built; if this goes on, read the agent's log in its place",
+            after=silent.after,
+            code=silent.code,
+        ) from silent
+    await _update(answered, situation, hands, status=AmphoraStatus.READY)
 
 
 async def _plug(amphora: Amphora, situation: Situation, hands: Hands, *, exact: bool) -> None:
@@ -368,15 +284,8 @@ async def _destroy(amphora: Amphora, situation: Situation, hands: Hands) -> None
         except Retry:
             pass  # it does not answer; destroying its place stops it all the same
     await hands.compute.destroy(amphora.id)
-    await delete_ports(amphora.id, hands)
+    await places.delete_ports(amphora.id, hands)
     await _update(amphora, situation, hands, status=AmphoraStatus.DELETED, **plugging.recorded(()))
-
-
-async def delete_ports(amphora_id: AmphoraId, hands: Hands) -> None:
-    """Whatever ports the amphora has are gone. Its place is."""
-    if hands.has_ports:
-        for port in await hands.network.list_ports(amphora_id):
-            await hands.network.delete_port(amphora_id, port.id)
 
 
 async def _update(amphora: Amphora, situation: Situation, hands: Hands, **changes: object) -> None:

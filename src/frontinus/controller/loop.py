@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from frontinus.controller.act import Hands
+from frontinus.controller.hands import Hands
 from frontinus.controller.previewer import Previewer
 from frontinus.controller.reconcile import reconcile
 from frontinus.controller.renewals import Renewals

@@ -12,7 +12,7 @@ from functools import partial
 import msgspec
 import structlog
 
-from frontinus.controller.act import Hands
+from frontinus.controller.hands import Hands
 from frontinus.controller.omission import omitted_with
 from frontinus.controller.plan import ROLES_OF_TOPOLOGY
 from frontinus.controller.reconcile import fault_of

@@ -15,8 +15,9 @@ from functools import partial
 import structlog
 from msgspec.structs import replace
 
-from frontinus.controller.act import Hands, Situation, act
+from frontinus.controller.act import Situation, act
 from frontinus.controller.backoff import continued, is_reported_as_error, pause
+from frontinus.controller.hands import Hands
 from frontinus.controller.omission import omitted_with
 from frontinus.controller.plan import NO_HOLDS, Sighting, carried_before_next_push, needs_look, plan
 from frontinus.controller.plugging import Plugging, plugging_of

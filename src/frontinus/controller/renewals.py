@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 from msgspec.structs import replace
 
-from frontinus.controller.act import Hands
+from frontinus.controller.hands import Hands
 from frontinus.model.enums import AmphoraStatus
 from frontinus.model.errors import Incompatible, LeaseLost, Retry, WorldError
 from frontinus.model.ids import AmphoraId, ControllerId, LoadBalancerId

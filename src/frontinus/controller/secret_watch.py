@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from frontinus.controller.act import Hands
+from frontinus.controller.hands import Hands
 from frontinus.model.errors import CallerError, WorldError
 from frontinus.store import secrets
 

@@ -11,13 +11,12 @@ import asyncio
 import structlog
 from msgspec.structs import replace
 
-from frontinus.controller.act import AGENT_POLL_S, Hands, delete_ports, identity_of
-from frontinus.controller.plugging import management_request
+from frontinus.controller import places
+from frontinus.controller.hands import Hands
 from frontinus.drivers.compute.interface import PlaceState
 from frontinus.model.enums import AmphoraStatus
 from frontinus.model.errors import Retry, WorldError
 from frontinus.model.ids import AmphoraId, new_id
-from frontinus.model.ports import Port
 from frontinus.model.spares import Spare, SpareStatus, tree_of, waiting
 from frontinus.model.tree import Amphora
 from frontinus.store import spares
@@ -77,43 +76,13 @@ class Spares:
         if not await hands.store.transact(lambda tx: spares.reserve(tx, spare)):
             return  # another controller was first
         try:
-            built = await self._build(amphora)
+            built = await places.build(amphora, tree_of(amphora), hands)
+            ready = replace(await places.first_answer(built, tree_of(built), hands), status=AmphoraStatus.READY)
         except WorldError:
             await self._remove(spare)
             raise
-        await hands.store.transact(lambda tx: spares.write(tx, spare, SpareStatus.READY, built, hands.now()))
+        await hands.store.transact(lambda tx: spares.write(tx, spare, SpareStatus.READY, ready, hands.now()))
         log.info("spare amphora ready", amphora_id=amphora.id)
-
-    async def _build(self, amphora: Amphora) -> Amphora:
-        hands = self._hands
-        ports: tuple[Port, ...] = ()
-        address = hands.compute.management_address(amphora.id)
-        if hands.has_ports:
-            ports = (await hands.network.create_port(management_request(tree_of(amphora), amphora)),)
-            address = ports[0].addresses[0].address
-        boot = hands.amphora_driver.boot_files(amphora.id, address or "")
-        place = await hands.compute.build(amphora.id, amphora.load_balancer_id, boot, ports)
-        built = replace(
-            amphora,
-            status=AmphoraStatus.READY,
-            compute_id=place.compute_id,
-            management_address=place.management_address or address,
-            host=place.host,
-            ports=ports,
-            **identity_of(boot.identity),
-        )
-        deadline = asyncio.get_running_loop().time() + hands.settings.boot_timeout.total_seconds()
-        while True:
-            try:
-                info = await hands.amphora_driver.info(built, tree_of(built))
-            except Retry:
-                if asyncio.get_running_loop().time() > deadline:
-                    raise
-                await asyncio.sleep(AGENT_POLL_S)
-            else:
-                return replace(
-                    built, speaks_plain=info.extension is None, balancer_version=info.balancer_version or None
-                )
 
     async def _look_at(self, spare: Spare, *, is_wanted: bool) -> None:
         hands = self._hands
@@ -147,5 +116,5 @@ class Spares:
         """Nothing is left of it. What fails is tried again when the slot is free."""
         hands = self._hands
         await hands.compute.destroy(spare.amphora_id)
-        await delete_ports(spare.amphora_id, hands)
+        await places.delete_ports(spare.amphora_id, hands)
         await hands.store.transact(lambda tx: spares.forget(tx, spare))

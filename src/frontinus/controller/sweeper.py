@@ -10,7 +10,8 @@ import asyncio
 
 import structlog
 
-from frontinus.controller.act import Hands, delete_ports
+from frontinus.controller import places
+from frontinus.controller.hands import Hands
 from frontinus.model.errors import WorldError
 from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.store import inventory
@@ -40,16 +41,16 @@ class Sweeper:
     async def sweep(self) -> None:
         """One look at everything that carries our name."""
         # Outside first, rows second: what appears between the two has a row already, so it is no orphan.
-        places = frozenset(await self._hands.compute.list_owned())
+        standing = frozenset(await self._hands.compute.list_owned())
         if self._hands.has_ports:
-            places |= frozenset(await self._hands.network.list_port_owners())
+            standing |= frozenset(await self._hands.network.list_port_owners())
         addresses = frozenset(await self._hands.network.list_owned())
         known = await self._hands.store.read(inventory.known)
-        orphans = places - known.amphorae
+        orphans = standing - known.amphorae
         for amphora_id in orphans & self._orphan_places:
             log.warning("orphan amphora destroyed", amphora_id=amphora_id)
             await self._hands.compute.destroy(amphora_id)
-            await delete_ports(amphora_id, self._hands)
+            await places.delete_ports(amphora_id, self._hands)
         self._orphan_places = orphans
         stray = addresses - known.load_balancers
         for load_balancer_id in stray & self._orphan_addresses:

@@ -10,7 +10,7 @@ import asyncio
 
 import structlog
 
-from frontinus.controller.act import Hands
+from frontinus.controller.hands import Hands
 from frontinus.drivers.compute.interface import PlaceState
 from frontinus.model.errors import WorldError
 from frontinus.model.ids import AmphoraId

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from frontinus.api.settings import ApiSettings, Immutability
-from frontinus.controller.act import Hands
+from frontinus.controller.hands import Hands
 from frontinus.controller.previewer import Previewer
 from frontinus.controller.settings import ControllerSettings
 from frontinus.model.enums import ListenerProtocol

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from frontinus.controller.act import Hands
+from frontinus.controller.hands import Hands
 from frontinus.controller.spares import Spares
 from frontinus.controller.sweeper import Sweeper
 from frontinus.model.spares import Spare, SpareStatus

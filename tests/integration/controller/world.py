@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 from msgspec.structs import replace
 
-from frontinus.controller.act import Hands
+from frontinus.controller.hands import Hands
 from frontinus.controller.plan import ROLES_OF_TOPOLOGY
 from frontinus.controller.plugging import PEERS_PORT
 from frontinus.controller.reconcile import reconcile

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 from prometheus_client import CollectorRegistry
 
-from frontinus.controller.act import Hands
+from frontinus.controller.hands import Hands
 from frontinus.controller.loop import Controller
 from frontinus.controller.settings import ControllerSettings
 from frontinus.drivers.amphora.agent.heartbeat import decode_envelope, decode_plain, is_envelope

@@ -1,0 +1,51 @@
+"""What a controller works with: the drivers, the store, the clock. Built in main.py and handed to everything here that
+acts; decides nothing and knows no step. Next: act.py, places.py."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from frontinus.controller.metrics import ControllerMetrics
+from frontinus.controller.restraint import Grace
+from frontinus.controller.settings import ControllerSettings
+from frontinus.drivers.amphora.interface import AmphoraDriver
+from frontinus.drivers.compute.interface import ComputeDriver
+from frontinus.drivers.network.interface import PORTS, NetworkDriver
+from frontinus.drivers.secret.interface import SecretDriver
+from frontinus.store.engine import Store
+
+SPARES_WHERE_SLOW = 2
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What the controller acts with: the drivers, the store and the clock; and where it counts. One per process."""
+
+    store: Store
+    amphora_driver: AmphoraDriver
+    compute: ComputeDriver
+    network: NetworkDriver
+    secret: SecretDriver
+    settings: ControllerSettings
+    now: Callable[[], datetime]
+    metrics: ControllerMetrics = field(default_factory=ControllerMetrics)
+    grace: Grace = field(default_factory=lambda: Grace(time.monotonic))
+
+    @property
+    def has_ports(self) -> bool:
+        """Whether amphorae hang on networks by ports, which must be made, attached and configured."""
+        return PORTS in self.network.features
+
+    @property
+    def spare_pool(self) -> str:
+        """Spares of which pool serve here: any amphora of this driver in a place of this compute driver."""
+        return f"{self.amphora_driver.name}/{self.compute.name}"
+
+    @property
+    def spares_wanted(self) -> int:
+        if self.settings.spares is not None:
+            return self.settings.spares
+        return SPARES_WHERE_SLOW if self.compute.starts_slowly else 0

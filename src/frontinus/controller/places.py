@@ -1,0 +1,72 @@
+"""Have compute make an amphora's place, and wait for the agent in it: for an amphora of a load balancer, or a spare.
+
+Returns what is to be recorded, and records nothing: who calls does, with his own proof that he may. Repeating it brings
+what is half made to the same end. Next: act.py, spares.py."""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec.structs import replace
+
+from frontinus.controller import plugging
+from frontinus.controller.hands import Hands
+from frontinus.model.errors import Retry
+from frontinus.model.ids import AmphoraId
+from frontinus.model.ports import Port, PortPurpose
+from frontinus.model.tree import Amphora, LoadBalancerTree
+
+AGENT_POLL_S = 0.02
+"""Pause between two questions to an agent that starts. Short, since a `process` amphora is up in a tenth of a second."""
+
+
+async def build(amphora: Amphora, tree: LoadBalancerTree, hands: Hands) -> Amphora:
+    """Make its place, with its ports, and give the start: the amphora as it is then. Raises what drivers raise."""
+    ports: tuple[Port, ...] = ()
+    address = hands.compute.management_address(amphora.id)
+    if hands.has_ports:
+        management = await hands.network.create_port(plugging.management_request(tree, amphora))
+        address = management.addresses[0].address
+        # What is new knows nothing of what was configured.
+        others = [replace(x, interface=None) for x in amphora.ports if x.purpose is not PortPurpose.MANAGEMENT]
+        ports = (management, *others)
+    boot = hands.amphora_driver.boot_files(amphora.id, address or "")
+    place = await hands.compute.build(amphora.id, tree.id, boot, ports)
+    identity = boot.identity
+    return replace(
+        amphora,
+        compute_id=place.compute_id,
+        management_address=place.management_address or address,
+        host=place.host,
+        identity_digest=None if identity is None else identity.digest,
+        certificate_expires_at=None if identity is None else identity.expires_at,
+        certificate_renew_at=None if identity is None else identity.renew_at,
+        **plugging.recorded(ports),
+    )
+
+
+async def first_answer(amphora: Amphora, tree: LoadBalancerTree, hands: Hands) -> Amphora:
+    """Wait until the agent answers: the amphora with what it said of itself. Raises Retry when the time for a start is
+    over."""
+    limit = hands.settings.boot_timeout.total_seconds()
+    deadline = asyncio.get_running_loop().time() + limit
+    while True:
+        try:
+            info = await hands.amphora_driver.info(amphora, tree)
+        except Retry as not_yet:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Retry(
+                    f"the agent of amphora {amphora.id} did not answer within {limit:.0f} s of its start ({not_yet.reason})",
+                    after=1.0,
+                    code="agent-did-not-start",
+                ) from not_yet
+            await asyncio.sleep(AGENT_POLL_S)
+        else:
+            return replace(amphora, speaks_plain=info.extension is None, balancer_version=info.balancer_version or None)
+
+
+async def delete_ports(amphora_id: AmphoraId, hands: Hands) -> None:
+    """Whatever ports the amphora has are gone. Its place is."""
+    if hands.has_ports:
+        for port in await hands.network.list_ports(amphora_id):
+            await hands.network.delete_port(amphora_id, port.id)
