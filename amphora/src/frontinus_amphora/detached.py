@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 from frontinus_amphora import files, processes
@@ -21,7 +22,7 @@ STOP_GRACE = 5.0
 NOT_INHERITED = frozenset({"NGINX", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC"})
 
 
-class Detached:
+class Detached(ABC):
     """One master process with its workers. The public methods are those of service.Service, whose docstrings are the
     law; what is left to subclasses is how to find, start and reload one."""
 
@@ -106,13 +107,13 @@ class Detached:
 
     # For subclasses
 
+    @abstractmethod
     def _candidates(self) -> Iterable[int]:
         """Pids that are our master, likeliest first."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _stray_pids(self) -> Iterable[int]:
         """Pids of whatever of ours may run without a master that we know."""
-        raise NotImplementedError
 
     def _recorded(self) -> int | None:
         """The pid of the recorded process while it lives."""

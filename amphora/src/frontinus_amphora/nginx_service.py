@@ -10,9 +10,10 @@ import os
 import re
 import select
 import signal
+import socket
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
 from frontinus_amphora import hang, old_workers, open_sockets, processes
 from frontinus_amphora.detached import Detached
@@ -73,8 +74,11 @@ class NginxService(Detached):
 
     def start(self) -> None:
         self._end_strays()
-        *words, directives = self._command()
-        pid = self._spawn([*words, f"{directives} daemon off;"])
+        self._run(())
+
+    def _run(self, handed: Sequence[socket.socket]) -> None:
+        """Start it with these sockets of ours, and wait until it serves. Raises ServiceFailed, and then nothing runs."""
+        pid = self._spawn(self._words(), handed=handed)
         try:
             if not self._hold(pid):
                 processes.reap(pid)
@@ -83,6 +87,10 @@ class NginxService(Detached):
             self.stop()
             raise
         log("nginx started", pid=pid)
+
+    def _words(self) -> list[str]:
+        *words, directives = self._command()
+        return [*words, f"{directives} daemon off;"]
 
     def reload(self) -> None:
         known = frozenset(self._workers())

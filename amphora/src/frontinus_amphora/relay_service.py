@@ -89,15 +89,7 @@ class RelayService(NginxService):
             self._drop_sockets()
             self._sockets, self._spots = self._make(wanted, quiet=False), frozenset(wanted.spots)
         # Else those of one that died: what came meanwhile waits in them.
-        pid = self._spawn(self._words(), handed=self._sockets)
-        try:
-            if not self._hold(pid):
-                processes.reap(pid)
-            self._await(frozenset())
-        except ServiceFailed:
-            self.stop()
-            raise
-        log("nginx started", pid=pid)
+        self._run(self._sockets)
 
     def reload(self) -> None:
         self._forget_ended()
@@ -324,10 +316,6 @@ class RelayService(NginxService):
     def _drop_sockets(self) -> None:
         datagram_sockets.close_all(self._sockets)
         self._sockets, self._spots = [], frozenset()
-
-    def _words(self) -> list[str]:
-        *words, directives = self._command()
-        return [*words, f"{directives} daemon off;"]
 
     def _remove_pid_files(self) -> None:
         """nginx removes its own unless it is killed."""
