@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import unicodedata
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from itertools import count
@@ -358,6 +359,7 @@ async def test_a_server_killed_under_load_loses_and_doubles_nothing(own_server: 
     many = [a_tree(members=1) for _ in range(4)]
     await create(store, *many)
     stop = asyncio.Event()
+    progress: Counter[str] = Counter()
 
     async def edits(tree: LoadBalancerTree) -> tuple[int, int]:
         """How many edits were acknowledged, and of how many it is not known."""
@@ -367,17 +369,25 @@ async def test_a_server_killed_under_load_loses_and_doubles_nothing(own_server: 
             try:
                 await edit(store, tree, LATER, members=fresh)
                 acknowledged += 1
+                progress["edits"] += 1
             except Unconfirmed:
                 unknown += 1
         return acknowledged, unknown
 
+    async def further() -> None:
+        """Edits go on."""
+        aim = progress.total() + 20
+        async with asyncio.timeout(30):
+            while progress.total() < aim:  # noqa: ASYNC110 - a count that several tasks move
+                await asyncio.sleep(0.01)
+
     tasks = [asyncio.create_task(edits(tree)) for tree in many]
     for _ in range(2):
-        await asyncio.sleep(0.4)
+        await further()
         own_server.kill()
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # it is away for so long
         await asyncio.to_thread(own_server.start)
-    await asyncio.sleep(0.4)
+    await further()
     stop.set()
     for tree, (acknowledged, unknown) in zip(many, await asyncio.gather(*tasks), strict=True):
         after = await stored(store, tree)
