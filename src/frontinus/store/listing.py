@@ -5,13 +5,12 @@ shape of query. Load balancers that are DELETED are hidden; their children do no
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from sqlalchemy import Select, and_, bindparam, case, exists, false, func, not_, or_, select, tuple_, union
+from sqlalchemy import Select, and_, bindparam, case, false, func, not_, or_, select, tuple_
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -40,13 +39,13 @@ from frontinus.model.quotas import COUNTED, Limits, Quota
 from frontinus.model.tree import Amphora, HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool
 from frontinus.store import rows, schema
 from frontinus.store.engine import Transaction
+from frontinus.store.references import references_of
 from frontinus.store.rows import Shape
-from frontinus.store.statement import Row, Statement, Value, chunks, is_one_of, padded, padded_size
+from frontinus.store.statement import Row, Statement, Value
 from frontinus.store.trees import SHAPE_OF, columns_of
 
 T = TypeVar("T")
 
-_MOST_IDS_AT_ONCE = 8192
 _SHAPES_KEPT = 512
 
 _SHAPES: Mapping[Kind, Shape[Any]] = {
@@ -386,102 +385,14 @@ def _stored(kind: Kind, name: str, value: object) -> Value:
         raise Invalid(name, str(error)) from error
 
 
-# --- what an object refers to -----------------------------------------------------------------------------------------
-
-_listener, _pool, _policy = schema.listener.c, schema.pool.c, schema.l7_policy.c
-
-
-def _by_age(table: Any, owner: str) -> Callable[[int], Select[Any]]:
-    return lambda size: (
-        select(table.c[owner], table.c.id)
-        .where(is_one_of(table.c[owner], size))
-        .order_by(table.c[owner], table.c.created_at, table.c.id)
-    )
-
-
-def _policies_by_position(size: int) -> Select[Any]:
-    return (
-        select(_policy.listener_id, _policy.id)
-        .where(is_one_of(_policy.listener_id, size))
-        .order_by(_policy.listener_id, _policy.position, _policy.created_at, _policy.id)
-    )
-
-
-def _attached_listeners(size: int) -> Select[Any]:
-    """As LoadBalancerTree.listeners_of: by default pool, or by an enabled policy that has a rule."""
-    by_default = select(_listener.default_pool_id.label("pool_id"), _listener.id, _listener.created_at).where(
-        is_one_of(_listener.default_pool_id, size)
-    )
-    has_rule = exists().where(schema.l7_rule.c.l7_policy_id == _policy.id)
-    by_policy = (
-        select(_policy.redirect_pool_id.label("pool_id"), _listener.id, _listener.created_at)
-        .select_from(schema.l7_policy.join(schema.listener, _listener.id == _policy.listener_id))
-        .where(is_one_of(_policy.redirect_pool_id, size), _policy.admin_state_up.is_(True), has_rule)
-    )
-    both = union(by_default, by_policy).subquery()
-    return select(both.c.pool_id, both.c.id).order_by(both.c.pool_id, both.c.created_at, both.c.id)
-
-
-def _vip_part(name: str) -> Callable[[int], Select[Any]]:
-    owner, amphora = schema.load_balancer, schema.amphora
-    return lambda size: (
-        select(amphora.c.id, owner.c[name])
-        .select_from(amphora.join(owner, owner.c.id == amphora.c.load_balancer_id))
-        .where(is_one_of(amphora.c.id, size))
-    )
-
-
-_REFERENCES: dict[Kind, dict[str, Callable[[int], Select[Any]]]] = {
-    Kind.LOAD_BALANCER: {
-        "listeners": _by_age(schema.listener, "load_balancer_id"),
-        "pools": _by_age(schema.pool, "load_balancer_id"),
-    },
-    Kind.LISTENER: {"l7_policies": _policies_by_position},
-    Kind.POOL: {
-        "listeners": _attached_listeners,
-        "members": _by_age(schema.member, "pool_id"),
-        "health_monitor": _by_age(schema.health_monitor, "pool_id"),
-    },
-    Kind.MEMBER: {},
-    Kind.HEALTH_MONITOR: {},
-    Kind.L7_POLICY: {"l7_rules": _by_age(schema.l7_rule, "l7_policy_id")},
-    Kind.L7_RULE: {},
-    Kind.AMPHORA: {"ha_ip": _vip_part("vip_address"), "ha_port_id": _vip_part("vip_port_id")},
-    Kind.QUOTA: {},
-    Kind.FLAVOR: {},
-    Kind.FLAVOR_PROFILE: {},
-    Kind.AVAILABILITY_ZONE: {},
-    Kind.AVAILABILITY_ZONE_PROFILE: {},
-}
-
-
-@cache
-def _reference_statement(kind: Kind, name: str, size: int) -> Statement:
-    return Statement(_REFERENCES[kind][name](size))
-
-
-def _with_references(tx: Transaction, kind: Kind, values: Sequence[T], ids: Sequence[str]) -> list[Listed[T]]:
-    names = _REFERENCES[kind]
-    if not ids or not names:
-        return [Listed(value, {}) for value in values]
-    found: dict[str, dict[str, list[str]]] = {}
-    for name in names:
-        of_owner: dict[str, list[str]] = defaultdict(list)
-        for part in chunks(ids, _MOST_IDS_AT_ONCE):
-            size = padded_size(len(part))
-            for owner, reference in tx.rows(_reference_statement(kind, name, size), padded(part, size)):
-                of_owner[owner].append(reference)
-        found[name] = of_owner
-    return [
-        Listed(value, {name: tuple(of_owner.get(object_id, ())) for name, of_owner in found.items()})
-        for value, object_id in zip(values, ids, strict=True)
-    ]
+# --- with what they refer to -------------------------------------------------------------------------------------------
 
 
 def _listed(tx: Transaction, kind: Kind, shape: Shape[T], found: Iterable[Row]) -> list[Listed[T]]:
     position = shape.columns.index(key_of(kind))
     found = list(found)
-    return _with_references(tx, kind, [shape.decode(x) for x in found], [x[position] for x in found])
+    references = references_of(tx, kind, [x[position] for x in found])
+    return [Listed(shape.decode(row), named) for row, named in zip(found, references, strict=True)]
 
 
 def _got(tx: Transaction, kind: Kind, shape: Shape[T], object_id: str) -> Listed[T] | None:
