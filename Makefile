@@ -79,8 +79,11 @@ up: setup
 
 # Two runs: what measures no time shares the cores; what stops clocks has the machine to itself.
 test: setup databases
-	@pytest -q -n 2 -m 'not long and not alone'
+	@pytest -q -n 2 -m 'not long and not alone and not beside'
 	@pytest -q -m 'alone and not long'
+
+beside: setup databases
+	@pytest -q -n 2 -m 'beside and not long'
 
 unit: setup
 	@pytest -q tests/$@
@@ -90,7 +93,7 @@ integration: setup databases
 
 acceptance: setup databases image
 	@pytest -q tests/acceptance
-	@pytest -q -n 2 -m long tests/integration
+	@pytest -q -n 2 -m 'long or beside' tests/integration
 
 contract-report: setup
 	@pytest -q --by-area -m 'not long' tests/integration/api/contract
