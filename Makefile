@@ -5,7 +5,7 @@
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help setup system databases image demo up test unit integration acceptance contract-report traffic-report check format docs bench lock clean
+.PHONY: help setup system databases image demo up test beside unit integration acceptance contract-report traffic-report check format docs bench lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -24,6 +24,7 @@ help:
 	@echo 'make up [ARGS=...]   run API, controller and health receiver in one process'
 	@echo 'make image           build the image of an amphora that is a machine of its own, in .cache/image'
 	@echo 'make test            unit, integration and the everyday acceptance tests'
+	@echo 'make beside          what CI runs beside these: whole stories of half a minute each'
 	@echo 'make acceptance      every acceptance test, and everywhere the long ones too'
 	@echo 'make contract-report count the facts of the API contract that hold, by area'
 	@echo 'make traffic-report  write docs/traffic-coverage.md: which attributes are proved by real traffic, and which are left'

@@ -37,6 +37,7 @@ def fleet(server: Server, tmp_path: Path) -> Iterator[Fleet]:
         made.remove()
 
 
+@pytest.mark.beside
 def test_parts_share_the_work_and_survive_each_other(fleet: Fleet, backends: list[Backend]) -> None:
     refused = fleet.run("api", "--port", "0")
     assert (refused.returncode, "frontinus db upgrade" in refused.stderr) == (2, True), refused.stderr

@@ -10,6 +10,8 @@ import pytest
 
 from tests.acceptance.support import COMMAND, Backend, Installation, Load, free_port, report, serving
 
+pytestmark = pytest.mark.beside
+
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from frontinus.model.certificates import Certificate
 from frontinus.testing.certificates import TestAuthority, bundle
 
@@ -48,6 +50,7 @@ def holds(directory: Path, content: bytes) -> list[Path]:
     return [path for path in files if content in path.read_bytes()]
 
 
+@pytest.mark.beside
 def test_a_certificate_is_stored_served_and_replaced(
     installation: Installation, api: Api, backends: list[Backend], tmp_path: Path
 ) -> None:

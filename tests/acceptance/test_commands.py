@@ -9,6 +9,8 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.support import COMMAND, Api, Installation, free_port, processes, until
 
 
@@ -34,6 +36,7 @@ def test_demo_shows_the_spread_and_leaves_nothing_behind(tmp_path: Path) -> None
     assert [x for x in processes(TMPDIR=str(tmp_path)) if x.pid != os.getpid()] == []
 
 
+@pytest.mark.beside
 def test_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
     """Ctrl-C, also for a demo that a shell started in the background, where it is ignored unless asked for."""
     shown = tmp_path / "shown"

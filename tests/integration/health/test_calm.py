@@ -33,6 +33,7 @@ async def until(fact: Callable[[], Awaitable[bool]], what: str) -> None:
         raise AssertionError(what) from None
 
 
+@pytest.mark.beside
 @pytest.mark.timeout(400)
 async def test_nobody_is_replaced_but_the_dead(world: CalmWorld) -> None:
     crowd = world.crowd

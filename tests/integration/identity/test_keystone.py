@@ -16,7 +16,7 @@ import pytest
 from tests.acceptance.keystone_cloud import Keystone, frontinus_behind, keystone_server
 from tests.acceptance.support import Installation, until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.beside, pytest.mark.timeout(240)]
 
 STALENESS_S = 2
 # Each with a project and roles there.

@@ -31,7 +31,8 @@ def run(file: str, *words: str, seconds: float = 300) -> None:
     assert done.returncode == 0, f"{done.stdout[-20_000:]}\n{done.stderr[-5_000:]}"
 
 
-@pytest.mark.parametrize("file", [pytest.param("stories_kits.py", marks=pytest.mark.long), "stories_networks.py"])
+@pytest.mark.beside
+@pytest.mark.parametrize("file", ["stories_kits.py", "stories_networks.py"])
 def test_stories(file: str) -> None:
     run(file)
 
