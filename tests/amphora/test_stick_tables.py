@@ -42,6 +42,10 @@ DUMP_3_0 = """# table: p/t, type: string, size:100, used:1
         pytest.param(DUMP_2_6, [("::ffff:127.84.7.11", "11"), ("2001:db8::1", "12")], id="2.6"),
         pytest.param(DUMP_3_0, [("00AF", "11")], id="3.0"),
         pytest.param("No such table\n", [], id="no table"),
+        *(
+            pytest.param(f"0x1: key={key} use=0 exp=0 server_id=11 server_key=s1\n", [], id=f"no key: {key}")
+            for key in ("a;shutdown", "a\\n", "<<", "a b", "'", "$x")
+        ),
     ],
 )
 def test_a_dump_is_understood(dump: str, expected: list[tuple[str, str]]) -> None:

@@ -25,7 +25,8 @@ entries take one and three. What is not told by then is learnt anew."""
 LONGEST_LINE = 12_000
 """haproxy takes a line of at most one buffer, 16 KiB unless it was built otherwise."""
 
-_ENTRY = re.compile(r"^0x\S+ key=(\S+) .*\bserver_id=(\d+)", re.MULTILINE)
+# A key goes into a command, and may be a client's words where a configuration says so: nothing passes that could end one.
+_ENTRY = re.compile(r"^0x\S+ key=([0-9A-Za-z:._-]+) use=\d+ .*\bserver_id=(\d+)", re.MULTILINE)
 _TELLABLE = ("ip", "ipv6", "string", "integer")
 """Types of tables that `set table` can write to; keys of others are not text."""
 
