@@ -178,12 +178,20 @@ async def test_the_controller_counts_what_it_did(tmp_path: Path) -> None:
         def count(name: str, **labels: str) -> float:
             return registry.get_sample_value(f"frontinus_controller_{name}", labels) or 0.0
 
-        assert count("pushes_total", action="reload") + count("pushes_total", action="start") >= 1
-        assert count("pushes_total", action="runtime") == 1
-        assert count("reconciles_total", outcome="settled") >= 2
-        assert count("reconciles_total", outcome="partial") >= 1
-        assert count("faults_total", code="bind-refused") >= 1
-        assert count("push_seconds_count") >= 2
+        def all_is_counted() -> bool:
+            return (
+                count("pushes_total", action="reload") + count("pushes_total", action="start") >= 1
+                and count("pushes_total", action="runtime") == 1
+                and count("reconciles_total", outcome="settled") >= 2
+                and count("reconciles_total", outcome="partial") >= 1
+                and count("faults_total", code="bind-refused") >= 1
+                and count("push_seconds_count") >= 2
+            )
+
+        # What is recorded is seen a moment before it is counted.
+        async with asyncio.timeout(10):
+            while not all_is_counted():  # noqa: ASYNC110 - the facts are numbers
+                await asyncio.sleep(0.01)
         while count("leases"):  # noqa: ASYNC110 - the fact is a number
             await asyncio.sleep(0.01)
         await world.delete(load_balancer_id)
