@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from importlib.metadata import entry_points
 from ipaddress import ip_address
 from typing import Any
 
@@ -35,8 +34,9 @@ from frontinus.drivers.secret.interface import SecretDriver
 from frontinus.health.loop import Health
 from frontinus.health.metrics import HealthMetrics
 from frontinus.health.settings import HealthSettings
+from frontinus.loading import DRIVER_KINDS, build, choose, load, offers
 from frontinus.model.errors import Bug, Invalid
-from frontinus.settings import MetricsSettings, Settings, decode
+from frontinus.settings import MetricsSettings, Settings
 from frontinus.store import idempotency, leases
 from frontinus.store.engine import Store
 
@@ -47,13 +47,6 @@ PROVIDERS = ("amphora", "octavia")
 
 
 MOST_SPARES = 1_000
-
-DRIVER_KINDS: dict[str, type[Any]] = {
-    "amphora": AmphoraDriver,
-    "compute": ComputeDriver,
-    "network": NetworkDriver,
-    "secret": SecretDriver,
-}
 
 
 def now() -> datetime:
@@ -82,7 +75,8 @@ def check(settings: Settings) -> dict[str, object]:
     check_house_settings(settings.api)
     build_authenticator(settings.api, now)
     Enforcer(settings.api.policy_file, enforce_new_defaults=settings.api.enforce_new_defaults)
-    installed = {x.name for kind in DRIVER_KINDS for x in entry_points(group=f"frontinus.{kind}_drivers")}
+    installed = {x.name for kind in DRIVER_KINDS.values() for x in offers(kind)}
+    _check_allowed(settings)
     for name, written in settings.driver_options.items():
         if name not in installed:
             raise Invalid(
@@ -93,9 +87,9 @@ def check(settings: Settings) -> dict[str, object]:
     context = _context(settings, settings.health.bind_port)
     found: dict[str, object] = {}
     chosen: dict[str, Any] = {}
-    for kind, interface in DRIVER_KINDS.items():
+    for kind in DRIVER_KINDS:
         name = getattr(settings.drivers, kind)
-        driver_class, driver_settings = _choose(kind, name, interface, settings, context)
+        driver_class, driver_settings = choose(kind, name, settings, context)
         if driver_settings is not None:
             found[name] = driver_settings
         chosen[kind] = driver_class
@@ -103,6 +97,15 @@ def check(settings: Settings) -> dict[str, object]:
         settings, attaches=ATTACH in chosen["compute"].features, makes_ports=PORTS in chosen["network"].features
     )
     return found
+
+
+def _check_allowed(settings: Settings) -> None:
+    """Raise Invalid for a name in drivers.allow_experimental that no installed driver has: it is misspelled, or stale."""
+    known = {x.name for kind in DRIVER_KINDS.values() for x in offers(kind) if not x.is_ours}
+    for name in settings.drivers.allow_experimental:
+        if name not in known:
+            installed = f"installed: {', '.join(sorted(known))}" if known else "none is installed"
+            raise Invalid("drivers.allow_experimental", f"{name!r} is no driver of another distribution; {installed}")
 
 
 def _check_ports(settings: Settings, *, attaches: bool, makes_ports: bool) -> None:
@@ -147,7 +150,7 @@ class Drivers:
     def _one(self, kind: str) -> Any:
         if kind not in self._built:
             name = getattr(self._settings.drivers, kind)
-            self._built[kind] = _build(kind, name, DRIVER_KINDS[kind], self._settings, self._context)
+            self._built[kind] = build(kind, name, self._settings, self._context)
         return self._built[kind]
 
     async def close(self) -> None:
@@ -159,66 +162,22 @@ def _context(settings: Settings, health_port: int) -> dict[str, Any]:
     """What this installation knows and a driver may want to: given under these names, where its settings have them."""
     interval = settings.health.silence_deadline / 3
     network, compute = (
-        next(
-            (x.load() for x in entry_points(group=f"frontinus.{kind}_drivers", name=getattr(settings.drivers, kind))),
-            None,
-        )
+        load(DRIVER_KINDS[kind], getattr(settings.drivers, kind), settings.drivers.allow_experimental)
         for kind in ("network", "compute")
     )
     heard_at = settings.health.bind_host
-    has_ports = PORTS in getattr(network, "features", ())
+    has_ports = PORTS in network.features
     if has_ports:
         heard_at = _management_address(settings) or heard_at
     return {
         # To an amphora driver: whether the kernel of an amphora may carry datagrams.
-        "datagram_balancer": "lvs" if LVS in getattr(compute, "features", ()) else "nginx",
+        "datagram_balancer": "lvs" if LVS in compute.features else "nginx",
         "state_dir": settings.state_dir,
         "heartbeat_destinations": (f"{_bracketed(heard_at)}:{health_port}",),
         "heartbeat_interval": min(interval, timedelta(seconds=1)),
         # To an amphora driver: whether addresses are there already, or its agents configure their interfaces.
         "network": "own" if has_ports else "none",
     }
-
-
-def _build(kind: str, name: str, interface: type[Any], settings: Settings, context: Mapping[str, Any]) -> Any:
-    driver_class, driver_settings = _choose(kind, name, interface, settings, context)
-    with _naming_option(name):
-        return driver_class() if driver_settings is None else driver_class(driver_settings)
-
-
-@contextmanager
-def _naming_option(driver: str) -> Iterator[None]:
-    """A driver names its own setting; where that stands in the file only we know."""
-    try:
-        yield
-    except Invalid as error:
-        raise Invalid(f"driver_options.{driver}.{error.field}", error.reason) from error
-
-
-def _choose(
-    kind: str, name: str, interface: type[Any], settings: Settings, context: Mapping[str, Any]
-) -> tuple[Any, object]:
-    """A driver's class from its entry point, and its settings. A class that has a `Settings` class gets one: what the
-    operator wrote in [driver_options.NAME], and for what he did not write what this installation knows (the names in
-    `context`). Settings that have a `check` judge themselves, by Invalid."""
-    found = entry_points(group=f"frontinus.{kind}_drivers", name=name)
-    if not found:
-        known = sorted(x.name for x in entry_points(group=f"frontinus.{kind}_drivers"))
-        raise Invalid(f"drivers.{kind}", f"there is no {kind} driver {name!r}; installed: {', '.join(known)}")
-    driver_class = next(iter(found)).load()
-    if not (isinstance(driver_class, type) and issubclass(driver_class, interface)):
-        raise Invalid(f"drivers.{kind}", f"{name!r} is not a {interface.__name__}")
-    settings_class = getattr(driver_class, "Settings", None)
-    if settings_class is None:
-        return driver_class, None
-    fields = set(settings_class.__dataclass_fields__)
-    written = settings.driver_options.get(name, {})
-    known_here = {key: value for key, value in context.items() if key in fields and key not in written}
-    decoded = decode(settings_class, {**known_here, **written}, f"driver_options.{name}.")
-    if hasattr(decoded, "check"):
-        with _naming_option(name):
-            decoded.check()
-    return driver_class, decoded
 
 
 def _bracketed(host: str) -> str:
@@ -408,7 +367,7 @@ def _listen(host: str, port: int) -> socket.socket:
 def _management_address(settings: Settings) -> str | None:
     """Where amphorae reach this machine, if the network driver gives it an address for that."""
     name = settings.drivers.network
-    network, driver_settings = _choose("network", name, NetworkDriver, settings, {"state_dir": settings.state_dir})
+    network, driver_settings = choose("network", name, settings, {"state_dir": settings.state_dir})
     found: str | None = network.controller_address(driver_settings)
     return found
 

@@ -65,6 +65,10 @@ class DriverChoice:
     secret: str = "local"  # noqa: S105 - the name of a driver
     """Entry point in `frontinus.secret_drivers`: who keeps certificates."""
 
+    allow_experimental: tuple[str, ...] = ()
+    """Names of drivers of other distributions that may be loaded though the interface that they were written for is
+    experimental, and may change with the next release. `frontinus driver list` shows which that concerns."""
+
 
 class LogLevel(StrEnum):
     """What is logged: this and everything graver."""

@@ -20,7 +20,8 @@ import click
 import msgspec
 
 from frontinus.cli.output import in_words, say, settings_or_exit
-from frontinus.main import DRIVER_KINDS, Drivers
+from frontinus.loading import DRIVER_KINDS
+from frontinus.main import Drivers
 from frontinus.main import check as check_settings
 from frontinus.model.errors import FrontinusError, Invalid
 from frontinus.model.findings import Finding, Grade, fine, trouble, warning

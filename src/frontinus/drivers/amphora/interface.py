@@ -1,6 +1,7 @@
 """The amphora driver: renders configurations, carries them to amphorae, decodes what amphorae say.
 
-Interface version 1, maturity experimental (DESIGN section 2: third-party drivers load only with the operator's word).
+The version of the interface grows with every change that an existing driver would notice; while it is experimental, drivers of other
+distributions load only with the operator's word (DESIGN section 2; loading.py).
 A driver knows nothing of compute, network or the store. Errors a driver may raise: Retry, Incompatible, Rejected,
 BindRefused, Gone (frontinus.model.errors); anything else is a bug and is reported as one."""
 
@@ -85,6 +86,7 @@ class AmphoraDriver(ABC):
     name: ClassVar[str]
     version: ClassVar[str]
     interface: ClassVar[int] = INTERFACE_VERSION
+    """The version of this interface that it was written for; a driver of another distribution says it itself."""
     amphora_versions: ClassVar[str]
     """Which agent versions it serves, as a PEP 440 specifier set."""
     capabilities: ClassVar[Capabilities]

@@ -17,6 +17,9 @@ from frontinus.model.findings import Finding
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
 from frontinus.model.ports import Port
 
+INTERFACE_VERSION = 1
+INTERFACE_MATURITY = "experimental"
+
 ATTACH = "attach"
 """The feature of a driver whose places get their interfaces by ports, at their build and while they run. It needs a
 network driver that makes ports; one without it needs one that does not."""
@@ -60,6 +63,8 @@ class ComputeDriver(ABC):
     """All methods may be repeated, and may be called for many amphorae at once."""
 
     name: ClassVar[str]
+    interface: ClassVar[int] = INTERFACE_VERSION
+    """The version of this interface that it was written for; a driver of another distribution says it itself."""
     features: ClassVar[frozenset[str]] = frozenset()
     """Of ATTACH, APART and LVS."""
     starts_slowly: ClassVar[bool] = False

@@ -18,8 +18,14 @@ from frontinus.model.tree import AdditionalVip, Vip
 __all__ = ["PORTS", "AllocatedVip", "NetworkDriver", "Port", "PortRequest", "Subnet", "VipRequest"]
 
 
+INTERFACE_VERSION = 1
+INTERFACE_MATURITY = "experimental"
+
+
 class NetworkDriver(ABC):
     name: ClassVar[str]
+    interface: ClassVar[int] = INTERFACE_VERSION
+    """The version of this interface that it was written for; a driver of another distribution says it itself."""
     features: ClassVar[frozenset[str]] = frozenset()
     """Which of model.capabilities.NETWORK_FEATURES it has, and PORTS. What it lacks is refused before it is called."""
 

@@ -9,6 +9,9 @@ from frontinus.model.certificates import Authorities, Certificate, Revocations
 from frontinus.model.findings import Finding
 from frontinus.model.ids import ProjectId
 
+INTERFACE_VERSION = 1
+INTERFACE_MATURITY = "experimental"
+
 
 class SecretDriver(ABC):
     """Each method may be called as often as needed, gives the same for the same content, and raises Invalid naming the
@@ -16,6 +19,8 @@ class SecretDriver(ABC):
     store cannot be asked."""
 
     name: ClassVar[str]
+    interface: ClassVar[int] = INTERFACE_VERSION
+    """The version of this interface that it was written for; a driver of another distribution says it itself."""
 
     @abstractmethod
     async def certificate(self, reference: str, project_id: ProjectId) -> Certificate:
