@@ -43,12 +43,17 @@ class SimulatedAmphora:
         self.sequence = 0
         self._key = key
         self._name = uuid.UUID(amphora_id).bytes
+        self.serve(listeners, pools)
+
+    def serve(self, listeners: Sequence[ListenerId], pools: Sequence[tuple[PoolId, Sequence[MemberId]]]) -> None:
+        """From the next heartbeat on it serves these; its counters begin at nothing."""
         self._listeners, self._pools = tuple(listeners), tuple(pools)
         self.say()
 
-    def say(self, *, connections: int = 0, down: Sequence[MemberId] = ()) -> None:
-        """From the next heartbeat on every listener has carried so many connections, and these members are down."""
-        stats = {"tx": connections * 900, "rx": connections * 300, "conns": 1, "totconns": connections, "ereq": 0}
+    def say(self, *, connections: int = 0, errors: int = 0, down: Sequence[MemberId] = ()) -> None:
+        """From the next heartbeat on every listener has carried so many connections, so many with errors, and these
+        members are down."""
+        stats = {"tx": connections * 900, "rx": connections * 300, "conns": 1, "totconns": connections, "ereq": errors}
         message = {
             "id": self.id,
             "seq": self.sequence,
