@@ -22,6 +22,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from common import print_result
+from heard_fleet import LISTENERS, MEMBERS, POOLS, Counting, fill, simulated
 from prometheus_client import CollectorRegistry
 
 from frontinus.drivers.amphora.agent.authority import Authority
@@ -31,25 +32,14 @@ from frontinus.health.accounts import Accounts
 from frontinus.health.loop import Health
 from frontinus.health.metrics import HealthMetrics
 from frontinus.health.settings import HealthSettings
-from frontinus.model.enums import AmphoraStatus
-from frontinus.model.ids import AmphoraId, LoadBalancerId
-from frontinus.model.tree import Amphora, LoadBalancerTree
-from frontinus.store import convergence, health, leases, trees
-from frontinus.store.engine import Store, Transaction
-from frontinus.store.leases import Lease
+from frontinus.store import health
+from frontinus.store.engine import Store
 from frontinus.testing.simulated_amphorae import Crowd, SimulatedAmphora
 
-from tests.integration.store.world import DRIVER, OURS, a_tree, an_amphora, register
+from tests.integration.store.world import a_tree, an_amphora, register
 
 PER_SECOND = 1_600
 GARBAGE_PER_SECOND = 100_000
-LISTENERS, POOLS, MEMBERS = 2, 2, 20
-
-
-def simulated(amphora_id: AmphoraId, tree: LoadBalancerTree, authority: Authority) -> SimulatedAmphora:
-    members = {pool.id: [x.id for x in tree.members if x.pool_id == pool.id] for pool in tree.pools}
-    key = authority.heartbeat_key(amphora_id).encode()
-    return SimulatedAmphora(amphora_id, key, [x.id for x in tree.listeners], list(members.items()))
 
 
 def per_core(driver: HaproxyDriver, crowd: list[SimulatedAmphora]) -> dict[str, float]:
@@ -102,75 +92,6 @@ def disturb(port: int, seconds: float, ready: Event, counted: object, *, forged:
                 sent += 1
             time.sleep(0.001)
     counted.value = sent  # type: ignore[attr-defined]
-
-
-async def fill(store: Store, count: int) -> list[tuple[AmphoraId, LoadBalancerTree]]:
-    """So many load balancers, each with an amphora that serves."""
-    made = [a_tree(listeners=LISTENERS, pools=POOLS, members=MEMBERS * POOLS) for _ in range(count)]
-    amphorae: list[Amphora] = []
-    for start in range(0, count, 500):
-        part = made[start : start + 500]
-
-        def create(tx: Transaction, part: list[LoadBalancerTree] = part) -> None:
-            for tree in part:
-                trees.create_tree(tx, tree)
-
-        await store.transact(create)
-        now = datetime.now(UTC)
-        claimed = await store.transact(
-            lambda tx, now=now: leases.claim_due(tx, OURS, DRIVER, now, timedelta(minutes=4), 500)
-        )
-        lease_of = {x.load_balancer_id: x for x in claimed}
-
-        await store.transact(partial(settle, trees_of=part, lease_of=lease_of, amphorae=amphorae))
-    return [(x.id, tree) for x, tree in zip(amphorae, made, strict=True)]
-
-
-def settle(
-    tx: Transaction,
-    trees_of: list[LoadBalancerTree],
-    lease_of: dict[LoadBalancerId, Lease],
-    amphorae: list[Amphora],
-) -> None:
-    for tree in trees_of:
-        amphora, lease = an_amphora(tree, AmphoraStatus.ALLOCATED), lease_of[tree.id]
-        amphorae.append(amphora)
-        convergence.add_amphora(tx, lease, amphora)
-        convergence.record_settled(tx, lease, 1, datetime.now(UTC))
-        leases.release(tx, lease)
-
-
-class Counting:
-    """The store, with its transactions and statements counted."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.transactions = 0
-        self.statements = 0
-
-    async def transact(self, work):  # type: ignore[no-untyped-def]
-        return await self._store.transact(self._counted(work))
-
-    async def read(self, work):  # type: ignore[no-untyped-def]
-        return await self._store.read(self._counted(work))
-
-    def _counted(self, work):  # type: ignore[no-untyped-def]
-        def counted(tx: Transaction):  # type: ignore[no-untyped-def]
-            self.transactions += 1
-            session = tx._session  # noqa: SLF001 - a bench may look
-            tx._session = _CountingSession(session, self)  # type: ignore[assignment]  # noqa: SLF001
-            return work(tx)
-
-        return counted
-
-
-class _CountingSession:
-    def __init__(self, session: object, counts: Counting) -> None:
-        self._session, self._counts = session, counts
-
-    def __getattr__(self, name: str):  # type: ignore[no-untyped-def]
-        self._counts.statements += 1
-        return getattr(self._session, name)
 
 
 async def receive(

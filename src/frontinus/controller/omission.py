@@ -6,8 +6,9 @@ works. Next: reconcile.py."""
 
 from __future__ import annotations
 
-from frontinus.model.enums import ProvisioningStatus
+from frontinus.model.enums import AmphoraStatus, ProvisioningStatus
 from frontinus.model.errors import Subject
+from frontinus.model.ids import AmphoraId, SubnetId
 from frontinus.model.tree import HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancerTree, Member, Pool, TreeChild
 
 
@@ -19,6 +20,26 @@ def omitted_with(tree: LoadBalancerTree, subject: Subject) -> frozenset[str] | N
     or without its pool), what it is a part of as well."""
     found = next((x for x in tree.children() if x.id == subject.id), None)
     return None if found is None else _omitted_with(tree, found)
+
+
+def omitted_without_address(tree: LoadBalancerTree, amphora_id: AmphoraId, subnet_id: SubnetId) -> frozenset[str]:
+    """The ids of the members to leave out when an amphora gets no address on their subnet; none if that would help nobody.
+
+    New members, as ever. Those that were carried too, unless another amphora serves them: one that has just come serves the
+    rest without them, where it would serve nothing at all; a second one of a pair may as well wait."""
+    load_balancer = tree.load_balancer
+    if subnet_id in (load_balancer.vip.subnet_id, *(x.subnet_id for x in load_balancer.additional_vips)):
+        return frozenset()
+    is_served = any(
+        x.id != amphora_id
+        and x.status is AmphoraStatus.ALLOCATED
+        and x.suspected_at is None
+        and any(subnet_id in port.subnet_ids for port in x.ports)
+        for x in tree.amphorae
+    )
+    return frozenset(
+        x.id for x in tree.members if x.subnet_id == subnet_id and (was_never_carried(tree, x) or not is_served)
+    )
 
 
 def was_never_carried(tree: LoadBalancerTree, child: TreeChild) -> bool:

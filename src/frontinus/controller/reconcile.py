@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from frontinus.controller.act import Situation, act
 from frontinus.controller.backoff import continued, is_reported_as_error, pause
 from frontinus.controller.hands import Hands
-from frontinus.controller.omission import omitted_with
+from frontinus.controller.omission import omitted_with, omitted_without_address
 from frontinus.controller.plan import NO_HOLDS, Sighting, carried_before_next_push, needs_look, plan
 from frontinus.controller.plugging import Plugging, plugging_of
 from frontinus.controller.restraint import Hold, Restraint, holds_of
@@ -43,6 +43,7 @@ from frontinus.model.errors import (
     Gone,
     Incompatible,
     LeaseLost,
+    NoFreeAddress,
     NoTurn,
     Rejected,
     Retry,
@@ -123,6 +124,9 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
             left_out |= _refused_listeners(refused, tree, hands)
             continue
         except Exception as error:  # noqa: BLE001 - whatever it is becomes a fault, and the next try is set
+            if without := _without_address(error, step, tree, left_out, hands):
+                left_out |= without
+                continue
             if await _agent_fell_silent(error, step, lease, tree, hands, doubted):
                 continue
             if await _agent_is_outgrown(error, step, lease, tree, hands):
@@ -271,6 +275,19 @@ def _omitted(
     return dict.fromkeys(omitted, fault)
 
 
+def _without_address(
+    error: Exception, step: Step | None, tree: LoadBalancerTree, left_out: Mapping[str, Fault], hands: Hands
+) -> dict[str, Fault]:
+    """A fault for each member that is left out because its subnet has no address for an amphora; none if none can be."""
+    if not (isinstance(error, NoFreeAddress) and isinstance(step, PlugAmphora)):
+        return {}
+    omitted = omitted_without_address(tree.wanted().without(left_out), step.amphora_id, error.subnet_id)
+    members = [x for x in tree.members if x.id in omitted]
+    before = next((x.fault for x in members if x.fault is not None), None)
+    fault = replace(_timed_fault(error, step, before, hands), left_out=True, object_kind=Kind.MEMBER)
+    return {x.id: replace(fault, object_id=x.id) for x in members}
+
+
 async def _agent_fell_silent(
     error: Exception,
     step: Step | None,
@@ -286,6 +303,8 @@ async def _agent_fell_silent(
     full) is in trouble but not silent, and doubting it again would only go round in a circle."""
     if not (isinstance(error, Retry) and isinstance(step, ApplyConfiguration | PlugAmphora)):
         return False
+    if isinstance(error, NoFreeAddress):
+        return False  # nobody has asked the agent yet
     amphora = next((x for x in tree.amphorae if x.id == step.amphora_id), None)
     if amphora is None or amphora.suspected_at is not None or amphora.id in doubted:
         return False

@@ -10,6 +10,7 @@
     │   └── Unsupported        the driver cannot honour it
     ├── WorldError             the world is not ready; try again
     │   ├── Retry              after so many seconds
+    │   │   └── NoFreeAddress  a subnet has none left
     │   ├── Gone               the amphora or its place is not there any more
     │   ├── Incompatible       the amphora is of a version that this driver does not serve
     │   ├── BindRefused        the amphora's kernel does not give an address and port
@@ -25,6 +26,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from frontinus.model.enums import Kind
+from frontinus.model.ids import SubnetId
+
+NO_FREE_ADDRESS_AFTER_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,14 @@ class Retry(WorldError):
 
 class Unconfirmed(Retry):
     """What was asked may have been done or not; whoever tries again looks first."""
+
+
+class NoFreeAddress(Retry):
+    """Every address of a subnet's pool is given. Somebody else on other subnets is not concerned."""
+
+    def __init__(self, subnet_id: SubnetId, reason: str) -> None:
+        super().__init__(reason, after=NO_FREE_ADDRESS_AFTER_S, code="no-free-address")
+        self.subnet_id = subnet_id
 
 
 class Gone(WorldError):

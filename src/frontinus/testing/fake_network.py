@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from frontinus.drivers.network.interface import PORTS, NetworkDriver
 from frontinus.model.capabilities import NETWORK_FEATURES
-from frontinus.model.errors import Conflict, FrontinusError, Invalid, Retry
+from frontinus.model.errors import Conflict, FrontinusError, Invalid, NoFreeAddress
 from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest, check_additional_subnets
 from frontinus.model.ports import Port, PortAddress, PortPurpose, PortRequest
@@ -179,7 +179,7 @@ class FakeNetwork(NetworkDriver):
             if str(candidate) not in self.vips:
                 self.vips[str(candidate)] = load_balancer_id
                 return str(candidate)
-        raise Retry(f"subnet {subnet.id} has no free address; release some", after=30.0, code="no-free-address")
+        raise NoFreeAddress(subnet.id, f"subnet {subnet.id} has no free address; release some")
 
 
 FAKE_MANAGEMENT_SUBNET = Subnet(
@@ -212,6 +212,8 @@ class FakePortNetwork(FakeNetwork):
     ) -> None:
         super().__init__(vips, faults, subnets=(FAKE_SUBNET, FAKE_SUBNET_V6, FAKE_MEMBER_SUBNET))
         self.ports: MutableMapping[PortId, Port] = {} if ports is None else ports
+        self.full: set[SubnetId] = set()
+        """Subnets on which nobody gets an address."""
         self.port_owners: MutableMapping[PortId, LoadBalancerId] = {} if port_owners is None else port_owners
 
     async def create_port(self, request: PortRequest) -> Port:
@@ -261,6 +263,8 @@ class FakePortNetwork(FakeNetwork):
             del self.ports[port_id], self.port_owners[port_id]
 
     def _free(self, subnet: Subnet) -> PortAddress:
+        if subnet.id in self.full:
+            raise NoFreeAddress(subnet.id, f"subnet {subnet.id} has no free address; release some")
         network = ip_network(subnet.cidr)
         # From the end, so that VIPs, which are given from the start, never meet them.
         taken = {x.address for port in self.ports.values() for x in port.addresses}
@@ -269,7 +273,7 @@ class FakePortNetwork(FakeNetwork):
             address = type(network.network_address)(number)
             if str(address) not in taken and str(address) not in self.vips:
                 return PortAddress(address=str(address), prefix_length=network.prefixlen, subnet_id=subnet.id)
-        raise Retry(f"subnet {subnet.id} has no free address; release some", after=30.0, code="no-free-address")
+        raise NoFreeAddress(subnet.id, f"subnet {subnet.id} has no free address; release some")
 
 
 def _parse(address: str) -> IPv4Address | IPv6Address:

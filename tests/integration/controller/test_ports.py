@@ -4,6 +4,7 @@ the configuration that needs them, go after the one that does not, and nothing l
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from msgspec.structs import replace
 from frontinus.controller.sweeper import Sweeper
 from frontinus.controller.witness import Witness
 from frontinus.model.edits import apply
-from frontinus.model.enums import ProvisioningStatus
-from frontinus.model.ids import AmphoraId, LoadBalancerId, SubnetId, new_id
+from frontinus.model.enums import ProvisioningStatus, Topology
+from frontinus.model.ids import AmphoraId, LoadBalancerId, MemberId, SubnetId, new_id
 from frontinus.model.ports import PortPurpose
+from frontinus.store import health
 from frontinus.testing.fake_network import FAKE_MEMBER_SUBNET, FAKE_SUBNET_V6, FakePortNetwork
 from frontinus.testing.faults import Killed, When
 
@@ -158,6 +160,97 @@ async def test_a_member_on_an_unknown_subnet_is_left_out_alone(tmp_path: Path) -
     assert stranger.subnet_id in fault.message
     assert after.listeners[0].provisioning_status is ProvisioningStatus.ACTIVE
     await world.edit(load_balancer_id, lambda tree: apply(tree, world.now, delete=[stranger]))
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+    await world.store.close()
+
+
+async def members_on_a_full_subnet(world: World) -> tuple[LoadBalancerId, set[MemberId]]:
+    """Served with a member that needs no address, and two that are added where none is left."""
+    assert isinstance(world.network, FakePortNetwork)
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    tree = await world.assert_served(load_balancer_id)
+    world.network.full.add(FAKE_MEMBER_SUBNET.id)
+    new = [world.member(load_balancer_id, tree.pools[0].id, port, FAKE_MEMBER_SUBNET.id) for port in (8002, 8003)]
+    await world.add(load_balancer_id, *new, world.member(load_balancer_id, tree.pools[0].id, 8004))
+    for _ in range(4):  # and however often it is tried
+        await world.turn()
+        world.now += timedelta(minutes=2)
+    return load_balancer_id, {x.id for x in new}
+
+
+async def faults_of_members(world: World, load_balancer_id: LoadBalancerId) -> dict[MemberId, str]:
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    assert {x.provisioning_status for x in (*tree.listeners, *tree.pools)} == {"ACTIVE"}
+    assert tree.load_balancer.provisioning_status == "ACTIVE"
+    assert [x.suspected_at for x in tree.amphorae] == [None]
+    return {x.id: x.fault.code for x in tree.members if x.fault is not None}
+
+
+async def test_members_whose_subnet_is_full_are_left_out_alone_until_it_has_an_address(tmp_path: Path) -> None:
+    world = await world_in(tmp_path)
+    assert isinstance(world.network, FakePortNetwork)
+    load_balancer_id, full = await members_on_a_full_subnet(world)
+    assert await faults_of_members(world, load_balancer_id) == dict.fromkeys(full, "no-free-address")
+    (place,) = world.places.values()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    carried = tree.wanted().without(full)
+    assert place.runs == world.hands.amphora_driver.render(carried, tree.amphorae[0])
+    world.network.full.clear()
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+    await world.store.close()
+
+
+async def test_an_amphora_that_replaces_a_dead_one_serves_without_members_whose_subnet_is_full(tmp_path: Path) -> None:
+    world = await world_in(tmp_path)
+    assert isinstance(world.network, FakePortNetwork)
+    load_balancer_id, members = await members_on_a_full_subnet(world)
+    world.network.full.clear()
+    await world.converge()
+    (before,) = (await world.assert_served(load_balancer_id)).amphorae
+    world.network.full.add(FAKE_MEMBER_SUBNET.id)
+    for place in world.places.values():
+        place.kill()
+    await world.suspect(load_balancer_id)
+    for _ in range(6):
+        await world.turn()
+        world.now += timedelta(minutes=2)
+    assert await faults_of_members(world, load_balancer_id) == dict.fromkeys(members, "no-free-address")
+    assert before.id not in world.places
+    world.network.full.clear()
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+    await world.store.close()
+
+
+async def test_the_second_of_a_pair_waits_for_an_address_and_takes_no_member_from_the_first(tmp_path: Path) -> None:
+    world = await world_in(tmp_path)
+    assert isinstance(world.network, FakePortNetwork)
+    load_balancer_id = await world.create(80, topology=Topology.ACTIVE_STANDBY)
+    await world.converge()
+    tree = await world.assert_served(load_balancer_id)
+    await world.add(load_balancer_id, world.member(load_balancer_id, tree.pools[0].id, 8002, FAKE_MEMBER_SUBNET.id))
+    await world.converge()
+    one, other = (await world.assert_served(load_balancer_id)).amphorae
+    world.network.full.add(FAKE_MEMBER_SUBNET.id)
+    world.places[other.id].kill()
+    await world.store.transact(lambda tx: health.suspect(tx, [other.id], world.now))
+    for _ in range(4):
+        await world.turn()
+        world.now += timedelta(minutes=2)
+    after = await world.tree(load_balancer_id)
+    assert after is not None
+    assert [x.fault for x in after.members] == [None, None]
+    runs = world.places[one.id].runs
+    assert runs is not None
+    assert [x.id for x in after.members if x.id not in runs.text] == []
+    assert after.load_balancer.fault is not None
+    assert after.load_balancer.fault.code == "no-free-address"
+    world.network.full.clear()
     await world.converge()
     await world.assert_served(load_balancer_id)
     await world.store.close()

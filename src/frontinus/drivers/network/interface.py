@@ -84,7 +84,8 @@ class NetworkDriver(ABC):
         purpose on a network; its id, its MAC and the addresses that it keeps are the same for ever. Safe to repeat, also
         after a crash. What is let in by the port is what the request says, before this returns.
 
-        Raises Invalid naming the subnet or network that does not exist, Retry when no address is left."""
+        Raises Invalid naming the subnet or network that does not exist, NoFreeAddress naming the subnet that has none left
+        (what the port had before it keeps)."""
         raise Bug(f"network driver {self.name} makes no ports")
 
     async def delete_port(self, amphora_id: AmphoraId, port_id: PortId) -> None:

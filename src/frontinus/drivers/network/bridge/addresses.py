@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from uuid import UUID, uuid5
 
 from frontinus.drivers.network.bridge.records import Address, State, SubnetRecord, VipRecord, is_usable, parsed
-from frontinus.model.errors import Conflict, Invalid, Retry
+from frontinus.model.errors import Conflict, Invalid, NoFreeAddress
 from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, SubnetId
 from frontinus.model.network import AllocatedVip, VipRequest, check_additional_subnets
 from frontinus.model.ports import PortAddress
@@ -28,7 +28,7 @@ def derived_id(*words: str) -> str:
 
 
 def allocate(state: State, load_balancer_id: LoadBalancerId, request: VipRequest) -> AllocatedVip:
-    """Put the VIPs of a request on record, or find them there. Raises Invalid, Conflict, or Retry when none is free."""
+    """Put the VIPs of a request on record, or find them there. Raises Invalid, Conflict, or NoFreeAddress."""
     first, asked = _first(state, request)
     wishes: list[tuple[SubnetRecord, Address | None, str]] = [(first, asked, "vip_address")]
     for number, further in enumerate(request.additional):
@@ -60,7 +60,7 @@ def allocate(state: State, load_balancer_id: LoadBalancerId, request: VipRequest
 def port_addresses(
     state: State, port_id: PortId, subnets: Iterable[SubnetRecord], kept: Iterable[PortAddress]
 ) -> tuple[PortAddress, ...]:
-    """An address on each of the subnets, those that the port has among them. Raises Retry when none is free."""
+    """An address on each of the subnets, those that the port has among them. Raises NoFreeAddress."""
     before = {x.subnet_id: x for x in kept}
     found: list[PortAddress] = []
     for subnet in subnets:
@@ -78,7 +78,7 @@ def port_addresses(
 
 
 def find_free(state: State, subnet: SubnetRecord, asker: str) -> str:
-    """Raises Retry when all are given."""
+    """Raises NoFreeAddress when all are given."""
     first, last = int(parsed(subnet.first)), int(parsed(subnet.last))
     size, taken = last - first + 1, state.taken(subnet)
     start = int.from_bytes(sha256(asker.encode()).digest()[:8]) % size
@@ -87,11 +87,10 @@ def find_free(state: State, subnet: SubnetRecord, asker: str) -> str:
         address = str(family(first + number % size))
         if address not in taken:
             return address
-    raise Retry(
+    raise NoFreeAddress(
+        subnet.id,
         f"subnet {subnet.id} ({subnet.name}) has no free address left from {subnet.first} to {subnet.last}; delete load "
         "balancers, or widen its pool",
-        after=30.0,
-        code="no-free-address",
     )
 
 

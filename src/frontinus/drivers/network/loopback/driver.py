@@ -24,7 +24,7 @@ from typing import ClassVar, TypeAlias
 from uuid import UUID, uuid5
 
 from frontinus.drivers.network.interface import NetworkDriver
-from frontinus.model.errors import Bug, Conflict, Invalid, Retry
+from frontinus.model.errors import Bug, Conflict, Invalid, NoFreeAddress, Retry
 from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest, check_additional_subnets
 from frontinus.model.tree import AdditionalVip, Vip
@@ -317,10 +317,9 @@ class LoopbackNetwork(NetworkDriver):
             address = pool[block * 256 + 1 + last] if is_v4 else pool[number % size]
             if _read(self._vips / str(address)) in (None, load_balancer_id):
                 return address
-        raise Retry(
+        raise NoFreeAddress(
+            subnet.value.id,
             f"subnet {subnet.value.id} has no free address left in {subnet.pool}; delete load balancers or widen its pool",
-            after=30.0,
-            code="no-free-address",
         )
 
     def _release(self, load_balancer_id: LoadBalancerId, owner: Path, address: str) -> None:
