@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -35,8 +35,8 @@ from tests.integration.store.world import register
 from tests.servers import serving
 
 INTERVAL_S = 6.25
-SETTLING_S = 20.0
-"""The whole fleet is heard three times, and weighed."""
+SETTLING_S = 30.0
+"""The whole fleet is heard four times, and weighed."""
 
 
 class Working(Crowd):
@@ -65,7 +65,7 @@ async def count(
     ear = Health(
         counting,  # type: ignore[arg-type]
         driver,
-        HealthSettings(bind_port=0),
+        HealthSettings(bind_port=0, silence_deadline=timedelta(seconds=3 * INTERVAL_S)),
         lambda: datetime.now(UTC),
         HealthMetrics(registry),
     )

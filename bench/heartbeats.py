@@ -57,8 +57,9 @@ def per_core(driver: HaproxyDriver, crowd: list[SimulatedAmphora]) -> dict[str, 
                 raise AssertionError("a heartbeat was refused")
         if number:  # the first derives every key
             rates.append(len(datagrams) / (time.process_time() - began))
-        for take in (accounts.take_counters, accounts.take_fresh, partial(accounts.take_to_weigh, float(number), 60.0)):
-            take()
+        accounts.take_counters(2 * len(crowd))
+        accounts.take_fresh()
+        accounts.take_to_weigh(float(number))
     return {"best": round(max(rates)), "median": round(sorted(rates)[len(rates) // 2]), "bytes": len(datagrams[0])}
 
 

@@ -5,6 +5,7 @@ One owner: the health loop. Replayed and unknown heartbeats stop here. Next: loo
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 import msgspec
 
@@ -21,7 +22,7 @@ class Accounts:
         self._parts: dict[AmphoraId, dict[int, Heartbeat]] = {}  # of one message each, not whole yet
         self._heard: dict[AmphoraId, float] = {}
         self._watched_since: dict[AmphoraId, float] = {}
-        self._weighed: dict[AmphoraId, float] = {}
+        self._weighed: dict[AmphoraId, float] = {}  # in the order of their times
         self._to_weigh: set[AmphoraId] = set()
         self._counters: dict[tuple[ListenerId, AmphoraId], ListenerTraffic] = {}
         self._fresh: set[AmphoraId] = set()
@@ -120,26 +121,36 @@ class Accounts:
     def heard_since(self, amphora_id: AmphoraId, moment: float) -> bool:
         return self._heard.get(amphora_id, -1.0) >= moment
 
-    def take_to_weigh(self, now: float, refresh: float) -> list[Heartbeat]:
-        """The heartbeats whose statuses must be compared with the tree: changed ones, and those not compared for
-        `refresh` seconds."""
-        due = self._to_weigh | {
-            x for x in self._watched_since if x in self._latest and now - self._weighed.get(x, -refresh) >= refresh
-        }
+    def take_to_weigh(self, now: float) -> list[Heartbeat]:
+        """The heartbeats whose statuses must be compared with the tree, because they or it changed."""
+        due = [x for x in self._to_weigh if x in self._latest]
         self._to_weigh.clear()
-        for amphora_id in due:
+        return self._weigh(due, now)
+
+    def take_long_unweighed(self, now: float, refresh: float, most: int) -> list[Heartbeat]:
+        """So many at most of those whose statuses have not been compared for `refresh` seconds, the longest first."""
+        due: list[AmphoraId] = []
+        for amphora_id, weighed in self._weighed.items():
+            if len(due) >= most or now - weighed < refresh:
+                break
+            if amphora_id in self._watched_since and amphora_id in self._latest:
+                due.append(amphora_id)
+        return self._weigh(due, now)
+
+    def _weigh(self, amphorae: list[AmphoraId], now: float) -> list[Heartbeat]:
+        for amphora_id in amphorae:
+            self._weighed.pop(amphora_id, None)
             self._weighed[amphora_id] = now
-        return [self._latest[x] for x in due if x in self._latest]
+        return [self._latest[x] for x in amphorae]
 
     def weigh_again(self, amphorae: Iterable[AmphoraId]) -> None:
         """What was taken could not be written; have it taken again."""
         self._to_weigh |= set(amphorae)
 
-    def take_counters(self) -> list[ListenerTraffic]:
-        """The counters that changed since the last call."""
-        rows = list(self._counters.values())
-        self._counters.clear()
-        return rows
+    def take_counters(self, most: int) -> list[ListenerTraffic]:
+        """So many at most of the counters that changed since they were taken, those first that changed first."""
+        keys = list(islice(self._counters, most))
+        return [self._counters.pop(key) for key in keys]
 
     def restore_counters(self, rows: Iterable[ListenerTraffic]) -> None:
         """What was taken could not be written; keep it, unless something newer came (increments are added up)."""

@@ -45,9 +45,15 @@ ALONE_SHARES_EVERY_S = 2.0
 """How often a receiver without others says that it is there, and looks whether others came."""
 
 WEIGHED_AT_ONCE = 32
-COUNTERS_AT_ONCE = 512
-"""Load balancers, and listeners' counters, that are read and written in one go; between two of them datagrams are taken, for
-which the kernel may have room for a tenth of a second only."""
+COUNTERS_AT_ONCE = 2_048
+"""Load balancers, and listeners' counters, that are read and written in one go: about 20 ms of SQLite, since the kernel may
+have room for the datagrams of a tenth of a second only.
+
+What nobody waits for is one go in a turn, however large the fleet is: counters, and statuses that are weighed anew although
+nothing changed. So the database has no more statements to carry out for 10,000 amphorae than for 1,000, and of very many
+it only hears later."""
+
+REFRESH_TURN = timedelta(seconds=1)
 
 NAMED_AT_MOST = 20
 """So many amphorae are named in one line of the log."""
@@ -104,6 +110,7 @@ class Health:
         turns: list[tuple[timedelta, Callable[[], Coroutine[Any, Any, None]]]] = [
             (settings.fleet_interval, self._read_fleet),
             (settings.flush_interval, self._write_statuses),
+            (REFRESH_TURN, self._refresh_statuses),
             (settings.flush_interval, self._ask_for_pushes),
             (settings.statistics_interval, self._write_statistics),
             (settings.seen_interval, self._write_seen),
@@ -239,7 +246,13 @@ class Health:
         self._metrics.suspected.set(sum(x.suspected_at is not None for x in members))
 
     async def _write_statuses(self) -> None:
-        heartbeats = self._accounts.take_to_weigh(self._awake(), self._settings.refresh_interval.total_seconds())
+        await self._weigh_all(self._accounts.take_to_weigh(self._awake()))
+
+    async def _refresh_statuses(self) -> None:
+        refresh = self._settings.refresh_interval.total_seconds()
+        await self._weigh_all(self._accounts.take_long_unweighed(self._awake(), refresh, WEIGHED_AT_ONCE))
+
+    async def _weigh_all(self, heartbeats: list[Heartbeat]) -> None:
         of_load_balancer = {self._fleet[x].load_balancer_id: y for x, y in self._spokesmen(heartbeats).items()}
         unknown = [x.amphora_id for x in heartbeats if x.amphora_id not in self._fleet]
         self._accounts.weigh_again(unknown)
@@ -300,15 +313,11 @@ class Health:
     async def _write_statistics(self) -> None:
         # Also of amphorae that the fleet does not show: one carries traffic a moment before its row says that it serves,
         # and until after its row says that it is to go. Whose listeners are gone is not written.
-        rows = self._accounts.take_counters()
+        rows = self._accounts.take_counters(COUNTERS_AT_ONCE)
         if not rows:
             return
         try:
-            while rows:
-                part = rows[:COUNTERS_AT_ONCE]
-                await self._store.transact(partial(health.write_statistics, told=part))
-                del rows[:COUNTERS_AT_ONCE]
-                await asyncio.sleep(0)
+            await self._store.transact(partial(health.write_statistics, told=rows))
         except Exception:  # as above
             self._accounts.restore_counters(rows)
             raise

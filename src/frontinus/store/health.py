@@ -25,6 +25,9 @@ from frontinus.store.trees import SHAPE_OF, inserts
 
 _MOST_IDS_AT_ONCE = 1024
 
+_MOST_COUNTED_AT_ONCE = 2_048
+"""Listeners whose counters health writes in one go."""
+
 _MOST_SEEN_AT_ONCE = 16_384
 """Half of what SQLite and PostgreSQL take in one statement: this one is written for the whole fleet every few seconds."""
 
@@ -250,14 +253,14 @@ def write_statistics(tx: Transaction, told: Iterable[ListenerTraffic]) -> None:
             summed[pair] = replace(earlier, counters=_added(earlier.counters, each.counters))
     known: dict[tuple[str, str], int] = {}
     owner: dict[str, str] = {}
-    for part in chunks(list({listener_id for listener_id, _ in summed}), _MOST_IDS_AT_ONCE):
+    for part in chunks(list({listener_id for listener_id, _ in summed}), _MOST_COUNTED_AT_ONCE):
         size = padded_size(len(part))
         for listener_id, load_balancer_id, amphora_id, since in tx.rows(_select_pairs(size), padded(part, size)):
             owner[listener_id] = load_balancer_id
             if amphora_id is not None:
                 known[listener_id, amphora_id] = since
     employer: dict[str, str] = {}
-    for part in chunks(list({amphora_id for _, amphora_id in summed}), _MOST_IDS_AT_ONCE):
+    for part in chunks(list({amphora_id for _, amphora_id in summed}), _MOST_COUNTED_AT_ONCE):
         size = padded_size(len(part))
         employer.update(dict(tx.rows(_select_employers(size), padded(part, size))))
     fresh: list[tuple[Value, ...]] = []

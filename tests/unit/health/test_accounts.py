@@ -60,10 +60,10 @@ def test_of_a_pair_the_one_that_serves_is_believed() -> None:
     accounts.hear(standby, 2.0)
     assert accounts.spokesman([A, b]) == replace(beat(1), active=True)
     took_over = replace(standby, sequence=2, active=True)
-    accounts.take_to_weigh(2.0, 60.0)
+    accounts.take_to_weigh(2.0)
     accounts.hear(took_over, 3.0)
     assert accounts.spokesman([A, b]) == took_over
-    assert accounts.take_to_weigh(3.0, 60.0) == [took_over], "a takeover is weighed although nothing else changed"
+    assert accounts.take_to_weigh(3.0) == [took_over], "a takeover is weighed although nothing else changed"
 
 
 def test_restarted_agent_begins_a_new_sequence() -> None:
@@ -132,13 +132,38 @@ def test_lost_datagrams_change_no_pace() -> None:
 def test_only_news_is_weighed_until_the_refresh() -> None:
     accounts = watching()
     accounts.hear(beat(1), 1.0)
-    assert len(accounts.take_to_weigh(1.0, 10.0)) == 1
+    assert len(accounts.take_to_weigh(1.0)) == 1
     accounts.hear(beat(2), 2.0)
-    assert accounts.take_to_weigh(2.0, 10.0) == []
+    assert accounts.take_to_weigh(2.0) == []
     accounts.hear(beat(3, member="DOWN"), 3.0)
-    assert accounts.take_to_weigh(3.0, 10.0) == [beat(3, member="DOWN")]
+    assert accounts.take_to_weigh(3.0) == [beat(3, member="DOWN")]
     accounts.hear(beat(4, member="DOWN"), 4.0)
-    assert accounts.take_to_weigh(13.0, 10.0) == [beat(4, member="DOWN")]
+    assert accounts.take_to_weigh(13.0) == []
+    assert accounts.take_long_unweighed(12.9, 10.0, 5) == []
+    assert accounts.take_long_unweighed(13.0, 10.0, 5) == [beat(4, member="DOWN")]
+    assert accounts.take_long_unweighed(13.0, 10.0, 5) == []
+
+
+def test_a_large_fleet_is_weighed_anew_a_few_at_a_time_the_longest_first() -> None:
+    accounts, fleet = Accounts(), [AmphoraId(str(x)) for x in range(7)]
+    accounts.watch(fleet, 0.0)
+    for number, amphora_id in enumerate(fleet):
+        accounts.hear(replace(beat(1), amphora_id=amphora_id), float(number))
+        accounts.take_to_weigh(float(number))
+    taken = [[x.amphora_id for x in accounts.take_long_unweighed(100.0 + x, 50.0, 3)] for x in range(4)]
+    assert taken == [fleet[:3], fleet[3:6], fleet[6:], []]
+
+
+def test_counters_that_wait_longest_are_taken_first() -> None:
+    accounts, fleet = Accounts(), [AmphoraId(str(x)) for x in range(3)]
+    accounts.watch(fleet, 0.0)
+    for sequence in (1, 2):
+        for amphora_id in fleet:
+            accounts.hear(replace(beat(sequence, total=sequence), amphora_id=amphora_id), float(sequence))
+        if sequence == 1:
+            assert [x.amphora_id for x in accounts.take_counters(2)] == fleet[:2]
+    taken = [(x.amphora_id, x.counters.total_connections) for x in accounts.take_counters(2)]
+    assert taken == [(fleet[2], 2), (fleet[0], 2)]
 
 
 def test_lost_files_are_told_once_in_a_while() -> None:
@@ -159,33 +184,33 @@ def test_lost_files_are_told_once_in_a_while() -> None:
 def test_what_could_not_be_written_is_weighed_again() -> None:
     accounts = watching()
     accounts.hear(beat(1), 1.0)
-    accounts.take_to_weigh(1.0, 10.0)
+    accounts.take_to_weigh(1.0)
     accounts.weigh_again([A])
-    assert len(accounts.take_to_weigh(1.1, 10.0)) == 1
+    assert len(accounts.take_to_weigh(1.1)) == 1
 
 
 def test_increments_add_up_also_over_a_failed_write() -> None:
     accounts = watching()
     accounts.hear(beat(1, total=3, incremental=True), 1.0)
     accounts.hear(beat(2, total=4, incremental=True), 2.0)
-    rows = accounts.take_counters()
+    rows = accounts.take_counters(100)
     assert [x.counters.total_connections for x in rows] == [7]
     accounts.hear(beat(3, total=1, incremental=True), 3.0)
     accounts.restore_counters(rows)
-    assert [x.counters.total_connections for x in accounts.take_counters()] == [8]
+    assert [x.counters.total_connections for x in accounts.take_counters(100)] == [8]
 
 
 def test_absolute_counters_are_written_when_they_change() -> None:
     accounts = watching()
     accounts.hear(beat(1, total=3), 1.0)
-    assert [x.counters.total_connections for x in accounts.take_counters()] == [3]
+    assert [x.counters.total_connections for x in accounts.take_counters(100)] == [3]
     accounts.hear(beat(2, total=3), 2.0)
-    assert accounts.take_counters() == []
+    assert accounts.take_counters(100) == []
     accounts.hear(beat(3, total=5), 3.0)
-    rows = accounts.take_counters()
+    rows = accounts.take_counters(100)
     accounts.hear(beat(4, total=6), 4.0)
     accounts.restore_counters(rows)
-    assert [x.counters.total_connections for x in accounts.take_counters()] == [6]
+    assert [x.counters.total_connections for x in accounts.take_counters(100)] == [6]
 
 
 def test_never_heard_counts_from_when_watching_began() -> None:
@@ -224,13 +249,13 @@ def test_parts_become_one_message_when_all_are_there(order: tuple[int, ...]) -> 
     for moment, number in enumerate(order[:2]):
         assert accounts.hear(a_part(5, number, 3), float(moment)) is None
         assert accounts.last_heard() == {A: float(moment)}  # a part is a sign of life
-    assert accounts.take_to_weigh(1.0, 10.0) == []
-    assert accounts.take_counters() == []
+    assert accounts.take_to_weigh(1.0) == []
+    assert accounts.take_counters(100) == []
     assert accounts.hear(a_part(5, order[2], 3), 2.0) is None
-    (whole,) = accounts.take_to_weigh(2.0, 10.0)
+    (whole,) = accounts.take_to_weigh(2.0)
     assert whole.pools == {"p": PoolReport(status="UP", members={"m0": "UP", "m1": "UP", "m2": "UP"})}
     assert sorted(whole.listeners) == ["l0", "l1", "l2"]
-    assert sorted(x.counters.total_connections for x in accounts.take_counters()) == [1, 2, 3]
+    assert sorted(x.counters.total_connections for x in accounts.take_counters(100)) == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -265,5 +290,5 @@ def test_a_lost_part_costs_one_message() -> None:
     assert accounts.hear(a_part(6, 1, 2), 2.0) is None
     assert accounts.hear(a_part(5, 1, 2), 2.0) is not None
     assert accounts.hear(a_part(6, 0, 2), 2.0) is None
-    (whole,) = accounts.take_to_weigh(2.0, 10.0)
+    (whole,) = accounts.take_to_weigh(2.0)
     assert (whole.sequence, len(whole.listeners)) == (6, 2)
