@@ -82,7 +82,8 @@ class NetworkDriver(ABC):
     async def create_port(self, request: PortRequest) -> Port:
         """The amphora's port on that network, as it is asked for: made, or brought to it. An amphora has one port of a
         purpose on a network; its id, its MAC and the addresses that it keeps are the same for ever. Safe to repeat, also
-        after a crash. What is let in by the port is what the request says, before this returns.
+        after a crash. What is let in by the port is what the request says, before this returns;
+        and what is sent by it comes from its MAC and its addresses, or the request's VIPs, in ARP and neighbour discovery too.
 
         Raises Invalid naming the subnet or network that does not exist, NoFreeAddress naming the subnet that has none left
         (what the port had before it keeps)."""

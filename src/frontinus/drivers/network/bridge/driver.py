@@ -198,16 +198,18 @@ class BridgeNetwork(NetworkDriver):
             state.ports[port_id] = PortRecord(load_balancer_id=request.load_balancer_id, port=port)
             on_network = state.subnets_of(network.id)
         make_bridge(network, on_network)
+        sent_from = (*(x.address for x in port.addresses), *request.vips)
+        script = filters.only_as(self._table, port.link, port.mac, sent_from)
         if request.purpose is not PortPurpose.MANAGEMENT:
-            iproute.filter_with(filters.guard(self._table, port.link, port.allowed))
+            script += filters.guard(self._table, port.link, port.allowed)
+        iproute.filter_with(script)
         return port
 
     def _delete_port(self, port_id: PortId) -> None:
         record = self._records.read().ports.get(port_id)
         if record is None:
             return
-        if record.port.purpose is not PortPurpose.MANAGEMENT:
-            iproute.filter_with(filters.forget(self._table, record.port.link))
+        iproute.filter_with(filters.forget(self._table, record.port.link))
         with self._records.changing() as state:
             state.ports.pop(port_id, None)
             network = state.networks[record.port.network_id]
