@@ -24,6 +24,8 @@ from frontinus.testing.simulated_amphorae import SimulatedAmphora
 from tests.integration.store.world import DRIVER, OURS, a_tree, an_amphora
 
 LISTENERS, POOLS, MEMBERS = 2, 2, 20
+AT_ONCE = 100
+"""Load balancers that are made in one transaction, which has its limit of time also on a busy machine."""
 
 
 def simulated(amphora_id: AmphoraId, tree: LoadBalancerTree, authority: Authority) -> SimulatedAmphora:
@@ -36,8 +38,8 @@ async def fill(store: Store, count: int) -> list[tuple[AmphoraId, LoadBalancerTr
     """So many load balancers, each with an amphora that serves."""
     made = [a_tree(listeners=LISTENERS, pools=POOLS, members=MEMBERS * POOLS) for _ in range(count)]
     amphorae: list[Amphora] = []
-    for start in range(0, count, 500):
-        part = made[start : start + 500]
+    for start in range(0, count, AT_ONCE):
+        part = made[start : start + AT_ONCE]
 
         def create(tx: Transaction, part: list[LoadBalancerTree] = part) -> None:
             for tree in part:
@@ -46,7 +48,7 @@ async def fill(store: Store, count: int) -> list[tuple[AmphoraId, LoadBalancerTr
         await store.transact(create)
         now = datetime.now(UTC)
         claimed = await store.transact(
-            lambda tx, now=now: leases.claim_due(tx, OURS, DRIVER, now, timedelta(minutes=4), 500)
+            lambda tx, now=now: leases.claim_due(tx, OURS, DRIVER, now, timedelta(minutes=4), AT_ONCE)
         )
         lease_of = {x.load_balancer_id: x for x in claimed}
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.support import COMMAND, Backend, Installation, Load, free_port, report, serving
+from tests.acceptance.support import COMMAND, Api, Backend, Installation, Load, free_port, report, serving, until
 
 pytestmark = pytest.mark.beside
 
@@ -23,6 +24,11 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
         made.remove()
 
 
+def all_online(api: Api, load_balancer_id: str) -> bool:
+    listeners = api.get(f"/v2/lbaas/listeners?loadbalancer_id={load_balancer_id}")[1]["listeners"]
+    return {x["operating_status"] for x in listeners} == {"ONLINE"}
+
+
 def test_the_authority_is_replaced_under_load(installation: Installation, backends: list[Backend]) -> None:
     def ca(*arguments: str) -> str:
         command = [*COMMAND, "ca", *arguments, "--state-dir", str(installation.state_dir)]
@@ -35,7 +41,8 @@ def test_the_authority_is_replaced_under_load(installation: Installation, backen
     for load_balancer in made:
         api.settled(load_balancer["id"])
         serving(load_balancer["vip_address"], port)
-    before = {x["id"]: api.amphorae(x["id"]) for x in made}
+    key = installation.state_dir / "authority" / "heartbeat.key"
+    before, old_key = {x["id"]: api.amphorae(x["id"]) for x in made}, key.read_bytes()
     first = ca("show")
     assert "phase: steady; 2 of 2 amphorae" in first
     with Load(made[0]["vip_address"], port) as load:
@@ -50,6 +57,9 @@ def test_the_authority_is_replaced_under_load(installation: Installation, backen
                 protocol_port=free_port(),
             )
             assert api.settled(load_balancer["id"])["provisioning_status"] == "ACTIVE"
+            # Heard with the new key: what the new listener is was said after the change.
+            until(partial(all_online, api, load_balancer["id"]), 10, "heartbeats are not heard any more")
+    assert key.read_bytes() != old_key
     assert load.answers.total() > 0
     assert not load.errors
     assert "phase: steady; 2 of 2 amphorae" in after

@@ -130,6 +130,9 @@ def test_identity_is_replaced_as_a_whole_or_not_at_all(amphora: Amphora, pki: Pk
         {"certificate": "nonsense", "client_ca": trusted},
         {"certificate": 1, "client_ca": trusted},
         {"certificate": fresh, "client_ca": trusted, "more": ""},
+        {"certificate": fresh, "client_ca": trusted, "heartbeat_key": ""},
+        {"certificate": fresh, "client_ca": trusted, "heartbeat_key": "k\n[frontinus]"},
+        {"certificate": fresh, "client_ca": trusted, "heartbeat_key": 5},
     ]
     for body in bad:
         assert controller.call("PUT", path, json.dumps(body).encode()).status == 400, body
@@ -152,7 +155,18 @@ def test_discovery(amphora: Amphora) -> None:
         assert (answer.status, answer.json) == (200, {"api_version": "1.0"})
     extension = controller.call("GET", "/frontinus").json
     assert extension["extension"] == 1
-    features = ["apply", "state", "heartbeat-envelope", "files", "prepared", "identity", "nginx", "datagrams", "vrrp"]
+    features = [
+        "apply",
+        "state",
+        "heartbeat-envelope",
+        "files",
+        "prepared",
+        "identity",
+        "identity-heartbeat-key",
+        "nginx",
+        "datagrams",
+        "vrrp",
+    ]
     assert extension["features"] == features
     assert controller.call("GET", "/1.0/info").json["haproxy_version"] == extension["haproxy_version"]
     assert extension["haproxy_version"].split(".")[0].isdecimal()

@@ -7,7 +7,13 @@ import pytest
 
 from frontinus_amphora import binds, haproxy_cli, haproxy_text
 from frontinus_amphora.haproxy_text import Bind, Listener
-from frontinus_amphora.settings import BadSettings, keep_our_section, parse_controllers, parse_settings
+from frontinus_amphora.settings import (
+    BadSettings,
+    keep_our_section,
+    parse_controllers,
+    parse_settings,
+    with_heartbeat_key,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -256,6 +262,27 @@ def test_our_section_survives_a_plain_push() -> None:
     assert keep_our_section("[a]\nx = 2\n", old) == "[a]\nx = 2\n\n[frontinus]\n# why\nnetwork = none\n\n"
     assert keep_our_section("[frontinus]\n", old) == "[frontinus]\n"
     assert keep_our_section("[a]\n", "[a]\n") == "[a]\n"
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        pytest.param(
+            "[a]\nheartbeat_key = x\n[health_manager]\nheartbeat_key = old\nother = 1\n\n[b]\ny = 2\n",
+            "[a]\nheartbeat_key = x\n[health_manager]\nheartbeat_key = new\nother = 1\n\n[b]\ny = 2\n",
+            id="that of its section",
+        ),
+        pytest.param("[health_manager]\nx = 1", "[health_manager]\nheartbeat_key = new\nx = 1", id="none before"),
+        pytest.param("[a]\nx = 1\n", "[a]\nx = 1\n\n[health_manager]\nheartbeat_key = new\n", id="no section"),
+        pytest.param(
+            "[health_manager]\nheartbeat_key: 1\nheartbeat_key_length = 3\n",
+            "[health_manager]\nheartbeat_key = new\nheartbeat_key_length = 3\n",
+            id="a colon, and a longer name",
+        ),
+    ],
+)
+def test_a_heartbeat_key_is_replaced_and_nothing_else(before: str, after: str) -> None:
+    assert with_heartbeat_key(before, "new") == after
 
 
 def test_the_agent_needs_nothing_but_the_standard_library() -> None:

@@ -20,7 +20,14 @@ from frontinus_amphora.log import log
 from frontinus_amphora.nginx_pair import NginxPair
 from frontinus_amphora.nginx_service import Program
 from frontinus_amphora.service import Places
-from frontinus_amphora.settings import UUID, BadSettings, Settings, keep_our_section, parse_settings
+from frontinus_amphora.settings import (
+    UUID,
+    BadSettings,
+    Settings,
+    keep_our_section,
+    parse_settings,
+    with_heartbeat_key,
+)
 from frontinus_amphora.statistics import Bookkeeper
 from frontinus_amphora.supervisor import Supervisor
 from frontinus_amphora.values import Checker
@@ -182,6 +189,12 @@ class Agent:
                 heartbeat_format=new.heartbeat_format,
             )
         self.heart.poke()
+
+    def replace_heartbeat_key(self, key: str) -> None:
+        """Sign heartbeats with this key from now on, and after a restart. Raises BadSettings."""
+        with self._lock:
+            text = with_heartbeat_key((files.read(self._settings.path) or b"").decode("utf-8", "replace"), key)
+        self.replace_settings(text)
 
     def reread_settings(self) -> None:
         """What SIGHUP asks for."""

@@ -28,10 +28,11 @@ from frontinus_amphora.settings import UUID, BadSettings
 from frontinus_amphora.values import Change
 
 ID = f"({UUID.pattern.replace('(', '(?:')})"
+HEARTBEAT_KEY = re.compile(r"[A-Za-z0-9]{1,256}")
 CERTIFICATE_NAME = re.compile(r"[A-Za-z0-9_-]+\.pem")
 MOST_COMMANDS = 10_000
 MOST_FILES = 10_000
-FEATURES = ["apply", "state", "heartbeat-envelope", "files", "prepared", "identity"]
+FEATURES = ["apply", "state", "heartbeat-envelope", "files", "prepared", "identity", "identity-heartbeat-key"]
 OK = {"message": "OK"}
 
 Handler = Callable[..., Response]
@@ -233,11 +234,18 @@ class Routes:
 
     def _replace_identity(self, request: Request) -> Response:
         body = _parse_object(request.body)
-        if body is None or set(body) != {"certificate", "client_ca"}:
-            raise Invalid("malformed body", "a JSON object of certificate and client_ca is needed")
+        if body is None or set(body) - {"heartbeat_key"} != {"certificate", "client_ca"}:
+            raise Invalid(
+                "malformed body", "a JSON object of certificate, client_ca and perhaps heartbeat_key is needed"
+            )
         if not all(isinstance(text, str) and text.isascii() for text in body.values()):
             raise Invalid("malformed body", "certificate and client_ca must be PEM")
+        key = body.get("heartbeat_key")
+        if key is not None and not HEARTBEAT_KEY.fullmatch(key):
+            raise Invalid("malformed body", "heartbeat_key must be from 1 to 256 letters and digits")
         self.replace_identity(body["certificate"].encode(), body["client_ca"].encode())
+        if key is not None:
+            self._agent.replace_heartbeat_key(key)
         return answer(200, OK)
 
     # The agent itself

@@ -128,6 +128,17 @@ def parse_controllers(text: str) -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
+def with_heartbeat_key(text: str, key: str) -> str:
+    """The text with another key in its section of heartbeats."""
+    section = re.search(r"^\[health_manager\][^\n]*\n(?:(?!\[).*(?:\n|\Z))*", text, re.MULTILINE)
+    line = f"heartbeat_key = {key}\n"
+    if section is None:
+        return f"{text.rstrip()}\n\n[health_manager]\n{line}"
+    head, *rest = section.group(0).splitlines(keepends=True)
+    kept = [x for x in rest if not re.match(r"heartbeat_key\s*[=:]", x)]
+    return text[: section.start()] + "".join((head, line, *kept)) + text[section.end() :]
+
+
 def keep_our_section(new: str, old: str) -> str:
     """The new text, with the old text's `[frontinus]` section when it brings none of its own.
 

@@ -72,6 +72,10 @@ class Accounts:
             self._count(ListenerId(listener_id), report, heartbeat, before)
         return None
 
+    def knows(self, amphora_id: AmphoraId) -> bool:
+        """Whether it is watched, or was heard lately."""
+        return amphora_id in self._watched_since or amphora_id in self._heard
+
     def hear_of(self, heard: Iterable[Heard], now: float) -> None:
         """Take in what another receiver heard: a sign of life, and what is a replay from now on."""
         for amphora_id, boot, sequence, ago in heard:
@@ -214,8 +218,9 @@ class Accounts:
 
 
 REPLAYED = "replayed or overtaken"
+UNKNOWN_IN_A_CROWD = "of no known amphora, while more come than can be verified"
 NOT_PLAIN = "plain, of an amphora that is not marked as speaking it"
-"""Why a heartbeat is refused that is signed well."""
+"""Why a heartbeat is refused that is signed well, or not looked at."""
 
 NEVER = (0, 0)
 PACE_KEPT = 0.9

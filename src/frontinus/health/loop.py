@@ -16,10 +16,11 @@ from typing import Any
 
 import structlog
 from msgspec.structs import replace
+from prometheus_client import Counter
 
 from frontinus.drivers.amphora.interface import AmphoraDriver, Refused
 from frontinus.health import memory
-from frontinus.health.accounts import Accounts
+from frontinus.health.accounts import UNKNOWN_IN_A_CROWD, Accounts
 from frontinus.health.liveness import Judgement, WakingClock, judge
 from frontinus.health.memory import LONGEST_AGO
 from frontinus.health.metrics import HealthMetrics
@@ -97,6 +98,7 @@ class Health:
             id=ReceiverId(new_id()), host=socket.gethostname(), port=0, started_at=now(), seen_at=now()
         )
         self._refusals: dict[str, int] = defaultdict(int)
+        self._refused: dict[str, Counter] = {}
         self.receiver = Receiver(settings, self.take, driver.heartbeat_prefixes)
 
     async def run(self) -> None:
@@ -142,8 +144,14 @@ class Health:
 
     def take(self, datagram: memoryview) -> None:
         """Take one datagram in: verify, decode, account. What is refused is counted by its reason."""
+        content = bytes(datagram)
+        if self.receiver.is_crowded:
+            sender = self._driver.claimed_sender(content)
+            if sender is not None and not self._accounts.knows(sender):
+                self._refuse(UNKNOWN_IN_A_CROWD)
+                return
         try:
-            heartbeat = self._driver.decode(bytes(datagram), self._now())
+            heartbeat = self._driver.decode(content, self._now())
         except Refused as refused:
             self._refuse(refused.reason)
             return
@@ -155,7 +163,10 @@ class Health:
 
     def _refuse(self, reason: str) -> None:
         self._refusals[reason] += 1
-        self._metrics.refused.labels(reason).inc()
+        counter = self._refused.get(reason)
+        if counter is None:  # finding it costs more than all the rest
+            counter = self._refused[reason] = self._metrics.refused.labels(reason)
+        counter.inc()
 
     async def _report_refusals(self) -> None:
         """One line per reason and turn, whatever the number of datagrams: garbage must not fill the log."""

@@ -67,6 +67,8 @@ class Receiver:
                 f"{error.strerror} (heartbeats cannot be received on {settings.bind_host} UDP port {settings.bind_port}; "
                 "set another health.bind_port, or 0 for any free one)",
             ) from error
+        self.is_crowded = False
+        """Whether more comes than is taken: since a batch was full, until nothing waits."""
         self._batch = settings.batch
         self._take = take
         self._buffer = bytearray(MAX_DATAGRAM)
@@ -90,7 +92,9 @@ class Receiver:
             try:
                 length = self._socket.recv_into(self._buffer)
             except (BlockingIOError, InterruptedError):
+                self.is_crowded = False
                 return
             except OSError:
                 return  # an ICMP answer to a datagram that somebody else sent; nothing of ours is lost
             self._take(self._view[:length])
+        self.is_crowded = True

@@ -268,6 +268,10 @@ async def test_the_authority_is_replaced_without_anybody_being_refused(world: Wo
         await both_are_served()
         await world.driver.renew_identity(world.amphora)
         await both_are_served()
+        assert (
+            f"\nheartbeat_key = {authority.heartbeat_key(world.amphora.id)}\n"
+            in (world.place / "agent.conf").read_text()
+        )
     assert phases == [Phase.STEADY, Phase.INTRODUCED, Phase.IN_USE, Phase.STEADY]
     assert authority.issuing != old
     (await asyncio.to_thread(shown, world)).verify_directly_issued_by(authority.issuing)

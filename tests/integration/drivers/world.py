@@ -332,7 +332,7 @@ class World:
 
     def heartbeat_key(self, amphora_id: AmphoraId) -> bytes:
         """With what its heartbeats are signed."""
-        return self.driver._make_heartbeat_key(amphora_id)
+        return self.driver._authority.heartbeat_key(amphora_id).encode()
 
     async def member(self, name: str) -> Member:
         self.members[name] = await Member(name).start()

@@ -12,8 +12,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from frontinus.drivers.amphora.agent.authority import CLIENT_VALIDITY, Authority, Phase
+from frontinus.drivers.amphora.agent.authority import CLIENT_VALIDITY, Authority, Phase, heartbeat_key
 from frontinus.drivers.amphora.agent.boot import AgentSettings, boot_files
+from frontinus.drivers.amphora.agent.heartbeat_keys import HeartbeatKeys
+from frontinus.drivers.amphora.interface import Refused
+from frontinus.model.ids import AmphoraId
+from frontinus.testing.simulated_amphorae import SimulatedAmphora
 
 from tests.unit.drivers.trees import AMPHORA
 
@@ -159,6 +163,55 @@ def test_a_change_of_the_authority_goes_through_its_phases(tmp_path: Path) -> No
     assert len(digests | {theirs.digest}) == 4, "each phase is told from every other"
     assert Authority.open(tmp_path, Clock()).digest == theirs.digest
     assert sorted(x.name for x in tmp_path.iterdir() if "ca" in x.name) == ["ca.pem"]
+
+
+def test_the_key_of_heartbeats_changes_with_the_authority_and_both_are_accepted_meanwhile(tmp_path: Path) -> None:
+    ours, theirs = Authority.open(tmp_path, Clock()), Authority.open(tmp_path, Clock())
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    ears, seconds = HeartbeatKeys(theirs), iter(range(0, 100, 2))
+    (old,) = ours.heartbeat_masters
+
+    def is_heard(master: bytes) -> bool:
+        amphora = SimulatedAmphora(AmphoraId(AMPHORA), heartbeat_key(master, AMPHORA).encode())
+        try:
+            ears.decode(amphora.datagram(), moment + timedelta(seconds=next(seconds)))
+        except Refused:
+            return False
+        return True
+
+    seen: list[tuple[bool, ...]] = [(ours.heartbeat_key(AMPHORA) == heartbeat_key(old, AMPHORA), is_heard(old))]
+    ours.advance()
+    new = ours.heartbeat_masters[1]
+    for _ in range(3):
+        seen.append((ours.heartbeat_key(AMPHORA) == heartbeat_key(old, AMPHORA), is_heard(old), is_heard(new)))
+        ours.advance()
+    # Only who is told of a new authority is told of the key; in all phases but the last and the first both are heard.
+    assert seen == [(True, True), (True, True, True), (False, True, True), (False, False, True)]
+
+
+@pytest.mark.parametrize("done", [0, 1, 2])
+def test_a_change_of_the_key_that_was_interrupted_goes_on(tmp_path: Path, done: int) -> None:
+    authority = Authority.open(tmp_path, Clock())
+    authority.advance()
+    old, new = authority.heartbeat_masters
+    if done:
+        (tmp_path / "heartbeat-old.key").write_bytes(old)
+    if done > 1:
+        (tmp_path / "heartbeat-new.key").replace(tmp_path / "heartbeat.key")
+    assert authority.phase is Phase.INTRODUCED
+    assert set(authority.heartbeat_masters) == {old, new}
+    seen = [(authority.advance(), authority.heartbeat_masters) for _ in range(2)]
+    assert seen == [(Phase.IN_USE, (new, old)), (Phase.STEADY, (new,))]
+    assert sorted(x.name for x in tmp_path.iterdir() if "heartbeat" in x.name) == ["heartbeat.key"]
+
+
+def test_a_change_that_an_older_version_began_keeps_the_key(tmp_path: Path) -> None:
+    authority = Authority.open(tmp_path, Clock())
+    authority.advance()
+    (tmp_path / "heartbeat-new.key").unlink()
+    (key,) = authority.heartbeat_masters
+    assert [authority.advance(), authority.advance()] == [Phase.IN_USE, Phase.STEADY]
+    assert authority.heartbeat_masters == (key,)
 
 
 def test_a_change_that_was_interrupted_between_its_two_files_goes_on(tmp_path: Path) -> None:

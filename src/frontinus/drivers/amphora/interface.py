@@ -97,6 +97,11 @@ class AmphoraDriver(ABC):
         can be said. The receiver has the kernel drop what begins otherwise."""
         return ()
 
+    def claimed_sender(self, datagram: bytes) -> AmphoraId | None:
+        """Whom a datagram names as its sender, before anything of it is verified; None where that cannot be told at once.
+        While more datagrams come than can be verified, those in the name of an unknown amphora are not. Pure."""
+        return None
+
     def offers(self) -> Capabilities:
         """What is published: `capabilities`, or what its settings make of them. Pure."""
         return self.capabilities

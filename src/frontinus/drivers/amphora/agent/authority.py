@@ -2,8 +2,8 @@
 
 Controllers and amphorae trust it and nothing else. Certificates say one thing each: an amphora's is for serving under
 its id, a controller's is for asking under the controller's identity. Private keys never leave the directory but for
-the amphora they are made for. The authority can be replaced by another one without anybody being refused meanwhile
-(`Authority.advance`). Every file is 0600 in a directory of 0700, and appears whole or not at all.
+the amphora they are made for. The authority, and with it the key of heartbeats, can be replaced by another one without
+anybody being refused meanwhile (`Authority.advance`). Every file is 0600 in a directory of 0700, and appears whole or not at all.
 Next: boot.py, client.py."""
 
 from __future__ import annotations
@@ -26,8 +26,13 @@ from frontinus.drivers.private_files import locked, write_private
 
 Clock = Callable[[], datetime]
 
+HEARTBEAT, HEARTBEAT_NEW, HEARTBEAT_OLD = "heartbeat.key", "heartbeat-new.key", "heartbeat-old.key"
+"""From which amphorae's keys are made; from which they will be; from which they were, and are still accepted."""
+
 ISSUING, NEW, OLD = "ca.pem", "ca-new.pem", "ca-old.pem"
 """Certificate and key of the authority that issues; of the one that will; and the certificate of the one that did."""
+
+MASTER_SIZE = 32
 
 CA_VALIDITY = timedelta(days=3650)
 CLIENT_VALIDITY = timedelta(days=30)
@@ -60,17 +65,18 @@ class _Held:
     key: ec.EllipticCurvePrivateKey
     new: x509.Certificate | None
     old: x509.Certificate | None
+    masters: tuple[bytes, ...]
+    """What heartbeat keys are made from: that of now first, and during a change the other."""
 
 
 class Authority:
     """Open with `Authority.open`. Any number of processes may have one directory open, and see what another of them does
     to it with their next call."""
 
-    def __init__(self, directory: Path, master: bytes, clock: Clock) -> None:
+    def __init__(self, directory: Path, clock: Clock) -> None:
         self._directory = directory
-        self._master = master
         self._clock = clock
-        self._paths = tuple(directory / name for name in (ISSUING, NEW, OLD))
+        self._paths = tuple(directory / name for name in (ISSUING, NEW, OLD, HEARTBEAT, HEARTBEAT_NEW, HEARTBEAT_OLD))
         self._last = self._read()
 
     @classmethod
@@ -80,17 +86,13 @@ class Authority:
         Raises OSError when the directory cannot be used, ValueError when what is in it is not an authority."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
-        master_path = directory / "heartbeat.key"
         with locked(directory):
             # One file holds certificate and key: there is never one without the other.
             if not (directory / ISSUING).exists():
                 write_private(directory / ISSUING, _new_authority(clock()))
-            if not master_path.exists():
-                write_private(master_path, secrets.token_bytes(32))
-        master = master_path.read_bytes()
-        if len(master) != 32:
-            raise ValueError(f"{directory} does not hold an authority of ours: remove it, or name another directory")
-        return cls(directory, master, clock)
+            if not (directory / HEARTBEAT).exists():
+                write_private(directory / HEARTBEAT, secrets.token_bytes(MASTER_SIZE))
+        return cls(directory, clock)
 
     @property
     def phase(self) -> Phase:
@@ -126,16 +128,22 @@ class Authority:
         """One step of a change of the authority, from STEADY over INTRODUCED and IN_USE to STEADY; the phase reached.
 
         The caller sees to it that every amphora, and every other host's copy of the directory, has the phase before."""
-        issuing, new, old = self._paths
+        issuing, new, old, heartbeat, heartbeat_new, heartbeat_old = self._paths
         with locked(self._directory):
+            # The certificates, which tell the phase, come last: what a crash leaves is done again.
             match self.phase:
                 case Phase.STEADY:
+                    write_private(heartbeat_new, secrets.token_bytes(MASTER_SIZE))
                     write_private(new, _new_authority(self._clock()))
                 case Phase.INTRODUCED:
                     # The old one is kept first: whoever reads in between trusts both.
+                    if heartbeat_new.exists():  # else it is in use already, or the change was begun by an older version
+                        write_private(heartbeat_old, heartbeat.read_bytes())
+                        heartbeat_new.replace(heartbeat)
                     write_private(old, _certificate_pem(self.issuing))
                     new.replace(issuing)
                 case Phase.IN_USE:
+                    heartbeat_old.unlink(missing_ok=True)
                     old.unlink()
         return self.phase
 
@@ -146,7 +154,7 @@ class Authority:
 
     def _read(self) -> _Held:
         """Raises OSError, ValueError. Read again when it changed meanwhile."""
-        issuing, new, old = self._paths
+        issuing, new, old, *masters = self._paths
         while True:
             seen = tuple(map(_stamp, self._paths))
             try:
@@ -156,7 +164,9 @@ class Authority:
                     raise ValueError(  # noqa: TRY004
                         f"{issuing} does not hold an authority of ours: its key is of another kind"
                     )
-                held = _Held(seen, x509.load_pem_x509_certificate(content), key, _load(new), _load(old))
+                held = _Held(
+                    seen, x509.load_pem_x509_certificate(content), key, _load(new), _load(old), _masters(masters)
+                )
             except FileNotFoundError:
                 if tuple(map(_stamp, self._paths)) == seen:
                     raise
@@ -184,7 +194,12 @@ class Authority:
 
     def heartbeat_key(self, amphora_id: str) -> str:
         """The key of one amphora, as the text that goes into its configuration. It says nothing of any other key."""
-        return hmac.digest(self._master, amphora_id.encode(), "sha256").hex()
+        return heartbeat_key(self.heartbeat_masters[0], amphora_id)
+
+    @property
+    def heartbeat_masters(self) -> tuple[bytes, ...]:
+        """What the keys of amphorae are made from: that of now first, and during a change the other that is accepted."""
+        return self._held().masters
 
     def _is_fresh(self, path: Path, identity: str) -> bool:
         try:
@@ -217,6 +232,18 @@ class Authority:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(held.key.public_key()), critical=False)
             .sign(held.key, hashes.SHA256())
         )
+
+
+def heartbeat_key(master: bytes, amphora_id: str) -> str:
+    return hmac.digest(master, amphora_id.encode(), "sha256").hex()
+
+
+def _masters(paths: list[Path]) -> tuple[bytes, ...]:
+    """Raises FileNotFoundError without the first; ValueError for what is none."""
+    found = [paths[0].read_bytes(), *(x.read_bytes() for x in paths[1:] if x.exists())]
+    if any(len(x) != MASTER_SIZE for x in found):
+        raise ValueError(f"{paths[0].parent} does not hold an authority of ours: remove it, or name another directory")
+    return tuple(dict.fromkeys(found))
 
 
 def _stamp(path: Path) -> int | None:

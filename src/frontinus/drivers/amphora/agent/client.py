@@ -295,10 +295,13 @@ class AgentClient:
         path = f"/1.0/loadbalancer/{load_balancer_id}/certificates/{name}"
         self._expect_success(await self._ask(amphora, "DELETE", path, timeout=self._settings.info_timeout))
 
-    async def replace_identity(self, amphora: Amphora, certificate: bytes, client_ca: bytes) -> None:
-        """Extension, feature `identity`: the agent serves with this certificate and key, and accepts clients of these
-        authorities, from now on."""
-        body = msgspec.json.encode({"certificate": certificate.decode(), "client_ca": client_ca.decode()})
+    async def replace_identity(
+        self, amphora: Amphora, certificate: bytes, client_ca: bytes, heartbeat_key: str | None
+    ) -> None:
+        """Extension, feature `identity`: the agent serves with this certificate and key, accepts clients of these
+        authorities, and (feature `identity-heartbeat-key`, else None) signs its heartbeats with this key, from now on."""
+        identity = {"certificate": certificate.decode(), "client_ca": client_ca.decode()}
+        body = msgspec.json.encode(identity if heartbeat_key is None else {**identity, "heartbeat_key": heartbeat_key})
         path = "/frontinus/1/identity"
         self._expect_success(await self._ask(amphora, "PUT", path, body=body, timeout=self._settings.info_timeout))
 

@@ -10,7 +10,6 @@ from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
@@ -28,7 +27,8 @@ from frontinus.drivers.amphora.agent.client import (
     SentFile,
 )
 from frontinus.drivers.amphora.agent.files import FOR_LVS, KEEPALIVED, NGINX_FILES, Live, digest, marks
-from frontinus.drivers.amphora.agent.heartbeat import MAGIC, PART_MAGIC, decode_envelope, decode_plain, is_envelope
+from frontinus.drivers.amphora.agent.heartbeat import MAGIC, PART_MAGIC, claimed_sender, decode_plain, is_envelope
+from frontinus.drivers.amphora.agent.heartbeat_keys import HeartbeatKeys
 from frontinus.drivers.amphora.agent.plug import network_body, vip_body
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
 from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered
@@ -43,6 +43,7 @@ from frontinus.model.tree import Amphora, LoadBalancerTree
 OLDEST_AGENT, FIRST_UNKNOWN_AGENT = (0, 1), (1,)
 FILES, NGINX, DATAGRAMS, LVS, PREPARED, VRRP = "files", "nginx", "datagrams", "lvs", "prepared", "vrrp"
 IDENTITY = "identity"
+HEARTBEAT_KEY = "identity-heartbeat-key"
 """The agent's features: an apply has files beside the text; it runs nginx; one for datagrams alone; it knows `@prepared`
 in commands; it runs keepalived; its certificate and the authorities that it accepts can be replaced together."""
 
@@ -94,7 +95,7 @@ class AgentDriver(AmphoraDriver):
             keepalived_command=settings.keepalived_command,
             network=settings.network,
         )
-        self._heartbeat_key = lru_cache(maxsize=20_000)(self._make_heartbeat_key)
+        self._heartbeat_keys = HeartbeatKeys(self._authority)
         self._live: OrderedDict[AmphoraId, Live] = OrderedDict()
         self._locks: WeakValueDictionary[AmphoraId, asyncio.Lock] = WeakValueDictionary()
 
@@ -187,9 +188,12 @@ class AgentDriver(AmphoraDriver):
     def heartbeat_prefixes(self) -> tuple[bytes, ...]:
         return () if self._agent.accept_plain else (MAGIC, PART_MAGIC)
 
+    def claimed_sender(self, datagram: bytes) -> AmphoraId | None:
+        return claimed_sender(datagram)
+
     def decode(self, datagram: bytes, now: datetime) -> Heartbeat:
         if is_envelope(datagram):
-            return decode_envelope(datagram, self._heartbeat_key)
+            return self._heartbeat_keys.decode(datagram, now)
         if self._agent.accept_plain:
             return decode_plain(datagram, self._agent.plain_heartbeat_key.encode())
         raise Refused("plain heartbeats are not accepted here")
@@ -335,7 +339,11 @@ class AgentDriver(AmphoraDriver):
         version = await self._version(amphora)
         identity, certificate = issue_identity(amphora.id, self._authority, self._agent.server_certificate_validity)
         if IDENTITY in version.features:
-            await self._client.replace_identity(amphora, certificate, self._authority.bundle)
+            takes_key = HEARTBEAT_KEY in version.features
+            if not takes_key and self._authority.phase is Phase.IN_USE and amphora.identity_digest != identity.digest:
+                raise Incompatible(version.agent, "agents that take another heartbeat key")
+            key = self._authority.heartbeat_key(amphora.id) if takes_key else None
+            await self._client.replace_identity(amphora, certificate, self._authority.bundle, key)
             return identity
         born_before_that = amphora.identity_digest is None and self._authority.phase is Phase.STEADY
         if not born_before_that and amphora.identity_digest != identity.digest:
@@ -369,9 +377,6 @@ class AgentDriver(AmphoraDriver):
         self._live.move_to_end(amphora_id)
         while len(self._live) > self._agent.remembered_texts:
             self._live.popitem(last=False)
-
-    def _make_heartbeat_key(self, amphora_id: AmphoraId) -> bytes:
-        return self._authority.heartbeat_key(amphora_id).encode()
 
 
 def _sent_files(rendered: Rendered, base: Live | None) -> list[SentFile]:

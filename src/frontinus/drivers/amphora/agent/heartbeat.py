@@ -82,17 +82,27 @@ def is_envelope(datagram: bytes) -> bool:
     return datagram.startswith((MAGIC, PART_MAGIC))
 
 
-def decode_envelope(datagram: bytes, key_of: Callable[[AmphoraId], bytes]) -> Heartbeat:
-    """Verify with the key of the amphora that the envelope names, then parse. Raises Refused."""
+def claimed_sender(datagram: bytes) -> AmphoraId | None:
+    """Whom an envelope names, before anything is verified; None for anything else."""
+    if len(datagram) < _HEADER.size + _RAW or not is_envelope(datagram):
+        return None
+    return _amphora_id(datagram[4:20])
+
+
+def decode_envelope(datagram: bytes, keys_of: Callable[[AmphoraId], bytes | tuple[bytes, ...]]) -> Heartbeat:
+    """Verify with the key of the amphora that the envelope names, or one of several, then parse. Raises Refused."""
     is_part = datagram.startswith(PART_MAGIC)
     start = _HEADER.size + (_PART.size if is_part else 0)
     if len(datagram) < start + _RAW or not is_envelope(datagram):
         raise Refused("not an envelope")
     _, amphora, boot, sequence = _HEADER.unpack_from(datagram)
-    name = amphora.hex()  # as uuid.UUID writes it, in a third of the time
-    amphora_id = AmphoraId(f"{name[:8]}-{name[8:12]}-{name[12:16]}-{name[16:20]}-{name[20:]}")
-    signed = datagram[:-_RAW]
-    if not hmac.compare_digest(hmac.digest(key_of(amphora_id), signed, "sha256"), datagram[-_RAW:]):
+    amphora_id = _amphora_id(amphora)
+    signed, signature = datagram[:-_RAW], datagram[-_RAW:]
+    keys = keys_of(amphora_id)
+    for key in (keys,) if isinstance(keys, bytes) else keys:
+        if hmac.compare_digest(hmac.digest(key, signed, "sha256"), signature):
+            break
+    else:
         raise Refused("signature does not match")
     part, parts = _PART.unpack_from(datagram, _HEADER.size) if is_part else (0, 1)
     if not part < parts <= MOST_PARTS:
@@ -102,6 +112,11 @@ def decode_envelope(datagram: bytes, key_of: Callable[[AmphoraId], bytes]) -> He
         raise Refused("message and envelope name different amphorae")
     heard = _value(message, boot, sequence)
     return replace(heard, part=part, parts=parts) if is_part else heard
+
+
+def _amphora_id(raw: bytes) -> AmphoraId:
+    name = raw.hex()  # as uuid.UUID writes it, in a third of the time
+    return AmphoraId(f"{name[:8]}-{name[8:12]}-{name[12:16]}-{name[16:20]}-{name[20:]}")
 
 
 def decode_plain(datagram: bytes, key: bytes) -> Heartbeat:
