@@ -159,6 +159,54 @@ def config_check(state_dir: Path | None, config: Path | None) -> None:
 
 
 @main.group()
+def driver() -> None:
+    """Drivers: which are installed, and whether one keeps the promises of its interface."""
+
+
+@driver.command("list")
+@STATE_DIR
+@CONFIG
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def driver_list(state_dir: Path | None, config: Path | None, as_json: bool) -> None:
+    """Show every installed driver, whose it is, and whether the settings let it load."""
+    from frontinus.cli import driver as command
+
+    raise SystemExit(command.list_(config, _overrides(state_dir), as_json=as_json))
+
+
+@driver.command("check")
+@CONFIG
+@click.option("--on-paper", is_flag=True, help="Start no amphora: only what can be examined without one.")
+@click.option("--bench", metavar="MODULE:FUNCTION", help="A bench of your own, made from the driver's factory.")
+@click.option("--only", multiple=True, metavar="REQUIREMENT", help="Only this one; repeatable.")
+@click.option("--strict", is_flag=True, help="Exit status 1 too when something could not be examined.")
+@click.option("--limit", type=float, default=60.0, show_default=True, help="Seconds that one requirement may take.")
+@click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
+@click.argument("driver")
+def driver_check(
+    config: Path | None,
+    on_paper: bool,
+    bench: str | None,
+    only: tuple[str, ...],
+    strict: bool,
+    limit: float,
+    as_json: bool,
+    driver: str,
+) -> None:
+    """Examine a driver against its interface, and report every requirement.
+
+    DRIVER is the name of an installed one, or module:Class. An amphora driver is examined on amphorae that are started on
+    this machine, in a state directory of the exam's own, by drivers.compute of the settings. Exit status 1 when a
+    requirement failed."""
+    from frontinus.cli import driver as command
+
+    status = command.check(
+        driver, config, bench=bench, only=only, on_paper=on_paper, strict=strict, as_json=as_json, limit=limit
+    )
+    raise SystemExit(status)
+
+
+@main.group()
 def secret() -> None:
     """Certificates, authorities and revocation lists, kept encrypted by this installation."""
 

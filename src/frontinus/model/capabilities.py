@@ -9,7 +9,13 @@ from collections.abc import Collection
 import msgspec
 from msgspec.structs import replace
 
-from frontinus.model.compatibility import DATAGRAM_LISTENERS, INSERT_HEADERS_OF_LISTENER, TLS_LISTENERS, TLS_VERSIONS
+from frontinus.model.compatibility import (
+    DATAGRAM_LISTENERS,
+    DATAGRAM_POOLS,
+    INSERT_HEADERS_OF_LISTENER,
+    TLS_LISTENERS,
+    TLS_VERSIONS,
+)
 from frontinus.model.enums import (
     HealthMonitorType,
     L7PolicyAction,
@@ -172,6 +178,9 @@ def _require_listener(listener: Listener, capabilities: Capabilities) -> None:
         listener.allowed_cidrs or listener.connection_limit not in (None, -1)
     ):
         _need(capabilities, "datagram_access", "allowed_cidrs" if listener.allowed_cidrs else "connection_limit")
+    if listener.timeout_tcp_inspect and listener.protocol in DATAGRAM_LISTENERS:
+        reason = f"no provider waits for the content of a {listener.protocol} listener's datagrams"
+        raise Unsupported("timeout_tcp_inspect", reason)
     if listener.timeout_tcp_inspect:
         _need(capabilities, "timeout_tcp_inspect", "timeout_tcp_inspect")
     if listener.client_ca_tls_container_ref:
@@ -210,6 +219,8 @@ def _require_pool(pool: Pool, capabilities: Capabilities) -> None:
             what = f"only {', '.join(offered)}" if offered else "none"
             reason = f"this provider does not tell clients apart by this netmask; it offers {what}"
             raise Unsupported("persistence_granularity", reason)
+    if pool.tls_enabled and pool.protocol in DATAGRAM_POOLS:
+        raise Unsupported("tls_enabled", f"no provider speaks TLS to the members of a {pool.protocol} pool")
     if pool.tls_enabled:
         _need(capabilities, "pool_tls", "tls_enabled")
         _require_tls_versions(pool.tls_versions or (), capabilities)

@@ -14,6 +14,8 @@ another controller. The checks make places and addresses under fresh ids and cle
 from __future__ import annotations
 
 import asyncio
+import unittest
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,10 +32,18 @@ class NotExaminable(Exception):
     """The bench lacks what this check needs. The message names it."""
 
 
+class NotApplicable(unittest.SkipTest):
+    """The driver does not claim what this check is about. The message says what it does not claim. As a test of pytest or
+    unittest such a check is skipped."""
+
+
 class Outcome(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
-    SKIPPED = "skipped"
+    SKIPPED = "not examined"
+    """The bench has not what it takes: nobody knows."""
+    NOT_APPLICABLE = "not applicable"
+    """The driver does not claim it."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class Check(Generic[B]):
     name: str
     claim: str
     run: Callable[[B], Awaitable[None]]
-    """Raises Violation, or NotExaminable; anything else is a driver that raised what it may not."""
+    """Raises Violation, NotExaminable or NotApplicable; anything else is a driver that raised what it may not."""
 
     def __str__(self) -> str:
         return self.name
@@ -76,10 +86,21 @@ class Report:
     def skipped(self) -> tuple[str, ...]:
         return self._named(Outcome.SKIPPED)
 
+    @property
+    def not_applicable(self) -> tuple[str, ...]:
+        return self._named(Outcome.NOT_APPLICABLE)
+
+    @property
+    def summary(self) -> str:
+        """How many of each outcome, as `24 passed, 1 failed`."""
+        counted = Counter(finding.outcome for finding in self.findings)
+        return ", ".join(f"{counted[outcome]} {outcome}" for outcome in Outcome if counted[outcome])
+
     def __str__(self) -> str:
+        width = max(map(len, Outcome))
         return "\n".join(
-            f"{finding.outcome:8} {finding.check}: {finding.claim}"
-            + (f"\n         {finding.detail}" * bool(finding.detail))
+            f"{finding.outcome:{width}}  {finding.check}: {finding.claim}"
+            + (f"\n{'':{width}}  {finding.detail}" * bool(finding.detail))
             for finding in self.findings
         )
 
@@ -117,6 +138,8 @@ async def _find(check: Check[B], bench: B, limit: float) -> Finding:
             await check.run(bench)
     except NotExaminable as lack:
         return Finding(check.name, check.claim, Outcome.SKIPPED, str(lack))
+    except NotApplicable as lack:
+        return Finding(check.name, check.claim, Outcome.NOT_APPLICABLE, str(lack))
     except Violation as violation:
         return Finding(check.name, check.claim, Outcome.FAILED, str(violation))
     except TimeoutError:

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from frontinus.cli.driver_bench import Subject, elsewhere, hung
 from frontinus.drivers.amphora.agent.driver import AgentDriver
+from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
 from frontinus.drivers.amphora.haproxy.driver import HaproxyDriver
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.interface import AmphoraDriver
@@ -21,6 +23,7 @@ from frontinus.drivers.amphora.nginx.driver import NginxDriver
 from frontinus.drivers.amphora.nginx.settings import NginxDriverSettings
 from frontinus.drivers.compute.interface import PlaceState
 from frontinus.drivers.compute.process.driver import ProcessCompute, ProcessSettings
+from frontinus.loading import DRIVER_KINDS
 from frontinus.model.errors import Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId, ProjectId, new_id
 from frontinus.model.tree import Amphora, LoadBalancerTree
@@ -98,18 +101,25 @@ def heartbeat(driver: AmphoraDriver, amphora_id: AmphoraId) -> bytes:
     return encode_envelope(message(amphora_id, 0, {}, {}, 2), key, amphora_id, 1, 0)
 
 
+def bench_of(machine: Machine, driver: type[AgentDriver], settings: AgentDriverSettings) -> AmphoraBench:
+    examined = Subject(DRIVER_KINDS["amphora"], driver, settings)
+    return AmphoraBench(
+        factory=examined.make,
+        place=machine.place,
+        vip_address=VIP,
+        ports=(free_port(), free_port()),
+        hold_port=machine.hold_port,
+        hang=lambda amphora_id: hung(machine.state_dir, amphora_id),
+        reachable=True,
+        datagram=heartbeat,
+        digest_elsewhere=elsewhere(examined),
+    )
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=str)
 async def test_the_haproxy_driver_sits_the_exam(check: Check[AmphoraBench], machine: Machine) -> None:
-    await check.run(
-        AmphoraBench(
-            factory=machine.driver,
-            place=machine.place,
-            vip_address=VIP,
-            ports=(free_port(), free_port()),
-            hold_port=machine.hold_port,
-            datagram=heartbeat,
-        )
-    )
+    settings = HaproxySettings(state_dir=machine.state_dir, agent_port=machine.agent_port)
+    await check.run(bench_of(machine, HaproxyDriver, settings))
 
 
 async def _balancing(machine: Machine, driver: AgentDriver) -> tuple[Amphora, LoadBalancerTree]:
@@ -203,13 +213,4 @@ async def test_destroying_leaves_no_nginx(machine: Machine, killed: bool) -> Non
 @pytest.mark.parametrize("check", CHECKS, ids=str)
 async def test_the_nginx_driver_sits_the_exam(check: Check[AmphoraBench], machine: Machine) -> None:
     settings = NginxDriverSettings(state_dir=machine.state_dir, agent_port=machine.agent_port)
-    await check.run(
-        AmphoraBench(
-            factory=lambda: NginxDriver(settings),
-            place=machine.place,
-            vip_address=VIP,
-            ports=(free_port(), free_port()),
-            hold_port=machine.hold_port,
-            datagram=heartbeat,
-        )
-    )
+    await check.run(bench_of(machine, NginxDriver, settings))

@@ -70,6 +70,12 @@ def refusal(without: str | None, **fields: Any) -> tuple[Kind, str]:
         ),
         (
             None,
+            {"listeners": [a_listener(protocol=ListenerProtocol.UDP, timeout_tcp_inspect=1_000)]},
+            (Kind.LISTENER, "timeout_tcp_inspect"),
+        ),
+        (None, {"pools": [a_pool(protocol=PoolProtocol.UDP, tls_enabled=True)]}, (Kind.POOL, "tls_enabled")),
+        (
+            None,
             {"pools": [a_pool(protocol=PoolProtocol.TCP, session_persistence=COOKIE)]},
             (Kind.POOL, "session_persistence"),
         ),

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from hashlib import sha256
-
-import msgspec
 import pytest
 from msgspec.structs import replace
 
-from frontinus.drivers.amphora.interface import AmphoraInfo, Applied, Refused, Rendered
 from frontinus.drivers.compute.interface import Place, PlaceState
 from frontinus.model.boot import BootFiles
-from frontinus.model.certificates import NO_SECRETS, Secrets
 from frontinus.model.errors import Bug, Invalid
-from frontinus.model.heartbeat import Heartbeat
 from frontinus.model.ids import AmphoraId, LoadBalancerId, ProjectId, SubnetId, new_id
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest
 from frontinus.model.ports import Port
-from frontinus.model.previews import Preview
-from frontinus.model.tree import AdditionalVip, Amphora, LoadBalancerTree, Vip
-from frontinus.testing import amphora_conformance, compute_conformance, network_conformance
+from frontinus.model.tree import AdditionalVip, Vip
+from frontinus.testing import compute_conformance, network_conformance
 from frontinus.testing.compute_conformance import ComputeBench
 from frontinus.testing.exam import Check, Outcome, hold, require
-from frontinus.testing.fake_amphora import FakeAmphoraDriver
 from frontinus.testing.fake_compute import FakeCompute, FakePlace
 from frontinus.testing.fake_network import FakeNetwork
 from frontinus.testing.network_conformance import NetworkBench
-
-from tests.unit.testing.test_fakes_sit_the_exam import fake_amphora_bench
 
 # Compute
 
@@ -245,122 +234,6 @@ class KnowsEverySubnet(FakeNetwork):
 async def test_broken_network_driver_fails(driver: type[FakeNetwork], check: str) -> None:
     world: dict[str, LoadBalancerId] = {}
     assert check in (await network_conformance.examine(NetworkBench(factory=lambda: driver(world)))).failed
-
-
-# Amphora
-
-
-class RendersTime(FakeAmphoraDriver):
-    def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
-        rendered = super().render(tree, amphora, secrets)
-        return replace(rendered, text=f"{rendered.text}{self.faults.total}{id(self)}")
-
-
-class ForgetsFilesInTheDigest(FakeAmphoraDriver):
-    def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
-        rendered = super().render(tree, amphora, secrets)
-        return replace(rendered, digest=sha256(rendered.text.encode()).hexdigest())
-
-
-class RendersNothing(FakeAmphoraDriver):
-    def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
-        return super().render(replace(tree, members=()), amphora, secrets)
-
-
-class RendersTheDeleted(FakeAmphoraDriver):
-    def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
-        listeners = tuple(replace(x, delete_requested=False) for x in tree.listeners)
-        return super().render(replace(tree, listeners=listeners), amphora, secrets)
-
-
-class ForetellsTheBest(FakeAmphoraDriver):
-    def preview(self, before: Rendered | None, after: Rendered | None) -> Preview:
-        told = super().preview(before, after)
-        return replace(told, action="runtime") if told.action == "reload" else told
-
-
-class ShowsKeys(FakeAmphoraDriver):
-    def preview(self, before: Rendered | None, after: Rendered | None) -> Preview:
-        files = () if after is None else after.files
-        return replace(super().preview(before, after), commands=tuple(f"set ssl cert <<\n{x.content!r}" for x in files))
-
-
-class ForetellsByTheClock(FakeAmphoraDriver):
-    def preview(self, before: Rendered | None, after: Rendered | None) -> Preview:
-        self.faults.calls["preview"] += 1
-        return replace(super().preview(before, after), reason=str(self.faults.total))
-
-
-class BelievesEverything(FakeAmphoraDriver):
-    """Parses without verifying."""
-
-    def decode(self, datagram: bytes, now: datetime) -> Heartbeat:
-        try:
-            return msgspec.json.decode(datagram[:-32], type=Heartbeat)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise Refused("not a heartbeat") from error
-
-
-class CrashesOnJunk(FakeAmphoraDriver):
-    def decode(self, datagram: bytes, now: datetime) -> Heartbeat:
-        if datagram[0] == 0:
-            raise ValueError
-        return super().decode(datagram, now)
-
-
-class OnlySaysItApplied(FakeAmphoraDriver):
-    async def apply(self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
-        return Applied(digest=rendered.digest, action="unchanged")
-
-
-class AppliesBesideARefusedBind(FakeAmphoraDriver):
-    """Takes what it can get and then complains."""
-
-    async def apply(self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
-        place = self.places.get(amphora.id)
-        if place is not None:
-            place.on_disk = rendered
-        return await super().apply(amphora, tree, rendered)
-
-
-class RetiresInWordsOnly(FakeAmphoraDriver):
-    async def retire(self, amphora: Amphora, tree: LoadBalancerTree) -> None:
-        return
-
-
-class AnswersForTheSilent(FakeAmphoraDriver):
-    async def info(self, amphora: Amphora, tree: LoadBalancerTree) -> AmphoraInfo:
-        return AmphoraInfo(agent_version="1", balancer_version="1", extension=None, running=True, digest=None)
-
-
-@pytest.mark.parametrize(
-    "driver, check",
-    [
-        pytest.param(RendersTime, "render is pure"),
-        pytest.param(ForgetsFilesInTheDigest, "digest follows the secrets"),
-        pytest.param(RendersNothing, "digest follows the configuration"),
-        pytest.param(RendersTheDeleted, "deleted objects are not rendered"),
-        pytest.param(ForetellsTheBest, "preview foretells apply"),
-        pytest.param(ShowsKeys, "preview keeps secrets"),
-        pytest.param(ForetellsByTheClock, "preview is pure"),
-        pytest.param(BelievesEverything, "changed heartbeat is refused"),
-        pytest.param(CrashesOnJunk, "junk is refused"),
-        pytest.param(OnlySaysItApplied, "apply runs what was rendered"),
-        pytest.param(AppliesBesideARefusedBind, "refused bind changes nothing"),
-        pytest.param(RetiresInWordsOnly, "retire stops balancing"),
-        pytest.param(AnswersForTheSilent, "silence is retry"),
-        pytest.param(AnswersForTheSilent, "info answers"),
-    ],
-)
-async def test_broken_amphora_driver_fails(driver: type[FakeAmphoraDriver], check: str) -> None:
-    good = fake_amphora_bench()
-    made = good.factory()
-    assert isinstance(made, FakeAmphoraDriver)
-    world = made.places, made.taken_ports
-    bench = amphora_conformance.AmphoraBench(
-        factory=lambda: driver(*world), place=good.place, hold_port=good.hold_port, datagram=good.datagram
-    )
-    assert check in (await amphora_conformance.examine(bench)).failed
 
 
 # The exam itself

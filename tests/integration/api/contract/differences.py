@@ -52,6 +52,7 @@ DIFFERENCES: dict[str, dict[str, Difference]] = {
     "attributes of flavor": _refused("enabled null at create", "enabled null at update"),
     "attributes of availability_zone": _refused("enabled null at create", "enabled null at update"),
     "session persistence": _COOKIES_WITHOUT_HTTP,
+    "tls values": {f"{protocol} pool with TLS": Difference(501, UNSUPPORTED) for protocol in ("UDP", "SCTP")},
     "examples of loadbalancer-full-create": _only_documented(
         "answer.listeners[].default_pool is there", "answer.listeners[].default_tls_container_id is there"
     ),
