@@ -7,23 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
-import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
 
-from frontinus.api.app import create_app
-from frontinus.api.identity.build import build_authenticator
-from frontinus.api.identity.interface import Authenticator
-from frontinus.api.policy.enforcer import Enforcer
-from frontinus.api.settings import check_bind, check_house_settings, check_quotas
 from frontinus.controller.hands import Hands
 from frontinus.controller.loop import Controller
 from frontinus.controller.metrics import ControllerMetrics
@@ -35,10 +29,13 @@ from frontinus.health.loop import Health
 from frontinus.health.metrics import HealthMetrics
 from frontinus.health.settings import HealthSettings
 from frontinus.loading import DRIVER_KINDS, build, choose, load, offers
-from frontinus.model.errors import Bug, Invalid
+from frontinus.model.errors import Bug, Invalid, Retry
 from frontinus.settings import MetricsSettings, Settings
 from frontinus.store import idempotency, leases
 from frontinus.store.engine import Store
+
+if TYPE_CHECKING:
+    from frontinus.front import Front
 
 log = structlog.get_logger()
 
@@ -48,14 +45,26 @@ PROVIDERS = ("amphora", "octavia")
 
 MOST_SPARES = 1_000
 
+DATABASE_PATIENCE_S = 20.0
+DATABASE_PAUSE_S = 1.0
+"""For how long the start of a part waits for its database, and how often it looks."""
+
 
 def now() -> datetime:
     """The clock of the whole process."""
     return datetime.now(UTC)
 
 
-def check(settings: Settings) -> dict[str, object]:
-    """Judge everything that can be judged without touching the machine. Raises Invalid naming the setting in dotted
+class Part(StrEnum):
+    """What an installation consists of. One process runs all of them (`frontinus up`) or one; they share the store."""
+
+    API = "api"
+    CONTROLLER = "controller"
+    HEALTH = "health"
+
+
+def check(settings: Settings, parts: Collection[Part] = tuple(Part)) -> dict[str, object]:
+    """Judge everything that these parts need and that can be judged without touching the machine. Raises Invalid naming the setting in dotted
     form; else the settings of the chosen drivers by driver name, as they would be built."""
     for key, port in (
         ("api.bind_port", settings.api.bind_port),
@@ -70,11 +79,12 @@ def check(settings: Settings) -> dict[str, object]:
         raise Invalid("database_connections", f"must be at least 1, not {settings.database_connections}")
     if settings.database and not settings.database.startswith("sqlite:"):
         Store.open(settings.database_url)  # connects to nothing yet; an SQLite file would get its directory made
-    check_bind(settings.api)
-    check_quotas(settings.api)
-    check_house_settings(settings.api)
-    build_authenticator(settings.api, now)
-    Enforcer(settings.api.policy_file, enforce_new_defaults=settings.api.enforce_new_defaults)
+    if Part.API in parts:
+        # Here and below: imported by who serves the API only. It is more than half of what a controller would load, and
+        # what is started again after a death should be there soon.
+        from frontinus import front
+
+        front.check(settings.api, now)
     installed = {x.name for kind in DRIVER_KINDS.values() for x in offers(kind)}
     _check_allowed(settings)
     for name, written in settings.driver_options.items():
@@ -184,14 +194,6 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-class Part(StrEnum):
-    """What an installation consists of. One process runs all of them (`frontinus up`) or one; they share the store."""
-
-    API = "api"
-    CONTROLLER = "controller"
-    HEALTH = "health"
-
-
 class Installation:
     """Some parts of an installation in one process: all of them on one state directory, or one of many on a database
     server."""
@@ -200,7 +202,7 @@ class Installation:
         """Opens the store, binds the sockets and builds the drivers that these parts need. Raises Invalid for settings
         that cannot work, also when the database must be upgraded first, and OSError, naming the address, for ports that
         cannot be bound."""
-        check(settings)
+        check(settings, parts)
         self.settings = settings
         self._whole = set(parts) == set(Part)
         if not self._whole and settings.is_embedded:
@@ -240,12 +242,15 @@ class Installation:
             # The embedded database is ours alone: cli/up.py holds the state directory's lock. Leases in it are of the dead.
             await self.store.transact(leases.break_all)
             await self.store.transact(idempotency.release_all)
-        authenticator = server = None
+        api: Front | None = None
         parts: set[asyncio.Task[None]] = set()
         if self._listening is not None:
-            authenticator = build_authenticator(self.settings.api, now)
-            server = self._make_api(authenticator)
-            parts.add(asyncio.create_task(server.serve(sockets=[self._listening]), name="API"))
+            from frontinus import front
+
+            api = front.Front(
+                self.store, self.drivers.network, self.drivers.secret, self.settings.api, now, self._registry
+            )
+            parts.add(asyncio.create_task(api.serve(self._listening), name="API"))
         if self._controller is not None:
             parts.add(asyncio.create_task(self._controller.run(), name="controller"))
         if self._health is not None:
@@ -257,8 +262,8 @@ class Installation:
                 part.result()
                 raise Bug(f"the {part.get_name()} ended by itself")
         finally:
-            if server is not None:
-                server.should_exit = True
+            if api is not None:
+                api.stop()
             stopping.cancel()
             for part in parts:
                 if part.get_name() != "API":
@@ -266,8 +271,8 @@ class Installation:
             await asyncio.gather(*parts, stopping, return_exceptions=True)
             if self._metrics_server is not None:
                 self._metrics_server.shutdown()
-            if authenticator is not None:
-                await authenticator.close()
+            if api is not None:
+                await api.close()
             await self.drivers.close()
             await self.store.close()
 
@@ -287,24 +292,22 @@ class Installation:
     def _make_health(self, settings: HealthSettings) -> Health:
         return Health(self.store, self.drivers.amphora, settings, now, HealthMetrics(self._registry))
 
-    def _make_api(self, authenticator: Authenticator) -> _Server:
-        app = create_app(
-            self.store,
-            self.drivers.network,
-            self.settings.api,
-            now,
-            authenticator=authenticator,
-            registry=self._registry,
-            secrets=self.drivers.secret,
-        )
-        return _Server(
-            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3)
-        )
-
 
 def _check_schema(store: Store) -> None:
-    """Raises Invalid when the schema lacks something. One that a newer version has upgraded still serves this one."""
-    missing = store.missing_steps()
+    """Raises Invalid when the schema lacks something. One that a newer version has upgraded still serves this one.
+
+    Waits for a server that is away: it may be restarting, and whoever starts us would have to start us again and again."""
+    gives_up_at = time.monotonic() + DATABASE_PATIENCE_S
+    missing = None
+    while True:
+        try:
+            missing = store.missing_steps()
+            break
+        except Retry as trouble:
+            if time.monotonic() > gives_up_at:
+                raise
+            log.warning("waiting for the database", reason=trouble.reason)
+            time.sleep(DATABASE_PAUSE_S)
     if missing is None:
         log.warning("the database was upgraded by a newer version of Frontinus; this one goes on to use it")
     elif missing:
@@ -337,14 +340,6 @@ def _serve_metrics(settings: MetricsSettings, registry: CollectorRegistry) -> _M
         raise OSError(
             error.errno, f"{error.strerror} (metrics cannot be served on {where}; set metrics.bind_port)"
         ) from error
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, less its signal handlers: cli/ owns the signals of the process."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def _listen(host: str, port: int) -> socket.socket:
