@@ -121,6 +121,10 @@ class Postgresql(Server):
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         return [_program("postgres", "/usr/lib/postgresql/*/bin"), "-D", str(self.data), *options]
 
+    def stop(self) -> None:
+        """PostgreSQL's "fast" shutdown, as a service manager does it: SIGTERM would wait until every client has gone."""
+        self._end(signal.SIGINT)
+
     def url(self, database: str) -> str:
         return f"postgresql://frontinus:secret@127.0.0.1:{self.port}/{database}"
 

@@ -9,7 +9,7 @@ import http.client
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,9 +40,18 @@ class Running:
 class Fleet:
     """Start it, kill single parts, start them again; `remove` leaves nothing."""
 
-    def __init__(self, directory: Path, url: str, settings: str = "", receivers: int = 2) -> None:
-        """`settings` is further text of the configuration file, before its tables."""
+    def __init__(
+        self,
+        directory: Path,
+        url: str,
+        settings: str = "",
+        receivers: int = 2,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`settings` is further text of the configuration file, before the table of the amphora driver; `environment` is
+        what the processes have in theirs besides ours."""
         self.directory = directory
+        self._environment = {**os.environ, **(environment or {})}
         self.state_dir = directory / "state"
         self._config = directory / "fleet.toml"
         self._ports = [free_port() for _ in range(receivers)]
@@ -53,7 +62,14 @@ class Fleet:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A command of `frontinus` on this configuration."""
         where = ["--config", str(self._config), "--state-dir", str(self.state_dir)]
-        return subprocess.run([*COMMAND, *arguments, *where], text=True, capture_output=True, timeout=90, check=False)
+        return subprocess.run(
+            [*COMMAND, *arguments, *where],
+            text=True,
+            capture_output=True,
+            timeout=90,
+            check=False,
+            env=self._environment,
+        )
 
     def start(self, *, apis: int = 1, controllers: int = 1) -> None:
         """That many, and a health receiver for each port. The schema is there already."""
@@ -78,7 +94,12 @@ class Fleet:
         where = ["--config", str(self._config), "--state-dir", str(self.state_dir)]
         with (self.directory / "fleet.log").open("ab") as log:
             return subprocess.Popen(
-                [*COMMAND, *command, *where], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                [*COMMAND, *command, *where],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=self._environment,
             )
 
     def answering(self, part: Running) -> Api:

@@ -43,6 +43,7 @@ class SimulatedCompute(ComputeDriver):
     """See drivers/compute/interface.py, whose docstrings are the law."""
 
     name: ClassVar[str] = "simulated"
+    interface: ClassVar[int] = 1  # of compute drivers; a number, since it is loaded as another distribution's
     Settings: ClassVar[type[SimulatedSettings]] = SimulatedSettings
 
     def __init__(self, settings: SimulatedSettings) -> None:

@@ -93,7 +93,7 @@ class SimulatedFleet:
         `agent_port` in the table of the amphora driver."""
         hosts = ", ".join(f'"{address}"' for address in self.addresses)
         return (
-            '[drivers]\ncompute = "simulated"\n'
+            '[drivers]\ncompute = "simulated"\nallow_experimental = ["simulated"]\n'
             f'[driver_options.simulated]\ndirectory = "{self.directory}"\nhosts = [{hosts}]\n'
         )
 
