@@ -163,6 +163,7 @@ def test_discovery(amphora: Amphora) -> None:
         "prepared",
         "identity",
         "identity-heartbeat-key",
+        "memory",
         "nginx",
         "datagrams",
         "vrrp",

@@ -12,7 +12,7 @@ import select
 import time
 from collections.abc import Callable, Iterator
 
-from frontinus_amphora import files, haproxy_cli, haproxy_text, old_workers, processes
+from frontinus_amphora import files, haproxy_cli, haproxy_text, memory, old_workers, processes
 from frontinus_amphora.detached import Detached
 from frontinus_amphora.errors import ServiceFailed
 from frontinus_amphora.haproxy_cli import HaproxySilent, Processes
@@ -47,7 +47,7 @@ class ChildService(Detached):
         self._end_strays()
         files.remove(self._places.master_socket)
         files.remove(self._places.pid)
-        pid = self._spawn(self._command())
+        pid = self._spawn(memory.within(memory.of(self._text()), self._command()))
         try:
             if not self._hold(pid):
                 processes.reap(pid)
@@ -61,6 +61,7 @@ class ChildService(Detached):
     def reload(self) -> None:
         before = self._await_master()
         known = {*before.workers, *before.old_workers}
+        self._limit_memory()
         self._forget_heard()
         try:
             answer = haproxy_cli.ask(self._places.master_socket, "reload", self._timeout, half_close=False)
@@ -92,6 +93,15 @@ class ChildService(Detached):
             return len(found)
         seen = self._processes()
         return len(seen.workers) + len(seen.old_workers) if seen else 0
+
+    def _limit_memory(self) -> None:
+        """The worker to come inherits it of the master. Raises ServiceFailed."""
+        pid = self.pid()
+        try:
+            if pid is not None:
+                memory.limit(pid, memory.of(self._text()))
+        except OSError as error:
+            raise ServiceFailed("the memory of haproxy cannot be limited", error.strerror) from error
 
     # Finding and holding
 

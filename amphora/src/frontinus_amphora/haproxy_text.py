@@ -15,6 +15,7 @@ SECTION = re.compile(
     r"|log-forward|fcgi-app|crt-store|traces|log-profile|acme)\b[ \t]*(\S*)"
 )
 PORTS = re.compile(r"(\d+)(?:-(\d+))?")
+MAX_MEMORY = "FRONTINUS_MAX_MEMORY"  # a variable of the global section, for us (memory.py)
 
 
 class Bind(NamedTuple):
@@ -50,6 +51,15 @@ def stats_socket(text: str) -> str | None:
         if words[:2] == ["stats", "socket"] and len(words) > 2:
             return words[2].removeprefix("unix@")
     return None
+
+
+def global_word(text: str, *before: str) -> str:
+    """The word after these in the last such line of the global section; empty when there is none."""
+    found = ""
+    for words in _words_of(text, "global"):
+        if words[: len(before)] == list(before) and len(words) > len(before):
+            found = words[len(before)]
+    return found
 
 
 def server_state_file(text: str) -> str | None:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from frontinus_amphora import binds, files, haproxy_cli, haproxy_text, processes
+from frontinus_amphora import binds, files, haproxy_cli, haproxy_text, memory
 from frontinus_amphora.companions import Companions
 from frontinus_amphora.encoding import Statistics
 from frontinus_amphora.errors import AgentError, BaseMismatch, Invalid, Missing, ServiceFailed
@@ -428,7 +428,7 @@ class LoadBalancer:
         files.write_atomically(self.places.scratch, text.encode())
         where = ("-C", trial) if trial is not None else ()
         argv = [*self._checker.command, *where, "-c", "-f", self.places.scratch, *self._checker.extra(text)]
-        code, output = processes.run(argv, CHECK_TIMEOUT)
+        code, output = memory.check(text, argv, CHECK_TIMEOUT)
         if code != 0:
             os.replace(self.places.scratch, f"{self.places.scratch}-failed")
             raise Invalid("Invalid request", output.replace(self.places.scratch, "haproxy.cfg"))

@@ -32,7 +32,7 @@ HEARTBEAT_KEY = re.compile(r"[A-Za-z0-9]{1,256}")
 CERTIFICATE_NAME = re.compile(r"[A-Za-z0-9_-]+\.pem")
 MOST_COMMANDS = 10_000
 MOST_FILES = 10_000
-FEATURES = ["apply", "state", "heartbeat-envelope", "files", "prepared", "identity", "identity-heartbeat-key"]
+FEATURES = ["apply", "state", "heartbeat-envelope", "files", "prepared", "identity", "identity-heartbeat-key", "memory"]
 OK = {"message": "OK"}
 
 Handler = Callable[..., Response]

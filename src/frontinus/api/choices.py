@@ -9,7 +9,7 @@ import msgspec
 
 from frontinus.api.requests import Asked
 from frontinus.api.settings import ApiSettings
-from frontinus.model.capabilities import Capabilities
+from frontinus.model.capabilities import Capabilities, refuse_small_memory
 from frontinus.model.enums import Kind, Topology, VnicType
 from frontinus.model.errors import Invalid, Unsupported
 from frontinus.model.ids import FlavorId, NetworkId
@@ -51,6 +51,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
             vip_vnic_type=VnicType.DIRECT if self.flavor.sriov_vip else VnicType.NORMAL,
             threads=self.flavor.threads,
             max_connections=self.flavor.max_connections,
+            max_memory=self.flavor.max_memory,
         )
 
     def require(self, capabilities: Capabilities) -> None:
@@ -62,6 +63,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
             for key in asked_keys(data):
                 if key not in honoured:
                     raise Unsupported(f"{_FIELD}.{field}", f"it asks for {key}, which this provider does not offer")
+        refuse_small_memory(self.flavor, capabilities, f"{_FIELD}.flavor_id")
 
 
 def read_choices(tx: Transaction, settings: ApiSettings, asked: Asked) -> Choices:

@@ -28,6 +28,7 @@ from frontinus.model.enums import (
     Topology,
 )
 from frontinus.model.errors import Unsupported, blaming
+from frontinus.model.offers import FlavorData
 from frontinus.model.ports import PORTS
 from frontinus.model.tree import HealthMonitor, L7Policy, Listener, LoadBalancer, LoadBalancerTree, Member, Pool
 
@@ -48,6 +49,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     features: frozenset[str] = frozenset()
     flavor_keys: frozenset[str] = frozenset({"loadbalancer_topology"})
     """Keys of flavor data that are honoured; a load balancer whose flavor asks for another is refused."""
+    least_memory_mib: tuple[int, int] = (0, 0)
+    """What a flavor's max_memory must give at least: with one thread, and more for each other."""
     availability_zone_keys: frozenset[str] = frozenset({"valid_vip_networks"})
     """Keys of availability zone data that are honoured. The API itself sees to valid_vip_networks."""
 
@@ -153,7 +156,24 @@ def _need(capabilities: Capabilities, feature: str, field: str) -> None:
         raise Unsupported(field, f"this provider does not offer {FEATURES[feature]}")
 
 
+def refuse_small_memory(data: FlavorData, capabilities: Capabilities, field: str) -> None:
+    """Raise Unsupported for a flavor in whose memory its own threads have no place."""
+    first, other = capabilities.least_memory_mib
+    threads = data.threads or 1
+    least = first + other * (threads - 1)
+    if data.max_memory is not None and data.max_memory < least:
+        reason = f"{data.max_memory} MiB of max_memory are too few for {threads} threads; this provider needs {least}"
+        raise Unsupported(field, reason)
+
+
+_SIZES = ("threads", "max_connections", "max_memory")
+"""Keys of flavor data that a load balancer keeps."""
+
+
 def _require_load_balancer(load_balancer: LoadBalancer, capabilities: Capabilities) -> None:
+    for key in _SIZES:
+        if getattr(load_balancer, key) is not None and key not in capabilities.flavor_keys:
+            raise Unsupported("flavor_id", f"it asks for {key}, which this provider does not offer")
     if load_balancer.topology not in capabilities.topologies:
         raise Unsupported("topology", f"this provider does not offer {load_balancer.topology}")
     if load_balancer.additional_vips:

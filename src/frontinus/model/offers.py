@@ -78,6 +78,7 @@ class FlavorData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     # Ours: how large an amphora is.
     threads: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
     max_connections: Annotated[int, msgspec.Meta(ge=100, le=10_000_000)] | None = None
+    max_memory: Annotated[int, msgspec.Meta(ge=32, le=1_048_576)] | None = None  # MiB
 
 
 class AvailabilityZoneData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,6 +98,8 @@ FLAVOR_KEYS: dict[str, str] = {
     "allow_member_sriov": "Whether members may be reached through SR-IOV ports.",
     "threads": "How many threads, and so how many cores at most, an amphora balances with: from 1 to 64.",
     "max_connections": "How many connections an amphora carries at most: from 100 to 10,000,000.",
+    "max_memory": "How many MiB of memory the balancer of an amphora takes at most: from 32 to 1,048,576, "
+    "and 9 more for each thread after the first.",
 }
 """Every key of flavor data, with what it is for."""
 

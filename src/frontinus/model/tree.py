@@ -104,6 +104,7 @@ class LoadBalancer(msgspec.Struct, frozen=True, kw_only=True):
     vip_vnic_type: VnicType = VnicType.NORMAL
     threads: int | None = None  # as max_connections by the flavor; None: what the driver's settings say
     max_connections: int | None = None
+    max_memory: int | None = None  # MiB
     vip_port_owned: bool = True  # we made the VIP's port, so we remove it
     flavor_id: str | None = None
     availability_zone: str | None = None

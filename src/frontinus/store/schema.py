@@ -134,6 +134,7 @@ load_balancer = Table(
     Column("vip_vnic_type", String(32), nullable=False, server_default="normal"),
     _counter("threads", nullable=True),
     _counter("max_connections", nullable=True),
+    _counter("max_memory", nullable=True),
     _flag("vip_port_owned"),
     _id("flavor_id", nullable=True),
     _name("availability_zone", nullable=True),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+from pathlib import Path
 from typing import Any
 
-from tests.acceptance.support import free_port
+from tests.acceptance.support import free_port, processes
 from tests.acceptance.test_vips import SUBNET_V6
 from tests.acceptance.traffic.case import Decorator, Fields, Group
 from tests.acceptance.traffic.stage import Stage, headers_of
@@ -17,6 +19,9 @@ LOAD_BALANCERS = Group("load balancers")
 ADDRESS = "127.85.21.7"
 MOST_CONNECTIONS = 100
 """HAProxy starts with no fewer. It counts descriptors, so there may be half as many again, but not more."""
+
+LEAST_MEMORY = 32
+"""MiB; with room for some six hundred connections."""
 
 
 def case(*rows: str, **more: Any) -> Decorator:
@@ -92,28 +97,57 @@ async def every_listener_is_on_every_vip(stage: Stage) -> None:
     await end(stage)
 
 
+async def flavor(stage: Stage, **data: int) -> str:
+    profile = await stage.create_offer(
+        "flavorprofiles", "flavorprofile", name="sized", provider_name="amphora", flavor_data=json.dumps(data)
+    )
+    name = f"sized by {' and '.join(data)}"
+    made = await stage.create_offer("flavors", "flavor", name=name, flavor_profile_id=profile["id"], enabled=True)
+    return str(made["id"])
+
+
+async def hold(stage: Stage, stack: contextlib.AsyncExitStack, count: int) -> None:
+    """So many connections that ask for nothing."""
+    for _ in range(count):
+        _, writer = await asyncio.open_connection(stage.address, stage.port)
+        stack.push_async_callback(closed, writer)
+
+
 @case("loadbalancer.flavor_id")
 async def a_flavor_says_how_many_connections_there_may_be(stage: Stage) -> None:
-    profile = await stage.create_offer(
-        "flavorprofiles",
-        "flavorprofile",
-        name="small",
-        provider_name="amphora",
-        flavor_data=f'{{"max_connections": {MOST_CONNECTIONS}}}',
-    )
-    flavor = await stage.create_offer("flavors", "flavor", name="small", flavor_profile_id=profile["id"], enabled=True)
-    await made(stage, {"protocol": "TCP"}, flavor_id=flavor["id"])
+    await made(stage, {"protocol": "TCP"}, flavor_id=await flavor(stage, max_connections=MOST_CONNECTIONS))
     assert await stage.ask() == "one"
     async with contextlib.AsyncExitStack() as stack:
-
-        async def hold(count: int) -> None:
-            for _ in range(count):
-                _, writer = await asyncio.open_connection(stage.address, stage.port)
-                stack.push_async_callback(closed, writer)
-
-        await hold(MOST_CONNECTIONS - 1)
+        await hold(stage, stack, MOST_CONNECTIONS - 1)
         assert await stage.ask() == "one"
-        await hold(MOST_CONNECTIONS // 2 + 1)
+        await hold(stage, stack, MOST_CONNECTIONS // 2 + 1)
+        one_more = asyncio.create_task(stage.ask(within=20))
+        assert not (await asyncio.wait({one_more}, timeout=0.3))[0]
+    assert await one_more == "one"
+    await end(stage)
+
+
+@case("loadbalancer.flavor_id")
+async def a_flavor_says_how_much_memory_there_is(stage: Stage) -> None:
+    """The kernel knows it, and clients for whom there is no room wait, though the flavor lets many more connect."""
+    sizes = {"max_memory": LEAST_MEMORY, "max_connections": 10_000}
+    load_balancer = await made(stage, {"protocol": "TCP"}, flavor_id=await flavor(stage, **sizes))
+    amphora_ids = await asyncio.to_thread(stage.theatre.api.amphorae, load_balancer["id"])
+    told = [
+        line.split()[3]
+        for amphora_id in amphora_ids
+        for process in processes(FRONTINUS_AMPHORA_ID=amphora_id)
+        if "haproxy" in process.command
+        for line in Path(f"/proc/{process.pid}/limits").read_text().splitlines()
+        if line.startswith("Max data size")
+    ]
+    assert len(told) == 2, "master and worker"
+    assert set(told) == {str(LEAST_MEMORY << 20)}
+    assert await stage.ask() == "one"
+    async with contextlib.AsyncExitStack() as stack:
+        await hold(stage, stack, 400)
+        assert await stage.ask() == "one"
+        await hold(stage, stack, 300)
         one_more = asyncio.create_task(stage.ask(within=20))
         assert not (await asyncio.wait({one_more}, timeout=0.3))[0]
     assert await one_more == "one"

@@ -49,11 +49,23 @@ def refused(answer: Answer, status: int, named: str) -> None:
 
 
 async def test_a_flavor_gives_the_size(world: World) -> None:
-    flavor = await world.flavor(threads=4, max_connections=200_000)
+    flavor = await world.flavor(threads=4, max_connections=200_000, max_memory=1024)
     large = (await world.tree((await make(world, flavor_id=flavor))["id"])).load_balancer
-    assert (large.threads, large.max_connections) == (4, 200_000)
+    assert (large.threads, large.max_connections, large.max_memory) == (4, 200_000, 1024)
     plain = (await world.tree((await make(world))["id"])).load_balancer
-    assert (plain.threads, plain.max_connections) == (None, None)
+    assert (plain.threads, plain.max_connections, plain.max_memory) == (None, None, None)
+
+
+async def test_a_flavor_gives_memory_for_its_threads(world: World) -> None:
+    """Refused where it is written, and where it is asked for when the driver came to need more."""
+    enough = await world.flavor("enough", threads=8, max_memory=95)
+    await world.register(replace(EVERYTHING, least_memory_mib=(32, 9)))
+    body = {"name": "p", "provider_name": "amphora", "flavor_data": '{"threads": 8, "max_memory": 94}'}
+    answer = await world.call("POST", "flavorprofiles", {"flavorprofile": body})
+    refused(answer, 501, "94 MiB of max_memory are too few for 8 threads; this provider needs 95")
+    assert (await make(world, flavor_id=enough))["flavor_id"] == enough
+    await world.register(replace(EVERYTHING, least_memory_mib=(40, 9)))
+    refused(await create(world, flavor_id=enough), 501, "flavor_id")
 
 
 async def test_a_flavor_gives_topology_and_port_and_is_then_in_use(world: World) -> None:

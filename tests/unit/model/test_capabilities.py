@@ -22,7 +22,7 @@ from frontinus.model.enums import (
 from frontinus.model.errors import Unsupported
 from frontinus.model.tree import SessionPersistence
 
-from tests.unit.drivers.trees import a_listener, a_member, a_monitor, a_policy, a_pool, a_rule, a_tree
+from tests.unit.drivers.trees import a_listener, a_load_balancer, a_member, a_monitor, a_policy, a_pool, a_rule, a_tree
 
 EVERYTHING = NoopAmphoraDriver.capabilities
 COOKIE = SessionPersistence(type=SessionPersistenceType.HTTP_COOKIE)
@@ -44,6 +44,11 @@ def refusal(without: str | None, **fields: Any) -> tuple[Kind, str]:
             "insert_headers.X-Real-IP",
             {"listeners": [a_listener(insert_headers={"X-Real-IP": "true"})]},
             (Kind.LISTENER, "insert_headers"),
+        ),
+        (
+            "max_memory",
+            {"load_balancer": a_load_balancer(max_memory=64)},
+            (Kind.LOAD_BALANCER, "flavor_id"),
         ),
         ("l7_policy.REJECT", {"policies": [a_policy()]}, (Kind.L7_POLICY, "action")),
         ("l7_rule.PATH", {"policies": [a_policy()], "rules": [a_rule()]}, (Kind.L7_RULE, "type")),

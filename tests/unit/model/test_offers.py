@@ -52,6 +52,8 @@ def test_flavor_data_is_read(text: str, expected: FlavorData) -> None:
         pytest.param('{"threads": 65}', Unsupported, id="more threads than HAProxy has"),
         pytest.param('{"threads": true}', Unsupported, id="a truth for a number"),
         pytest.param('{"max_connections": "many"}', Unsupported, id="text for a number"),
+        pytest.param('{"max_memory": 31}', Unsupported, id="less memory than HAProxy starts with"),
+        pytest.param('{"max_memory": 268435456}', Unsupported, id="bytes for MiB"),
         pytest.param('{"max_connections": 99}', Unsupported, id="fewer than HAProxy starts with"),
     ],
 )

@@ -20,7 +20,7 @@ from frontinus.api.reading import FIELDS, SOURCES
 from frontinus.api.rendering import render
 from frontinus.api.requests import Operation, parse_body
 from frontinus.api.written import Written
-from frontinus.model.capabilities import Capabilities
+from frontinus.model.capabilities import Capabilities, refuse_small_memory
 from frontinus.model.enums import Kind
 from frontinus.model.errors import Conflict, Invalid, Unsupported
 from frontinus.model.ids import AvailabilityZoneProfileId, FlavorId, FlavorProfileId, new_id
@@ -191,6 +191,8 @@ def _judge(tx: Transaction, call: Call, trade: _Trade, offer: Any, path: str) ->
         for key in asked_keys(data):
             if key not in trade.data.taken(published):
                 raise Unsupported(field, f"the provider {offer.provider_name} does not take {key!r}")
+        if isinstance(data, FlavorData):
+            refuse_small_memory(data, published, field)
     if trade.stands_on is not None:
         kind, attribute = trade.stands_on
         profile_id = getattr(offer, attribute)

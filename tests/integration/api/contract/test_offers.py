@@ -180,7 +180,7 @@ async def test_providers(world: World, ledger: Ledger) -> None:
         known: list[Any] = shown[word]
         added = {x["name"] for x in known} - set(RESOURCES[resource]["amphora_values"])
         ledger.check(f"{word}: keys", len(RESOURCES[resource]["amphora_values"]), len(known) - len(added))
-        ledger.check(f"{word}: keys of our own", True, added <= {"threads", "max_connections"}, added)
+        ledger.check(f"{word}: keys of our own", True, added <= {"threads", "max_connections", "max_memory"}, added)
         for one in known:
             for name in ("name", "description"):
                 found = (await world.call("GET", f"{path}?{name}={quote(one[name], safe='')}")).json[word]

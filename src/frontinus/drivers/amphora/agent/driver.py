@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import ClassVar
 from weakref import WeakValueDictionary
@@ -42,10 +42,11 @@ from frontinus.model.tree import Amphora, LoadBalancerTree
 
 OLDEST_AGENT, FIRST_UNKNOWN_AGENT = (0, 1), (1,)
 FILES, NGINX, DATAGRAMS, LVS, PREPARED, VRRP = "files", "nginx", "datagrams", "lvs", "prepared", "vrrp"
-IDENTITY = "identity"
+IDENTITY, MEMORY = "identity", "memory"
 HEARTBEAT_KEY = "identity-heartbeat-key"
 """The agent's features: an apply has files beside the text; it runs nginx; one for datagrams alone; it knows `@prepared`
-in commands; it runs keepalived; its certificate and the authorities that it accepts can be replaced together."""
+in commands; it runs keepalived; its certificate and the authorities that it accepts can be replaced together; it limits the memory of
+HAProxy."""
 
 AUTHORITY_ENDS_SOON = timedelta(days=180)
 
@@ -107,6 +108,10 @@ class AgentDriver(AmphoraDriver):
     def _subject(self, complaint: str, rendered: Rendered, tree: LoadBalancerTree) -> Subject | None:
         """The object that the amphora means when it refuses the configuration; None where it cannot be told. Pure."""
 
+    def _lacks(self, rendered: Rendered, features: Collection[str]) -> str | None:
+        """What of the configuration an agent of our own with these features cannot do; None: nothing. Pure."""
+        return None
+
     def boot_files(self, amphora_id: AmphoraId, management_address: str) -> BootFiles:
         return boot_files(amphora_id, management_address, self._authority, self._agent_settings)
 
@@ -121,6 +126,13 @@ class AgentDriver(AmphoraDriver):
                 self._need_nginx(amphora, rendered, version)
                 self._need_keepalived(amphora, rendered, version)
                 self._need_lvs(amphora, rendered, version)
+                lacking = self._lacks(rendered, version.features)
+                if lacking is not None:
+                    raise Retry(
+                        f"the amphora's agent cannot {lacking}: install a newer agent there",
+                        after=self._agent.retry_after.total_seconds(),
+                        code="agent-too-old",
+                    )
                 if not rendered.text and not rendered.files:
                     applied = await self._stop(amphora, rendered)
                 elif version.extension is None:

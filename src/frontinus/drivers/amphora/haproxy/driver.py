@@ -4,18 +4,21 @@ All decisions are in render.py and diff.py; what speaks to the amphora is agent/
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import ClassVar
+
+from msgspec.structs import replace
 
 from frontinus.drivers.amphora.agent.authority import Clock, utc_now
 from frontinus.drivers.amphora.agent.change import Change
-from frontinus.drivers.amphora.agent.driver import AgentDriver
+from frontinus.drivers.amphora.agent.driver import MEMORY, AgentDriver
 from frontinus.drivers.amphora.agent.files import Live
 from frontinus.drivers.amphora.agent.lvs import with_lvs
 from frontinus.drivers.amphora.agent.vrrp import keepalived_file
 from frontinus.drivers.amphora.haproxy.blame import subject_of
 from frontinus.drivers.amphora.haproxy.diff import diff
 from frontinus.drivers.amphora.haproxy.preview import preview
-from frontinus.drivers.amphora.haproxy.render import CAPABILITIES, render, rendered
+from frontinus.drivers.amphora.haproxy.render import CAPABILITIES, MAX_MEMORY, render, rendered
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.haproxy.versions import for_version, version_of
 from frontinus.drivers.amphora.interface import Rendered
@@ -38,7 +41,11 @@ class HaproxyDriver(AgentDriver):
         self._settings = settings
 
     def offers(self) -> Capabilities:
-        return with_lvs(CAPABILITIES) if self._settings.datagram_balancer == "lvs" else CAPABILITIES
+        offered = with_lvs(CAPABILITIES) if self._settings.datagram_balancer == "lvs" else CAPABILITIES
+        # Agents of Octavia, for which a base path is set, do not limit memory.
+        return (
+            replace(offered, flavor_keys=offered.flavor_keys - {"max_memory"}) if self._settings.base_path else offered
+        )
 
     def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
         version = version_of(amphora.balancer_version)
@@ -48,6 +55,10 @@ class HaproxyDriver(AgentDriver):
 
     def preview(self, before: Rendered | None, after: Rendered | None) -> Preview:
         return preview(before, after)
+
+    def _lacks(self, rendered: Rendered, features: Collection[str]) -> str | None:
+        limited = f"\n    setenv {MAX_MEMORY} " in rendered.text
+        return "limit HAProxy's memory (max_memory)" if limited and MEMORY not in features else None
 
     def _change(self, before: Live, rendered: Rendered, balancer: str) -> Change:
         return for_version(diff(before, rendered), balancer)

@@ -76,6 +76,11 @@ def persistence_lines(tree: LoadBalancerTree, pool: Pool, backend: str) -> list[
             return _BY_COOKIE
 
 
+def learns(pool: Pool) -> bool:
+    """Whether it has a stick table."""
+    return pool.session_persistence is not None and _KEYS[pool.session_persistence.type] is not None
+
+
 def table_line(pool: Pool, backend: str, settings: HaproxySettings) -> Line | None:
     """What the backend of this name learns into, as a line of the peers section; None where it learns nothing."""
     keys = None if pool.session_persistence is None else _KEYS[pool.session_persistence.type]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from frontinus.drivers.amphora.agent.files import digest, marks
@@ -17,6 +18,7 @@ from frontinus.drivers.amphora.agent.stream import GRANULARITIES, datagram_files
 from frontinus.drivers.amphora.haproxy import logs
 from frontinus.drivers.amphora.haproxy.headers import header_lines
 from frontinus.drivers.amphora.haproxy.l7 import l7_lines
+from frontinus.drivers.amphora.haproxy.memory import LEAST_MIB, Load, room_within
 from frontinus.drivers.amphora.haproxy.monitors import (
     LONGEST_TIMER_S,
     PROCESSES_WANTED,
@@ -26,6 +28,7 @@ from frontinus.drivers.amphora.haproxy.monitors import (
 )
 from frontinus.drivers.amphora.haproxy.patterns import NETWORKS, networks_content
 from frontinus.drivers.amphora.haproxy.persistence import (
+    learns,
     peers_section,
     persistence_lines,
     table_line,
@@ -66,7 +69,8 @@ from frontinus.model.tree import HealthMonitor, Listener, LoadBalancerTree, Memb
 
 CAPABILITIES = Capabilities(
     topologies=frozenset(Topology),
-    flavor_keys=frozenset({"loadbalancer_topology", "threads", "max_connections"}),
+    flavor_keys=frozenset({"loadbalancer_topology", "threads", "max_connections", "max_memory"}),
+    least_memory_mib=LEAST_MIB,
     listener_protocols=frozenset(
         {
             *(ListenerProtocol.HTTP, ListenerProtocol.TCP, ListenerProtocol.HTTPS, ListenerProtocol.TERMINATED_HTTPS),
@@ -137,6 +141,9 @@ _BALANCE: dict[LbAlgorithm, Lines] = {
 SHORTEST_INTERVAL = "100ms"
 """For a delay of 0, checks one after another, which HAProxy does not have: as often as is sane."""
 
+MAX_MEMORY = "FRONTINUS_MAX_MEMORY"
+"""The variable by which the agent knows how many MiB HAProxy may take (agent-extension.md)."""
+
 MOST_CONNECTIONS = 2_147_483_647
 """HAProxy counts connections in 31 bits."""
 
@@ -186,8 +193,9 @@ def render(
     listeners = [x for x in listeners if x.protocol not in DATAGRAM_LISTENERS]  # those are for the balancer beside
     if not listeners:
         return rendered("", datagrams)
+    pairs = [(pool, listener) for listener in listeners for pool in _enabled_pools(wanted, listener)]
+    settings = _sized(wanted, settings, listeners, [pool for pool, _ in pairs])
     sections = [_global(wanted, settings, amphora_id, version), _defaults(), *logs.ring_sections(settings)]
-    pairs = ((pool, listener) for listener in listeners for pool in _enabled_pools(wanted, listener))
     tables = [x for pool, of in pairs if (x := table_line(pool, backend_name(pool, of), settings)) is not None]
     if tables:
         sections.append(peers_section(wanted, amphora_id, settings, tables))
@@ -228,10 +236,33 @@ def server_numbers(members: list[Member]) -> dict[str, int]:
     return numbers
 
 
+def _sized(
+    tree: LoadBalancerTree, settings: HaproxySettings, listeners: list[Listener], pools: list[Pool]
+) -> HaproxySettings:
+    """The settings with what the flavor says of sizes. `pools` once for each listener. Raises Rejected."""
+    load_balancer = tree.load_balancer
+    threads = load_balancer.threads or settings.threads
+    connections = load_balancer.max_connections or settings.max_connections
+    entries = settings.stick_table_size
+    if load_balancer.max_memory is not None:
+        if settings.base_path:
+            raise Rejected("max_memory", "agents of Octavia do not limit memory")
+        tls = any(x.protocol in TLS_LISTENERS for x in listeners), any(x.tls_enabled for x in pools)
+        load = Load(
+            threads=threads,
+            servers=sum(len(tree.members_of(x.id)) for x in pools),
+            tables=sum(learns(x) for x in pools),
+            tls_sides=sum(tls),
+        )
+        room = room_within(load_balancer.max_memory, load)
+        connections = min(connections, room.connections)
+        entries = min(entries, room.table_entries or entries)
+    return replace(settings, threads=threads, max_connections=connections, stick_table_size=entries)
+
+
 def _global(tree: LoadBalancerTree, settings: HaproxySettings, amphora_id: str, version: Version) -> Section:
     base = _base(settings)
-    threads = tree.load_balancer.threads or settings.threads
-    connections = tree.load_balancer.max_connections or settings.max_connections
+    memory = tree.load_balancer.max_memory
     # Without a slash in front HAProxy takes a relative path for an address; unix@ says what it is.
     socket = f"{base}{tree.id}.sock" if base else f"unix@{tree.id}.sock"
     return Section(
@@ -241,8 +272,10 @@ def _global(tree: LoadBalancerTree, settings: HaproxySettings, amphora_id: str, 
             # expose-fd listeners: a reload hands the listening sockets over, so that no connection is refused.
             ("stats", "socket", socket, "mode", "600", "level", "admin", "expose-fd", "listeners"),
             ("server-state-file", f"{base}{tree.id}/servers-state"),
-            ("nbthread", str(threads)),
-            *_connection_limit(connections, threads, version),
+            # For the agent, which has the kernel see to it.
+            *([("setenv", MAX_MEMORY, str(memory))] if memory is not None else []),
+            ("nbthread", str(settings.threads)),
+            *_connection_limit(settings.max_connections, settings.threads, version),
             ("hard-stop-after", _seconds(settings.hard_stop_after)),
             ("mworker-max-reloads", str(settings.max_old_workers)),
             # HAProxy's own HTTP client (Lua's) is not used here. Left to itself it reads every authority of the system at

@@ -9,10 +9,8 @@ from frontinus.drivers.amphora.agent.lvs import BALANCERS
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
 from frontinus.drivers.amphora.agent.stream import NginxSettings
 from frontinus.drivers.amphora.haproxy.log_options import check_logs
+from frontinus.drivers.amphora.haproxy.memory import FEWEST_CONNECTIONS
 from frontinus.model.errors import Invalid
-
-FEWEST_CONNECTIONS = 100
-"""With descriptors for fewer HAProxy does not start."""
 
 
 @dataclass(frozen=True, kw_only=True)
