@@ -14,10 +14,10 @@ from starlette.responses import Response
 from frontinus.api.calls import Call
 from frontinus.api.commits import commit
 from frontinus.api.etags import require_match
+from frontinus.api.honour import require_honoured
 from frontinus.api.rendering import RESOURCE_OF, Wire, render_object
 from frontinus.api.settings import ApiSettings, Immutability
 from frontinus.api.written import Written
-from frontinus.model import capabilities
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.enums import Kind, ProvisioningStatus
 from frontinus.model.errors import Immutable, Invalid, NotFound, Unsupported
@@ -74,7 +74,7 @@ async def change(
             check_house_rules(before, after, settings.house_rules)
         _refuse_immutable(before, edited, settings)
         if not edited.removes:
-            capabilities.require(after, capabilities_of(tx, settings, after.load_balancer.provider))
+            require_honoured(after, capabilities_of(tx, settings, after.load_balancer.provider))
         if edited.subject is not None:
             require_match(call.headers, render_object(before, edited.subject))
         if not edited.removes:

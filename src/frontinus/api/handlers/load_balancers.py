@@ -14,12 +14,12 @@ from frontinus.api.commits import commit
 from frontinus.api.etags import object_response
 from frontinus.api.fields import LOAD_BALANCER
 from frontinus.api.handlers.references import require_secrets_of_tree, require_subnets
+from frontinus.api.honour import require_honoured
 from frontinus.api.rendering import render_object, render_statistics, render_status_tree, render_whole_tree
 from frontinus.api.requests import Asked, Operation, decode, parse_body
 from frontinus.api.wire_types import lenient_boolean
 from frontinus.api.written import Written
 from frontinus.model import edits
-from frontinus.model.capabilities import require
 from frontinus.model.enums import Kind
 from frontinus.model.errors import Conflict, FrontinusError, Invalid, Unconfirmed, Unsupported
 from frontinus.model.heartbeat import Counters
@@ -52,7 +52,7 @@ async def create(call: Call) -> Response:
         check_house_rules(None, wanted, api.settings.house_rules)
         capabilities = capabilities_of(tx, api.settings, choices.provider)
         choices.require(capabilities)
-        require(wanted, capabilities)
+        require_honoured(wanted, capabilities)
         look_for_room(tx, call, wanted)
         return wanted, choices
 
