@@ -30,7 +30,16 @@ from frontinus.model.enums import (
 from frontinus.model.errors import Unsupported, blaming
 from frontinus.model.offers import FlavorData
 from frontinus.model.ports import PORTS
-from frontinus.model.tree import HealthMonitor, L7Policy, Listener, LoadBalancer, LoadBalancerTree, Member, Pool
+from frontinus.model.tree import (
+    DEFAULT_IDLE_MS,
+    HealthMonitor,
+    L7Policy,
+    Listener,
+    LoadBalancer,
+    LoadBalancerTree,
+    Member,
+    Pool,
+)
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +100,7 @@ FEATURES: dict[str, str] = {
     "client_authentication": "TLS client authentication of a listener",
     "connection_limit": "connection limit of a listener",
     "datagram_access": "source restrictions and connection limits of UDP and SCTP listeners",
+    "datagram_timeouts": "a timeout of its own for each UDP listener, and one for SCTP listeners",
     "backup": "backup members",
     "monitor_address": "another address or port for health checks",
     "ping_monitor_address": "PING health monitors of another address than the member's",
@@ -132,6 +142,8 @@ def require(tree: LoadBalancerTree, capabilities: Capabilities) -> None:
     for listener in wanted.listeners:
         with blaming(listener.kind, listener.id):
             _require_listener(listener, capabilities)
+    if "datagram_timeouts" not in capabilities.features:
+        _require_one_time(wanted)
     for pool in wanted.pools:
         with blaming(pool.kind, pool.id):
             _require_pool(pool, capabilities)
@@ -182,6 +194,21 @@ def _require_load_balancer(load_balancer: LoadBalancer, capabilities: Capabiliti
         _need(capabilities, "vip_qos_policy_id", "vip_qos_policy_id")
     if load_balancer.vip_sg_ids:
         _need(capabilities, "vip_sg_ids", "vip_sg_ids")
+
+
+def _require_one_time(wanted: LoadBalancerTree) -> None:
+    """Where sessions of datagrams have no times of their own: all UDP listeners agree, and SCTP has the kernel's."""
+    times = [x.idle_ms for x in sorted(wanted.listeners, key=lambda x: x.id) if x.protocol is ListenerProtocol.UDP]
+    for listener in wanted.listeners:
+        field = "timeout_client_data" if listener.timeout_client_data == listener.idle_ms else "timeout_member_data"
+        with blaming(listener.kind, listener.id):
+            if listener.protocol is ListenerProtocol.UDP and listener.idle_ms != times[0]:
+                reason = (
+                    f"this provider has one timeout for all UDP listeners of a load balancer, which is {times[0]} ms"
+                )
+                raise Unsupported(field, reason)
+            if listener.protocol is ListenerProtocol.SCTP and listener.idle_ms != DEFAULT_IDLE_MS:
+                raise Unsupported(field, "this provider has no timeout that could be set for SCTP listeners")
 
 
 def _require_listener(listener: Listener, capabilities: Capabilities) -> None:

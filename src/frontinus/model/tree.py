@@ -139,6 +139,10 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime | None = None
 
 
+DEFAULT_IDLE_MS = 50_000
+"""How long clients and members may be silent where nothing is said."""
+
+
 class Listener(Child, frozen=True, kw_only=True):
     """Timeouts are in milliseconds; connection_limit -1 (or None, as Octavia stores it) means no limit."""
 
@@ -150,9 +154,9 @@ class Listener(Child, frozen=True, kw_only=True):
     protocol_port: int
     default_pool_id: PoolId | None = None
     connection_limit: int | None = -1
-    timeout_client_data: int = 50_000
+    timeout_client_data: int = DEFAULT_IDLE_MS
     timeout_member_connect: int = 5_000
-    timeout_member_data: int = 50_000
+    timeout_member_data: int = DEFAULT_IDLE_MS
     timeout_tcp_inspect: int = 0
     insert_headers: dict[str, str] = {}
     allowed_cidrs: tuple[str, ...] = ()
@@ -167,6 +171,11 @@ class Listener(Child, frozen=True, kw_only=True):
     hsts_max_age: int | None = None
     hsts_include_subdomains: bool | None = False
     hsts_preload: bool | None = False
+
+    @property
+    def idle_ms(self) -> int:
+        """How long a session of datagrams may be silent on both sides: the shorter of the two; 0: for ever."""
+        return min((x for x in (self.timeout_client_data, self.timeout_member_data) if x), default=0)
 
 
 class SessionPersistence(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from frontinus.drivers.amphora.agent.lvs import lvs_files, with_lvs
 from frontinus.drivers.amphora.haproxy.render import CAPABILITIES
@@ -39,6 +40,9 @@ def text_of(found: LoadBalancerTree) -> str:
 
 def test_a_listener_is_a_virtual_server() -> None:
     assert text_of(tree(weight=7)) == (
+        "global_defs {\n"
+        "    lvs_timeouts udp 50\n"
+        "}\n"
         f"virtual_server 10.0.0.5 53 {{ # {number(10)}\n"
         "    protocol UDP\n"
         "    lvs_method NAT\n"
@@ -128,6 +132,44 @@ def test_what_lvs_does_not_know_is_refused(listener: dict[str, Any], field: str)
     with pytest.raises(Unsupported) as caught:
         require(found, with_lvs(CAPABILITIES))
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    "times, expected",
+    [
+        pytest.param((3_000, 9_000), 3, id="the shorter one"),
+        pytest.param((1, 50_000), 1, id="whole seconds"),
+        pytest.param((0, 7_001), 8, id="one is none"),
+        pytest.param((0, 0), 2_000_000, id="for ever"),
+    ],
+)
+def test_how_long_a_session_may_be_silent(times: tuple[int, int], expected: int) -> None:
+    found = tree(listener={"timeout_client_data": times[0], "timeout_member_data": times[1]})
+    assert text_of(found).startswith(f"global_defs {{\n    lvs_timeouts udp {expected}\n}}\nvirtual_server ")
+
+
+@pytest.mark.parametrize(
+    "protocol, times, expected",
+    [
+        pytest.param(ListenerProtocol.UDP, {"timeout_client_data": 50_000}, None, id="the same"),
+        pytest.param(ListenerProtocol.UDP, {"timeout_client_data": 9_000}, "timeout_client_data", id="another one"),
+        pytest.param(ListenerProtocol.UDP, {"timeout_member_data": 9_000}, "timeout_member_data", id="of members"),
+        pytest.param(ListenerProtocol.SCTP, {}, None, id="nothing for SCTP"),
+        pytest.param(ListenerProtocol.SCTP, {"timeout_member_data": 9_000}, "timeout_member_data", id="one for SCTP"),
+        pytest.param(ListenerProtocol.TCP, {"timeout_client_data": 9_000}, None, id="for HAProxy"),
+    ],
+)
+def test_a_time_that_lvs_cannot_keep_is_refused(
+    protocol: ListenerProtocol, times: dict[str, int], expected: str | None
+) -> None:
+    found = tree()
+    found = replace(found, listeners=(*found.listeners, a_listener(11, protocol, 54, None, **times)))
+    if expected is None:
+        require(found, with_lvs(CAPABILITIES))
+        return
+    with pytest.raises(Unsupported) as caught:
+        require(found, with_lvs(CAPABILITIES))
+    assert (caught.value.field, caught.value.subject.id) == (expected, number(11))  # type: ignore[union-attr]
 
 
 def test_sctp_is_offered_by_lvs_alone() -> None:

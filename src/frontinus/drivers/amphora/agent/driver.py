@@ -45,8 +45,8 @@ FILES, NGINX, DATAGRAMS, LVS, PREPARED, VRRP = "files", "nginx", "datagrams", "l
 IDENTITY, MEMORY = "identity", "memory"
 HEARTBEAT_KEY = "identity-heartbeat-key"
 """The agent's features: an apply has files beside the text; it runs nginx; one for datagrams alone; it knows `@prepared`
-in commands; it runs keepalived; its certificate and the authorities that it accepts can be replaced together; it limits the memory of
-HAProxy."""
+in commands; it runs keepalived; its certificate and the authorities that it accepts can be replaced together; it
+limits the memory of HAProxy; what replaces them brings a heartbeat key along."""
 
 AUTHORITY_ENDS_SOON = timedelta(days=180)
 

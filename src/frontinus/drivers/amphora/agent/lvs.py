@@ -28,6 +28,9 @@ BALANCERS = ("nginx", "lvs")
 PERSISTENCE_S = 360
 """How long a client stays with a member where no time is said; keepalived's own."""
 
+FOR_EVER_MS = 2_000_000_000
+"""23 days; the kernel counts in 31 bits of a thousandth of a second."""
+
 SCHEDULERS: dict[LbAlgorithm, tuple[str, ...]] = {
     LbAlgorithm.ROUND_ROBIN: ("lvs_sched wrr",),
     LbAlgorithm.LEAST_CONNECTIONS: ("lvs_sched wlc",),
@@ -40,15 +43,15 @@ GRANULARITIES = frozenset(str(ipaddress.IPv4Network(f"0.0.0.0/{length}").netmask
 
 
 def with_lvs(capabilities: Capabilities) -> Capabilities:
-    """What a driver offers that has datagrams carried by LVS instead of nginx. Who may come, and how many at once, is
-    nothing that a virtual server knows."""
+    """What a driver offers that has datagrams carried by LVS instead of nginx. Who may come, how many at once, and how
+    long a session may be silent, is nothing that a virtual server knows; the last the kernel has for UDP as a whole."""
     return replace(
         capabilities,
         listener_protocols=capabilities.listener_protocols | {ListenerProtocol.SCTP},
         pool_protocols=capabilities.pool_protocols | {PoolProtocol.SCTP},
         health_monitor_types=capabilities.health_monitor_types | {HealthMonitorType.SCTP},
         persistence_granularities=GRANULARITIES,
-        features=(capabilities.features | {"persistence_timeout"}) - {"datagram_access"},
+        features=(capabilities.features | {"persistence_timeout"}) - {"datagram_access", "datagram_timeouts"},
     )
 
 
@@ -61,7 +64,7 @@ def lvs_files(tree: LoadBalancerTree) -> tuple[RenderedFile, ...]:
     if not listeners:
         return ()
     pools: dict[str, dict[str, MemberOutline]] = {}
-    lines: list[str] = []
+    lines = _global(listeners)
     for listener in listeners:
         pool = tree.pool(listener.default_pool_id)
         if pool is not None and not pool.admin_state_up:
@@ -86,6 +89,14 @@ def lvs_files(tree: LoadBalancerTree) -> tuple[RenderedFile, ...]:
         RenderedFile(name=FOR_LVS[0], content=text.encode(), private=False),
         RenderedFile(name=FOR_LVS[1], content=outline.encode(), private=False),
     )
+
+
+def _global(listeners: list[Listener]) -> list[str]:
+    """The time after which the kernel forgets a session of UDP (`ipvsadm --set`), in whole seconds."""
+    idle = max((x.idle_ms or FOR_EVER_MS for x in listeners if x.protocol is ListenerProtocol.UDP), default=None)
+    if idle is None:
+        return []
+    return ["global_defs {", f"    lvs_timeouts udp {-(-min(idle, FOR_EVER_MS) // 1000)}", "}"]
 
 
 def _members(tree: LoadBalancerTree, pool: Pool) -> dict[str, MemberOutline]:

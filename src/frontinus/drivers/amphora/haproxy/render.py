@@ -100,6 +100,7 @@ CAPABILITIES = Capabilities(
                 "additional_vips",
                 "connection_limit",
                 "datagram_access",
+                "datagram_timeouts",
                 "backup",
                 "monitor_address",
                 "domain_name",

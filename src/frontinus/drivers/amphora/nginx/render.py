@@ -63,7 +63,16 @@ CAPABILITIES = Capabilities(
     backup_algorithms=BACKUP_ALGORITHMS,
     features=frozenset(
         {
-            *("allowed_cidrs", "datagram_access", "additional_vips", "backup", "monitor_address", "hsts", "tls_gaps"),
+            *(
+                "allowed_cidrs",
+                "datagram_access",
+                "datagram_timeouts",
+                "additional_vips",
+                "backup",
+                "monitor_address",
+                "hsts",
+                "tls_gaps",
+            ),
             *(insert_header_feature(name) for name in HEADERS),
             *(l7_action_feature(action) for action in L7PolicyAction),
             *(l7_rule_feature(rule_type) for rule_type in RULE_TYPES),
