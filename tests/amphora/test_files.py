@@ -115,6 +115,13 @@ def test_a_beat_tells_that_keys_have_vanished(site: Site) -> None:
     beat_where(ears, lambda content: "incomplete" not in content)
 
 
+def test_a_beat_tells_that_there_is_nothing(site: Site) -> None:
+    ears = site.amphora.ears
+    assert beat_where(ears, lambda content: "empty" in content)["listeners"] == {}
+    site.apply(site.amphora.controller(), 0)
+    beat_where(ears, lambda content: "empty" not in content)
+
+
 def test_what_is_here_need_not_be_sent(site: Site) -> None:
     controller = site.amphora.controller()
     site.apply(controller, 0)

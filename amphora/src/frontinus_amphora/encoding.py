@@ -159,12 +159,17 @@ def message(
     version: int,
     incomplete: Collection[str] = (),
     active: bool | None = None,
+    *,
+    empty: bool = False,
 ) -> dict[str, object]:
     """The JSON message of both formats; a listener is (status, current connections, counters, since when they count).
-    `incomplete` are load balancers of which not all is here, `active` says whether a virtual address that moves is.
+    `incomplete` are load balancers of which not all is here, `active` says whether a virtual address that moves is, `empty`
+    that there is no load balancer at all.
 
-    `since` stands in it where it is known, which is never so in Octavia's format; nor has that `checks`, `incomplete` or `active`."""
+    `since` stands in it where it is known, which is never so in Octavia's format; nor has that `checks`, `incomplete`, `active`
+    or `empty`."""
     return {
+        **({"empty": True} if empty and version != PLAIN_VERSION else {}),
         **({"incomplete": sorted(incomplete)} if incomplete and version != PLAIN_VERSION else {}),
         **({"active": active} if active is not None and version != PLAIN_VERSION else {}),
         "id": amphora_id,

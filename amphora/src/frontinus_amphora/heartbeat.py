@@ -111,7 +111,9 @@ class Heart:
         pools: dict[str, PoolRow] = {}
         readings = []
         incomplete = []
+        empty = True
         for load_balancer in self._load_balancers():
+            empty = False
             if not load_balancer.is_whole():
                 incomplete.append(load_balancer.id)
             if load_balancer.is_in_doubt():
@@ -125,7 +127,7 @@ class Heart:
                 statuses.update(seen.statuses())
                 readings.append((load_balancer, seen))
         active = self._vrrp().is_active()
-        statuses["incomplete"], statuses["active"] = incomplete, active
+        statuses["incomplete"], statuses["active"], statuses["empty"] = incomplete, active, empty
         if not forced and statuses == self._last_statuses:
             return False
         for load_balancer, seen in readings:
@@ -135,7 +137,9 @@ class Heart:
             pools.update(seen.pools)
         self._last_statuses = statuses
         version = ENVELOPE_VERSION if envelope else PLAIN_VERSION
-        content = message(settings.amphora_id, self._sequence, listeners, pools, version, incomplete, active)
+        content = message(
+            settings.amphora_id, self._sequence, listeners, pools, version, incomplete, active, empty=empty
+        )
         if envelope:
             packets = encode_envelopes(content, settings.heartbeat_key, settings.amphora_id, self._boot, self._sequence)
         else:

@@ -173,8 +173,14 @@ class Accounts:
         return fresh
 
     def take_incomplete(self, now: float, again: float) -> list[Heartbeat]:
-        """The heartbeats of watched amphorae that miss files, each at most once in `again` seconds while that lasts."""
-        missing = {x: y for x, y in self._latest.items() if y.incomplete and x in self._watched_since}
+        """The heartbeats of watched amphorae that miss files, or everything, each at most once in `again` seconds while that
+        lasts. Who has just begun to serve had nothing a moment ago, and may have said so."""
+        missing = {
+            x: y
+            for x, y in self._latest.items()
+            if x in self._watched_since
+            and (y.incomplete or (y.empty and self._heard[x] - self._watched_since[x] >= EMPTY_BEFORE_S))
+        }
         self._told_incomplete = {x: told for x, told in self._told_incomplete.items() if x in missing}
         due = [x for x in missing if now - self._told_incomplete.get(x, now - again) >= again]
         self._told_incomplete |= dict.fromkeys(due, now)
@@ -225,6 +231,9 @@ NOT_PLAIN = "plain, of an amphora that is not marked as speaking it"
 NEVER = (0, 0)
 PACE_KEPT = 0.9
 """What is left of the longest pace with each beat that comes sooner."""
+
+EMPTY_BEFORE_S = 1.0
+"""What is heard so long after an amphora came onto the list was said after its first push."""
 
 FORGET_AFTER_S = 60.0
 """How long an amphora that is not watched is remembered: it beats before its row says ALLOCATED, and its replay

@@ -303,14 +303,18 @@ class Health:
         return {x.amphora_id: x for x in spoken if x is not None}
 
     async def _ask_for_pushes(self) -> None:
-        """Amphorae that have lost files get their configuration anew. Asked for again while it goes on: the first time
-        the secret store may have been out of reach."""
+        """Amphorae that have lost files, or all they had (a machine that started anew), get their configuration anew. Asked
+        for again while it goes on: the first time the secret store may have been out of reach."""
         heard = self._accounts.take_incomplete(self._awake(), PUSH_AGAIN_AFTER_S)
         if not heard:
             return
         members = [self._fleet[x.amphora_id] for x in heard if x.amphora_id in self._fleet]
-        of_whom = {x.amphora_id: x.incomplete for x in heard}
-        lost = [x.amphora_id for x in members if x.load_balancer_id in of_whom[x.amphora_id]]
+        said = {x.amphora_id: x for x in heard}
+        lost = [
+            x.amphora_id
+            for x in members
+            if said[x.amphora_id].empty or x.load_balancer_id in said[x.amphora_id].incomplete
+        ]
         if not lost:
             return
         log.warning("amphorae have lost files: their configurations are pushed again", amphorae=lost)

@@ -68,7 +68,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     `incremental` says that the counters (not active_connections) are increments since the message before; otherwise
     they are absolute. Keys of `pools` are pool ids. `incomplete` are load balancers whose configuration has lost files
     there, as private ones are with the machine's memory; only a push brings them back. `active` says, of one of a pair,
-    whether the VIP is there now."""
+    whether the VIP is there now. `empty` says that no load balancer is configured there at all."""
 
     amphora_id: AmphoraId
     boot: int | None
@@ -80,6 +80,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     parts: int = 1
     incomplete: frozenset[str] = frozenset()
     active: bool | None = None
+    empty: bool = False
 
 
 def join(parts: Iterable[Heartbeat]) -> Heartbeat:

@@ -304,6 +304,14 @@ def test_a_message_for_more_parts_than_a_receiver_joins_is_not_sent(monkeypatch:
         encode_envelopes(agents_message(AMPHORA, 0, {}, pools, 2), KEY.decode(), AMPHORA, 7, 0)
 
 
+@pytest.mark.parametrize("empty", [False, True])
+def test_that_there_is_nothing_travels_in_our_format_only(empty: bool) -> None:
+    ours = agents_message(AMPHORA, 1, {}, {}, 2, empty=empty)
+    heard = decode_envelope(encode_envelope(ours, KEY.decode(), AMPHORA, 7, 1), lambda _: KEY)
+    assert heard.empty is empty
+    assert "empty" not in agents_message(AMPHORA, 1, {}, {}, 3, empty=empty)
+
+
 @pytest.mark.parametrize("lost", [(), (LISTENER, POOL)], ids=["whole", "lost"])
 def test_lost_files_travel_in_our_format_only(lost: tuple[str, ...]) -> None:
     ours = agents_message(AMPHORA, 1, {}, {}, 2, lost)

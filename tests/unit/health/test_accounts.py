@@ -181,6 +181,13 @@ def test_lost_files_are_told_once_in_a_while() -> None:
     assert len(accounts.take_incomplete(91.0, 30.0)) == 1, "it is a new loss"
 
 
+@pytest.mark.parametrize("heard,told", [(0.5, []), (1.5, [A])], ids=["before its first push, perhaps", "afterwards"])
+def test_who_has_nothing_left_is_told(heard: float, told: list[AmphoraId]) -> None:
+    accounts = watching()
+    accounts.hear(replace(beat(1), empty=True), heard)
+    assert [x.amphora_id for x in accounts.take_incomplete(heard, 30.0)] == told
+
+
 def test_what_could_not_be_written_is_weighed_again() -> None:
     accounts = watching()
     accounts.hear(beat(1), 1.0)

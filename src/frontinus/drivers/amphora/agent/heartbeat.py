@@ -72,6 +72,7 @@ class _Message(msgspec.Struct):
     pools: dict[str, _Pool] = {}
     incomplete: list[str] = []
     active: bool | None = None
+    empty: bool = False
 
 
 _DECODER = msgspec.json.Decoder(_Message)
@@ -158,6 +159,7 @@ def _value(message: _Message, boot: int | None, sequence: int | None) -> Heartbe
         incremental=message.ver >= 3,
         incomplete=frozenset(message.incomplete),
         active=message.active,
+        empty=message.empty,
         listeners={
             listener_id: ListenerReport(
                 status=listener.status,
