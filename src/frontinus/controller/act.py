@@ -5,6 +5,7 @@ decides what to do next: plan.py does."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -35,7 +36,7 @@ from frontinus.drivers.amphora.interface import Rendered
 from frontinus.drivers.compute.interface import APART
 from frontinus.model.enums import AmphoraStatus, Kind
 from frontinus.model.errors import Bug, CallerError, Invalid, Retry, Subject
-from frontinus.model.ids import AmphoraId, NetworkId, SubnetId
+from frontinus.model.ids import AmphoraId, NetworkId, PortId, SubnetId
 from frontinus.model.network import VipRequest
 from frontinus.model.ports import PortPurpose, port_for
 from frontinus.model.status import move_amphora
@@ -45,6 +46,9 @@ from frontinus.store.engine import Transaction
 from frontinus.store.leases import Lease
 
 log = structlog.get_logger()
+
+INTERFACE_PATIENCE_S, INTERFACE_POLL_S = 3.0, 0.05
+"""How long an agent may not see what compute has attached, and the pause between two questions."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +228,7 @@ async def _plug(amphora: Amphora, situation: Situation, hands: Hands, *, exact: 
         port = await hands.network.create_port(request)
         await hands.compute.attach(amphora.id, port)
         ports.append(port)
-    interfaces = await hands.amphora_driver.plug(replace(amphora, ports=tuple(ports)), situation.carried)
+    interfaces = await _tell_of_ports(replace(amphora, ports=tuple(ports)), situation, hands)
     if exact:
         # Those too that were made and never recorded.
         known = {x.id: x for x in (*amphora.ports, *await hands.network.list_ports(amphora.id))}
@@ -234,6 +238,19 @@ async def _plug(amphora: Amphora, situation: Situation, hands: Hands, *, exact: 
                 await hands.network.delete_port(amphora.id, port.id)
     plugged = tuple(replace(x, interface=interfaces.get(x.id)) for x in ports)
     await _update(amphora, situation, hands, **plugging.recorded(plugged))
+
+
+async def _tell_of_ports(amphora: Amphora, situation: Situation, hands: Hands) -> dict[PortId, str]:
+    """Have the agent configure its ports; the interface of each. What was attached a moment ago may take a moment to show
+    inside: it is waited for here, since a fault would wait for longer."""
+    deadline = asyncio.get_running_loop().time() + INTERFACE_PATIENCE_S
+    while True:
+        try:
+            return dict(await hands.amphora_driver.plug(amphora, situation.carried))
+        except Retry as not_yet:
+            if not_yet.code != "no-interface" or asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(INTERFACE_POLL_S)
 
 
 async def _networks(amphora: Amphora, situation: Situation, hands: Hands) -> dict[SubnetId, NetworkId]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from frontinus.controller.metrics import ControllerMetrics
 from frontinus.controller.restraint import Grace
@@ -38,6 +38,10 @@ class Hands:
     def has_ports(self) -> bool:
         """Whether amphorae hang on networks by ports, which must be made, attached and configured."""
         return PORTS in self.network.features
+
+    @property
+    def boot_timeout(self) -> timedelta:
+        return self.compute.boot_timeout if self.settings.boot_timeout is None else self.settings.boot_timeout
 
     @property
     def spare_pool(self) -> str:

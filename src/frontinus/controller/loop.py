@@ -54,7 +54,7 @@ class Controller:
         self._previewer = Previewer(self.id, hands)
         self._secret_watch = SecretWatch(hands)
         self._renewals = Renewals(self.id, hands)
-        self._spares = Spares(hands)
+        self._spares = Spares(hands, lambda: bool(self._busy))
         self._busy: dict[LoadBalancerId, asyncio.Task[None]] = {}
         self._freed = asyncio.Event()
 

@@ -48,7 +48,7 @@ async def build(amphora: Amphora, tree: LoadBalancerTree, hands: Hands) -> Ampho
 async def first_answer(amphora: Amphora, tree: LoadBalancerTree, hands: Hands) -> Amphora:
     """Wait until the agent answers: the amphora with what it said of itself. Raises Retry when the time for a start is
     over."""
-    limit = hands.settings.boot_timeout.total_seconds()
+    limit = hands.boot_timeout.total_seconds()
     deadline = asyncio.get_running_loop().time() + limit
     while True:
         try:

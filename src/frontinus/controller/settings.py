@@ -27,8 +27,9 @@ class ControllerSettings:
     keep_alive_interval: timedelta = timedelta(seconds=5)
     """How often the controller says in the store that it is there."""
 
-    boot_timeout: timedelta = timedelta(seconds=20)
-    """From build to the agent's first answer. An amphora that takes longer is given up and another is built."""
+    boot_timeout: timedelta | None = None
+    """From build to the agent's first answer. An amphora that takes longer is given up and another is built. Not set: what
+    the compute driver says (20 s for `process` and `netns`; for `qemu` 60 s with KVM, 180 s emulated)."""
 
     retry_budget: timedelta = timedelta(seconds=8)
     """For so long after its first failure a wish stays PENDING; then it is reported as ERROR and still tried again."""

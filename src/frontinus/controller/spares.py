@@ -7,6 +7,7 @@ them. Next: store/spares.py."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 from msgspec.structs import replace
@@ -24,11 +25,19 @@ from frontinus.store import spares
 log = structlog.get_logger()
 
 
+LONGEST_WAIT_S = 30.0
+"""An empty slot waits no longer for a controller without work: one that always has some needs spares most."""
+
+
 class Spares:
     """One per controller. One owner: its own loop."""
 
-    def __init__(self, hands: Hands) -> None:
+    def __init__(self, hands: Hands, is_busy: Callable[[], bool] = lambda: False) -> None:
+        """`is_busy` says whether load balancers are being worked on: an amphora that starts would take the processor from
+        one that is about to serve, so empty slots wait for that a while."""
         self._hands = hands
+        self._is_busy = is_busy
+        self._waiting_since: float | None = None
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -47,7 +56,8 @@ class Spares:
         pool, wanted = hands.spare_pool, hands.spares_wanted
         found = {x.slot: x for x in await hands.store.read(lambda tx: spares.in_pool(tx, pool))}
         hands.metrics.spares.set(sum(x.status is SpareStatus.READY for x in found.values()))
-        work = [self._fill(slot) for slot in range(wanted) if slot not in found]
+        empty = [slot for slot in range(wanted) if slot not in found]
+        work = [self._fill(slot) for slot in empty] if empty and self._has_turn() else []
         work += [self._look_at(x, is_wanted=x.slot < wanted) for x in found.values() if self._is_free(x)]
         for outcome in await asyncio.gather(*work, return_exceptions=True):
             if isinstance(outcome, WorldError):
@@ -55,10 +65,20 @@ class Spares:
             elif isinstance(outcome, BaseException):
                 raise outcome
 
+    def _has_turn(self) -> bool:
+        """Whether empty slots are filled now: nobody is being served, or that has gone on for long."""
+        moment = asyncio.get_running_loop().time()
+        if self._waiting_since is None:
+            self._waiting_since = moment
+        if self._is_busy() and moment - self._waiting_since < LONGEST_WAIT_S:
+            return False
+        self._waiting_since = None
+        return True
+
     def _is_free(self, spare: Spare) -> bool:
         """Whether nobody has to do with it: a turn is over, or whoever builds or removes it must be dead."""
         settings = self._hands.settings
-        longest = settings.spare_interval if spare.status is SpareStatus.READY else 2 * settings.boot_timeout
+        longest = settings.spare_interval if spare.status is SpareStatus.READY else 2 * self._hands.boot_timeout
         # A time ahead is of a clock that was wrong.
         return abs(self._hands.now() - spare.touched_at) >= longest
 

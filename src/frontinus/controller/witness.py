@@ -1,4 +1,5 @@
-"""Ask compute about amphorae that are not heard, and suspect those of which it says that they do not run.
+"""Ask compute about amphorae that are not heard, or of which it tells by itself, and suspect those of which it says that they
+do not run.
 
 The ear brakes when too many fall silent at once, because it may be the ear that is deaf. Compute's word is knowledge: an
 amphora whose place is gone or stopped is dead however many share its fate, as all do after a restart of the machine. Without
@@ -7,13 +8,14 @@ this the brake would hold for ever. Next: sweeper.py."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 
 from frontinus.controller.hands import Hands
-from frontinus.drivers.compute.interface import PlaceState
+from frontinus.drivers.compute.interface import Place, PlaceState
 from frontinus.model.errors import WorldError
-from frontinus.model.ids import AmphoraId
+from frontinus.model.ids import AmphoraId, PortId
 from frontinus.store import health, inventory
 
 log = structlog.get_logger()
@@ -25,55 +27,97 @@ QUESTIONS_AT_ONCE = 32
 LINKS_AT_A_LOOK = 100
 """Of so many amphorae that are heard it is looked each time whether they still hang on their networks."""
 
+NO_PORTS = frozenset[PortId]()
+
 
 class Witness:
-    """One per controller. One owner: its own loop."""
+    """One per controller. One owner: its own loops."""
 
     def __init__(self, hands: Hands) -> None:
         self._hands = hands
         self._seen_last = AmphoraId("")
+        self._told: set[AmphoraId] = set()
+        self._was_told = asyncio.Event()
 
     async def run(self) -> None:
         """Look until cancelled; first at once, since a start is when most may have died unseen."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._turns(self._look_around), name="witness-look")
+            tasks.create_task(self._turns(self._watch), name="witness-watch")
+            tasks.create_task(self._answer_hints(), name="witness-hints")
+
+    async def _turns(self, turn: Callable[[], Awaitable[None]]) -> None:
         while True:
-            try:
-                await self.look()
-                if self._hands.has_ports:
-                    await self.look_at_links()
-            except WorldError as trouble:
-                log.warning("compute was not asked about silent amphorae", reason=str(trouble))
-            except Exception:  # the loop protects its next turn
-                log.exception("asking compute about silent amphorae failed")
+            await self._protected(turn())
             await asyncio.sleep(self._hands.settings.witness_interval.total_seconds())
+
+    async def _protected(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except WorldError as trouble:
+            log.warning("compute was not asked about amphorae", reason=str(trouble))
+        except Exception:  # the loop protects its next turn
+            log.exception("asking compute about amphorae failed")
+
+    async def _look_around(self) -> None:
+        await self.look()
+        if self._hands.has_ports:
+            await self.look_at_links()
 
     async def look(self) -> None:
         """Suspect the amphorae that are meant to serve, were not heard lately, and do not run."""
-        hands = self._hands
-        since = hands.now() - hands.settings.unheard_after
-        unheard = await hands.store.read(lambda tx: inventory.unheard(tx, since))
-        turns = asyncio.Semaphore(QUESTIONS_AT_ONCE)
-
-        async def is_dead(amphora_id: AmphoraId) -> bool:
-            async with turns:
-                place = await hands.compute.get(amphora_id)
-            return place.state in (PlaceState.ABSENT, PlaceState.STOPPED)
-
-        answers = await asyncio.gather(*(is_dead(x) for x in unheard))
-        dead = [amphora_id for amphora_id, answer in zip(unheard, answers, strict=True) if answer]
-        if dead:
-            log.warning("silent amphorae do not run", amphorae=len(dead))
-            now = hands.now()
-            await hands.store.transact(lambda tx: health.suspect(tx, dead, now))
+        since = self._hands.now() - self._hands.settings.unheard_after
+        unheard = await self._hands.store.read(lambda tx: inventory.unheard(tx, since))
+        await self._suspect(dict.fromkeys(unheard, NO_PORTS))
 
     async def look_at_links(self) -> None:
         """Suspect the next amphorae that are heard, and lack the link of a port: their heartbeats come by another. Whoever
         looks at one closely plugs it again."""
-        hands, after = self._hands, self._seen_last
-        some = await hands.store.read(lambda tx: inventory.plugged(tx, after, LINKS_AT_A_LOOK))
+        after = self._seen_last
+        some = await self._hands.store.read(lambda tx: inventory.plugged(tx, after, LINKS_AT_A_LOOK))
         self._seen_last = max(some) if len(some) == LINKS_AT_A_LOOK else AmphoraId("")
-        places = await asyncio.gather(*(hands.compute.get(x) for x in some))
-        lame = [x.amphora_id for x in places if x.attached is not None and not some[x.amphora_id] <= x.attached]
-        if lame:
-            log.warning("amphorae have lost links", amphorae=len(lame))
+        await self._suspect(some)
+
+    async def look_at(self, amphorae: Iterable[AmphoraId]) -> None:
+        """Suspect those of these that are meant to serve, and do not run or lack a link."""
+        serving = await self._hands.store.read(lambda tx: inventory.serving(tx, amphorae))
+        await self._suspect(serving)
+
+    async def _watch(self) -> None:
+        """What compute sees by itself."""
+
+        def tell(amphora_id: AmphoraId) -> None:
+            self._told.add(amphora_id)
+            self._was_told.set()
+
+        await self._hands.compute.watch(tell)
+
+    async def _answer_hints(self) -> None:
+        while True:
+            await self._was_told.wait()
+            self._was_told.clear()
+            told, self._told = self._told, set()
+            await self._protected(self.look_at(told))
+
+    async def _suspect(self, ports: Mapping[AmphoraId, frozenset[PortId]]) -> None:
+        """Those of these that do not run, and those that run without the links of their ports."""
+        hands = self._hands
+        turns = asyncio.Semaphore(QUESTIONS_AT_ONCE)
+
+        async def seen(amphora_id: AmphoraId) -> Place:
+            async with turns:
+                return await hands.compute.get(amphora_id)
+
+        places = await asyncio.gather(*(seen(x) for x in ports))
+        dead = [x.amphora_id for x in places if x.state in (PlaceState.ABSENT, PlaceState.STOPPED)]
+        lame = [
+            x.amphora_id
+            for x in places
+            if x.amphora_id not in dead and x.attached is not None and not ports[x.amphora_id] <= x.attached
+        ]
+        for found, event in ((dead, "amphorae do not run"), (lame, "amphorae have lost links")):
+            if found:
+                log.warning(event, amphorae=len(found))
+        if dead or lame:
             now = hands.now()
-            await hands.store.transact(lambda tx: health.suspect(tx, lame, now))
+            await hands.store.transact(lambda tx: health.suspect(tx, [*dead, *lame], now))

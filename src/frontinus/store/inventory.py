@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
+from functools import cache
 
 import msgspec
 from sqlalchemy import bindparam, func, or_, select
@@ -12,8 +14,9 @@ from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
 from frontinus.store import schema, spares
 from frontinus.store.engine import Transaction
 from frontinus.store.rows import to_microseconds
-from frontinus.store.statement import Statement, Value
+from frontinus.store.statement import Statement, Value, chunks, is_one_of, padded, padded_size
 
+_MOST_IDS_AT_ONCE = 1024
 _AMPHORAE = Statement(select(schema.amphora.c.id).where(schema.amphora.c.status != AmphoraStatus.DELETED.value))
 _UNHEARD = Statement(
     select(schema.amphora.c.id)
@@ -54,6 +57,17 @@ _PLUGGED = Statement(
     .order_by(_a.id)
     .limit(bindparam("most"))
 )
+
+
+@cache
+def _serving(size: int) -> Statement:
+    return Statement(
+        select(_a.id, _a.ports).where(
+            is_one_of(_a.id, size), _a.status == AmphoraStatus.ALLOCATED.value, _a.suspected_at.is_(None)
+        )
+    )
+
+
 _GONE = (AmphoraStatus.DELETED.value, AmphoraStatus.PENDING_DELETE.value, AmphoraStatus.ERROR.value)
 _COUNT = select(func.count()).select_from(_OF_DRIVER).where(_a.status.not_in([bindparam(None, x) for x in _GONE]))
 _COUNT_ALL = Statement(_COUNT.where(_SERVED))
@@ -81,7 +95,17 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 def plugged(tx: Transaction, after: AmphoraId, most: int) -> dict[AmphoraId, frozenset[PortId]]:
     """Amphorae that serve, with the ports by which they do, in the order of their ids from the one after this."""
     rows = tx.rows(_PLUGGED, {"none": "[]", "after": after, "most": most})
-    return {AmphoraId(row[0]): frozenset(x.id for x in msgspec.json.decode(row[1], type=list[_PortId])) for row in rows}
+    return {AmphoraId(row[0]): _port_ids(row[1]) for row in rows}
+
+
+def serving(tx: Transaction, amphora_ids: Iterable[AmphoraId]) -> dict[AmphoraId, frozenset[PortId]]:
+    """Those of these amphorae that are meant to serve and are not suspected yet, with the ports by which they do."""
+    found: dict[AmphoraId, frozenset[PortId]] = {}
+    for part in chunks(list(amphora_ids), _MOST_IDS_AT_ONCE):
+        size = padded_size(len(part))
+        for amphora_id, ports in tx.rows(_serving(size), padded(part, size)):
+            found[AmphoraId(amphora_id)] = _port_ids(ports)
+    return found
 
 
 def known(tx: Transaction) -> Known:
@@ -110,3 +134,7 @@ def count_identities(tx: Transaction, driver: str, digest: str) -> tuple[int, in
     """How many amphorae of this driver there are, and how many of them have an identity of another digest."""
     every, others = tx.row(_COUNT_ALL, {"driver": driver}), tx.row(_COUNT_OTHERS, {"driver": driver, "digest": digest})
     return (0 if every is None else int(every[0])), (0 if others is None else int(others[0]))
+
+
+def _port_ids(ports: str) -> frozenset[PortId]:
+    return frozenset(x.id for x in msgspec.json.decode(ports, type=list[_PortId]))

@@ -5,9 +5,11 @@ Beside compute_conformance.py, which every compute driver sits, and with its ben
 
 from __future__ import annotations
 
+import asyncio
+
 from frontinus.drivers.compute.interface import PlaceState
 from frontinus.model.errors import Retry
-from frontinus.model.ids import LoadBalancerId, new_id
+from frontinus.model.ids import AmphoraId, LoadBalancerId, new_id
 from frontinus.model.ports import PortPurpose
 from frontinus.testing.compute_conformance import ComputeBench, candidate_of
 from frontinus.testing.exam import Checks, NotExaminable, Report, expect, hold, require
@@ -75,6 +77,31 @@ async def lost_link_is_seen(bench: ComputeBench) -> None:
         await candidate.driver.build(amphora_id, LoadBalancerId(new_id()), boot, ports)
         seen = (await candidate.driver.get(amphora_id)).attached
         require(seen == whole, f"built again, attached are {seen}")
+
+
+@_checks.claim("watch tells of a link that is lost, and not of one that was detached")
+async def a_lost_link_is_told(bench: ComputeBench) -> None:
+    if bench.unplug is None:
+        raise NotExaminable("the bench has no `unplug`")
+    async with candidate_of(bench) as candidate:
+        told = asyncio.Queue[AmphoraId]()
+        kept, lost = await candidate.built(), await candidate.built()
+        ports = {x: await candidate.port(x, PortPurpose.VIP) for x in (kept, lost)}
+        for amphora_id, port in ports.items():
+            await candidate.driver.attach(amphora_id, port)
+        watching = asyncio.create_task(candidate.driver.watch(told.put_nowait))
+        try:
+            await asyncio.sleep(0.1)
+            if watching.done():
+                raise NotExaminable("the driver sees nothing by itself")
+            await candidate.driver.detach(kept, ports[kept])
+            await bench.unplug(lost, ports[lost])
+            async with asyncio.timeout(bench.patience):
+                heard = await told.get()
+            require(heard == lost, "told of a port that was detached")
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
 
 @_checks.claim("attach raises Retry when there is no place; then detach is done already")

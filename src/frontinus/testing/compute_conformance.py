@@ -277,4 +277,29 @@ async def stopped_place_is_destroyed(bench: ComputeBench) -> None:
         require(state is PlaceState.ABSENT, f"it is {state}")
 
 
+@_checks.claim("watch tells of what ended in a place as soon as it is seen, of places that it found and of later ones")
+async def an_end_is_told(bench: ComputeBench) -> None:
+    if bench.stop is None:
+        raise NotExaminable("the bench has no `stop`")
+    async with candidate_of(bench) as candidate:
+        told = asyncio.Queue[AmphoraId]()
+        found = await candidate.built()
+        watching = asyncio.create_task(candidate.driver.watch(told.put_nowait))
+        try:
+            await asyncio.sleep(0.1)
+            if watching.done():
+                raise NotExaminable("the driver sees nothing by itself")
+            for amphora_id in (found, await candidate.built()):
+                await asyncio.sleep(0.1)
+                await bench.stop(amphora_id)
+                async with asyncio.timeout(bench.patience):
+                    while (heard := await told.get()) != amphora_id:
+                        require(heard in candidate.used, f"told of {heard}, which nobody built")
+                state = (await candidate.driver.get(amphora_id)).state
+                require(state is PlaceState.STOPPED, f"when it was told, the place is {state}")
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+
 CHECKS = _checks.all()

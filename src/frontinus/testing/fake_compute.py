@@ -5,7 +5,8 @@ the amphorae in it can be spoken to. Next: fake_amphora.py."""
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+import asyncio
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import ClassVar
@@ -42,6 +43,7 @@ class FakePlace:
     identity: Identity | None = None
     history: list[str] = field(default_factory=list)
     """The action of every push that was carried out, in order."""
+    watchers: list[Callable[[AmphoraId], None]] = field(default_factory=list)
 
     @property
     def runs(self) -> Rendered | None:
@@ -50,14 +52,24 @@ class FakePlace:
 
     def kill_agent(self) -> None:
         self.agent_running = False
+        self._tell()
+
+    def unplug(self, port_id: PortId) -> None:
+        """A link goes by itself."""
+        del self.attached[port_id]
+        self._tell()
+
+    def _tell(self) -> None:
+        for tell in self.watchers:
+            tell(self.amphora_id)
 
     def kill_balancer(self) -> None:
         self.balancing = False
 
     def kill(self) -> None:
         """Everything in it dies; what is on disk stays."""
-        self.agent_running = False
         self.balancing = False
+        self.kill_agent()
 
 
 class FakeCompute(ComputeDriver):
@@ -73,6 +85,7 @@ class FakeCompute(ComputeDriver):
     ) -> None:
         self.places: MutableMapping[AmphoraId, FakePlace] = {} if places is None else places
         self.faults = Faults() if faults is None else faults
+        self._watchers: list[Callable[[AmphoraId], None]] = []
 
     def management_address(self, amphora_id: AmphoraId) -> str | None:
         one, two, three = sha256(amphora_id.encode()).digest()[:3]
@@ -88,7 +101,7 @@ class FakeCompute(ComputeDriver):
                 address = self.management_address(amphora_id) or ""
                 if management is not None:
                     address = management.addresses[0].address
-                place = FakePlace(amphora_id, load_balancer_id, address, boot)
+                place = FakePlace(amphora_id, load_balancer_id, address, boot, watchers=self._watchers)
                 self.places[amphora_id] = place
             place.boot = boot
             place.attached |= {x.id: x for x in ports}
@@ -108,6 +121,13 @@ class FakeCompute(ComputeDriver):
             place = self.places.pop(amphora_id, None)
             if place is not None:
                 place.kill()
+
+    async def watch(self, tell: Callable[[AmphoraId], None]) -> None:
+        self._watchers.append(tell)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._watchers.remove(tell)
 
     async def attach(self, amphora_id: AmphoraId, port: Port) -> None:
         async with self.faults.around("attach"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from frontinus.controller.witness import Witness
 from frontinus.model.errors import Incompatible, Retry
-from frontinus.store import leases
+from frontinus.store import health, leases
 
 from tests.integration.controller.world import SETTINGS, World
 
@@ -39,6 +40,30 @@ async def test_whole_fleet_that_died_is_found_without_the_ear(world: World) -> N
         assert tree is not None
         assert tree.load_balancer.provisioning_status == "ACTIVE"
         assert world.places[tree.amphorae[0].id].balancing
+
+
+async def test_what_compute_sees_to_die_is_replaced_without_a_silence(world: World) -> None:
+    load_balancer_id = await world.create(80)
+    await world.create(81)
+    await world.converge()
+    ids = list(world.places)
+    dead = (await world.tree(load_balancer_id)).amphorae[0].id  # type: ignore[union-attr]
+    now = world.now
+    await world.store.transact(lambda tx: health.write_seen(tx, ids, now))
+    watching = asyncio.create_task(Witness(world.hands).run())
+    try:
+        while not world.places[dead].watchers:  # noqa: ASYNC110 - another's list
+            await asyncio.sleep(0)
+        world.places[dead].kill()
+        async with asyncio.timeout(5):
+            while await world.store.read(leases.next_due) is None:  # noqa: ASYNC110 - the store says when
+                await asyncio.sleep(0.01)
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+    assert world.now == now
+    await world.converge()
+    assert {dead} == set(ids) - set(world.places)
 
 
 async def test_whole_fleet_that_is_silent_but_runs_is_left_alone(world: World) -> None:

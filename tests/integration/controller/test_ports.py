@@ -14,6 +14,7 @@ from frontinus.controller.sweeper import Sweeper
 from frontinus.controller.witness import Witness
 from frontinus.model.edits import apply
 from frontinus.model.enums import ProvisioningStatus, Topology
+from frontinus.model.errors import Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId, MemberId, SubnetId, new_id
 from frontinus.model.ports import PortPurpose
 from frontinus.store import health
@@ -268,6 +269,20 @@ async def test_a_link_that_was_lost_is_plugged_again_when_its_amphora_is_looked_
     await world.converge()
     (same,) = (await world.assert_served(load_balancer_id)).amphorae
     assert same.id == amphora.id
+    await world.store.close()
+
+
+async def test_an_agent_that_sees_its_interface_late_is_no_fault(tmp_path: Path) -> None:
+    world = await world_in(tmp_path)
+    load_balancer_id = await world.create(80)
+    late = Retry("the agent sees no interface yet", after=2.0, code="no-interface")
+    world.faults.fail("plug", error=late)
+    world.faults.fail("plug", 2, error=late)
+    began = world.now
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+    assert world.now == began
+    assert world.faults.calls["plug"] == 3
     await world.store.close()
 
 

@@ -100,6 +100,16 @@ async def test_what_died_or_is_due_is_made_anew(world: World) -> None:
     assert set(world.places) == {x.amphora_id for x in renewed}
 
 
+async def test_slots_stay_empty_for_a_while_as_long_as_load_balancers_are_worked_on(world: World) -> None:
+    busy = True
+    keeping = Spares(hands(world), lambda: busy)
+    await keeping.look()
+    assert await slots(world) == []
+    busy = False
+    await keeping.look()
+    assert_ready(world, await slots(world))
+
+
 async def test_fewer_are_wanted(world: World) -> None:
     await look(world)
     assert_ready(world, await look(world, wanted=1), count=1)
@@ -133,7 +143,7 @@ async def test_killed_at_every_moment(when: When, tmp_path: Path) -> None:
             try:
                 await look(world, wanted=1)
             except Killed:
-                world.now += 2 * SETTINGS.boot_timeout + timedelta(seconds=1)
+                world.now += 2 * world.hands.boot_timeout + timedelta(seconds=1)
         found = await look(world, wanted=1)
         assert_ready(world, found, count=1)
         assert set(world.places) == {found[0].amphora_id}

@@ -126,6 +126,9 @@ class Host:
             address_family = socket.AF_INET6  # and IPv4 with it
             daemon_threads = True
 
+            def handle_error(self, request: object, client_address: object) -> None:
+                """Whoever asked has died meanwhile: that is what the stories are about."""
+
         server = self.within(lambda: Server(("::", port), Handler))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         datagrams = self.within(lambda: _udp(port))

@@ -24,7 +24,6 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 IMAGE = Path(__file__).parents[3] / ".cache" / "image"
 OPTIONS = f"""
 [controller]
-boot_timeout = 120
 spares = 0
 [driver_options.qemu]
 image = "{IMAGE}"
@@ -119,6 +118,14 @@ def test_a_machine_serves_http_tls_and_udp(tmp_path: Path) -> None:
         with monitor(first, "qmp", 5) as qemu:
             qemu.ask("cont")
         frontinus.until(lambda: answers(client, issuer.pem.decode()) == expected, "it serves again", 30)
+
+        # Started anew by itself: it has lost everything, and is filled again, or another takes its place.
+        with monitor(first, "qmp", 5) as qemu:
+            qemu.ask("system_reset")
+        frontinus.until(lambda: not client.reaches(VIP, 80), "it is away", 30)
+        frontinus.until(lambda: answers(client, issuer.pem.decode()) == expected, "it serves again", 120)
+        frontinus.settled(made["id"], 60)
+        first = machine_of(frontinus, made["id"])
 
         # Killed: another one takes its place.
         killed = time.monotonic()

@@ -67,7 +67,7 @@ def fake_attaching_bench() -> ComputeBench:
         )
 
     async def unplug(amphora_id: AmphoraId, port: Port) -> None:
-        del places[amphora_id].attached[port.id]
+        places[amphora_id].unplug(port.id)
 
     return ComputeBench(factory=lambda: FakeCompute(places), port=port, unplug=unplug)
 

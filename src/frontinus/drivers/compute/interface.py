@@ -6,6 +6,8 @@ Retry (with what to do), and Bug for what should not happen."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from datetime import timedelta
 from enum import StrEnum
 from typing import ClassVar
 
@@ -70,6 +72,12 @@ class ComputeDriver(ABC):
     starts_slowly: ClassVar[bool] = False
     """Whether from build to the agent's answer takes so long that spare amphorae are worth their memory."""
 
+    @property
+    def boot_timeout(self) -> timedelta:
+        """From build to the agent's first answer, at worst: what takes longer has failed. On a machine that does much other
+        work too."""
+        return timedelta(seconds=20)
+
     @abstractmethod
     def management_address(self, amphora_id: AmphoraId) -> str | None:
         """The address that the agent will have, if it is known before the build; boot files may need it. Pure. For
@@ -98,6 +106,11 @@ class ComputeDriver(ABC):
     @abstractmethod
     async def list_owned(self) -> tuple[AmphoraId, ...]:
         """Every place under our naming, also half-made ones and stray processes. Feeds the sweeper."""
+
+    async def watch(self, tell: Callable[[AmphoraId], None]) -> None:  # noqa: B027 - seeing nothing is allowed
+        """Tell of an amphora as soon as it is seen that something in its place may have ended, or a link of it, until
+        cancelled. A hint and no word: whoever is told asks `get`. What is not told is found by silence, later; a driver
+        that sees nothing by itself returns at once. `tell` does not block, and is called in the caller's event loop."""
 
     async def attach(self, amphora_id: AmphoraId, port: Port) -> None:
         """Give the running place a link with the port's MAC and MTU on the network of its attachment, unless it has it;

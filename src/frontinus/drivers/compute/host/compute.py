@@ -23,13 +23,15 @@ import sys
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from frontinus.drivers.compute import endings
 from frontinus.drivers.compute.host.place import PlaceDirectory, amphorae_in
 from frontinus.drivers.compute.host.processes import (
     AMPHORA_VARIABLE,
@@ -45,7 +47,7 @@ from frontinus.drivers.compute.host.processes import (
     owner_of,
     start_time,
 )
-from frontinus.drivers.compute.interface import ComputeDriver, Place, PlaceState
+from frontinus.drivers.compute.interface import ATTACH, ComputeDriver, Place, PlaceState
 from frontinus.drivers.examination import version_of
 from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Invalid, Retry
@@ -115,6 +117,7 @@ class HostCompute(ComputeDriver):
         self._children_lock = threading.Lock()
         # Guarded by the lock: agents that this process started and whose exit status nobody has asked for yet.
         self._children: dict[AmphoraId, int] = {}
+        self._built = asyncio.Event()
 
     # What a driver adds
 
@@ -140,6 +143,10 @@ class HostCompute(ComputeDriver):
     def _clear(self, amphora_id: AmphoraId, directory: PlaceDirectory) -> None:
         """Take away what `_prepare` made, and end whoever hid in it. The directory is held; our processes have ended."""
 
+    def _owners(self, links: frozenset[str]) -> Iterable[AmphoraId]:
+        """The amphorae to which links of these names belong."""
+        return ()
+
     def _others_owned(self) -> tuple[AmphoraId, ...]:
         """Amphorae of which something is there that has neither directory nor process."""
         return ()
@@ -149,7 +156,9 @@ class HostCompute(ComputeDriver):
     async def build(
         self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: tuple[Port, ...] = ()
     ) -> Place:
-        return await self._in_thread(lambda: self._build(amphora_id, boot, ports))
+        place = await self._in_thread(lambda: self._build(amphora_id, boot, ports))
+        self._built.set()
+        return place
 
     async def get(self, amphora_id: AmphoraId) -> Place:
         directory = self._directory(amphora_id)
@@ -164,6 +173,12 @@ class HostCompute(ComputeDriver):
             return self._describe(amphora_id, state, self._sees_balancer(amphora_id, directory, agent))
         return await self._in_thread(lambda: self._look_closely(amphora_id, directory))
 
+    async def watch(self, tell: Callable[[AmphoraId], None]) -> None:
+        async def owners(links: frozenset[str]) -> Iterable[AmphoraId]:
+            return await self._in_thread(lambda: self._owners(links))
+
+        await endings.watch(tell, self._follow, self._built, owners if ATTACH in self.features else None)
+
     async def destroy(self, amphora_id: AmphoraId) -> None:
         await self._in_thread(lambda: self._destroy(amphora_id))
 
@@ -175,6 +190,16 @@ class HostCompute(ComputeDriver):
 
     async def close(self) -> None:
         await asyncio.to_thread(self._threads.shutdown)
+
+    async def _follow(self, followed: endings.Endings) -> None:
+        """Follow the agents that nobody follows yet."""
+
+        def agents() -> list[tuple[AmphoraId, Process]]:
+            new = [x for x in amphorae_in(self._amphorae) if x not in followed]
+            return [(x, agent) for x in new if (agent := self._directory(x).read_agent()) is not None]
+
+        for amphora_id, agent in await self._in_thread(agents):
+            followed.follow(amphora_id, agent.pid, partial(is_alive, agent, amphora_id, self._state_dir))
 
     # What the methods do, in a thread
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import ClassVar
@@ -20,7 +21,7 @@ import msgspec
 
 from frontinus.drivers import iproute
 from frontinus.drivers.compute.host.compute import HostCompute, HostSettings
-from frontinus.drivers.compute.host.place import PlaceDirectory
+from frontinus.drivers.compute.host.place import PlaceDirectory, amphorae_in
 from frontinus.drivers.compute.host.processes import is_alive
 from frontinus.drivers.compute.interface import ATTACH
 from frontinus.drivers.compute.netns import links, namespaces
@@ -54,6 +55,8 @@ class NetnsCompute(HostCompute):
         """Touches nothing. Raises Invalid naming the setting that cannot be."""
         super().__init__(settings)
         # Names of namespaces are the machine's: two installations on it must not take each other's for their own.
+        # Links that go because they shall; each until that was heard of.
+        self._letting_go: set[str] = set()
         self._prefix = f"frontinus-{sha256(os.fsencode(self._state_dir)).hexdigest()[:8]}-"
 
     def management_address(self, amphora_id: AmphoraId) -> str | None:
@@ -100,6 +103,14 @@ class NetnsCompute(HostCompute):
             links.delete(port.link)
         namespaces.remove(self._namespace(amphora_id))
 
+    def _owners(self, links: frozenset[str]) -> Iterable[AmphoraId]:
+        lost = links - self._letting_go
+        self._letting_go -= links
+        if not lost:
+            return ()
+        places = ((x, self._directory(x)) for x in amphorae_in(self._amphorae))
+        return [x for x, directory in places if any(port.link in lost for port in _read(directory))]
+
     def _others_owned(self) -> tuple[AmphoraId, ...]:
         ids = (name.removeprefix(self._prefix) for name in namespaces.names(self._prefix))
         return tuple(AmphoraId(x) for x in ids if _UUID.fullmatch(x))
@@ -139,6 +150,7 @@ class NetnsCompute(HostCompute):
                 if is_new:
                     directory.remove()
                     return
+                self._letting_go.add(port.link)
                 links.delete(port.link)
                 _write(directory, tuple(x for x in _read(directory) if x.id != port.id))
         except OSError as error:

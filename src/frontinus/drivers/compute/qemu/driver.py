@@ -23,9 +23,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from frontinus.drivers.compute import endings
 from frontinus.drivers.compute.interface import ATTACH, LVS, ComputeDriver, Place, PlaceState
 from frontinus.drivers.compute.qemu import taps
 from frontinus.drivers.compute.qemu.machine import (
@@ -64,6 +66,10 @@ _STATES: dict[str, PlaceState] = {
     "suspended": PlaceState.STOPPED_ON_PURPOSE,
 }
 """Run states of QEMU (qapi/run-state.json). The others, such as io-error and internal-error, are failures: STOPPED."""
+
+
+BOOT_TIMEOUT = {"kvm": timedelta(seconds=60), "tcg": timedelta(seconds=180)}
+"""Emulated: seven seconds of CPU, and several machines may share it with much other work (75 s were seen)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +126,13 @@ class QemuCompute(ComputeDriver):
         state_dir = settings.state_dir.expanduser().resolve()
         self._machines = state_dir / "machines"
         self._image = state_dir / "image" if settings.image is None else settings.image.expanduser().resolve()
+        self._built = asyncio.Event()
+        self._letting_go: set[str] = set()  # taps that go because they shall
         self._threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="qemu-compute")
+
+    @property
+    def boot_timeout(self) -> timedelta:
+        return BOOT_TIMEOUT[self._accelerator()]
 
     def management_address(self, amphora_id: AmphoraId) -> str | None:
         return None
@@ -128,7 +140,26 @@ class QemuCompute(ComputeDriver):
     async def build(
         self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: tuple[Port, ...] = ()
     ) -> Place:
-        return await self._in_thread(amphora_id, lambda: self._build(amphora_id, load_balancer_id, boot, ports))
+        place = await self._in_thread(amphora_id, lambda: self._build(amphora_id, load_balancer_id, boot, ports))
+        self._built.set()
+        return place
+
+    async def watch(self, tell: Callable[[AmphoraId], None]) -> None:
+        async def owners(links: frozenset[str]) -> list[AmphoraId]:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: self._owners(links))
+
+        await endings.watch(tell, self._follow, self._built, owners)
+
+    async def _follow(self, followed: endings.Endings) -> None:
+        """Follow the machines that nobody follows yet."""
+
+        def running() -> list[tuple[AmphoraId, int]]:
+            new = [x for x in machines_in(self._machines) if x not in followed]
+            return [(x, pid) for x in new if (pid := self._directory(x).process()) is not None]
+
+        for amphora_id, pid in await asyncio.get_running_loop().run_in_executor(self._threads, running):
+            directory = self._directory(amphora_id)
+            followed.follow(amphora_id, pid, partial(_is_machine, directory, pid))
 
     async def get(self, amphora_id: AmphoraId) -> Place:
         return await self._in_thread(amphora_id, lambda: self._get(amphora_id))
@@ -181,6 +212,13 @@ class QemuCompute(ComputeDriver):
             return Place(amphora_id=amphora_id, state=PlaceState.ABSENT)
         return self._place(amphora_id, directory, *self._state(directory))
 
+    def _owners(self, links: frozenset[str]) -> list[AmphoraId]:
+        lost = links - self._letting_go
+        self._letting_go -= links
+        if not lost:
+            return []
+        return [x for x in machines_in(self._machines) if not lost.isdisjoint(self._directory(x).taps())]
+
     def _destroy(self, amphora_id: AmphoraId) -> None:
         directory = self._directory(amphora_id)
         with directory.locked():
@@ -212,6 +250,7 @@ class QemuCompute(ComputeDriver):
                     # A guest that is only starting lets go of nothing. Without its tap the interface leads nowhere, which
                     # is what was asked; what is left of it goes before the port is attached again.
                     self._unplug(qemu, port.id)
+            self._letting_go.add(tap_name(port.id))
             taps.remove_tap(tap_name(port.id))
             directory.forget_tap(tap_name(port.id))
 
@@ -322,6 +361,8 @@ class QemuCompute(ComputeDriver):
             compute_id=amphora_id,
             management_address=directory.management_address(),
             host=socket.gethostname(),
+            # Into a machine nobody can see; but in one whose QEMU is gone, nothing runs.
+            balancing=None if state is not PlaceState.STOPPED or directory.process() is not None else False,
             attached=attached,
         )
 
@@ -380,6 +421,10 @@ class QemuCompute(ComputeDriver):
                 after=5.0,
                 code="machine-failed",
             ) from error
+
+
+def _is_machine(directory: MachineDirectory, pid: int) -> bool:
+    return directory.process() == pid
 
 
 def has_kvm() -> bool:
