@@ -34,8 +34,9 @@ class Client:
             asked, answered, what = line.split()
             self.answers.append((float(asked), float(answered), what))
 
-    def await_answer(self, since: float) -> None:
-        deadline = time.monotonic() + 30
+    def await_answer(self, since: float, patience: float = 30.0) -> None:
+        """Until something was answered that was asked after `since`."""
+        deadline = time.monotonic() + patience
         while not any(asked > since for asked, _, _ in self.answers[-20:]):
             if time.monotonic() > deadline:
                 raise AssertionError("nobody answers")
@@ -49,11 +50,11 @@ class Client:
 
 
 @contextmanager
-def asking(namespace: str, address: str, port: int) -> Iterator[Client]:
+def asking(namespace: str, address: str, port: int, every_ms: float = 5) -> Iterator[Client]:
     """A client in this namespace; in ours when it is empty."""
     inside = ["ip", "netns", "exec", namespace] if namespace else []
     command = [*inside, sys.executable, str(Path(__file__).parent / "asker.py")]
-    with subprocess.Popen([*command, address, str(port)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*command, address, str(port), str(every_ms)], stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Client(process)
         finally:
