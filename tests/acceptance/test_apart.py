@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.fleet import Fleet
-from tests.acceptance.support import Backend, free_port, serving, until
+from tests.acceptance.support import Api, Backend, Load, free_port, processes, serving, until
 from tests.servers import Mariadb, Postgresql, Server
 
 
@@ -75,6 +79,59 @@ def test_parts_share_the_work_and_survive_each_other(fleet: Fleet, backends: lis
 
     second.delete(f"loadbalancers/{load_balancer['id']}?cascade=true")
     second.gone(f"loadbalancers/{load_balancer['id']}")
+
+
+def is_online(api: Api, load_balancer_id: str) -> bool:
+    return bool(api.load_balancer(load_balancer_id)["operating_status"] == "ONLINE")
+
+
+def ears(fleet: Fleet) -> set[str]:
+    """What is told of each receiver: where it listens, and since when."""
+    return {x.partition(": ")[0] for x in fleet.run("status").stdout.splitlines() if x.startswith("receiver ")}
+
+
+def has_come(fleet: Fleet, told: set[str]) -> bool:
+    """Whether there is one that was not there before."""
+    return bool(ears(fleet) - told)
+
+
+SILENCE_S = 3.0
+"""health.silence_deadline, as it is unless somebody sets it."""
+
+
+@pytest.mark.beside
+def test_a_receiver_that_is_killed_fails_nobody_over(fleet: Fleet, backends: list[Backend]) -> None:
+    """Half of all heartbeats go to where nobody listens, for longer than an amphora may be silent; with each of two receivers."""
+    assert fleet.run("db", "upgrade").returncode == 0
+    fleet.start(controllers=1)
+    (api,) = fleet.apis()
+    port = free_port()
+    made = [api.web_load_balancer(backends, port) for _ in range(3)]
+    for each in made:
+        assert api.settled(each["id"])["provisioning_status"] == "ACTIVE"
+        until(partial(is_online, api, each["id"]), 20, "nobody hears it")
+    before = {x["id"]: api.amphorae(x["id"]) for x in made}
+    running = sorted(x.pid for x in processes(FRONTINUS_STATE_DIR=str(fleet.state_dir)))
+    with Load(made[0]["vip_address"], port, pause=0.02) as load:
+        for receiver in fleet.of("health"):
+            told = ears(fleet)
+            fleet.kill(receiver)
+            killed = time.monotonic()
+            while time.monotonic() - killed < 2.5 * SILENCE_S:
+                assert {x["id"]: api.amphorae(x["id"]) for x in made} == before
+                load.more(10)
+            assert sorted(x.pid for x in processes(FRONTINUS_STATE_DIR=str(fleet.state_dir))) == running
+            fleet.start_again(receiver)
+            until(partial(has_come, fleet, told), 20, "the receiver does not come back")
+    assert not load.errors
+    # And it is not that nobody looks: with one receiver only, an amphora that is dead is replaced.
+    fleet.kill(fleet.of("health")[0])
+    (dead,) = before[made[2]["id"]]
+    for process in processes(FRONTINUS_AMPHORA_ID=dead):
+        os.kill(process.pid, signal.SIGKILL)
+    until(lambda: dead not in api.amphorae(made[2]["id"]), 30, "the dead one is not replaced")
+    serving(made[2]["vip_address"], port)
+    assert {x["id"]: api.amphorae(x["id"]) for x in made[:2]} == {x["id"]: before[x["id"]] for x in made[:2]}
 
 
 def test_the_embedded_database_is_one_process_own(tmp_path: Path) -> None:
