@@ -77,11 +77,8 @@ def send(crowd: list[SimulatedAmphora], port: int, seconds: float, ready: Event,
     asyncio.run(run())
 
 
-def disturb(port: int, seconds: float, ready: Event, counted: object, *, forged: bool) -> None:
-    """A process of its own: noise, or envelopes that nobody has signed, at GARBAGE_PER_SECOND or as fast as it can."""
-    chance = random.Random(7)
-    prefix = b"FRH1" if forged else b""
-    datagrams = [prefix + chance.randbytes(300) for _ in range(5_000)]
+def disturb(port: int, seconds: float, ready: Event, counted: object, *, datagrams: list[bytes]) -> None:
+    """A process of its own: garbage at GARBAGE_PER_SECOND, or as fast as it can."""
     ready.wait()
     sent, began = 0, time.monotonic()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -110,8 +107,9 @@ async def receive(
     port = ear.receiver.port
     helpers = [context.Process(target=send, args=(fleet, port, seconds, ready, sent))]
     if disturbance is not None:
-        forged = disturbance == "forged"
-        disturbing = partial(disturb, port, seconds, ready, garbage, forged=forged)
+        chance, prefix = random.Random(7), b"FRH1" if disturbance == "forged" else b""
+        datagrams = [prefix + chance.randbytes(300) for _ in range(5_000)]
+        disturbing = partial(disturb, port, seconds, ready, garbage, datagrams=datagrams)
         helpers.append(context.Process(target=disturbing))
     for helper in helpers:
         helper.start()

@@ -52,13 +52,14 @@ def judge(
     *,
     own_deadlines: Mapping[AmphoraId, float] = NO_DEADLINES,
     lag: float = 0.0,
+    at_least: float = 0.0,
 ) -> Judgement:
     """Weigh a whole fleet. `last_heard` holds every watched amphora; one that was never heard counts from the moment
     that watching it began, which gives it and a receiver that just started their grace.
 
     `own_deadlines` are of amphorae that beat more slowly than the settings expect; `lag` is how late it may be known here
-    what another receiver heard."""
-    deadline = settings.silence_deadline.total_seconds()
+    what another receiver heard; `at_least` is the deadline while heartbeats are known to be lost on their way."""
+    deadline = max(settings.silence_deadline.total_seconds(), at_least)
     silent = frozenset(
         x
         for x, heard in last_heard.items()

@@ -6,6 +6,7 @@ amphora will not say again."""
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import time
 from collections import defaultdict
@@ -97,6 +98,7 @@ class Health:
         self._me = ReceiverRow(
             id=ReceiverId(new_id()), host=socket.gethostname(), port=0, started_at=now(), seen_at=now()
         )
+        self._overflowed_at = -math.inf
         self._refusals: dict[str, int] = defaultdict(int)
         self._refused: dict[str, Counter] = {}
         self.receiver = Receiver(settings, self.take, driver.heartbeat_prefixes)
@@ -360,6 +362,7 @@ class Health:
                 settings.longest_deadline.total_seconds(),
             ),
             lag=2 * settings.share_interval.total_seconds() if self._has_peers else 0.0,
+            at_least=settings.longest_deadline.total_seconds() if self._is_flooded(moment) else 0.0,
         )
         before, self._judgement = self._judgement, judgement
         if judgement.braked != before.braked:
@@ -386,6 +389,17 @@ class Health:
             now = self._now()
             await self._store.transact(lambda tx: health.suspect(tx, new, now))
             self._suspected |= dict.fromkeys(new, moment)
+
+    def _is_flooded(self, moment: float) -> bool:
+        """Whether so much comes that the kernel drops datagrams unheard, or did so lately: then many heartbeats of an amphora
+        may be missing that is well, but hardly all of a minute."""
+        deadline = self._settings.silence_deadline.total_seconds()
+        before = moment - self._overflowed_at <= deadline
+        if self.receiver.has_overflowed():
+            self._overflowed_at = moment
+            if not before:
+                log.warning("more datagrams come than can be taken: an amphora may be silent for longer")
+        return moment - self._overflowed_at <= deadline
 
     async def _clear_heard(self) -> None:
         """Those that were heard again since they fell silent are cleared, unless the controller did already."""

@@ -20,6 +20,8 @@ _IP_FREEBIND, _SOL_IPV6, _IPV6_FREEBIND = 15, 41, 78
 _UDP_HEADER = 8
 _SO_ATTACH_FILTER = 26
 _SO_RCVBUFFORCE = 33
+_SO_MEMINFO, _DROPS = 55, 8 * 4
+"""Of asm-generic/socket.h; and where in it, of linux/sock_diag.h, stands what was dropped (SK_MEMINFO_DROPS)."""
 _LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 """Of linux/filter.h and linux/bpf_common.h: BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K."""
 
@@ -69,6 +71,8 @@ class Receiver:
             ) from error
         self.is_crowded = False
         """Whether more comes than is taken: since a batch was full, until nothing waits."""
+        self._was_crowded = False
+        self._drops = 0
         self._batch = settings.batch
         self._take = take
         self._buffer = bytearray(MAX_DATAGRAM)
@@ -87,6 +91,14 @@ class Receiver:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
 
+    def has_overflowed(self) -> bool:
+        """Whether the kernel had no room for some datagrams since this was asked last. What only the filter dropped does not
+        count: that was nobody's heartbeat, and the kernel counts both as one."""
+        (drops,) = struct.unpack_from("I", self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36), _DROPS)
+        grew, self._drops = drops != self._drops, drops
+        was_crowded, self._was_crowded = self._was_crowded or self.is_crowded, False
+        return grew and was_crowded
+
     def _drain(self) -> None:
         for _ in range(self._batch):
             try:
@@ -97,4 +109,9 @@ class Receiver:
             except OSError:
                 return  # an ICMP answer to a datagram that somebody else sent; nothing of ours is lost
             self._take(self._view[:length])
-        self.is_crowded = True
+        try:
+            self._socket.recv_into(self._buffer, 1, socket.MSG_PEEK)
+        except OSError:
+            self.is_crowded = False
+        else:
+            self.is_crowded = self._was_crowded = True

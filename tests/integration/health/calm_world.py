@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from frontinus.controller.hands import Hands
 from frontinus.controller.loop import Controller
 from frontinus.controller.settings import ControllerSettings
-from frontinus.drivers.amphora.agent.heartbeat import decode_envelope, decode_plain, is_envelope
+from frontinus.drivers.amphora.agent.heartbeat import claimed_sender, decode_envelope, decode_plain, is_envelope
 from frontinus.health.loop import Health
 from frontinus.health.metrics import HealthMetrics
 from frontinus.health.settings import HealthSettings
@@ -50,6 +50,9 @@ class HeardDriver(FakeAmphoraDriver):
     @property
     def heartbeat_prefixes(self) -> tuple[bytes, ...]:
         return self.prefixes
+
+    def claimed_sender(self, datagram: bytes) -> AmphoraId | None:
+        return claimed_sender(datagram)
 
     def decode(self, datagram: bytes, now: datetime) -> Heartbeat:
         if self.plain_key is not None and not is_envelope(datagram):
@@ -132,18 +135,20 @@ class CalmWorld(World):
     def clock(self) -> datetime:
         return datetime.now(UTC) + self.jump
 
-    async def start(self, count: int) -> None:
+    async def start(self, count: int, *, sends: bool = True) -> None:
+        """So many amphorae; without `sends` somebody else speaks for them."""
         self.now = datetime.now(UTC)
         await self.register()
         for _ in range(count):
             await self.create(80)
-        await self.converge(count)
+        await self.converge(max(count, 60))
         self.now = datetime.now(UTC)
         self.at_first = frozenset(self.places)
         amphorae = [SimulatedAmphora(x, key_of(x)) for x in self.places]
         self.start_receiver()
         self.crowd = Crowd(amphorae, ("127.0.0.1", self.ear.receiver.port), interval=self.pace.interval)
-        self._tasks["crowd"] = asyncio.create_task(self.crowd.run())
+        if sends:
+            self._tasks["crowd"] = asyncio.create_task(self.crowd.run())
         hands = Hands(
             store=cast(Any, self.fickle),
             amphora_driver=self.driver,
@@ -169,6 +174,10 @@ class CalmWorld(World):
         made = Health(cast(Any, self.fickle), self.driver, settings, self.clock, HealthMetrics(registry))
         self._registries[made] = registry
         return made
+
+    def accepted(self, ear: Health) -> float:
+        """How many datagrams this receiver has taken in."""
+        return self._registries[ear].get_sample_value("frontinus_health_datagrams_accepted_total") or 0.0
 
     def refused(self, ear: Health, reason: str) -> float:
         """How many datagrams this receiver has refused for this reason."""

@@ -38,6 +38,12 @@ def test_one_is_silent_only_past_the_deadline() -> None:
     assert judge(heard, 10.0, SETTINGS).silent == {AmphoraId("b")}
 
 
+def test_while_heartbeats_are_lost_on_their_way_silence_must_last_longer() -> None:
+    heard = {AmphoraId("a"): 40.0, AmphoraId("b"): 90.0, AmphoraId("c"): 99.0}
+    assert judge(heard, 101.0, SETTINGS).silent == {AmphoraId("a"), AmphoraId("b")}
+    assert judge(heard, 101.0, SETTINGS, at_least=60.0).silent == {AmphoraId("a")}
+
+
 def test_silence_while_we_were_stopped_is_ours() -> None:
     """SIGSTOP for ten seconds, or a machine that gave us no turn: nobody is suspected for what waits in the socket."""
     moment = 100.0
