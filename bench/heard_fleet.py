@@ -21,7 +21,7 @@ from frontinus.store.engine import Store, Transaction
 from frontinus.store.leases import Lease
 from frontinus.testing.simulated_amphorae import SimulatedAmphora
 
-from tests.integration.store.world import DRIVER, OURS, a_tree, an_amphora
+from tests.integration.store.world import COHORT, OURS, a_tree, an_amphora
 
 LISTENERS, POOLS, MEMBERS = 2, 2, 20
 AT_ONCE = 100
@@ -43,12 +43,12 @@ async def fill(store: Store, count: int) -> list[tuple[AmphoraId, LoadBalancerTr
 
         def create(tx: Transaction, part: list[LoadBalancerTree] = part) -> None:
             for tree in part:
-                trees.create_tree(tx, tree)
+                trees.create_tree(tx, tree, COHORT)
 
         await store.transact(create)
         now = datetime.now(UTC)
         claimed = await store.transact(
-            lambda tx, now=now: leases.claim_due(tx, OURS, DRIVER, now, timedelta(minutes=4), AT_ONCE)
+            lambda tx, now=now: leases.claim_due(tx, OURS, COHORT, now, timedelta(minutes=4), AT_ONCE)
         )
         lease_of = {x.load_balancer_id: x for x in claimed}
 

@@ -20,7 +20,7 @@ from frontinus.store import convergence, health, leases, listing, trees
 from frontinus.store.engine import Store, Transaction
 from frontinus.store.listing import Query
 
-from tests.integration.store.world import DRIVER, LATER, LEASE, OURS, a_tree, an_amphora, create, register
+from tests.integration.store.world import COHORT, LATER, LEASE, OURS, a_tree, an_amphora, create, register
 
 COUNT = 300
 HOUR = timedelta(hours=1)
@@ -74,7 +74,7 @@ async def measure(store: Store) -> dict[str, float]:
         figures[f"list_100_{name}"] = await cpu_ms(
             lambda _, name=name: store.read(partial(getattr(listing, f"list_{name}"), query=page)), 30
         )
-    leased = await store.transact(lambda tx: leases.claim_due(tx, OURS, DRIVER, LATER + HOUR, HOUR, 10_000))
+    leased = await store.transact(lambda tx: leases.claim_due(tx, OURS, COHORT, LATER + HOUR, HOUR, 10_000))
     lease_of = {x.load_balancer_id: x for x in leased}
     generation = 1 + 3
     figures["record_settled"] = await cpu_ms(
@@ -95,7 +95,7 @@ async def measure(store: Store) -> dict[str, float]:
         10,
     )
     figures["idle_claim"] = await cpu_ms(
-        lambda _: store.transact(lambda tx: leases.claim_due(tx, OURS, DRIVER, LATER, LEASE, 10))
+        lambda _: store.transact(lambda tx: leases.claim_due(tx, OURS, COHORT, LATER, LEASE, 10))
     )
     return figures
 

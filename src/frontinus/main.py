@@ -30,7 +30,7 @@ from frontinus.health.metrics import HealthMetrics
 from frontinus.health.settings import HealthSettings
 from frontinus.loading import DRIVER_KINDS, build, choose, load, offers
 from frontinus.model.errors import Bug, Invalid, Retry
-from frontinus.settings import MetricsSettings, Settings
+from frontinus.settings import MetricsSettings, Settings, digests
 from frontinus.store import idempotency, leases
 from frontinus.store.engine import Store
 
@@ -163,6 +163,19 @@ class Drivers:
             self._built[kind] = build(kind, name, self._settings, self._context)
         return self._built[kind]
 
+    def configuration(self) -> dict[str, str]:
+        """A digest of each setting that all controllers of a cohort must share, by its key in the configuration file: who
+        the drivers beside the amphora driver are, and what is rendered or built otherwise because of a setting."""
+        found: dict[str, str] = {}
+        for kind in DRIVER_KINDS:
+            name = getattr(self._settings.drivers, kind)
+            if kind != "amphora":
+                found[f"drivers.{kind}"] = name
+            _, settings = choose(kind, name, self._settings, self._context)
+            if settings is not None:
+                found |= digests(settings, f"driver_options.{name}.")
+        return found
+
     async def close(self) -> None:
         for driver in self._built.values():
             await driver.close()
@@ -247,9 +260,9 @@ class Installation:
         if self._listening is not None:
             from frontinus import front
 
-            api = front.Front(
-                self.store, self.drivers.network, self.drivers.secret, self.settings.api, now, self._registry
-            )
+            chosen = self.settings.api.default_driver or self.settings.drivers.amphora
+            api_settings = replace(self.settings.api, default_driver=chosen)
+            api = front.Front(self.store, self.drivers.network, self.drivers.secret, api_settings, now, self._registry)
             parts.add(asyncio.create_task(api.serve(self._listening), name="API"))
         if self._controller is not None:
             parts.add(asyncio.create_task(self._controller.run(), name="controller"))
@@ -260,6 +273,8 @@ class Installation:
             done, _ = await asyncio.wait({*parts, stopping}, return_when=asyncio.FIRST_COMPLETED)
             for part in done - {stopping}:
                 part.result()
+                if part.get_name() == "controller" and not self._whole:
+                    return  # its cohort is drained
                 raise Bug(f"the {part.get_name()} ended by itself")
         finally:
             if api is not None:
@@ -287,7 +302,13 @@ class Installation:
             now=now,
             metrics=ControllerMetrics(self._registry),
         )
-        return Controller(hands, PROVIDERS)
+        return Controller(
+            hands,
+            PROVIDERS,
+            configuration=self.drivers.configuration(),
+            alone=self._whole and not self.settings.database,
+            ends_when_drained=not self._whole,
+        )
 
     def _make_health(self, settings: HealthSettings) -> Health:
         return Health(self.store, self.drivers.amphora, settings, now, HealthMetrics(self._registry))

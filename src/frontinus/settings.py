@@ -6,6 +6,7 @@ Each component's settings live beside it, documented field by field; this file o
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import re
 import tomllib
@@ -169,6 +170,19 @@ def describe(settings: object, path: str = "") -> list[tuple[str, str]]:
             hidden = bool(value) and item.metadata.get("secret", False)
             lines.append((f"{path}{item.name}", "(hidden)" if hidden else _text(value)))
     return lines
+
+
+def digests(settings: object, path: str = "") -> dict[str, str]:
+    """A short digest of each setting that changes what is rendered or built, by its dotted key: what all controllers of a
+    cohort must share. Paths are a host's own, as are fields whose metadata say `own`; secrets are never told."""
+    found: dict[str, str] = {}
+    for item in dataclasses.fields(settings):  # type: ignore[arg-type]
+        value = getattr(settings, item.name)
+        if item.metadata.get("own") or item.metadata.get("secret") or isinstance(value, Path | Secret):
+            continue
+        text = repr(value) if isinstance(value, str) else _text(value)
+        found[f"{path}{item.name}"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return found
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:

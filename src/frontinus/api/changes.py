@@ -15,18 +15,18 @@ from frontinus.api.calls import Call
 from frontinus.api.commits import commit
 from frontinus.api.etags import require_match
 from frontinus.api.honour import require_honoured
+from frontinus.api.placing import capabilities_for
 from frontinus.api.rendering import RESOURCE_OF, Wire, render_object
 from frontinus.api.settings import ApiSettings, Immutability
 from frontinus.api.written import Written
-from frontinus.model.capabilities import Capabilities
 from frontinus.model.enums import Kind, ProvisioningStatus
-from frontinus.model.errors import Immutable, Invalid, NotFound, Unsupported
+from frontinus.model.errors import Immutable, NotFound
 from frontinus.model.house_rules import check_house_rules
 from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.model.quotas import added_by
 from frontinus.model.tree import LoadBalancerTree, TreeObject
 from frontinus.model.validation import validate
-from frontinus.store import controllers, quotas, trees
+from frontinus.store import quotas, trees
 from frontinus.store.engine import Transaction
 
 
@@ -74,7 +74,7 @@ async def change(
             check_house_rules(before, after, settings.house_rules)
         _refuse_immutable(before, edited, settings)
         if not edited.removes:
-            require_honoured(after, capabilities_of(tx, settings, after.load_balancer.provider))
+            require_honoured(after, capabilities_for(tx, call.api, after.load_balancer))
         if edited.subject is not None:
             require_match(call.headers, render_object(before, edited.subject))
         if not edited.removes:
@@ -114,25 +114,6 @@ def _locked_tree(tx: Transaction, kind: Kind, object_id: str) -> LoadBalancerTre
 
 def not_found(kind: Kind, object_id: str) -> NotFound:
     return NotFound(kind, f"there is no {kind.replace('_', ' ')} {object_id[:80]}")
-
-
-def capabilities_of(
-    tx: Transaction, settings: ApiSettings, provider: str, field: str = "load_balancer.provider"
-) -> Capabilities:
-    """What the provider's driver can do. Raises, naming `field`, Invalid for a provider that is not enabled, and
-    Unsupported for one that no controller has ever served."""
-    known = any(x.name == provider for x in settings.providers)
-    served_by = settings.served_by(provider)
-    found = controllers.capabilities_of(tx, served_by)
-    if found is not None:
-        return found
-    if not known:
-        names = ", ".join(sorted({x.name for x in settings.providers} | set(controllers.providers(tx))))
-        raise Invalid(field, f"{provider[:80]!r} is not enabled; there are {names}")
-    raise Unsupported(
-        field,
-        f"no controller has registered for {served_by}: start one (`frontinus up` has one) and try again",
-    )
 
 
 def require_room(tx: Transaction, call: Call, before: LoadBalancerTree | None, after: LoadBalancerTree) -> None:

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from frontinus.api.calls import Call, json_response
 from frontinus.api.errors import HttpError
+from frontinus.api.placing import cohort_of
 from frontinus.api.rendering import Wire
 from frontinus.api.wire_types import Faults
 from frontinus.api.written import Written
@@ -121,7 +122,12 @@ async def _ask(call: Call, question: Question, store: Store) -> Answer | None:
     load_balancer = question.after.load_balancer
     settings = call.api.settings
     question_id, provider, now = new_id(), settings.served_by(load_balancer.provider), call.api.clock()
-    await store.transact(lambda tx: previews.ask(tx, question_id, provider, load_balancer.id, question, now))
+
+    def ask(tx: Transaction) -> None:
+        cohort = cohort_of(tx, call.api, load_balancer)
+        previews.ask(tx, question_id, provider, cohort, load_balancer.id, question, now)
+
+    await store.transact(ask)
     deadline = asyncio.get_running_loop().time() + settings.preview_wait.total_seconds()
     pause = _SHORTEST_POLL_S
     try:

@@ -226,6 +226,10 @@ class ApiSettings:
     allow_field_selection: bool = True
     """Whether `fields` picks attributes. Without, it is ignored."""
 
+    default_driver: str = ""
+    """Amphora driver of new load balancers, where controllers of several serve their provider. Empty: `drivers.amphora`.
+    With controllers of one driver only, that one is taken whatever stands here."""
+
     network_compat: bool = True
     """Whether to answer the read-only look-ups of subnets, networks and projects that OpenStack clients send to the same
     endpoint when there is no catalog (authentication `none`). Off where a real network service answers them."""

@@ -17,7 +17,7 @@ import uvloop
 
 from frontinus.cli.output import complain, in_words, say, settings_or_exit, start_logging
 from frontinus.main import Installation, Part
-from frontinus.model.errors import FrontinusError, Invalid, WorldError
+from frontinus.model.errors import Conflict, FrontinusError, Invalid, WorldError
 from frontinus.settings import Settings
 
 LOCK_FILE = "up.lock"
@@ -26,7 +26,7 @@ WHAT_RUNS = {Part.API: "The API", Part.CONTROLLER: "A controller", Part.HEALTH: 
 
 
 def run(part_name: str, file: Path | None, overrides: dict[str, object]) -> int:
-    """Exit status: 0 after a signal, 1 when it could not start or broke, 2 for wrong settings."""
+    """Exit status: 0 after a signal, or of a controller when its cohort is drained; 1 when it could not start or broke, 2 for wrong settings."""
     part = Part(part_name)
     settings = settings_or_exit(file, overrides)
     start_logging(settings.log)
@@ -72,6 +72,9 @@ def serve(
         return 2 if isinstance(error, Invalid) else 1
     try:
         return uvloop.run(_serve(installation, announced))
+    except Conflict as error:  # the others of the cohort have other settings
+        complain(in_words(error))
+        return 2
     except (WorldError, OSError) as error:  # a database that another process holds, a full disk: no bug of ours
         complain(in_words(error))
         return 1

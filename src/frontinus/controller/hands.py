@@ -15,6 +15,7 @@ from frontinus.drivers.amphora.interface import AmphoraDriver
 from frontinus.drivers.compute.interface import ComputeDriver
 from frontinus.drivers.network.interface import PORTS, NetworkDriver
 from frontinus.drivers.secret.interface import SecretDriver
+from frontinus.model.cohorts import CohortName
 from frontinus.store.engine import Store
 
 SPARES_WHERE_SLOW = 2
@@ -33,6 +34,11 @@ class Hands:
     now: Callable[[], datetime]
     metrics: ControllerMetrics = field(default_factory=ControllerMetrics)
     grace: Grace = field(default_factory=lambda: Grace(time.monotonic))
+
+    @property
+    def cohort(self) -> CohortName:
+        """All controllers whose amphora driver is this one, in this version."""
+        return CohortName(self.amphora_driver.name, self.amphora_driver.version)
 
     @property
     def has_ports(self) -> bool:

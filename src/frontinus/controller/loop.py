@@ -5,18 +5,17 @@ Owns the pace: how many, how often, how long to sleep. Decides nothing about loa
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import socket
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
 from functools import partial
 from typing import Any
 
 import structlog
 
 from frontinus.controller.hands import Hands
+from frontinus.controller.membership import Membership
 from frontinus.controller.previewer import Previewer
 from frontinus.controller.reconcile import reconcile
 from frontinus.controller.renewals import Renewals
@@ -24,11 +23,10 @@ from frontinus.controller.secret_watch import SecretWatch
 from frontinus.controller.spares import Spares
 from frontinus.controller.sweeper import Sweeper
 from frontinus.controller.witness import Witness
-from frontinus.model.capabilities import with_network
 from frontinus.model.errors import LeaseLost, NotFound, WorldError
 from frontinus.model.ids import ControllerId, LoadBalancerId, new_id
-from frontinus.store import controllers, convergence, idempotency, leases, maintenance, previews
-from frontinus.store.engine import Transaction, Wakeups
+from frontinus.store import convergence, idempotency, leases, maintenance, previews
+from frontinus.store.engine import Wakeups
 from frontinus.store.leases import Lease
 
 log = structlog.get_logger()
@@ -40,15 +38,23 @@ class Controller:
     """One controller process' work. `run` until cancelled; cancelling lets the steps under way finish or be resumed by
     whoever claims next.
 
-    Immutable: hands, id, provider. One owner (the claim loop): `_busy`."""
+    Immutable: hands, id, membership. One owner (the claim loop): `_busy`."""
 
-    def __init__(self, hands: Hands, providers: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        hands: Hands,
+        providers: tuple[str, ...],
+        *,
+        configuration: Mapping[str, str] | None = None,
+        alone: bool = False,
+        ends_when_drained: bool = False,
+    ) -> None:
+        """`configuration` has a digest of each setting that the whole cohort must share. `alone` as of Membership."""
         self.id = ControllerId(new_id())
         self._hands = hands
-        # One row for each provider name; the first carries the controller's own id, which is the owner of leases.
-        self._registrations = {
-            name: self.id if number == 0 else ControllerId(new_id()) for number, name in enumerate(providers)
-        }
+        self._membership = Membership(hands, self.id, providers, configuration or {}, alone=alone)
+        self._ends_when_drained = ends_when_drained
+        self._drained = asyncio.Event()
         self._sweeper = Sweeper(hands)
         self._witness = Witness(hands)
         self._previewer = Previewer(self.id, hands)
@@ -59,32 +65,11 @@ class Controller:
         self._freed = asyncio.Event()
 
     async def register(self) -> None:
-        """Publish what this controller's driver can do, under each provider name that it serves, so that the API knows
-        what to accept. Call before serving."""
-        driver, now = self._hands.amphora_driver, self._hands.now()
-        records = [
-            controllers.Controller(
-                id=registration,
-                driver=driver.name,
-                driver_version=driver.version,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                provider=provider,
-                capabilities=with_network(driver.offers(), self._hands.network.features),
-                started_at=now,
-                seen_at=now,
-            )
-            for provider, registration in self._registrations.items()
-        ]
-
-        def write(tx: Transaction) -> None:
-            for record in records:
-                controllers.register(tx, record)
-
-        await self._hands.store.transact(write)
+        """Join the cohort. Call before serving. Raises Conflict when it has other settings."""
+        await self._membership.register()
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled, or where that was asked for until the cohort is drained and nothing is left to do."""
         keepers = [
             asyncio.create_task(self._keep_alive(), name="controller-keep-alive"),
             asyncio.create_task(self._sweeper.run(), name="controller-sweeper"),
@@ -97,25 +82,26 @@ class Controller:
         # One listener for all turns: what is said between two of them is kept.
         wakeups = self._hands.store.wakeups()
         try:
-            while True:
+            while not self._drained.is_set() or self._busy:
                 await self._claim_and_start()
                 await self._rest(wakeups)
+            log.info("cohort is drained", cohort=str(self._hands.cohort))
         finally:
             for task in [*keepers, *self._busy.values()]:
                 task.cancel()
             await asyncio.gather(*keepers, *self._busy.values(), return_exceptions=True)
             with suppress(Exception):  # going away anyway; the row's age says the same
-                await self._hands.store.transact(self._unregister)
+                await self._membership.leave()
 
     async def _claim_and_start(self) -> None:
         room = self._hands.settings.concurrency - len(self._busy)
         if room <= 0:
             return
         now, duration = self._hands.now(), self._hands.settings.lease_duration
-        driver = self._hands.amphora_driver.name
+        cohort = self._hands.cohort
         try:
             claimed = await self._hands.store.transact(
-                lambda tx: leases.claim_due(tx, self.id, driver, now, duration, room)
+                lambda tx: leases.claim_due(tx, self.id, cohort, now, duration, room)
             )
             self._hands.grace.found(now)
         except Exception:  # the loop must live through a store outage; work is claimed when it is back
@@ -200,23 +186,18 @@ class Controller:
             now = self._hands.now()
             oldest = now - self._hands.settings.deleted_retention
             try:
-                await self._hands.store.transact(partial(self._say_alive, now=now))
+                is_done = await self._membership.look()
                 await self._hands.store.transact(partial(convergence.purge_deleted, before=oldest))
-                count = partial(leases.count_due, cohort_driver=self._hands.amphora_driver.name, now=now)
+                count = partial(leases.count_due, cohort=self._hands.cohort, now=now)
                 self._hands.metrics.due.set(await self._hands.store.read(count))
                 await self._hands.store.transact(partial(idempotency.purge, now=now))
                 await self._hands.store.transact(partial(previews.purge, now=now))
                 await self._hands.store.transact(partial(maintenance.purge, now=now))
+                if is_done and self._ends_when_drained:
+                    self._drained.set()
+                    self._freed.set()
             except NotFound:  # somebody forgot a silent controller: this process was stopped, or the database restored
                 with suppress(WorldError):
                     await self.register()
             except Exception:  # the next turn says it again
                 log.exception("keep-alive could not be written")
-
-    def _say_alive(self, tx: Transaction, now: datetime) -> None:
-        for registration in self._registrations.values():
-            controllers.keep_alive(tx, registration, now)
-
-    def _unregister(self, tx: Transaction) -> None:
-        for registration in self._registrations.values():
-            controllers.unregister(tx, registration)

@@ -58,10 +58,10 @@ class Previewer:
 
     async def turn(self) -> bool:
         """Answer what is open; whether there was anything. What is edited wakes this loop too, so it only reads first."""
-        store, driver, now = self._hands.store, self._hands.amphora_driver.name, self._hands.now()
-        if not await store.read(lambda tx: previews.is_any_open(tx, driver, now)):
+        store, cohort, now = self._hands.store, self._hands.cohort, self._hands.now()
+        if not await store.read(lambda tx: previews.is_any_open(tx, cohort, now)):
             return False
-        claimed = await store.transact(lambda tx: previews.claim(tx, self._owner, driver, now, MOST_AT_ONCE))
+        claimed = await store.transact(lambda tx: previews.claim(tx, self._owner, cohort, now, MOST_AT_ONCE))
         for each in claimed:
             await self._answer(each)
         return bool(claimed)

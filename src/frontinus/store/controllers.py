@@ -1,23 +1,24 @@
 """Which controllers there are, what their drivers can do, and which providers are served.
 
-Rows outlive their controllers, so that the API knows what a provider can do while its controller is being restarted. A
-driver that was never here before is the one change that can cure what only a user could change until now."""
+Rows outlive their controllers, so that the API knows what a provider can do while its controller is being restarted. Who
+registers joins the cohort of its driver and version (cohorts.py), if it has the settings that the others of it have."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import bindparam, delete, insert, or_, select, update
+from sqlalchemy import and_, bindparam, delete, insert, or_, select, update
 
 from frontinus.model.capabilities import Capabilities
-from frontinus.model.enums import ProvisioningStatus
-from frontinus.model.errors import NotFound
+from frontinus.model.cohorts import SILENT_AFTER, CohortName
+from frontinus.model.errors import Conflict, NotFound
 from frontinus.model.ids import ControllerId
+from frontinus.store import cohorts
 from frontinus.store.engine import Transaction
 from frontinus.store.rows import Shape, to_microseconds
-from frontinus.store.schema import controller, load_balancer
-from frontinus.store.statement import Statement, Value
+from frontinus.store.schema import controller
+from frontinus.store.statement import Statement
 
 _FORGET_AFTER = timedelta(days=1)
 
@@ -25,7 +26,10 @@ _t = controller.c
 
 
 class Controller(msgspec.Struct, frozen=True, kw_only=True):
-    """One running controller process: its driver, and the provider name that users know the driver by."""
+    """One running controller process: its driver, and the provider name that users know the driver by.
+
+    `configuration` has a digest of each setting that a cohort must agree on, by its key; `config_digest` is of all of them.
+    None: a version that published none."""
 
     id: ControllerId
     driver: str
@@ -36,6 +40,12 @@ class Controller(msgspec.Struct, frozen=True, kw_only=True):
     provider: str
     started_at: datetime
     seen_at: datetime
+    config_digest: str | None = None
+    configuration: dict[str, str] | None = None
+
+    @property
+    def cohort(self) -> CohortName:
+        return CohortName(self.driver, self.driver_version)
 
 
 _SHAPE = Shape(Controller, controller)
@@ -45,7 +55,10 @@ _FORGET = Statement(
     delete(controller).where(
         _t.provider == bindparam("which_provider"),
         _t.driver == bindparam("which_driver"),
-        or_(_t.stopped_at.is_not(None), _t.seen_at < bindparam("silent_since")),
+        or_(
+            and_(_t.driver_version == bindparam("which_version"), _t.stopped_at.is_not(None)),
+            _t.seen_at < bindparam("silent_since"),
+        ),
     )
 )
 _SEEN = Statement(
@@ -63,55 +76,73 @@ _PROVIDERS = Statement(select(_t.provider).distinct().order_by(_t.provider))
 _RUNNING = Statement(
     select(*(_t[name] for name in _SHAPE.columns)).where(_t.stopped_at.is_(None)).order_by(_t.host, _t.pid)
 )
-_KNOWN = Statement(
-    select(_t.id)
-    .where(
-        _t.provider == bindparam("which_provider"),
+_OTHERS = Statement(
+    select(*(_t[name] for name in _SHAPE.columns)).where(
         _t.driver == bindparam("which_driver"),
         _t.driver_version == bindparam("which_version"),
+        _t.id != bindparam("which"),
+        _t.stopped_at.is_(None),
+        _t.seen_at > bindparam("silent_since"),
+        _t.config_digest != bindparam("digest"),
     )
-    .limit(1)
 )
-_lb = load_balancer.c
-_JUDGE_ANEW = Statement(
-    update(load_balancer)
-    .where(
-        _lb.provider == bindparam("which_provider"),
-        _lb.fault.is_not(None),
-        _lb.due_at.is_(None),
-        _lb.provisioning_status != ProvisioningStatus.DELETED.value,
-    )
-    .values(due_at=bindparam("now"), nudges=_lb.nudges + 1)
-)
+_STOP_ALL = Statement(update(controller).where(_t.stopped_at.is_(None)).values(stopped_at=_t.seen_at))
 
 _load_capabilities = msgspec.json.Decoder(Capabilities).decode
 
 
 def register(tx: Transaction, arrived: Controller) -> None:
-    """Make a controller and its driver's capabilities known. May be repeated; the last one counts.
+    """Make a controller and its driver's capabilities known, and have it join its cohort. May be repeated; the last one
+    counts. Rows of the same provider and cohort that stopped, and those of the driver that were silent for a day, are
+    forgotten.
 
-    Rows of the same provider and driver that stopped, or were silent for a day, are forgotten. With a version of the
-    driver that was not known, load balancers whose fault waits for the user are looked at once more: what one version
-    cannot render another may."""
-    version = {
-        "which_provider": arrived.provider,
-        "which_driver": arrived.driver,
-        "which_version": arrived.driver_version,
-    }
-    if tx.row(_KNOWN, version) is None:
-        waiting: dict[str, Value] = {"which_provider": arrived.provider, "now": to_microseconds(arrived.started_at)}
-        if tx.run(_JUDGE_ANEW, waiting):
-            tx.wake()
+    Raises Conflict, naming both hosts and what differs, when a controller of the cohort lives that has other settings: what
+    they render and build would differ, and each would undo what the other did."""
+    of_cohort = {"which_driver": arrived.driver, "which_version": arrived.driver_version}
+    cohorts.join(tx, arrived.cohort, arrived.provider, arrived.capabilities, arrived.config_digest, arrived.started_at)
+    _require_same_settings(tx, arrived)
     tx.run(_DELETE, {"which": arrived.id})
     tx.run(
         _FORGET,
         {
+            **of_cohort,
             "which_provider": arrived.provider,
-            "which_driver": arrived.driver,
             "silent_since": to_microseconds(arrived.started_at - _FORGET_AFTER),
         },
     )
     tx.insert(_INSERT, _SHAPE.columns, [_SHAPE.encode(arrived)])
+
+
+def _require_same_settings(tx: Transaction, arrived: Controller) -> None:
+    if arrived.config_digest is None:
+        return
+    row = tx.row(
+        _OTHERS,
+        {
+            "which_driver": arrived.driver,
+            "which_version": arrived.driver_version,
+            "which": arrived.id,
+            "digest": arrived.config_digest,
+            "silent_since": to_microseconds(arrived.started_at - SILENT_AFTER),
+        },
+    )
+    if row is None:
+        return
+    other = _SHAPE.decode(row)
+    ours, theirs = arrived.configuration or {}, other.configuration or {}
+    differing = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    raise Conflict(
+        "",
+        f"this controller on {arrived.host} has other settings than the one on {other.host} (process {other.pid}), which is "
+        f"of the same cohort, {arrived.cohort}: {', '.join(differing) or 'what differs cannot be told'}. All controllers of "
+        "a cohort need the same; to change them, stop all of it first (traffic goes on), then start them anew. A controller "
+        f"that was killed counts for {SILENT_AFTER.total_seconds():.0f} s after its death",
+    )
+
+
+def stop_others(tx: Transaction) -> None:
+    """Note of every controller that it stopped. Only for a caller who can prove that no other lives, before it registers."""
+    tx.run(_STOP_ALL, {})
 
 
 def keep_alive(tx: Transaction, controller_id: ControllerId, now: datetime) -> None:

@@ -27,9 +27,9 @@ _UNHEARD = Statement(
     )
     .order_by(schema.amphora.c.id)
 )
-_a, _lb, _c = schema.amphora.c, schema.load_balancer.c, schema.controller.c
+_a, _lb = schema.amphora.c, schema.load_balancer.c
 _OF_DRIVER = schema.amphora.join(schema.load_balancer, _lb.id == _a.load_balancer_id)
-_SERVED = _lb.provider.in_(select(_c.provider).where(_c.driver == bindparam("driver")))
+_SERVED = _lb.driver == bindparam("driver")
 # Both comparisons, and not one for inequality, so that an index can say that there is nothing.
 _OF_ANOTHER = or_(
     _a.identity_digest < bindparam("digest"), _a.identity_digest > bindparam("digest"), _a.identity_digest.is_(None)

@@ -11,12 +11,13 @@ from datetime import datetime, timedelta
 import msgspec
 from sqlalchemy import and_, bindparam, case, func, or_, select, update
 
-from frontinus.model.errors import Bug, LeaseLost
+from frontinus.model.cohorts import CohortName
+from frontinus.model.errors import LeaseLost
 from frontinus.model.ids import ControllerId, LoadBalancerId
 from frontinus.store.engine import Transaction
 from frontinus.store.rows import from_microseconds, to_microseconds
-from frontinus.store.schema import controller, load_balancer
-from frontinus.store.statement import Statement
+from frontinus.store.schema import load_balancer
+from frontinus.store.statement import Statement, Value
 
 _t = load_balancer.c
 
@@ -34,7 +35,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
 
 
-_SERVED = _t.provider.in_(select(controller.c.provider).where(controller.c.driver == bindparam("driver")))
+_OURS = and_(_t.driver == bindparam("which_driver"), _t.driver_version == bindparam("which_version"))
 _FREE = or_(
     _t.lease_owner.is_(None), _t.lease_expires_at <= bindparam("now"), _t.lease_expires_at > bindparam("beyond")
 )
@@ -44,9 +45,12 @@ _WORKABLE_AT = func.min(
     case((or_(_t.lease_owner.is_(None), _t.lease_expires_at <= _t.due_at), _t.due_at), else_=_t.lease_expires_at)
 )
 
+# The cohort stands in both halves, since each must be found by the index alone: SQLite looks at them one by one.
+_DUE_AND_OURS = or_(and_(_OURS, _t.due_at <= bindparam("now")), and_(_OURS, _t.due_at > bindparam("beyond")))
+
 _SELECT_DUE = Statement(
     select(_t.id, _t.lease_epoch)
-    .where(or_(_t.due_at <= bindparam("now"), _t.due_at > bindparam("beyond")), _FREE, _SERVED)
+    .where(_DUE_AND_OURS, _FREE)
     .order_by(_t.due_at, _t.id)
     .limit(bindparam("most"))
     # Where rows can be locked, two that claim at once do not see each other's rows; SQLite leaves it out.
@@ -56,7 +60,7 @@ _SELECT_ONE = Statement(
     select(_t.lease_epoch).where(_t.id == bindparam("which"), _FREE).with_for_update(skip_locked=True)
 )
 _COUNT_DUE = Statement(
-    select(func.count()).select_from(load_balancer).where(_t.due_at <= bindparam("now"), _FREE, _SERVED)
+    select(func.count()).select_from(load_balancer).where(_OURS, _t.due_at <= bindparam("now"), _FREE)
 )
 _CLAIM = Statement(
     update(load_balancer)
@@ -79,23 +83,19 @@ _BREAK_ALL = Statement(
     update(load_balancer).where(_t.lease_owner.is_not(None)).values(lease_owner=None, lease_expires_at=None)
 )
 _SELECT_DUE_AT = Statement(select(_t.due_at).where(_t.id == bindparam("which")))
-_SELECT_DRIVER = Statement(select(controller.c.id).where(controller.c.driver == bindparam("driver")).limit(1))
 _SELECT_NEXT = Statement(select(_WORKABLE_AT).where(_t.due_at.is_not(None)))
-_SELECT_NEXT_SERVED = Statement(select(_WORKABLE_AT).where(_t.due_at.is_not(None), _SERVED))
+_SELECT_NEXT_OURS = Statement(select(_WORKABLE_AT).where(_OURS, _t.due_at.is_not(None)))
 
 
 def claim_due(
-    tx: Transaction, owner: ControllerId, cohort_driver: str, now: datetime, duration: timedelta, limit: int
+    tx: Transaction, owner: ControllerId, cohort: CohortName, now: datetime, duration: timedelta, limit: int
 ) -> list[Lease]:
-    """Take up to `limit` load balancers that are due and free, the longest due first.
-
-    A load balancer is for this driver if its provider is one that a controller of this driver has registered for (see
-    controllers.register). Raises Bug if none has: it would wait for ever."""
+    """Take up to `limit` load balancers of this cohort that are due and free, the longest due first."""
     expires_at = now + duration
     moment = to_microseconds(now)
     leases: list[Lease] = []
     beyond = to_microseconds(now + CLOCK_WAS_WRONG_BEYOND)
-    candidates = tx.rows(_SELECT_DUE, {"now": moment, "beyond": beyond, "driver": cohort_driver, "most": limit})
+    candidates = tx.rows(_SELECT_DUE, {"now": moment, "beyond": beyond, **_whose(cohort), "most": limit})
     for load_balancer_id, epoch in candidates:
         matched = tx.run(
             _CLAIM,
@@ -110,8 +110,6 @@ def claim_due(
         )
         if matched == 1:
             leases.append(Lease(load_balancer_id=load_balancer_id, owner=owner, epoch=epoch + 1, expires_at=expires_at))
-    if not candidates and tx.row(_SELECT_DRIVER, {"driver": cohort_driver}) is None:
-        raise Bug(f"no controller of driver {cohort_driver} is registered: register before claiming")
     return leases
 
 
@@ -157,22 +155,23 @@ def break_all(tx: Transaction) -> int:
     return broken
 
 
-def next_due(tx: Transaction, *, cohort_driver: str | None = None) -> datetime | None:
+def next_due(tx: Transaction, *, cohort: CohortName | None = None) -> datetime | None:
     """When the next load balancer can be worked on: how long a controller may sleep. None if nothing is due at all.
 
-    Work that is leased counts from the end of its lease. `cohort_driver` counts only what that driver may claim."""
-    if cohort_driver is None:
-        row = tx.row(_SELECT_NEXT, {})
-    else:
-        row = tx.row(_SELECT_NEXT_SERVED, {"driver": cohort_driver})
+    Work that is leased counts from the end of its lease. `cohort` counts only what that one may claim."""
+    row = tx.row(_SELECT_NEXT, {}) if cohort is None else tx.row(_SELECT_NEXT_OURS, _whose(cohort))
     return None if row is None or row[0] is None else from_microseconds(row[0])
 
 
-def count_due(tx: Transaction, *, cohort_driver: str, now: datetime) -> int:
-    """How many load balancers of this driver are due and free: the backlog."""
+def count_due(tx: Transaction, *, cohort: CohortName, now: datetime) -> int:
+    """How many load balancers of this cohort are due and free: the backlog."""
     beyond = to_microseconds(now + CLOCK_WAS_WRONG_BEYOND)
-    row = tx.row(_COUNT_DUE, {"now": to_microseconds(now), "beyond": beyond, "driver": cohort_driver})
+    row = tx.row(_COUNT_DUE, {"now": to_microseconds(now), "beyond": beyond, **_whose(cohort)})
     return 0 if row is None else int(row[0])
+
+
+def _whose(cohort: CohortName) -> dict[str, Value]:
+    return {"which_driver": cohort.driver, "which_version": cohort.driver_version}
 
 
 def lost(lease: Lease) -> LeaseLost:

@@ -1,4 +1,4 @@
-"""Questions of the API to the controllers of a driver, and their answers: rows that live for seconds.
+"""Questions of the API to the controllers of a cohort, and their answers: rows that live for seconds.
 
 The question goes in, the controllers are woken, one of them claims it and writes the answer, and the API takes both away.
 What nobody takes away (the process that asked was killed) is purged."""
@@ -8,21 +8,29 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import and_, bindparam, delete, insert, or_, select, update
 
+from frontinus.model.cohorts import CohortName
 from frontinus.model.ids import ControllerId, LoadBalancerId
 from frontinus.model.previews import Answer, Question
 from frontinus.store.engine import Transaction
 from frontinus.store.rows import to_json, to_microseconds
 from frontinus.store.schema import controller, preview
-from frontinus.store.statement import Statement
+from frontinus.store.statement import Statement, Value
 
 STALE_AFTER = timedelta(minutes=1)
 """No API waits so long for an answer."""
 
 _t = preview.c
-_COLUMNS = ("id", "provider", "load_balancer_id", "question", "asked_at")
-_SERVED = _t.provider.in_(select(controller.c.provider).where(controller.c.driver == bindparam("driver")))
+_COLUMNS = ("id", "provider", "driver", "driver_version", "load_balancer_id", "question", "asked_at")
+_SERVED = or_(
+    and_(_t.driver == bindparam("which_driver"), _t.driver_version == bindparam("which_version")),
+    # Nobody's: asked by a version that knew no cohorts.
+    and_(
+        _t.driver.is_(None),
+        _t.provider.in_(select(controller.c.provider).where(controller.c.driver == bindparam("which_driver"))),
+    ),
+)
 
 _INSERT = Statement(insert(preview).values({name: bindparam(name) for name in _COLUMNS}))
 _SELECT_OPEN = Statement(
@@ -58,24 +66,31 @@ def ask(
     tx: Transaction,
     question_id: str,
     provider: str,
+    cohort: CohortName | None,
     load_balancer_id: LoadBalancerId,
     question: Question,
     now: datetime,
 ) -> None:
-    """Put a question to the controllers that serve a provider, and wake them."""
-    asked = {"id": question_id, "provider": provider, "load_balancer_id": load_balancer_id}
+    """Put a question to the controllers of a cohort, and wake them; without one to all that serve the provider."""
+    asked: dict[str, Value] = {
+        "id": question_id,
+        "provider": provider,
+        "driver": None if cohort is None else cohort.driver,
+        "driver_version": None if cohort is None else cohort.driver_version,
+        "load_balancer_id": load_balancer_id,
+    }
     tx.run(_INSERT, {**asked, "question": to_json(question), "asked_at": to_microseconds(now)})
     tx.wake()
 
 
-def is_any_open(tx: Transaction, driver: str, now: datetime) -> bool:
+def is_any_open(tx: Transaction, cohort: CohortName, now: datetime) -> bool:
     """Whether there is something to claim; a read, for the turn after turn in which there is not."""
-    return tx.row(_SELECT_OPEN, {**_open(driver, now), "most": 1}) is not None
+    return tx.row(_SELECT_OPEN, {**_open(cohort, now), "most": 1}) is not None
 
 
-def claim(tx: Transaction, owner: ControllerId, driver: str, now: datetime, limit: int) -> list[Claimed]:
-    """Up to `limit` open questions for this driver; each goes to one controller only."""
-    found = tx.rows(_SELECT_OPEN, {**_open(driver, now), "most": limit})
+def claim(tx: Transaction, owner: ControllerId, cohort: CohortName, now: datetime, limit: int) -> list[Claimed]:
+    """Up to `limit` open questions for this cohort; each goes to one controller only."""
+    found = tx.rows(_SELECT_OPEN, {**_open(cohort, now), "most": limit})
     return [
         Claimed(question_id, _load_question(text))
         for question_id, text in found
@@ -103,5 +118,6 @@ def purge(tx: Transaction, now: datetime) -> int:
     return tx.run(_PURGE, {"oldest": to_microseconds(now - STALE_AFTER)})
 
 
-def _open(driver: str, now: datetime) -> dict[str, str | int | float | bool | None]:
-    return {"driver": driver, "oldest": to_microseconds(now - STALE_AFTER)}
+def _open(cohort: CohortName, now: datetime) -> dict[str, Value]:
+    which: dict[str, Value] = {"which_driver": cohort.driver, "which_version": cohort.driver_version}
+    return {**which, "oldest": to_microseconds(now - STALE_AFTER)}

@@ -151,6 +151,9 @@ load_balancer = Table(
     _text("fault", nullable=True),
     _time("created_at"),
     _time("updated_at", nullable=True),
+    # The cohort that serves it (table cohort). NULL: made by a version that knew none; the next heir takes it.
+    Column("driver", String(64), nullable=True),
+    Column("driver_version", String(64), nullable=True),
     # Work: due_at is when a controller shall look at it next, NULL when there is nothing to do.
     _time("due_at", nullable=True),
     _id("lease_owner", nullable=True),
@@ -167,7 +170,9 @@ load_balancer = Table(
     Index(None, "name", "created_at", "id"),
     Index(None, "vip_address", "created_at", "id"),
     Index(None, "provisioning_status", "created_at", "id"),
+    # Of versions that claim without cohorts; the next index serves the claims of this one.
     Index(None, "due_at"),
+    Index(None, "driver", "driver_version", "due_at"),
     Index(None, "flavor_id"),
     Index(None, "availability_zone"),
 )
@@ -354,8 +359,26 @@ controller = Table(
     _time("started_at"),
     _time("seen_at"),
     _time("stopped_at", nullable=True),
+    # Digests of the settings that all controllers of a cohort must share: as a whole, and of each by its key.
+    Column("config_digest", String(64), nullable=True),
+    _text("configuration", nullable=True),
     Index(None, "provider", "started_at"),
     Index(None, "driver"),
+)
+
+# All controllers of one driver in one version. Rows stay while a load balancer belongs to them.
+cohort = Table(
+    "cohort",
+    metadata,
+    Column("driver", String(64), primary_key=True),
+    Column("driver_version", String(64), primary_key=True),
+    _word("state"),
+    _text("providers"),
+    _text("capabilities"),
+    Column("config_digest", String(64), nullable=True),
+    _time("first_seen_at"),
+    _time("changed_at"),
+    _time("registered_at"),
 )
 
 # What projects may have. A project without a record has the operator's defaults; unset is the default too.
@@ -443,6 +466,9 @@ preview = Table(
     metadata,
     _own_id(),
     Column("provider", String(64), nullable=False),
+    # Whose question it is; NULL: of any cohort that serves the provider.
+    Column("driver", String(64), nullable=True),
+    Column("driver_version", String(64), nullable=True),
     _id("load_balancer_id"),
     _document("question"),
     _id("claimed_by", nullable=True),

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
+from frontinus.model.cohorts import CohortName
 from frontinus.model.enums import AmphoraStatus, Kind, ProvisioningStatus
 from frontinus.model.errors import Bug
 from frontinus.model.ids import LoadBalancerId, ProjectId
@@ -45,7 +46,9 @@ _BRANCHES: tuple[tuple[str, Shape[Any]], ...] = (
 _ALL_BRANCHES = (*_BRANCHES, ("amphorae", rows.AMPHORA))
 _OWNER_POSITION = {shape.table.name: shape.columns.index("load_balancer_id") for _, shape in _ALL_BRANCHES}
 
-_LOAD_BALANCER_WORK = {
+_LOAD_BALANCER_WORK: Mapping[str, Value] = {
+    "driver": None,
+    "driver_version": None,
     "due_at": None,
     "lease_owner": None,
     "lease_epoch": 0,
@@ -194,14 +197,20 @@ def read_trees(tx: Transaction, load_balancer_ids: Iterable[LoadBalancerId]) -> 
     return result
 
 
-def create_tree(tx: Transaction, tree: LoadBalancerTree) -> None:
-    """Insert a whole new load balancer, due at once, and wake the controllers. Its amphorae must be none.
+def create_tree(tx: Transaction, tree: LoadBalancerTree, cohort: CohortName | None = None) -> None:
+    """Insert a whole new load balancer, due at once, and wake the controllers of its cohort; without one it waits until
+    one takes it (cohorts.take_over). Its amphorae must be none.
 
     Raises Bug if an id exists already or an object names a parent that does not."""
     if tree.amphorae:
         raise Bug("a new load balancer has no amphorae yet; convergence.add_amphora makes them")
     load_balancer = tree.load_balancer
-    work: dict[str, Value] = {**_LOAD_BALANCER_WORK, "due_at": rows.to_microseconds(load_balancer.created_at)}
+    work: dict[str, Value] = {
+        **_LOAD_BALANCER_WORK,
+        "driver": None if cohort is None else cohort.driver,
+        "driver_version": None if cohort is None else cohort.driver_version,
+        "due_at": rows.to_microseconds(load_balancer.created_at),
+    }
     tx.insert(
         _INSERT_LOAD_BALANCER,
         _LOAD_BALANCER_COLUMNS,

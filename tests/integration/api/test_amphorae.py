@@ -13,7 +13,7 @@ from frontinus.model.tree import Amphora
 from frontinus.store import convergence, health, leases
 
 from tests.contract import facts
-from tests.integration.api.world import UNKNOWN, World
+from tests.integration.api.world import COHORT, UNKNOWN, World
 
 pytestmark = pytest.mark.integration
 
@@ -34,7 +34,7 @@ async def an_amphora(world: World, load_balancer_id: str, status: AmphoraStatus 
     now = world.clock()
     await world.store.transact(lambda tx: health.mark_due(tx, [made.load_balancer_id], now))
     claimed = await world.store.transact(
-        lambda tx: leases.claim_due(tx, owner, "fake", world.clock(), world.clock() - now, 10)
+        lambda tx: leases.claim_due(tx, owner, COHORT, world.clock(), world.clock() - now, 10)
     )
     lease = next(x for x in claimed if x.load_balancer_id == load_balancer_id)
     await world.store.transact(lambda tx: convergence.add_amphora(tx, lease, made))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from frontinus.api.settings import ApiSettings, Immutability
 from frontinus.controller.hands import Hands
 from frontinus.controller.previewer import Previewer
 from frontinus.controller.settings import ControllerSettings
+from frontinus.model.cohorts import CohortName
 from frontinus.model.enums import ListenerProtocol
 from frontinus.model.ids import ControllerId
 from frontinus.model.previews import Question
@@ -24,7 +26,7 @@ from frontinus.testing.fake_amphora import FakeAmphoraDriver
 from frontinus.testing.fake_compute import FakeCompute
 from frontinus.testing.fake_secret import FakeSecrets
 
-from tests.integration.api.world import EVERYTHING, SUBNET_ID, UNKNOWN, World
+from tests.integration.api.world import COHORT, EVERYTHING, SUBNET_ID, UNKNOWN, World
 from tests.integration.api.writes import AMPHORA, MEMBER, WRITING, bodies, whole
 
 
@@ -203,26 +205,27 @@ async def test_without_a_controller_it_is_said_to_be_valid_and_no_more(world: Wo
     assert (await everything(world.store))["preview"] == []
 
 
-async def test_a_question_is_answered_by_controllers_of_its_driver_only(world: World) -> None:
+async def test_a_question_is_answered_by_controllers_of_its_cohort_only(world: World) -> None:
     question = Question(before=None, after=await world.tree(await world.load_balancer()))
 
     def ask(tx: Transaction) -> None:
-        for number, provider in enumerate(("amphora", "nobody's")):
-            previews.ask(tx, f"q{number}", provider, question.after.id, question, world.clock())
+        asked = (("amphora", None), ("nobody's", None), ("amphora", COHORT), ("amphora", CohortName("fake", "0.1")))
+        for number, (provider, cohort) in enumerate(asked):
+            previews.ask(tx, f"q{number}", provider, cohort, question.after.id, question, world.clock())
 
     await world.store.transact(ask)
     assert await a_previewer(world, set()).turn()
-    assert await world.store.read(lambda tx: previews.answer_to(tx, "q0")) is not None
-    assert await world.store.read(lambda tx: previews.answer_to(tx, "q1")) is None
+    answered = [await world.store.read(partial(previews.answer_to, question_id=f"q{n}")) is not None for n in range(4)]
+    assert answered == [True, False, True, False]
 
 
 @pytest.mark.engines
 async def test_one_controller_gets_a_question(world: World) -> None:
     question = Question(before=None, after=await world.tree(await world.load_balancer()))
     now = world.clock()
-    await world.store.transact(lambda tx: previews.ask(tx, "q", "amphora", question.after.id, question, now))
-    first = await world.store.transact(lambda tx: previews.claim(tx, ControllerId("one"), "fake", now, 5))
-    second = await world.store.transact(lambda tx: previews.claim(tx, ControllerId("two"), "fake", now, 5))
+    await world.store.transact(lambda tx: previews.ask(tx, "q", "amphora", COHORT, question.after.id, question, now))
+    first = await world.store.transact(lambda tx: previews.claim(tx, ControllerId("one"), COHORT, now, 5))
+    second = await world.store.transact(lambda tx: previews.claim(tx, ControllerId("two"), COHORT, now, 5))
     assert [x.question for x in first] == [question]
     assert second == []
     later = now + previews.STALE_AFTER + timedelta(seconds=1)

@@ -21,7 +21,7 @@ from frontinus.settings import Settings
 from frontinus.store import convergence, leases
 
 from tests.contract.facts import resources
-from tests.integration.api.world import SUBNET_ID, Answer, World
+from tests.integration.api.world import COHORT, SUBNET_ID, Answer, World
 
 ADMIN, TENANT = "admin-token-0123456789", "tenant-token-0123456789"
 TOKENS = (
@@ -229,7 +229,7 @@ async def test_what_is_deleted_makes_room_when_it_is_gone(world: World) -> None:
     now = world.clock()
     lease = (
         await world.store.transact(
-            lambda tx: leases.claim_due(tx, ControllerId("ours"), "fake", now, timedelta(minutes=1), 1)
+            lambda tx: leases.claim_due(tx, ControllerId("ours"), COHORT, now, timedelta(minutes=1), 1)
         )
     )[0]
     assert lease.load_balancer_id == LoadBalancerId(lb)

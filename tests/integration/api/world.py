@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message
 from frontinus.api.app import create_app
 from frontinus.api.settings import ApiSettings
 from frontinus.model.capabilities import FEATURES, Capabilities
+from frontinus.model.cohorts import CohortName
 from frontinus.model.enums import (
     HealthMonitorType,
     LbAlgorithm,
@@ -31,9 +32,11 @@ from frontinus.model.offers import AVAILABILITY_ZONE_KEYS, FLAVOR_KEYS
 from frontinus.model.tree import LoadBalancerTree
 from frontinus.store import controllers, trees
 from frontinus.store.engine import Store, Transaction
+from frontinus.testing.fake_amphora import FakeAmphoraDriver
 from frontinus.testing.fake_network import FAKE_SUBNET, FakeNetwork
 
 SUBNET_ID = FAKE_SUBNET.id
+COHORT = CohortName(FakeAmphoraDriver.name, FakeAmphoraDriver.version)
 UNKNOWN = "5ca1ab1e-0000-4000-8000-00000000dead"
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 
@@ -111,8 +114,9 @@ class World:
     async def register(self, capabilities: Capabilities, provider: str = "amphora") -> None:
         controller = controllers.Controller(
             id=ControllerId(f"controller of {provider}"),
-            driver="fake",
-            driver_version="1",
+            # What a cohort can do is one thing, whichever of its names is asked for.
+            driver=COHORT.driver if provider == "amphora" else f"driver of {provider}",
+            driver_version=COHORT.driver_version,
             host="here",
             pid=1,
             capabilities=capabilities,

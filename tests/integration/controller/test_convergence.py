@@ -408,7 +408,7 @@ async def test_paused_controller_that_wakes_writes_nothing(world: World) -> None
     now = world.now
     old = (
         await world.store.transact(
-            lambda tx: leases.claim_due(tx, world.owner, "fake", now, SETTINGS.lease_duration, 1)
+            lambda tx: leases.claim_due(tx, world.owner, world.hands.cohort, now, SETTINGS.lease_duration, 1)
         )
     )[0]
     world.restart()

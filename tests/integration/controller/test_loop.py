@@ -206,11 +206,11 @@ async def test_the_backlog_is_what_is_due_and_free(tmp_path: Path) -> None:
         await world.create(port)
 
     async def backlog() -> int:
-        return await world.store.read(lambda tx: leases.count_due(tx, cohort_driver="fake", now=world.now))
+        return await world.store.read(lambda tx: leases.count_due(tx, cohort=world.hands.cohort, now=world.now))
 
     assert await backlog() == 2
     await world.store.transact(
-        lambda tx: leases.claim_due(tx, world.owner, "fake", world.now, SETTINGS.lease_duration, 1)
+        lambda tx: leases.claim_due(tx, world.owner, world.hands.cohort, world.now, SETTINGS.lease_duration, 1)
     )
     assert await backlog() == 1
     await world.store.close()

@@ -97,7 +97,7 @@ async def test_what_is_left_of_an_amphora_in_error_is_removed(world: World) -> N
     now = world.now
     await world.store.transact(lambda tx: health.mark_due(tx, [load_balancer_id], now))
     (lease,) = await world.store.transact(
-        lambda tx: leases.claim_due(tx, world.owner, "fake", now, SETTINGS.lease_duration, 1)
+        lambda tx: leases.claim_due(tx, world.owner, world.hands.cohort, now, SETTINGS.lease_duration, 1)
     )
     broken = replace(amphora, status=AmphoraStatus.ERROR)
     await world.store.transact(lambda tx: convergence.update_amphora(tx, lease, broken))

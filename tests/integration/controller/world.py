@@ -118,7 +118,7 @@ class World:
         """Claim what is due and converge it; whether there was anything."""
         now, owner = self.now, self.owner
         claimed = await self.store.transact(
-            lambda tx: leases.claim_due(tx, owner, "fake", now, SETTINGS.lease_duration, 10)
+            lambda tx: leases.claim_due(tx, owner, self.hands.cohort, now, SETTINGS.lease_duration, 10)
         )
         for lease in claimed:
             try:
@@ -171,7 +171,7 @@ class World:
             listeners=tuple(self.listener(load_balancer_id, port, pool.id) for port in ports),
             members=(self.member(load_balancer_id, pool.id, 8001),),
         )
-        await self.store.transact(lambda tx: trees.create_tree(tx, tree))
+        await self.store.transact(lambda tx: trees.create_tree(tx, tree, self.hands.cohort))
         return load_balancer_id
 
     def listener(self, load_balancer_id: LoadBalancerId, port: int, pool_id: PoolId) -> Listener:

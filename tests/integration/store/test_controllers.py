@@ -1,21 +1,21 @@
-"""What a provider can do stays known while its controller is away."""
+"""What a provider can do stays known while its controller is away, and a cohort has one configuration."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
 import pytest
-from msgspec.structs import replace
 
 from frontinus.model.capabilities import Capabilities
+from frontinus.model.cohorts import SILENT_AFTER
 from frontinus.model.enums import LbAlgorithm, ListenerProtocol, Topology
-from frontinus.model.errors import NotFound
+from frontinus.model.errors import Conflict, NotFound
 from frontinus.model.ids import ControllerId, new_id
-from frontinus.store import controllers, convergence, leases
+from frontinus.store import cohorts, controllers
 from frontinus.store.controllers import Controller
 from frontinus.store.engine import Store
 
-from tests.integration.store.world import LATER, NOW, a_fault, a_tree, claim, claim_one, create
+from tests.integration.store.world import NOW
 
 pytestmark = pytest.mark.integration
 
@@ -34,17 +34,21 @@ async def _register(
     provider: str = "amphora",
     started: timedelta = timedelta(),
     version: str = "0.1.0",
+    host: str = "here",
+    settings: dict[str, str] | None = None,
 ) -> ControllerId:
     arrived = Controller(
         id=ControllerId(new_id()),
         driver="haproxy",
         driver_version=version,
-        host="here",
+        host=host,
         pid=7,
         capabilities=capabilities,
         provider=provider,
         started_at=NOW + started,
         seen_at=NOW + started,
+        config_digest=None if settings is None else repr(settings),
+        configuration=settings,
     )
     await store.transact(lambda tx: controllers.register(tx, arrived))
     return arrived.id
@@ -65,6 +69,8 @@ async def test_the_newest_controller_says_what_can_be_done(store: Store) -> None
     await _register(store, RICH, started=timedelta(seconds=2))
     await _register(store, Capabilities(), started=timedelta(seconds=1))
     assert await _capabilities(store) == RICH
+    (cohort,) = await store.read(cohorts.all_cohorts)
+    assert cohort.capabilities == Capabilities()  # of one version, the last to register
 
 
 async def test_a_stopped_controller_leaves_its_capabilities_until_the_next_one(store: Store) -> None:
@@ -93,23 +99,35 @@ async def test_providers_are_named_once_in_order(store: Store) -> None:
     assert await store.read(controllers.providers) == ["amphora", "octavia"]
 
 
+@pytest.mark.engines
 @pytest.mark.parametrize(
-    "claimed, version, provider",
+    "theirs, ours, named",
     [
-        pytest.param(1, "0.2.0", "amphora", id="another version may carry it"),
-        pytest.param(0, "0.1.0", "amphora", id="the same one cannot"),
-        pytest.param(0, "0.2.0", "another", id="another provider has no part in it"),
+        pytest.param({"a": "1", "b": "2"}, {"a": "1", "b": "2"}, None, id="the same"),
+        pytest.param({"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "9", "d": "4"}, ("b", "c", "d"), id="others"),
+        pytest.param(None, {"a": "1"}, None, id="a version that told none"),
     ],
 )
-async def test_a_fault_that_waits_for_the_user_is_judged_anew_by_a_new_driver(
-    store: Store, claimed: int, version: str, provider: str
+async def test_a_cohort_has_one_configuration(
+    store: Store, theirs: dict[str, str] | None, ours: dict[str, str], named: tuple[str, ...] | None
 ) -> None:
-    await _register(store, RICH)
-    await create(store, a_tree())
-    lease = await claim_one(store)
-    fault = replace(a_fault(), permanent=True, retry_at=None)
-    await store.transact(lambda tx: convergence.record_fault(tx, lease, fault, LATER, report_error=True))
-    await store.transact(lambda tx: leases.release(tx, lease))
-    assert await claim(store) == []
-    await _register(store, RICH, provider=provider, version=version, started=timedelta(seconds=1))
-    assert len(await claim(store)) == claimed
+    await _register(store, RICH, host="first", settings=theirs)
+    if named is None:
+        await _register(store, RICH, host="second", settings=ours)
+        return
+    with pytest.raises(Conflict) as refused:
+        await _register(store, Capabilities(), host="second", settings=ours)
+    assert all(x in str(refused.value) for x in ("first", "second", "process 7", "haproxy 0.1.0", ", ".join(named)))
+    assert await _capabilities(store) == RICH
+    assert [x.host for x in await store.read(controllers.running)] == ["first"]
+
+
+@pytest.mark.parametrize("gone", ["stopped", "silent", "of another version"])
+async def test_another_configuration_is_taken_when_nobody_has_the_old_one(store: Store, gone: str) -> None:
+    version = "0.0.9" if gone == "of another version" else "0.1.0"
+    first = await _register(store, RICH, host="first", settings={"a": "1"}, version=version)
+    if gone == "stopped":
+        await store.transact(lambda tx: controllers.unregister(tx, first))
+    started = SILENT_AFTER if gone == "silent" else timedelta(seconds=1)
+    await _register(store, RICH, host="second", settings={"a": "2"}, started=started)
+    assert "second" in {x.host for x in await store.read(controllers.running)}

@@ -27,7 +27,7 @@ from frontinus.store.engines.pooled import PooledDatabase
 from frontinus.store.listing import Query
 
 from tests.integration.store.world import (
-    DRIVER,
+    COHORT,
     LATER,
     LEASE,
     NOW,
@@ -313,7 +313,7 @@ async def test_two_stores_never_hold_one_load_balancer_at_once(store: Store, dat
     async def claim_all(by: Store, owner: str) -> list[str]:
         got: list[str] = []
         while True:
-            new = await by.transact(lambda tx: leases.claim_due(tx, owner, DRIVER, LATER, LEASE, 3))  # type: ignore[arg-type]
+            new = await by.transact(lambda tx: leases.claim_due(tx, owner, COHORT, LATER, LEASE, 3))  # type: ignore[arg-type]
             if not new:
                 return got
             got += [x.load_balancer_id for x in new]

@@ -16,7 +16,7 @@ from frontinus.store import convergence, health, leases, statistics
 from frontinus.store.engine import Store
 
 from tests.integration.store.world import (
-    DRIVER,
+    COHORT,
     LATER,
     THEIRS,
     a_tree,
@@ -134,7 +134,7 @@ async def test_marking_due_never_puts_work_off(store: Store) -> None:
     later = SOON + timedelta(minutes=1)
     await store.transact(lambda tx: health.mark_due(tx, [idle.id, busy.id, LoadBalancerId("unknown")], later))
     assert await store.read(leases.next_due) == SOON
-    assert len(await store.transact(lambda tx: leases.claim_due(tx, THEIRS, DRIVER, later, timedelta(1), 9))) == 2
+    assert len(await store.transact(lambda tx: leases.claim_due(tx, THEIRS, COHORT, later, timedelta(1), 9))) == 2
 
 
 def _counters(number: int) -> Counters:

@@ -6,11 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from frontinus.model.errors import Bug, LeaseLost
+from frontinus.model.cohorts import CohortName
+from frontinus.model.errors import LeaseLost
 from frontinus.store import convergence, leases
 from frontinus.store.engine import Store
 
 from tests.integration.store.world import (
+    COHORT,
     DRIVER,
     LATER,
     LEASE,
@@ -115,18 +117,21 @@ async def test_releasing_wakes_others_only_if_work_is_left(store: Store) -> None
     assert await listener.wait(5)
 
 
-async def test_a_driver_claims_only_for_its_providers(store: Store) -> None:
+@pytest.mark.engines
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(CohortName(DRIVER, "1.1"), id="another version"),
+        pytest.param(CohortName("nginx", "1.0"), id="another driver"),
+    ],
+)
+async def test_a_cohort_claims_only_its_own(store: Store, name: CohortName) -> None:
     await create(store, a_tree())
-    await register(store, THEIRS, provider="another")
-    assert await store.transact(lambda tx: leases.claim_due(tx, THEIRS, DRIVER, LATER, LEASE, 10)) == []
-    assert await store.read(lambda tx: leases.next_due(tx, cohort_driver=DRIVER)) is None
+    assert await store.transact(lambda tx: leases.claim_due(tx, THEIRS, name, LATER, LEASE, 10)) == []
+    assert await store.read(lambda tx: leases.count_due(tx, cohort=name, now=LATER)) == 0
+    assert await store.read(lambda tx: leases.next_due(tx, cohort=name)) is None
+    assert await store.read(lambda tx: leases.next_due(tx, cohort=COHORT)) == NOW
     assert len(await claim(store, owner=OURS)) == 1
-
-
-async def test_claiming_without_registration_is_a_bug_and_not_a_long_wait(store: Store) -> None:
-    await create(store, a_tree())
-    with pytest.raises(Bug):
-        await store.transact(lambda tx: leases.claim_due(tx, OURS, DRIVER, LATER, LEASE, 10))
 
 
 async def test_next_due_says_how_long_to_sleep(store: Store) -> None:
@@ -153,12 +158,12 @@ from datetime import timedelta
 from frontinus.model.ids import ControllerId
 from frontinus.store import leases
 from frontinus.store.engine import Store
-from tests.integration.store.world import DRIVER, LATER, LEASE
+from tests.integration.store.world import COHORT, LATER, LEASE
 
 async def main(url, owner):
     store = Store.open(url)
     while True:
-        got = await store.transact(lambda tx: leases.claim_due(tx, ControllerId(owner), DRIVER, LATER, LEASE, 3))
+        got = await store.transact(lambda tx: leases.claim_due(tx, ControllerId(owner), COHORT, LATER, LEASE, 3))
         if not got:
             return
         for lease in got:

@@ -15,6 +15,7 @@ from typing import Self, TypeVar
 from msgspec.structs import replace
 
 from frontinus.model.capabilities import Capabilities
+from frontinus.model.cohorts import CohortName
 from frontinus.model.enums import (
     AmphoraStatus,
     FaultPhase,
@@ -68,6 +69,7 @@ NOW = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
 LEASE = timedelta(seconds=30)
 DRIVER = "haproxy"
+COHORT = CohortName(DRIVER, "1.0")
 OURS = ControllerId("00000000-0000-4000-8000-00000000000a")
 THEIRS = ControllerId("00000000-0000-4000-8000-00000000000b")
 
@@ -199,7 +201,7 @@ def a_fault(
 async def create(store: Store, *many: LoadBalancerTree) -> None:
     def work(tx: Transaction) -> None:
         for tree in many:
-            trees.create_tree(tx, tree)
+            trees.create_tree(tx, tree, COHORT)
 
     await store.transact(work)
 
@@ -227,7 +229,7 @@ async def register(store: Store, controller_id: ControllerId = OURS, *, provider
 
 async def claim(store: Store, now: datetime = LATER, *, owner: ControllerId = OURS, limit: int = 10) -> list[Lease]:
     await register(store, owner)
-    return await store.transact(lambda tx: leases.claim_due(tx, owner, DRIVER, now, LEASE, limit))
+    return await store.transact(lambda tx: leases.claim_due(tx, owner, COHORT, now, LEASE, limit))
 
 
 async def claim_one(store: Store, now: datetime = LATER, *, owner: ControllerId = OURS) -> Lease:

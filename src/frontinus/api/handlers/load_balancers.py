@@ -8,18 +8,20 @@ from starlette.responses import Response
 
 from frontinus.api import whole_tree
 from frontinus.api.calls import Call, empty_response, json_response
-from frontinus.api.changes import Edit, capabilities_of, change, look_for_room, not_found, require_room
+from frontinus.api.changes import Edit, change, look_for_room, not_found, require_room
 from frontinus.api.choices import Choices, hold_choices, read_choices, refuse_network, refuse_switched_off_vip
 from frontinus.api.commits import commit
 from frontinus.api.etags import object_response
 from frontinus.api.fields import LOAD_BALANCER
 from frontinus.api.handlers.references import require_secrets_of_tree, require_subnets
 from frontinus.api.honour import require_honoured
+from frontinus.api.placing import place
 from frontinus.api.rendering import render_object, render_statistics, render_status_tree, render_whole_tree
 from frontinus.api.requests import Asked, Operation, decode, parse_body
 from frontinus.api.wire_types import lenient_boolean
 from frontinus.api.written import Written
 from frontinus.model import edits
+from frontinus.model.cohorts import CohortName
 from frontinus.model.enums import Kind
 from frontinus.model.errors import Conflict, FrontinusError, Invalid, Unconfirmed, Unsupported
 from frontinus.model.heartbeat import Counters
@@ -41,7 +43,7 @@ async def create(call: Call) -> Response:
     request = _vip_request(asked)
     refuse_switched_off_vip(request, api.settings)
 
-    def judge(tx: Transaction) -> tuple[LoadBalancerTree, Choices]:
+    def judge(tx: Transaction) -> tuple[LoadBalancerTree, Choices, CohortName | None]:
         choices = read_choices(tx, api.settings, asked)
         load_balancer = choices.applied(_new_load_balancer(asked, call))
         sriov_members = bool(choices.flavor.allow_member_sriov)
@@ -50,17 +52,17 @@ async def create(call: Call) -> Response:
         )
         validate(wanted)
         check_house_rules(None, wanted, api.settings.house_rules)
-        capabilities = capabilities_of(tx, api.settings, choices.provider)
+        capabilities, cohort = place(tx, api, choices.provider)
         choices.require(capabilities)
         require_honoured(wanted, capabilities)
         look_for_room(tx, call, wanted)
-        return wanted, choices
+        return wanted, choices, cohort
 
-    wanted, choices = await api.store.read(judge)
+    wanted, choices, cohort = await api.store.read(judge)
     await _require_network(call, request, choices)
     await require_subnets(api.network, whole_tree.asked_members(asked))
     await require_secrets_of_tree(call, wanted)
-    return await _store_with_vip(call, wanted, request, choices)
+    return await _store_with_vip(call, wanted, request, choices, cohort)
 
 
 async def _require_network(call: Call, request: VipRequest, choices: Choices) -> None:
@@ -77,7 +79,9 @@ async def _require_network(call: Call, request: VipRequest, choices: Choices) ->
         refuse_network(network_id, choices, call.api.settings)
 
 
-async def _store_with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequest, choices: Choices) -> Response:
+async def _store_with_vip(
+    call: Call, wanted: LoadBalancerTree, request: VipRequest, choices: Choices, cohort: CohortName | None
+) -> Response:
     """Get the addresses and write the tree. The addresses are given back if it is certain that it was not stored."""
     network = call.api.network
     load_balancer = wanted.load_balancer
@@ -103,7 +107,7 @@ async def _store_with_vip(call: Call, wanted: LoadBalancerTree, request: VipRequ
         def work(tx: Transaction) -> Written:
             hold_choices(tx, tree.load_balancer)
             require_room(tx, call, None, tree)
-            trees.create_tree(tx, tree)
+            trees.create_tree(tx, tree, cohort)
             shown = render_object(tree, tree.load_balancer)
             return Written(answer=object_response(LOAD_BALANCER, shown, 201, body=render_whole_tree(tree)), after=tree)
 

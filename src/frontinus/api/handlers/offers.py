@@ -12,10 +12,11 @@ from msgspec.structs import replace
 from starlette.responses import Response
 
 from frontinus.api.calls import Call, Handler, empty_response, json_response
-from frontinus.api.changes import capabilities_of, not_found
+from frontinus.api.changes import not_found
 from frontinus.api.commits import commit
 from frontinus.api.etags import object_response, require_match
 from frontinus.api.fields import AVAILABILITY_ZONE, AVAILABILITY_ZONE_PROFILE, FLAVOR, FLAVOR_PROFILE, Resource
+from frontinus.api.placing import capabilities_of
 from frontinus.api.reading import FIELDS, SOURCES
 from frontinus.api.rendering import render
 from frontinus.api.requests import Operation, parse_body
@@ -168,8 +169,8 @@ async def list_availability_zone_capabilities(call: Call) -> Response:
 async def _list_keys(
     call: Call, collection: str, described: Mapping[str, str], taken: Callable[[Capabilities], frozenset[str]]
 ) -> Response:
-    settings, provider = call.api.settings, call.params["provider"]
-    found = await call.api.store.read(lambda tx: capabilities_of(tx, settings, provider, "provider"))
+    api, provider = call.api, call.params["provider"]
+    found = await api.store.read(lambda tx: capabilities_of(tx, api, provider, "provider"))
     shown = [{"name": key, "description": words} for key, words in described.items() if key in taken(found)]
     for name in ("name", "description"):
         wanted = call.argument(name)
@@ -186,7 +187,7 @@ def _judge(tx: Transaction, call: Call, trade: _Trade, offer: Any, path: str) ->
     Unsupported for data that the provider does not take."""
     if trade.data is not None:
         field = f"{path}.{trade.data.field}"
-        published = capabilities_of(tx, call.api.settings, offer.provider_name, f"{path}.provider_name")
+        published = capabilities_of(tx, call.api, offer.provider_name, f"{path}.provider_name")
         data = trade.data.read(getattr(offer, trade.data.field), field)
         for key in asked_keys(data):
             if key not in trade.data.taken(published):

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from frontinus.model.errors import Invalid
 
+OWN = {"own": True}
+"""Of settings that change nothing that is rendered or built: controllers of one cohort may differ in them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AgentDriverSettings:
@@ -60,25 +63,25 @@ class AgentDriverSettings:
     keepalived_command: str = "/usr/sbin/keepalived"
     """The program that agents of a pair run for its VIPs, as the amphora sees it."""
 
-    connect_timeout: timedelta = timedelta(seconds=5)
+    connect_timeout: timedelta = field(default=timedelta(seconds=5), metadata=OWN)
     """Until TCP and TLS to an agent are established."""
 
-    apply_timeout: timedelta = timedelta(seconds=45)
+    apply_timeout: timedelta = field(default=timedelta(seconds=45), metadata=OWN)
     """For one apply. Above the agent's own limit for a reload (30 s), so that its answer is heard."""
 
-    info_timeout: timedelta = timedelta(seconds=2)
+    info_timeout: timedelta = field(default=timedelta(seconds=2), metadata=OWN)
     """For questions: the interface promises an answer within about two seconds."""
 
-    retry_after: timedelta = timedelta(seconds=1)
+    retry_after: timedelta = field(default=timedelta(seconds=1), metadata=OWN)
     """What a Retry for an agent out of reach proposes; the controller backs off on top of it."""
 
-    parallel_requests: int = 1_000
+    parallel_requests: int = field(default=1_000, metadata=OWN)
     """Requests under way to all agents together; each new one costs about 2 ms of CPU for TLS."""
 
-    keep_alive: timedelta = timedelta(seconds=60)
+    keep_alive: timedelta = field(default=timedelta(seconds=60), metadata=OWN)
     """How long an idle connection to an agent is kept. Below the agent's own idle time (120 s)."""
 
-    remembered_texts: int = 2_000
+    remembered_texts: int = field(default=2_000, metadata=OWN)
     """Configurations known to be live that are kept in memory (a few kB each); others are read back when needed."""
 
     @property

@@ -78,7 +78,7 @@ class HostSettings:
     """Amphorae live in <state_dir>/amphorae. Its name is part of the proof of ownership: do not move it while
     amphorae run."""
 
-    agent_command: tuple[str, ...] = field(default_factory=_agent_command)
+    agent_command: tuple[str, ...] = field(default_factory=_agent_command, metadata={"own": True})
     """The agent's program and first words; `--config <place>/agent.conf` is added."""
 
     memory_dir: Path | None = Path("/dev/shm")  # noqa: S108 - what is made in it is for our eyes only
@@ -88,7 +88,7 @@ class HostSettings:
     """The balancer's program, a name or a path: looked for before a place is built, so that the fault can say what to
     install, and recognised by this name when a place is looked at."""
 
-    grace: timedelta = timedelta(seconds=1)
+    grace: timedelta = field(default=timedelta(seconds=1), metadata={"own": True})
     """How long a process that is asked to end may take before it is killed."""
 
 

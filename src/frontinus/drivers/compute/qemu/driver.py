@@ -21,7 +21,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -83,10 +83,10 @@ class QemuSettings:
     """The directory that `make image IMAGE=...` filled; None: `image` in the state directory. A new image is used by
     machines that are started from then on."""
 
-    program: str = "qemu-system-x86_64"
+    program: str = field(default="qemu-system-x86_64", metadata={"own": True})
     """QEMU, a name or a path."""
 
-    accelerator: str = "auto"
+    accelerator: str = field(default="auto", metadata={"own": True})
     """`kvm`, `tcg` (emulation), or `auto`: KVM where /dev/kvm can be opened and the processor has virtualisation."""
 
     memory_mib: int = 256
@@ -95,10 +95,10 @@ class QemuSettings:
     cpus: int = 1
     """Processors of a machine."""
 
-    start_timeout: timedelta = timedelta(seconds=30)
+    start_timeout: timedelta = field(default=timedelta(seconds=30), metadata={"own": True})
     """Until QEMU has set a machine up; the guest's own start is not part of it."""
 
-    monitor_timeout: timedelta = timedelta(seconds=5)
+    monitor_timeout: timedelta = field(default=timedelta(seconds=5), metadata={"own": True})
     """For one conversation with a machine's monitor."""
 
     def check(self) -> None:

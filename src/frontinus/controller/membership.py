@@ -1,0 +1,122 @@
+"""Be a controller of one's cohort: register, say that one lives, take over what nobody serves, and know when to leave.
+
+Serves no load balancer; loop.py does, and asks here whether this process is still needed. Next: store/cohorts.py."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Mapping
+from functools import partial
+
+import structlog
+
+from frontinus.controller.hands import Hands
+from frontinus.model.capabilities import with_network
+from frontinus.model.cohorts import CohortState
+from frontinus.model.ids import ControllerId, new_id
+from frontinus.store import cohorts, controllers
+from frontinus.store.engine import Transaction
+
+log = structlog.get_logger()
+
+
+def digest_of(configuration: Mapping[str, str]) -> str:
+    """One digest of the digests of single settings."""
+    text = "\n".join(f"{key} {value}" for key, value in sorted(configuration.items()))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Membership:
+    """One per controller. One owner: its keep-alive loop."""
+
+    def __init__(
+        self,
+        hands: Hands,
+        controller_id: ControllerId,
+        providers: tuple[str, ...],
+        configuration: Mapping[str, str],
+        *,
+        alone: bool,
+    ) -> None:
+        """`alone`: nobody else can work on this store, as where it is a file of this process."""
+        self._hands = hands
+        self._configuration = dict(configuration)
+        self._alone = alone
+        # One row for each provider name; the first carries the controller's own id, which is the owner of leases.
+        self._registrations = {
+            name: controller_id if number == 0 else ControllerId(new_id()) for number, name in enumerate(providers)
+        }
+        self._state: CohortState | None = None
+
+    async def register(self) -> None:
+        """Publish what this controller's driver can do, under each provider name that it serves, so that the API knows
+        what to accept; then take over what was left behind. Raises Conflict when the others of the cohort have other
+        settings."""
+        driver, now = self._hands.amphora_driver, self._hands.now()
+        records = [
+            controllers.Controller(
+                id=registration,
+                driver=driver.name,
+                driver_version=driver.version,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                provider=provider,
+                capabilities=with_network(driver.offers(), self._hands.network.features),
+                started_at=now,
+                seen_at=now,
+                config_digest=digest_of(self._configuration),
+                configuration=self._configuration,
+            )
+            for provider, registration in self._registrations.items()
+        ]
+
+        def write(tx: Transaction) -> None:
+            if self._alone:
+                controllers.stop_others(tx)
+            for record in records:
+                controllers.register(tx, record)
+            if self._alone:
+                cohorts.take_all(tx, self._hands.cohort, now)
+
+        await self._hands.store.transact(write)
+        await self._take_over()
+
+    async def look(self) -> bool:
+        """Say that this controller lives and see how its cohort stands; whether it is done: it drains, and nothing is left.
+        Raises NotFound if somebody forgot a silent controller: register again."""
+        now, mine = self._hands.now(), self._hands.cohort
+
+        def say_alive(tx: Transaction) -> None:
+            for registration in self._registrations.values():
+                controllers.keep_alive(tx, registration, now)
+
+        await self._hands.store.transact(say_alive)
+        standing = await self._hands.store.read(partial(cohorts.standing, mine=mine, now=now))
+        if standing is None:
+            return False
+        if standing.left_behind:
+            await self._take_over()
+        if standing.state is not self._state:
+            if standing.state is CohortState.DRAINING or self._state is not None:
+                log.info("cohort changed", cohort=str(mine), state=standing.state.value)
+            self._state = standing.state
+        return standing.is_done
+
+    async def leave(self) -> None:
+        """Say goodbye. What the driver can do stays known."""
+
+        def write(tx: Transaction) -> None:
+            for registration in self._registrations.values():
+                controllers.unregister(tx, registration)
+
+        await self._hands.store.transact(write)
+
+    async def _take_over(self) -> None:
+        taken = 0
+        take = partial(cohorts.take_over, mine=self._hands.cohort, now=self._hands.now())
+        while part := await self._hands.store.transact(take):
+            taken += part
+        if taken:
+            log.info("load balancers taken over", cohort=str(self._hands.cohort), count=taken)
