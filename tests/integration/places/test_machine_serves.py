@@ -131,6 +131,20 @@ async def test_a_session_that_is_silent_long_enough_is_forgotten(world: MachineW
     assert set(await turns(43_001, 2.5)) == {"one", "two"}
 
 
+async def test_a_client_may_go_elsewhere_when_its_time_is_over(world: MachineWorld) -> None:
+    """Until then it stays, from whatever port it comes."""
+    remembered = SessionPersistence(type=SessionPersistenceType.SOURCE_IP, persistence_timeout=3)
+    found = udp_tree({"session_persistence": remembered})
+    await world.apply(replace(found, listeners=(replace(found.listeners[0], timeout_client_data=1_000),)))
+    seen = set()
+    for _ in range(3):
+        names = world.names_by_udp(5300, 4)
+        assert len(names) == 1
+        seen |= set(names)
+        await asyncio.sleep(6)
+    assert seen == {"one", "two"}
+
+
 async def test_weights_count(world: MachineWorld) -> None:
     await world.apply(udp_tree(weight=3))
     assert dict(world.names_by_udp(5300, 16)) == {"one": 4, "two": 12}
