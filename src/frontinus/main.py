@@ -229,7 +229,7 @@ class Installation:
         if self._whole:
             self.store.upgrade()
         else:
-            _check_schema(self.store)
+            require_schema(self.store)
         health_settings = _with_management_address(_with_kept_port(settings), settings)
         self.drivers = Drivers(settings, health_settings.bind_port)
         self._registry = CollectorRegistry()
@@ -314,7 +314,7 @@ class Installation:
         return Health(self.store, self.drivers.amphora, settings, now, HealthMetrics(self._registry))
 
 
-def _check_schema(store: Store) -> None:
+def require_schema(store: Store) -> None:
     """Raises Invalid when the schema lacks something. One that a newer version has upgraded still serves this one.
 
     Waits for a server that is away: it may be restarting, and whoever starts us would have to start us again and again."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from frontinus.api.settings import ApiSettings
+from frontinus.controller.provider_settings import ProviderSettings
 from frontinus.controller.settings import ControllerSettings
 from frontinus.health.settings import HealthSettings
 from frontinus.model.errors import Invalid
@@ -118,6 +119,7 @@ class Settings:
     api: ApiSettings = field(default_factory=ApiSettings)
     controller: ControllerSettings = field(default_factory=ControllerSettings)
     health: HealthSettings = field(default_factory=HealthSettings)
+    provider: ProviderSettings = field(default_factory=ProviderSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)
     driver_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

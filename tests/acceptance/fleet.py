@@ -87,6 +87,10 @@ class Fleet:
         # Not the list of providers, which has those that are configured whoever runs.
         return api.get("/v2/lbaas/providers/amphora/flavor_capabilities")[0] == 200
 
+    def add(self, command: tuple[str, ...], port: int = 0) -> None:
+        """One more part."""
+        self._add(command, port)
+
     def _add(self, command: tuple[str, ...], port: int) -> None:
         self.parts.append(Running(command, port, self._spawn(command)))
 

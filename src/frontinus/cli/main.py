@@ -70,9 +70,18 @@ def api(state_dir: Path | None, config: Path | None, host: str | None, port: int
 @STATE_DIR
 @CONFIG
 @click.option("--driver", help="The amphora driver: one for each controller (default: drivers.amphora).")
+@click.option("--provider", help="Serve a third-party provider instead: a driver of octavia-lib, by its name.")
 @METRICS_PORT
-def controller(state_dir: Path | None, config: Path | None, driver: str | None, metrics_port: int | None) -> None:
+def controller(
+    state_dir: Path | None, config: Path | None, driver: str | None, provider: str | None, metrics_port: int | None
+) -> None:
     """Run a controller alone, one of any number, on a database server."""
+    if provider is not None:
+        if driver is not None:
+            raise click.UsageError("--driver and --provider exclude each other: a controller has one")
+        from frontinus.cli import serve as command
+
+        raise SystemExit(command.run_provider(provider, config, _overrides(state_dir)))
     _run_part("controller", config, state_dir, {"drivers": {"amphora": driver}, "metrics": {"bind_port": metrics_port}})
 
 

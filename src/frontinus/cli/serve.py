@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO, TypeVar
 
 import uvloop
 
@@ -19,6 +19,15 @@ from frontinus.cli.output import complain, in_words, say, settings_or_exit, star
 from frontinus.main import Installation, Part
 from frontinus.model.errors import Conflict, FrontinusError, Invalid, WorldError
 from frontinus.settings import Settings
+
+
+class Runs(Protocol):
+    """What serves until it is told to stop."""
+
+    async def run(self, stop: asyncio.Event) -> None: ...
+
+
+_R = TypeVar("_R", bound=Runs)
 
 LOCK_FILE = "up.lock"
 
@@ -34,6 +43,18 @@ def run(part_name: str, file: Path | None, overrides: dict[str, object]) -> int:
         if lock is None:
             return 1
         return serve(lambda: Installation(settings, (part,)), lambda made: _announced(part, made, settings))
+
+
+def run_provider(provider: str, file: Path | None, overrides: dict[str, object]) -> int:
+    """A controller of a third-party provider. Exit status as of `run`."""
+    from frontinus.provider_main import ProviderInstallation
+
+    settings = settings_or_exit(file, overrides)
+    start_logging(settings.log)
+    with state_lock(settings.state_dir, alone=False) as lock:
+        if lock is None:
+            return 1
+        return serve(lambda: ProviderInstallation(settings, provider), lambda _made: _announced_provider(provider))
 
 
 @contextmanager
@@ -61,9 +82,7 @@ def state_lock(state_dir: Path, *, alone: bool) -> Iterator[TextIO | None]:
         yield file
 
 
-def serve(
-    build: Callable[[], Installation], announced: Callable[[Installation], AbstractContextManager[object]]
-) -> int:
+def serve(build: Callable[[], _R], announced: Callable[[_R], AbstractContextManager[object]]) -> int:
     """Build it, announce it, run it until SIGINT or SIGTERM. Exit status as of `run`; what is wrong is said."""
     try:
         installation = build()
@@ -72,7 +91,7 @@ def serve(
         return 2 if isinstance(error, Invalid) else 1
     try:
         return uvloop.run(_serve(installation, announced))
-    except Conflict as error:  # the others of the cohort have other settings
+    except (Conflict, Invalid) as error:  # the others of the cohort have other settings; what can be judged only now
         complain(in_words(error))
         return 2
     except (WorldError, OSError) as error:  # a database that another process holds, a full disk: no bug of ours
@@ -80,9 +99,7 @@ def serve(
         return 1
 
 
-async def _serve(
-    installation: Installation, announced: Callable[[Installation], AbstractContextManager[object]]
-) -> int:
+async def _serve(installation: _R, announced: Callable[[_R], AbstractContextManager[object]]) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -94,4 +111,9 @@ async def _serve(
 def _announced(part: Part, made: Installation, settings: Settings) -> AbstractContextManager[object]:
     driver = "" if part is Part.API else f", driver {settings.drivers.amphora}"
     say(f"{WHAT_RUNS[part]} runs{driver}{'' if made.endpoint is None else f': {made.endpoint}'}")
+    return nullcontext()
+
+
+def _announced_provider(provider: str) -> AbstractContextManager[object]:
+    say(f"A controller of provider {provider} runs")
     return nullcontext()

@@ -362,6 +362,11 @@ def purge_deleted(tx: Transaction, before: datetime) -> int:
     return tx.run(_PURGE_AMPHORAE, {"before": moment}) + tx.run(_PURGE_LOAD_BALANCERS, {"before": moment})
 
 
+def require_lease(tx: Transaction, lease: Lease) -> None:
+    """For what is written beside the load balancer. Raises LeaseLost."""
+    _hold(tx, lease)
+
+
 def _hold(tx: Transaction, lease: Lease, now: datetime | None = None) -> _Held:
     row = tx.row(_SELECT_HELD, {"which": lease.load_balancer_id, "owner": lease.owner, "epoch": lease.epoch})
     if row is None:

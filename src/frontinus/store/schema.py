@@ -525,3 +525,17 @@ spare = Table(
     _text("amphora"),
     _time("touched_at"),
 )
+
+# What third-party provider drivers have been told of load balancers.
+provider_record = Table(
+    "provider_record",
+    metadata,
+    Column("load_balancer_id", String(ID_LENGTH), ForeignKey("load_balancer.id", ondelete="CASCADE"), primary_key=True),
+    _text("settled", nullable=True),
+    _name("sent", nullable=True),
+    _text("sent_then", nullable=True),
+    _id("sent_by", nullable=True),
+    _time("sent_at", nullable=True),
+    _word("reported", nullable=True),
+    _name("reported_about", nullable=True),
+)

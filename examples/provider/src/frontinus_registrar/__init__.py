@@ -1,0 +1,136 @@
+"""A provider driver for OpenStack load balancing, in the style of octavia-lib: see README.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from octavia_lib.api.drivers import data_models, driver_lib, exceptions, provider_base
+
+
+class RegistrarDriver(provider_base.ProviderDriver):
+    """Takes every call down, and reports it done from a thread of its own, as drivers of real appliances do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._directory = Path(os.environ["REGISTRAR_DIR"])
+        self._library = driver_lib.DriverLibrary()
+
+    # Load balancers
+
+    def loadbalancer_create(self, loadbalancer: Any) -> None:
+        self._take("loadbalancer_create", loadbalancer, [("loadbalancers", loadbalancer.loadbalancer_id)])
+
+    def loadbalancer_update(self, old_loadbalancer: Any, new_loadbalancer: Any) -> None:
+        self._take("loadbalancer_update", new_loadbalancer, [("loadbalancers", old_loadbalancer.loadbalancer_id)])
+
+    def loadbalancer_delete(self, loadbalancer: Any, cascade: bool = False) -> None:
+        name = "loadbalancer_delete cascade" if cascade else "loadbalancer_delete"
+        self._take(name, loadbalancer, [("loadbalancers", loadbalancer.loadbalancer_id)], status="DELETED")
+
+    # Listeners
+
+    def listener_create(self, listener: Any) -> None:
+        self._refuse_datagrams(listener.protocol)
+        self._take("listener_create", listener, self._listener(listener), count=listener.listener_id)
+
+    def listener_update(self, old_listener: Any, new_listener: Any) -> None:
+        self._take("listener_update", new_listener, self._listener(old_listener))
+
+    def listener_delete(self, listener: Any) -> None:
+        self._take("listener_delete", listener, [("loadbalancers", listener.loadbalancer_id)])
+
+    # Pools and what is in them
+
+    def pool_create(self, pool: Any) -> None:
+        self._refuse_datagrams(pool.protocol)
+        self._take("pool_create", pool, self._pool(pool))
+
+    def pool_update(self, old_pool: Any, new_pool: Any) -> None:
+        self._take("pool_update", new_pool, self._pool(old_pool))
+
+    def pool_delete(self, pool: Any) -> None:
+        self._take("pool_delete", pool, [("loadbalancers", pool.loadbalancer_id)])
+
+    def member_create(self, member: Any) -> None:
+        self._take("member_create", member, self._in_pool("members", member.member_id, member.pool_id))
+
+    def member_update(self, old_member: Any, new_member: Any) -> None:
+        self._take("member_update", new_member, self._in_pool("members", old_member.member_id, old_member.pool_id))
+
+    def member_delete(self, member: Any) -> None:
+        self._take("member_delete", member, self._in_pool(None, "", member.pool_id))
+
+    def member_batch_update(self, pool_id: str, members: list[Any]) -> None:
+        told = [("members", x.member_id) for x in members]
+        self._note("member_batch_update", [x.to_dict() for x in members])
+        self._report([*told, *self._in_pool(None, "", pool_id)], "ACTIVE", None)
+
+    def health_monitor_create(self, healthmonitor: Any) -> None:
+        told = self._in_pool("healthmonitors", healthmonitor.healthmonitor_id, healthmonitor.pool_id)
+        self._take("health_monitor_create", healthmonitor, told)
+
+    def health_monitor_delete(self, healthmonitor: Any) -> None:
+        self._take("health_monitor_delete", healthmonitor, self._in_pool(None, "", healthmonitor.pool_id))
+
+    # What it does not do: L7 policies and rules (the base class raises NotImplementedError), and datagrams.
+
+    def _refuse_datagrams(self, protocol: str) -> None:
+        if protocol in ("UDP", "SCTP"):
+            text = f"the registrar does no {protocol}"
+            raise exceptions.UnsupportedOptionError(user_fault_string=text, operator_fault_string=text)
+
+    @staticmethod
+    def _listener(listener: Any) -> list[tuple[str, str]]:
+        return [("listeners", listener.listener_id), ("loadbalancers", listener.loadbalancer_id)]
+
+    @staticmethod
+    def _pool(pool: Any) -> list[tuple[str, str]]:
+        return [("pools", pool.pool_id), ("loadbalancers", pool.loadbalancer_id)]
+
+    def _in_pool(self, collection: str | None, object_id: str, pool_id: str) -> list[tuple[str, str]]:
+        """The load balancer above a pool must be looked up, as many drivers do."""
+        pool = self._library.get_pool(pool_id)
+        if pool is None:
+            raise exceptions.DriverError(user_fault_string=f"no pool {pool_id}", operator_fault_string="")
+        own = [] if collection is None else [(collection, object_id)]
+        return [*own, ("pools", pool_id), ("loadbalancers", pool.loadbalancer_id)]
+
+    def _take(
+        self,
+        name: str,
+        told: data_models.BaseDataModel,
+        about: list[tuple[str, str]],
+        *,
+        status: str = "ACTIVE",
+        count: str | None = None,
+    ) -> None:
+        self._note(name, told.to_dict(recurse=True))
+        self._report(about, status, count)
+
+    def _note(self, name: str, told: object) -> None:
+        if (self._directory / "fail").exists():
+            raise exceptions.DriverError(user_fault_string="the appliance is on fire", operator_fault_string="")
+        with (self._directory / "calls.jsonl").open("a") as file:
+            file.write(json.dumps([name, told]) + "\n")
+
+    def _report(self, about: list[tuple[str, str]], status: str, count: str | None) -> None:
+        if (self._directory / "silent").exists():
+            return
+        operating = "OFFLINE" if status == "DELETED" else "ONLINE"
+        told: dict[str, list[dict[str, str]]] = {}
+        for collection, object_id in about:
+            entry = {"id": object_id, "provisioning_status": status, "operating_status": operating}
+            told.setdefault(collection, []).append(entry)
+        threading.Thread(target=self._send, args=(told, count), daemon=True).start()
+
+    def _send(self, told: dict[str, list[dict[str, str]]], listener_id: str | None) -> None:
+        self._library.update_loadbalancer_status(told)
+        if listener_id is not None:
+            counted = dict.fromkeys(("active_connections", "bytes_in", "bytes_out", "request_errors"), 7)
+            self._library.update_listener_statistics(
+                {"listeners": [{"id": listener_id, "total_connections": 1_234, **counted}]}
+            )

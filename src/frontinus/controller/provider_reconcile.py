@@ -1,0 +1,213 @@
+"""Bring one load balancer of a third-party provider to what is asked: the next call, its report, the next call.
+
+A call is recorded before it is made, so that a report that comes before it returns is not lost, and counted as done when
+the driver has reported the load balancer ACTIVE. One that was made by a process that died, or is not reported in time, is
+made again: a driver may see a call twice after a crash, and never misses one. Next: model/provider_calls.py."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Protocol
+
+import structlog
+from msgspec.structs import replace
+
+from frontinus.controller.backoff import continued, is_reported_as_error, pause
+from frontinus.controller.reconcile import fault_of
+from frontinus.controller.settings import ControllerSettings
+from frontinus.drivers.network.interface import NetworkDriver
+from frontinus.model.capabilities import Capabilities
+from frontinus.model.cohorts import CohortName
+from frontinus.model.enums import FaultPhase, Kind, ProvisioningStatus
+from frontinus.model.errors import CallerError, FrontinusError, Retry, blaming
+from frontinus.model.ids import ControllerId, LoadBalancerId
+from frontinus.model.provider_calls import ProviderCall, essence, next_call
+from frontinus.model.tree import Fault, LoadBalancerTree
+from frontinus.store import convergence, providers, trees
+from frontinus.store.engine import Store, Transaction
+from frontinus.store.leases import Lease
+from frontinus.store.providers import ProviderRecord
+
+log = structlog.get_logger()
+
+DONE = ("ACTIVE", "DELETED")
+MAX_CALLS = 10_000
+
+
+class Provider(Protocol):
+    """A provider's driver, as the controller needs it."""
+
+    name: str
+    version: str
+
+    def offers(self) -> Capabilities:
+        """What is published."""
+
+    async def call(self, call: ProviderCall) -> None:
+        """Make a call. Raises CallerError for what only another wish can cure, else Retry."""
+
+
+class Clock(Protocol):
+    def __call__(self) -> datetime:
+        """The time."""
+
+
+@dataclass(frozen=True)
+class ProviderHands:
+    """What a provider's controller works with. `report_wait` is how long the driver has to report a call."""
+
+    id: ControllerId
+    store: Store
+    driver: Provider
+    network: NetworkDriver
+    settings: ControllerSettings
+    now: Clock
+    report_wait: timedelta
+
+    @property
+    def cohort(self) -> CohortName:
+        """Controllers of one provider with one version of its driver."""
+        return CohortName(self.driver.name, self.driver.version)
+
+
+async def reconcile(lease: Lease, hands: ProviderHands) -> None:
+    """Make calls until nothing remains, or a report must be awaited, or a fault is recorded. Raises LeaseLost."""
+    left_out: dict[str, Fault] = {}
+    for _ in range(MAX_CALLS):
+        tree, record = await hands.store.read(partial(_read, which=lease.load_balancer_id))
+        if tree is None or tree.load_balancer.provisioning_status is ProvisioningStatus.DELETED:
+            return
+        if record.sent is not None:
+            if not await _look_at_report(record, lease, tree, hands):
+                return
+            continue
+        wanted = essence(tree)
+        call = next_call(record.settled, None if wanted is None else wanted.without(left_out))
+        if call is None:
+            await _record_done(tree, wanted, left_out, lease, hands)
+            return
+        error = await _make(call, record, lease, hands)
+        if error is None:
+            continue
+        if isinstance(error, CallerError) and call.kind is not Kind.LOAD_BALANCER and call.before is None:
+            # What the driver does not do is left out, with the fault on it, and the rest is carried.
+            left_out[call.object_id] = replace(_fault(error, tree, hands), left_out=True)
+            continue
+        await _record_fault(_fault(error, tree, hands), lease, hands)
+        return
+
+
+def _read(tx: Transaction, which: LoadBalancerId) -> tuple[LoadBalancerTree | None, ProviderRecord]:
+    return trees.read_tree(tx, which), providers.read(tx, which)
+
+
+async def _look_at_report(record: ProviderRecord, lease: Lease, tree: LoadBalancerTree, hands: ProviderHands) -> bool:
+    """Whether to go on: the call is reported, or to be made again. A report that is still awaited is looked for later."""
+    now, unsent = hands.now(), ProviderRecord(load_balancer_id=record.load_balancer_id, settled=record.settled)
+    if record.reported in DONE:
+        done = replace(unsent, settled=record.then)
+        await hands.store.transact(lambda tx: providers.write(tx, lease, done))
+        return True
+    if record.reported is not None:
+        error = Retry(
+            f"provider reports {record.reported} of {record.about or 'the load balancer'} after {record.sent}",
+            after=1.0,
+            code="provider-error",
+        )
+    elif record.sent_by != hands.id or record.sent_at is None:
+        log.info("call of a provider is made again", load_balancer_id=tree.id, call=record.sent)
+        await hands.store.transact(lambda tx: providers.write(tx, lease, unsent))
+        return True
+    elif now < record.sent_at + hands.report_wait:
+        until = record.sent_at + hands.report_wait
+        await hands.store.transact(lambda tx: convergence.postpone(tx, lease, until, now))
+        return False
+    else:
+        waited = hands.report_wait.total_seconds()
+        error = Retry(
+            f"the provider took {record.sent} and has reported nothing for {waited:g} s; the call is made again",
+            after=1.0,
+            code="provider-silent",
+        )
+    await hands.store.transact(lambda tx: providers.write(tx, lease, unsent))
+    await _record_fault(_fault(error, tree, hands), lease, hands)
+    return False
+
+
+async def _make(
+    call: ProviderCall, record: ProviderRecord, lease: Lease, hands: ProviderHands
+) -> FrontinusError | None:
+    sent = replace(
+        record,
+        sent=f"{call.name} {call.object_id}",
+        then=call.then,
+        sent_by=hands.id,
+        sent_at=hands.now(),
+        reported=None,
+        about=None,
+    )
+    await hands.store.transact(lambda tx: providers.write(tx, lease, sent))
+    try:
+        await hands.driver.call(call)
+    except FrontinusError as error:
+        unsent = ProviderRecord(load_balancer_id=record.load_balancer_id, settled=record.settled)
+        await hands.store.transact(lambda tx: providers.write(tx, lease, unsent))
+        return error
+    log.info("provider called", load_balancer_id=lease.load_balancer_id, call=call.name, object_id=call.object_id)
+    return None
+
+
+async def _record_done(
+    tree: LoadBalancerTree,
+    wanted: LoadBalancerTree | None,
+    left_out: dict[str, Fault],
+    lease: Lease,
+    hands: ProviderHands,
+) -> None:
+    now, load_balancer = hands.now(), tree.load_balancer
+    if wanted is not None:
+        generation = load_balancer.generation
+        await hands.store.transact(
+            lambda tx: convergence.record_settled(tx, lease, generation, now, excluding=left_out)
+        )
+        return
+    with blaming(Kind.LOAD_BALANCER, tree.id):
+        await hands.network.release_vip(
+            tree.id,
+            load_balancer.vip,
+            port_owned=load_balancer.vip_port_owned,
+            additional=load_balancer.additional_vips,
+        )
+
+    def work(tx: Transaction) -> None:
+        convergence.record_deleted(tx, lease, now)
+        providers.forget(tx, tree.id)
+
+    await hands.store.transact(work)
+
+
+def _fault(error: FrontinusError, tree: LoadBalancerTree, hands: ProviderHands) -> Fault:
+    now, settings = hands.now(), hands.settings
+    told = replace(fault_of(error, None, now), phase=FaultPhase.APPLY)
+    fault = continued(told, tree.load_balancer.fault)
+    if fault.permanent:
+        return fault
+    asked = timedelta(seconds=error.after) if isinstance(error, Retry) else timedelta(0)
+    after = max(asked, pause(fault.attempts, settings.backoff_base, settings.backoff_cap, random.random()))
+    return replace(fault, retry_at=now + after)
+
+
+async def _record_fault(fault: Fault, lease: Lease, hands: ProviderHands) -> None:
+    now = hands.now()
+    log.warning(
+        "load balancer not settled",
+        load_balancer_id=lease.load_balancer_id,
+        code=fault.code,
+        reason=fault.message,
+        attempts=fault.attempts,
+    )
+    as_error = is_reported_as_error(fault, now, hands.settings.retry_budget)
+    await hands.store.transact(lambda tx: convergence.record_fault(tx, lease, fault, now, report_error=as_error))

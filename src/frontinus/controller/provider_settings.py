@@ -1,0 +1,20 @@
+"""How the process of a third-party provider is run: [provider] in the configuration file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ProviderSettings:
+    socket_dir: Path = Path("/var/run/octavia")
+    """Where the driver-agent sockets are: status.sock, stats.sock and get.sock. One directory for each process; drivers
+    that name no sockets are told of it."""
+
+    driver_config_files: tuple[Path, ...] = ()
+    """Files of oslo.config that the driver reads its own settings from, as octavia.conf with a section [ovn]."""
+
+    report_wait: timedelta = timedelta(seconds=60)
+    """How long a driver has to report a call that it accepted, before the call is made again."""

@@ -1,0 +1,1 @@
+"""Third-party provider drivers (octavia-lib), each in a process of its own: octavia.py."""

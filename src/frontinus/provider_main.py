@@ -1,0 +1,92 @@
+"""Join the process of a third-party provider: its driver, the driver-agent sockets, a controller for its load balancers.
+
+A process of its own for each provider, and never the API's: the driver is foreign code that blocks. Next:
+controller/provider_loop.py."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from frontinus.controller.provider_agent import ProviderAgent
+from frontinus.controller.provider_loop import ProviderController
+from frontinus.controller.provider_reconcile import ProviderHands
+from frontinus.main import Drivers, Part, check, now, require_schema
+from frontinus.model.errors import Bug, Invalid
+from frontinus.model.ids import ControllerId, new_id
+from frontinus.model.tree import LoadBalancerTree, TreeObject
+from frontinus.settings import Settings
+from frontinus.store.engine import Store
+
+
+class ProviderInstallation:
+    """One provider's process, on a database server that others share."""
+
+    def __init__(self, settings: Settings, provider: str) -> None:
+        """Opens the store. Raises Invalid for settings that cannot work, and without the extra `providers`."""
+        check(settings, (Part.CONTROLLER,))
+        if settings.is_embedded:
+            raise Invalid(
+                "database", "a provider runs in a process of its own, and the embedded database belongs to one"
+            )
+        try:
+            from frontinus.drivers.provider import octavia  # noqa: F401 - an extra, which may be missing
+        except ImportError as error:
+            raise Invalid(
+                "provider", f"octavia-lib is not installed ({error}); install frontinus with the extra `providers`"
+            ) from error
+        self._provider = provider
+        self._settings = settings
+        self._store = Store.open(settings.database_url, connections=settings.database_connections)
+        require_schema(self._store)
+        self._drivers = Drivers(settings, 0)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set. Raises Invalid when the driver cannot be loaded, OSError for sockets."""
+        from frontinus.drivers.provider.octavia import OctaviaProvider
+        from frontinus.drivers.provider.sockets import LOOKUP, STATISTICS, STATUS, DriverAgent
+        from frontinus.drivers.provider.views import view
+
+        def shown(value: TreeObject, tree: LoadBalancerTree) -> dict[str, Any]:
+            told: dict[str, Any] = view(value, tree).to_dict(recurse=True, render_unsets=True)
+            return told
+
+        agent = ProviderAgent(self._store, shown, now)
+        sockets = DriverAgent(
+            self._settings.provider.socket_dir,
+            {STATUS: agent.status, STATISTICS: agent.statistics, LOOKUP: agent.lookup},
+        )
+        await sockets.start()
+        driver: OctaviaProvider | None = None
+        working: asyncio.Task[None] | None = None
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            driver = await OctaviaProvider.load(
+                self._provider, sockets.paths, self._settings.provider.driver_config_files
+            )
+            hands = ProviderHands(
+                id=ControllerId(new_id()),
+                store=self._store,
+                driver=driver,
+                network=self._drivers.network,
+                settings=self._settings.controller,
+                now=now,
+                report_wait=self._settings.provider.report_wait,
+            )
+            controller = ProviderController(hands, self._provider)
+            await controller.register()
+            working = asyncio.create_task(controller.run(), name="provider controller")
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+                raise Bug("the provider's controller ended by itself")
+        finally:
+            stopping.cancel()
+            if working is not None:
+                working.cancel()
+                await asyncio.gather(working, return_exceptions=True)
+            if driver is not None:
+                driver.close()
+            await sockets.close()
+            await self._drivers.close()
+            await self._store.close()

@@ -1,0 +1,161 @@
+"""A provider driver in the style of octavia-lib, unchanged, in a process of its own: examples/provider, installed by pip."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.fleet import Fleet
+from tests.acceptance.support import COMMAND, Api, free_port, until
+from tests.servers import Postgresql
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "provider"
+
+
+@pytest.fixture
+def register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of the registrar, which is installed as its vendor would have it."""
+    shutil.copytree(EXAMPLE, tmp_path / "source")
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
+    command += ["--no-deps", "--no-build-isolation", "--target", str(site), str(tmp_path / "source")]
+    subprocess.run(command, check=True, timeout=100)
+    directory = tmp_path / "register"
+    directory.mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.setenv("REGISTRAR_DIR", str(directory))
+    return directory
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, register: Path) -> Iterator[Fleet]:
+    server = Postgresql()
+    try:
+        server.prepare()
+        server.start()
+        settings = f'[provider]\nsocket_dir = "{tmp_path / "s"}"\nreport_wait = 20\n[controller]\nbackoff_cap = 1\n'
+        made = Fleet(tmp_path, server.make_database("providers"), settings)
+        try:
+            yield made
+        finally:
+            made.remove()
+    finally:
+        server.remove()
+
+
+def calls(register: Path) -> list[str]:
+    return [name for name, _told in taken(register)]
+
+
+def taken(register: Path) -> list[tuple[str, Any]]:
+    file = register / "calls.jsonl"
+    return [tuple(json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def settled(api: Api, load_balancer_id: str) -> Any:
+    return api.settled(load_balancer_id, timeout=30)
+
+
+@pytest.mark.beside
+def test_a_provider_driver_is_run_unchanged(fleet: Fleet, register: Path) -> None:
+    assert fleet.run("db", "upgrade").returncode == 0
+    port = free_port()
+    fleet.add(("api", "--port", str(port)), port)
+    fleet.add(("controller", "--provider", "registrar"))
+    (api,) = fleet.apis()
+    known = "/v2/lbaas/providers/registrar/flavor_capabilities"
+    until(lambda: api.get(known)[0] == 200, 40, "the provider does not register")
+
+    # One call for each change, one after another.
+    made = api.create(
+        "loadbalancers",
+        "loadbalancer",
+        name="first",
+        provider="registrar",
+        vip_subnet_id=api.subnet_id(),
+        listeners=[
+            {
+                "name": "front",
+                "protocol": "TCP",
+                "protocol_port": 80,
+                "default_pool": {
+                    "name": "back",
+                    "protocol": "TCP",
+                    "lb_algorithm": "SOURCE_IP_PORT",
+                    "members": [{"address": f"192.0.2.{n}", "protocol_port": 80} for n in (1, 2)],
+                },
+            }
+        ],
+    )
+    load_balancer_id, pool_id = made["id"], made["pools"][0]["id"]
+    assert settled(api, load_balancer_id)["provisioning_status"] == "ACTIVE", fleet.log()
+    assert calls(register) == ["loadbalancer_create", "pool_create", "listener_create", "member_batch_update"]
+    told = dict(taken(register))
+    assert told["loadbalancer_create"]["vip_address"] == made["vip_address"]
+    assert told["listener_create"]["default_pool_id"] == pool_id
+    assert {x["address"] for x in told["member_batch_update"]} == {"192.0.2.1", "192.0.2.2"}
+
+    # Statuses and statistics come back through the sockets.
+    until(lambda: api.load_balancer(load_balancer_id)["operating_status"] == "ONLINE", 10, "it is not ONLINE")
+    statistics = f"loadbalancers/{load_balancer_id}/stats"
+    until(lambda: api.show(statistics, "stats")["total_connections"] == 1_234, 10, "statistics do not come")
+
+    # What the driver does not do is on the object that asked for it; the rest goes on.
+    listener = api.create(
+        "listeners", "listener", loadbalancer_id=load_balancer_id, protocol="UDP", protocol_port=53, name="datagrams"
+    )
+    assert settled(api, load_balancer_id)["provisioning_status"] == "ACTIVE"
+    refused = api.show(f"listeners/{listener['id']}", "listener")
+    assert refused["provisioning_status"] == "ERROR"
+    assert "the registrar does no UDP" in refused["fault"]["message"], refused["fault"]
+    api.delete(f"listeners/{listener['id']}")
+    api.gone(f"listeners/{listener['id']}")
+    assert settled(api, load_balancer_id)["fault"] is None
+
+    # An error of the driver's is tried again, and heals.
+    (register / "fail").touch()
+    api.update(f"loadbalancers/{load_balancer_id}", "loadbalancer", name="second")
+
+    def burns() -> bool:
+        fault = api.load_balancer(load_balancer_id)["fault"]
+        return bool(fault) and "on fire" in fault["message"]
+
+    until(burns, 20, "the fault is not told")
+    (register / "fail").unlink()
+    until(lambda: api.load_balancer(load_balancer_id)["fault"] is None, 20, "it does not heal")
+    assert settled(api, load_balancer_id)["provisioning_status"] == "ACTIVE"
+    assert taken(register)[-1] == ("loadbalancer_update", {"loadbalancer_id": load_balancer_id, "name": "second"})
+
+    # Killed between a call and its report: another process makes the call again.
+    (register / "silent").touch()
+    before = len(calls(register))
+    api.create(f"pools/{pool_id}/members", "member", address="192.0.2.3", protocol_port=80)
+    until(lambda: len(calls(register)) > before, 20, "the call is not made")
+    (controller,) = fleet.of("controller")
+    fleet.kill(controller)
+    (register / "silent").unlink()
+    fleet.start_again(controller)
+    assert settled(api, load_balancer_id)["provisioning_status"] == "ACTIVE"
+    assert calls(register)[before:] == ["member_create", "member_create"]
+
+    api.delete(f"loadbalancers/{load_balancer_id}?cascade=true")
+    api.gone(f"loadbalancers/{load_balancer_id}", timeout=30)
+    assert calls(register)[-1] == "loadbalancer_delete cascade"
+
+
+def test_a_provider_needs_a_database_that_others_share(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "controller", "--provider", "registrar", "--state-dir", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, "a process of its own" in done.stderr) == (2, True), done.stderr

@@ -1,0 +1,168 @@
+"""What a driver of octavia-lib is handed, what its errors become, and the sockets by which it speaks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from octavia_lib.api.drivers import data_models, driver_lib, exceptions, provider_base
+
+from frontinus.drivers.provider.octavia import OctaviaProvider
+from frontinus.drivers.provider.sockets import LOOKUP, STATISTICS, STATUS, DriverAgent
+from frontinus.drivers.provider.views import view
+from frontinus.model.errors import Conflict, FrontinusError, Retry, Unsupported
+from frontinus.model.provider_calls import next_call
+
+from tests.unit.providers.test_provider_calls import WHOLE, walk
+
+
+class Takes(provider_base.ProviderDriver):  # type: ignore[misc]
+    """Notes every call."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, tuple[Any, ...]]] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith(("loadbalancer_", "listener_", "pool_", "member_", "health_", "l7", "create_vip")):
+            return lambda *arguments: self.taken.append((name, arguments))
+        return super().__getattribute__(name)
+
+
+async def test_a_driver_is_handed_octavias_models() -> None:
+    driver = Takes()
+    provider = OctaviaProvider("exam", driver, "1")
+    for call in walk(None, WHOLE):
+        await provider.call(call)
+    taken = dict(driver.taken)
+    load_balancer = WHOLE.load_balancer
+    assert [name for name, _ in driver.taken][:3] == ["create_vip_port", "loadbalancer_create", "pool_create"]
+    _id, _project, vip, additional = taken["create_vip_port"]
+    assert (vip["vip_address"], additional) == (load_balancer.vip.address, [])
+    (made,) = taken["loadbalancer_create"]
+    assert isinstance(made, data_models.LoadBalancer)
+    assert (made.loadbalancer_id, made.listeners, made.flavor) == (load_balancer.id, data_models.Unset, {})
+    (listener,) = taken["listener_create"]
+    assert (listener.protocol, listener.l7policies, listener.default_pool) == ("HTTP", [], None)
+    pool_id, members = taken["member_batch_update"]
+    assert (pool_id, {x.member_id for x in members}) == (WHOLE.pools[0].id, {x.id for x in WHOLE.members})
+
+
+async def test_an_update_has_the_whole_old_object_and_what_is_new() -> None:
+    driver = Takes()
+    wanted = replace(WHOLE, pools=(replace(WHOLE.pools[0], name="other"),))
+    for call in walk(WHOLE, wanted):
+        await OctaviaProvider("exam", driver, "1").call(call)
+    ((name, (old, new)),) = driver.taken
+    assert name == "pool_update"
+    assert {x.member_id for x in old.members} == {x.id for x in WHOLE.members}
+    assert isinstance(old.healthmonitor, data_models.HealthMonitor)
+    assert new.to_dict() == {"pool_id": WHOLE.pools[0].id, "name": "other"}
+
+
+async def test_a_cascade_has_the_tree() -> None:
+    driver = Takes()
+    for call in walk(WHOLE, None):
+        await OctaviaProvider("exam", driver, "1").call(call)
+    ((name, (gone, cascade)),) = driver.taken
+    assert (name, cascade) == ("loadbalancer_delete", True)
+    assert gone.listeners[0].default_pool.members[0].address == WHOLE.members[0].address
+
+
+@pytest.mark.parametrize(
+    "raised, expected, told",
+    [
+        pytest.param(
+            exceptions.UnsupportedOptionError(user_fault_string="no UDP", operator_fault_string="x"),
+            Unsupported,
+            "no UDP",
+            id="unsupported option",
+        ),
+        pytest.param(
+            exceptions.NotImplementedError(user_fault_string="no L7", operator_fault_string="x"),
+            Unsupported,
+            "no L7",
+            id="not implemented",
+        ),
+        pytest.param(NotImplementedError(), Unsupported, "does not do", id="Python's own"),
+        pytest.param(
+            exceptions.Conflict(user_fault_string="taken", operator_fault_string="x"), Conflict, "taken", id="conflict"
+        ),
+        pytest.param(
+            exceptions.DriverError(user_fault_string="on fire", operator_fault_string="x"), Retry, "on fire", id="error"
+        ),
+        pytest.param(ZeroDivisionError("division"), Retry, "division", id="a bug of the driver's"),
+    ],
+)
+async def test_what_a_driver_raises_names_the_object(
+    raised: Exception, expected: type[FrontinusError], told: str
+) -> None:
+    class Refuses(provider_base.ProviderDriver):  # type: ignore[misc]
+        def loadbalancer_delete(self, loadbalancer: Any, cascade: bool = False) -> None:
+            raise raised
+
+    call = next_call(WHOLE, None)
+    assert call is not None
+    with pytest.raises(expected) as caught:
+        await OctaviaProvider("exam", Refuses(), "1").call(call)
+    assert told in str(caught.value)
+    assert caught.value.subject is not None
+    assert caught.value.subject.id == WHOLE.id
+
+
+async def test_the_library_of_drivers_speaks_to_our_sockets(tmp_path: Path) -> None:
+    heard: list[dict[str, Any]] = []
+
+    async def status(request: dict[str, Any]) -> dict[str, Any]:
+        heard.append(request)
+        bad = request.get("pools") == [{"id": "bad"}]
+        return {"status_code": 500, "fault_string": "no such pool"} if bad else {"status_code": 200}
+
+    async def lookup(request: dict[str, Any]) -> Any:
+        pool = WHOLE.pools[0]
+        return view(pool, WHOLE).to_dict(recurse=True, render_unsets=True) if request["id"] == pool.id else {}
+
+    agent = DriverAgent(tmp_path / "agent", {STATUS: status, STATISTICS: status, LOOKUP: lookup})
+    await agent.start()
+    try:
+        library = await asyncio.to_thread(driver_lib.DriverLibrary, *agent.paths)
+        report = {"loadbalancers": [{"id": "x" * 70_000, "provisioning_status": "ACTIVE"}]}
+        await asyncio.to_thread(library.update_loadbalancer_status, report)
+        assert heard == [report]
+        with pytest.raises(exceptions.UpdateStatusError):
+            await asyncio.to_thread(library.update_loadbalancer_status, {"pools": [{"id": "bad"}]})
+        pool = await asyncio.to_thread(library.get_pool, WHOLE.pools[0].id)
+        assert (pool.pool_id, pool.members[0]["address"]) == (WHOLE.pools[0].id, WHOLE.members[0].address)
+        assert await asyncio.to_thread(library.get_pool, "unknown") is None
+    finally:
+        await agent.close()
+    assert list((tmp_path / "agent").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"5\n{}", b"x\n{}", b"-1\n", b"2\n[]", b"99999999999999\n", b"3\n{x}"], ids=lambda x: repr(x[:12])
+)
+async def test_nonsense_is_not_answered_and_ends_nothing(tmp_path: Path, sent: bytes) -> None:
+    async def answer(request: dict[str, Any]) -> dict[str, Any]:
+        return {"status_code": 200}
+
+    agent = DriverAgent(tmp_path / "agent", {STATUS: answer})
+    await agent.start()
+    try:
+        assert await _exchange(agent.paths[0], sent) == b""
+        good = json.dumps({"members": []}).encode()
+        assert (await _exchange(agent.paths[0], b"%d\n%b" % (len(good), good))).endswith(b'{"status_code": 200}')
+    finally:
+        await agent.close()
+
+
+async def _exchange(path: str, sent: bytes) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(sent)
+    writer.write_eof()
+    answer = await reader.read()
+    writer.close()
+    return answer
