@@ -123,5 +123,6 @@ async def main(engine: str, seconds: float, sizes: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    arguments = [*sys.argv[1:], *("sqlite", "60", "1000", "10000")[len(sys.argv) - 1 :]]
-    asyncio.run(main(arguments[0], float(arguments[1]), [int(x) for x in arguments[2:]]))
+    given = sys.argv[1:]
+    minute = float(given[1]) if len(given) > 1 else 60.0
+    asyncio.run(main(given[0] if given else "sqlite", minute, [int(x) for x in given[2:]] or [1_000, 10_000]))
