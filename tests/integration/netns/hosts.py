@@ -184,6 +184,12 @@ class Installation:
             self._process.terminate()
             self._process.wait(20)
 
+    def crash(self) -> None:
+        """SIGKILL of the control plane."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
     def call(self, method: str, path: str, body: object = None) -> Any:
         content = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://127.0.0.1:9876{path}", content, method=method)

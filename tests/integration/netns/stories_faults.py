@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +259,39 @@ def test_the_control_plane_comes_back_to_what_runs(town: Town) -> None:
         town.frontinus.settled(made["id"])
     assert [at for at, x in answers if x is None] == []
     assert town.frontinus.amphora(made["id"])["id"] == amphora["id"]
+    town.delete(made["id"])
+    town.assert_tidy()
+
+
+def _answers(client: Host, url: str, name: str) -> bool:
+    return client.get(url, timeout=1) == name
+
+
+def test_a_machine_that_restarts_has_everything_back(town: Town) -> None:
+    """Nothing but the state directory is left: no process, namespace, bridge, filter, nor keys in memory."""
+    made = town.create("10.20.0.17", town.one, town.two)
+    before = town.frontinus.amphora(made["id"])
+    town.frontinus.crash()
+    killed(before["id"])
+    for name in [x.name for x in Path("/run/netns").iterdir() if before["id"] in x.name]:
+        ip("netns", "delete", name)
+    hosts = {f"to-{x.name}" for x in town.hosts}
+    for link in [x["ifname"] for x in ip_json("link", "show") if x["ifname"] not in ("lo", *hosts)]:
+        subprocess.run(
+            ["ip", "link", "delete", link], check=False, capture_output=True
+        )  # its peer may have taken it along
+    subprocess.run(["nft", "flush", "ruleset"], check=True)
+    for keys in Path("/dev/shm").glob(f"frontinus-{before['id']}"):
+        shutil.rmtree(keys)
+    town.frontinus.start()
+    began = time.monotonic()
+    for host, network in ((town.client, "front"), (town.other, "front"), (town.one, "back"), (town.two, "deep")):
+        town.frontinus.until(Path(f"/sys/class/net/{town.bridges[network]}").exists, f"the bridge of {network}")
+        ip("link", "set", f"to-{host.name}", "master", town.bridges[network], "up")
+    for name in ("one", "two"):
+        town.frontinus.until(partial(_answers, town.client, "http://10.20.0.17/", name), f"{name} answers")
+    print(f"restarted to served: {time.monotonic() - began:.1f} s")  # noqa: T201 - pytest -rP shows it
+    town.frontinus.settled(made["id"])
     town.delete(made["id"])
     town.assert_tidy()
 
