@@ -7,7 +7,7 @@ until it does not. Next: reconcile.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -148,10 +148,12 @@ def plan(
     plugging: Mapping[AmphoraId, Plugging] | None = None,
     holds: Mapping[AmphoraId, Hold] = NO_HOLDS,
     grace: datetime | None = None,
+    plugged: Collection[AmphoraId] = (),
 ) -> tuple[Step, ...]:
     """The steps that remain. `digests` says what each amphora should run; `partial` that some listeners are left out of
     it, so that the result must be recorded even if the generation is the same; `plugging` what its ports lack, None where
-    there are no ports. `holds` and `grace` as in `verdict`."""
+    there are no ports. `holds` and `grace` as in `verdict`; `plugged` are those that were plugged already since this work
+    began."""
     if tree.load_balancer.delete_requested:
         return _plan_deletion(tree)
     verdicts = {
@@ -159,7 +161,7 @@ def plan(
         for x in tree.amphorae
     }
     return _plan_presence(
-        tree, verdicts, sightings, digests, fresh_ids, partial=partial, plugging=plugging, holds=holds
+        tree, verdicts, sightings, digests, fresh_ids, partial=partial, plugging=plugging, holds=holds, plugged=plugged
     )
 
 
@@ -193,6 +195,7 @@ def _plan_presence(
     partial: bool,
     plugging: Mapping[AmphoraId, Plugging] | None,
     holds: Mapping[AmphoraId, Hold],
+    plugged: Collection[AmphoraId],
 ) -> tuple[Step, ...]:
     load_balancer = tree.load_balancer
     removals: list[Step] = []
@@ -231,7 +234,7 @@ def _plan_presence(
         if judged not in LOOK_AGAIN_AFTER and (judged is Verdict.STARTING or not _runs(amphora, digests[amphora.id])):
             pushes.append(ApplyConfiguration(amphora.id))
         if plugging is not None and judged not in LOOK_AGAIN_AFTER:
-            if _lacks_ports(amphora, plugging[amphora.id], sightings.get(amphora.id, Sighting())):
+            if _lacks_ports(amphora, plugging[amphora.id], sightings.get(amphora.id, Sighting()), plugged):
                 plugs.append(PlugAmphora(amphora.id))
             if plugging[amphora.id].spare:
                 unplugs.append(UnplugAmphora(amphora.id))
@@ -304,11 +307,11 @@ def _runs(amphora: Amphora, digest: str) -> bool:
     return amphora.push_requested_at is None or receipt.applied_at >= amphora.push_requested_at
 
 
-def _lacks_ports(amphora: Amphora, plugging: Plugging, sighting: Sighting) -> bool:
+def _lacks_ports(amphora: Amphora, plugging: Plugging, sighting: Sighting, plugged: Collection[AmphoraId]) -> bool:
     """Whether it is to be plugged: by its row, by what compute sees of it, or because its agent may have lost what it was
-    told, which is when somebody asks for its configuration to be pushed again."""
+    told, which is when somebody asks for its configuration to be pushed again: once before that push."""
     attached = None if sighting.place is None else sighting.place.attached
-    is_wished = amphora.push_requested_at is not None and (
+    is_wished = (amphora.push_requested_at is not None and amphora.id not in plugged) and (
         amphora.receipt is None or amphora.receipt.applied_at < amphora.push_requested_at
     )
     return (

@@ -76,6 +76,7 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
     doubted: set[AmphoraId] = set()
     without_turn: Hold | None = None
     pushed: dict[AmphoraId, int] = {}
+    plugged: set[AmphoraId] = set()
     settled = False
     resolver = Resolver(hands.secret)
     tree: LoadBalancerTree | None = None
@@ -106,6 +107,7 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
                 plugging=_plugging(carried, hands),
                 holds=holds,
                 grace=hands.grace.since,
+                plugged=plugged,
             )
             if not steps and settled:
                 return
@@ -115,6 +117,8 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
             if carried_already is not None:
                 step = RecordSettled(carried_already)
             await act(step, Situation(lease, tree, carried, rendered, left_out), hands)
+            if isinstance(step, PlugAmphora):
+                plugged.add(step.amphora_id)
         except LeaseLost:
             raise
         except NoTurn as error:
@@ -156,6 +160,7 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
             settled = False
         if isinstance(step, ApplyConfiguration):
             pushed[step.amphora_id] = tree.load_balancer.generation
+            plugged.discard(step.amphora_id)
     if tree is not None:
         await _record_fault(Bug(f"the plan does not end: {step!r} after {MAX_ROUNDS} rounds"), step, lease, tree, hands)
 

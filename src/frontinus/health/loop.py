@@ -312,10 +312,12 @@ class Health:
             return
         members = [self._fleet[x.amphora_id] for x in heard if x.amphora_id in self._fleet]
         said = {x.amphora_id: x for x in heard}
+        empty = {x.load_balancer_id for x in members if said[x.amphora_id].empty}
+        bereft = await self._store.read(partial(_with_listeners, load_balancer_ids=empty)) if empty else empty
         lost = [
             x.amphora_id
             for x in members
-            if said[x.amphora_id].empty or x.load_balancer_id in said[x.amphora_id].incomplete
+            if x.load_balancer_id in bereft or x.load_balancer_id in said[x.amphora_id].incomplete
         ]
         if not lost:
             return
@@ -408,6 +410,18 @@ class Health:
             await self._store.transact(lambda tx: health.clear_suspicion(tx, heard))
             for amphora_id in heard:
                 self._suspected.pop(amphora_id, None)  # the fleet may have been read meanwhile
+
+
+def _with_listeners(tx: Transaction, load_balancer_ids: Iterable[LoadBalancerId]) -> set[LoadBalancerId]:
+    """Those of these of which something was to be configured in an amphora, and nothing is under way."""
+    found = trees.read_trees(tx, tuple(load_balancer_ids))
+    return {
+        load_balancer_id
+        for load_balancer_id, tree in found.items()
+        if tree.load_balancer.admin_state_up
+        and tree.load_balancer.applied_generation == tree.load_balancer.generation
+        and any(x.admin_state_up for x in tree.listeners)
+    }
 
 
 def _is_edited(member: health.FleetMember, before: health.FleetMember | None) -> bool:

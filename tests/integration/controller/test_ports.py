@@ -286,6 +286,22 @@ async def test_an_agent_that_sees_its_interface_late_is_no_fault(tmp_path: Path)
     await world.store.close()
 
 
+async def test_a_push_that_is_asked_for_plugs_once_and_ends(tmp_path: Path) -> None:
+    """It is asked for where an agent may have lost everything, its interfaces too."""
+    world = await world_in(tmp_path)
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    (amphora,) = (await world.assert_served(load_balancer_id)).amphorae
+    world.places[amphora.id].configured.clear()
+    world.now += timedelta(seconds=1)
+    now, before = world.now, world.faults.calls["plug"]
+    await world.store.transact(lambda tx: health.request_pushes(tx, [amphora.id], now))
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+    assert world.faults.calls["plug"] == before + 1
+    await world.store.close()
+
+
 async def test_a_link_that_was_lost_unheard_is_found_by_asking_compute(tmp_path: Path) -> None:
     world = await world_in(tmp_path)
     load_balancer_id = await world.create(80)

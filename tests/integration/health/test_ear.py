@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -203,6 +204,37 @@ async def test_an_amphora_that_lost_files_is_pushed_to(world: ListenedTo) -> Non
     assert receipt is not None
     assert receipt.applied_at > before.applied_at
     assert untouched.amphorae[0].push_requested_at is None
+
+
+async def test_an_amphora_that_came_back_empty_is_pushed_to(world: ListenedTo) -> None:
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    world.now += timedelta(seconds=1)
+    sequence = itertools.count()
+
+    async def is_wanted() -> bool:
+        world.beat(
+            Heartbeat(
+                amphora_id=tree.amphorae[0].id,
+                boot=1,
+                sequence=next(sequence),
+                incremental=False,
+                listeners={},
+                pools={},
+                empty=True,
+            )
+        )
+        now = await world.tree(load_balancer_id)
+        return now is not None and now.amphorae[0].push_requested_at == world.now
+
+    await until(is_wanted)
+    await world.converge()
+    after = await world.tree(load_balancer_id)
+    assert after is not None
+    assert after.amphorae[0].receipt is not None
+    assert after.amphorae[0].receipt.applied_at >= world.now
 
 
 async def test_what_is_heard_and_refused_is_counted_by_reason(world: ListenedTo) -> None:
