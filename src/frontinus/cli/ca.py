@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 
 from frontinus.cli.output import complain, in_words, say, settings_or_exit
 from frontinus.drivers.amphora.agent.authority import Authority, Phase
+from frontinus.drivers.amphora.agent.octavia_authority import TakenOver
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
 from frontinus.main import check as check_settings
 from frontinus.model.errors import FrontinusError, Invalid
@@ -37,13 +38,14 @@ Work = Callable[[Authority, "Progress"], Awaitable[int]]
 class Progress:
     """How far the amphorae have come, as the store tells."""
 
-    def __init__(self, store: Store, driver: str) -> None:
+    def __init__(self, store: Store, driver: str, kept: str) -> None:
         self._store = store
         self._driver = driver
+        self._kept = kept
 
     async def look(self, digest: str) -> tuple[int, int]:
         """How many amphorae there are, and how many of them have not what this digest says."""
-        return await self._store.read(lambda tx: inventory.count_identities(tx, self._driver, digest))
+        return await self._store.read(lambda tx: inventory.count_identities(tx, self._driver, digest, kept=self._kept))
 
 
 def run(file: Path | None, overrides: dict[str, object], work: Work) -> int:
@@ -68,7 +70,9 @@ async def _with_store(work: Work, authority: Authority, settings: Settings) -> i
     # One store in one loop: connections to a server belong to the loop that opened them.
     store = Store.open(settings.database_url, connections=1)
     try:
-        return await work(authority, Progress(store, settings.drivers.amphora))
+        octavia = TakenOver(authority.directory)()
+        kept = "" if octavia is None else octavia.digest
+        return await work(authority, Progress(store, settings.drivers.amphora, kept))
     finally:
         await store.close()
 

@@ -60,6 +60,7 @@ class Renewals:
                 inventory.identities_due,
                 driver=hands.amphora_driver.name,
                 digest=digest,
+                kept=hands.amphora_driver.kept_identity_digest,
                 now=hands.now(),
                 most=MOST_IN_A_TURN,
             )
@@ -98,7 +99,9 @@ class Renewals:
         if amphora.status is not AmphoraStatus.ALLOCATED or amphora.suspected_at is not None:
             return False
         is_over = amphora.certificate_renew_at is not None and amphora.certificate_renew_at <= self._hands.now()
-        return is_over or amphora.identity_digest != self._hands.amphora_driver.identity_digest
+        driver = self._hands.amphora_driver
+        kept = amphora.identity_digest is not None and amphora.identity_digest == driver.kept_identity_digest
+        return is_over or not (kept or amphora.identity_digest == driver.identity_digest)
 
     async def _carry_out(self, amphora: Amphora, lease: Lease) -> None:
         hands = self._hands

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cache
 
 import msgspec
-from sqlalchemy import bindparam, func, or_, select
+from sqlalchemy import and_, bindparam, func, or_, select
 
 from frontinus.model.enums import AmphoraStatus, ProvisioningStatus
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
@@ -32,7 +32,11 @@ _OF_DRIVER = schema.amphora.join(schema.load_balancer, _lb.id == _a.load_balance
 _SERVED = _lb.driver == bindparam("driver")
 # Both comparisons, and not one for inequality, so that an index can say that there is nothing.
 _OF_ANOTHER = or_(
-    _a.identity_digest < bindparam("digest"), _a.identity_digest > bindparam("digest"), _a.identity_digest.is_(None)
+    and_(
+        or_(_a.identity_digest < bindparam("digest"), _a.identity_digest > bindparam("digest")),
+        _a.identity_digest != bindparam("kept"),
+    ),
+    _a.identity_digest.is_(None),
 )
 _IDENTITIES_DUE = Statement(
     select(_a.id, _a.load_balancer_id)
@@ -122,17 +126,24 @@ def unheard(tx: Transaction, since: datetime) -> list[AmphoraId]:
 
 
 def identities_due(
-    tx: Transaction, driver: str, digest: str, now: datetime, most: int
+    tx: Transaction, driver: str, digest: str, now: datetime, most: int, *, kept: str = ""
 ) -> list[tuple[AmphoraId, LoadBalancerId]]:
-    """Amphorae of this driver that serve, and whose certificate is due or whose identity has another digest; those first
-    that wait longest."""
-    values: dict[str, Value] = {"driver": driver, "digest": digest, "now": to_microseconds(now), "most": most}
+    """Amphorae of this driver that serve, and whose certificate is due or whose identity has another digest than these two;
+    those first that wait longest."""
+    values: dict[str, Value] = {
+        "driver": driver,
+        "digest": digest,
+        "kept": kept,
+        "now": to_microseconds(now),
+        "most": most,
+    }
     return [(AmphoraId(row[0]), LoadBalancerId(row[1])) for row in tx.rows(_IDENTITIES_DUE, values)]
 
 
-def count_identities(tx: Transaction, driver: str, digest: str) -> tuple[int, int]:
-    """How many amphorae of this driver there are, and how many of them have an identity of another digest."""
-    every, others = tx.row(_COUNT_ALL, {"driver": driver}), tx.row(_COUNT_OTHERS, {"driver": driver, "digest": digest})
+def count_identities(tx: Transaction, driver: str, digest: str, *, kept: str = "") -> tuple[int, int]:
+    """How many amphorae of this driver there are, and how many of them have an identity of another digest than these."""
+    every = tx.row(_COUNT_ALL, {"driver": driver})
+    others = tx.row(_COUNT_OTHERS, {"driver": driver, "digest": digest, "kept": kept})
     return (0 if every is None else int(every[0])), (0 if others is None else int(others[0]))
 
 

@@ -73,6 +73,17 @@ async def test_another_authority_reaches_every_amphora(world: World) -> None:
     assert not await world.turn(), "there is something due"
 
 
+async def test_an_identity_of_elsewhere_is_kept(world: World) -> None:
+    load_balancer_id, before = await served(world)
+    digest, kept = "second", before.identity_digest or ""
+    counted, due = inventory.count_identities, inventory.identities_due
+    assert await world.store.read(lambda tx: counted(tx, "fake", digest, kept=kept)) == (1, 0)
+    assert await world.store.read(lambda tx: due(tx, "fake", digest, world.now, 9, kept=kept)) == []
+    world.now += timedelta(days=16)  # its certificate is due all the same
+    found = await world.store.read(lambda tx: due(tx, "fake", digest, world.now, 9, kept=kept))
+    assert found == [(before.id, load_balancer_id)]
+
+
 async def test_an_amphora_out_of_reach_is_no_fault_and_is_tried_again(world: World) -> None:
     load_balancer_id, before = await served(world)
     world.vouching.digest = "second"

@@ -140,6 +140,8 @@ def test_boot_files_of_any_call_differ_only_in_the_certificate(tmp_path: Path) -
     assert "heartbeat_interval = 0.5\n" in text
     assert "controller_ip_port_list = 127.0.0.1:5555, [::1]:5555\n" in text
     assert f"heartbeat_key = {authority.heartbeat_key(AMPHORA)}\n" in text
+    # Agents of before refuse keys that they don't know: what they have by themselves is not said.
+    assert {"nginx_cmd", "keepalived_cmd", "network"}.isdisjoint(x.split(" ")[0] for x in text.splitlines())
 
 
 def test_a_change_of_the_authority_goes_through_its_phases(tmp_path: Path) -> None:

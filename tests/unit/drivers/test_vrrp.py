@@ -153,3 +153,23 @@ def test_a_pair_needs_ports() -> None:
 def test_an_advert_interval_that_vrrp_cannot_have(interval: timedelta) -> None:
     with pytest.raises(Invalid, match="vrrp_advert_interval"):
         HaproxySettings(state_dir=Path("/"), vrrp_advert_interval=interval).check()
+
+
+def test_a_pair_of_octavias_is_left_as_octavia_told_it() -> None:
+    plain = tuple(replace(x, speaks_plain=True) for x in (MASTER, BACKUP))
+    assert [keepalived_file(pair(*plain), x, SETTINGS) for x in plain] == [None, None]
+
+
+def test_an_amphora_of_octavias_speaks_as_its_new_peer_does() -> None:
+    old = replace(MASTER, speaks_plain=True)
+    told = keepalived_file(pair(old, BACKUP), old, SETTINGS)
+    ours = keepalived_file(pair(old, BACKUP), BACKUP, SETTINGS)
+    assert told is not None
+    assert ours is not None
+    text, other = told.content.decode(), ours.content.decode()
+    assert "vrrp_version 3" in text
+    assert "script /var/lib/octavia/vrrp/check_script.sh" in text
+    assert "track_file" not in text
+    assert "track_file" in other
+    advert = next(x for x in other.splitlines() if "advert_int" in x)
+    assert advert in text.splitlines()

@@ -150,8 +150,15 @@ class AmphoraDriver(ABC):
         authority that vouches for amphorae changes. Empty: they have none that could be renewed."""
         return ""
 
+    @property
+    def kept_identity_digest(self) -> str:
+        """The digest of an identity of amphorae that were taken over from elsewhere, which they keep: they are given fresh
+        certificates of it in time, and never another one. Empty: there are none."""
+        return ""
+
     async def renew_identity(self, amphora: Amphora) -> Identity:
-        """Give a running amphora a fresh identity of `identity_digest`; nothing that it carries is disturbed. Called when
+        """Give a running amphora a fresh identity of `identity_digest`, or of `kept_identity_digest` if that is
+        what it has; nothing that it carries is disturbed. Called when
         what it has is due or of another digest. Raises Retry; Incompatible when this amphora cannot take it."""
         raise Incompatible(self.name, "drivers that have an identity")
 

@@ -35,6 +35,10 @@ as for `process` and `netns`, it always does."""
 LVS = "lvs"
 """The feature of a driver whose places have a kernel of their own, with ip_vs, and keepalived."""
 
+ADOPTS = "adopts"
+"""The feature of a driver that finds the servers of an Octavia whose amphorae were taken over, by the amphora's id: with
+Nova both are named `amphora-ID`. Without it they would be taken for vanished, and be replaced."""
+
 
 class PlaceState(StrEnum):
     ABSENT = "absent"
@@ -68,7 +72,7 @@ class ComputeDriver(ABC):
     interface: ClassVar[int] = INTERFACE_VERSION
     """The version of this interface that it was written for; a driver of another distribution says it itself."""
     features: ClassVar[frozenset[str]] = frozenset()
-    """Of ATTACH, APART and LVS."""
+    """Of ATTACH, APART, LVS and ADOPTS."""
     starts_slowly: ClassVar[bool] = False
     """Whether from build to the agent's answer takes so long that spare amphorae are worth their memory."""
 

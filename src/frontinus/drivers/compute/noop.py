@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from frontinus.drivers.compute.interface import ComputeDriver, Place, PlaceState
+from frontinus.drivers.compute.interface import ADOPTS, ComputeDriver, Place, PlaceState
 from frontinus.model.boot import BootFiles
 from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.model.ports import Port
@@ -20,6 +20,7 @@ class NoopCompute(ComputeDriver):
     """See drivers/compute/interface.py. Does nothing, successfully."""
 
     name: ClassVar[str] = "noop"
+    features: ClassVar[frozenset[str]] = frozenset({ADOPTS})
 
     def __init__(self) -> None:
         # The latest only: who asks after a place that was destroyed asks soon, and then it had better be gone.

@@ -95,6 +95,10 @@ class Authority:
         return cls(directory, clock)
 
     @property
+    def directory(self) -> Path:
+        return self._directory
+
+    @property
     def phase(self) -> Phase:
         held = self._held()
         if held.new is not None:

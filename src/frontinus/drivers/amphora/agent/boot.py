@@ -63,6 +63,13 @@ def issue_identity(amphora_id: AmphoraId, authority: Authority, validity: timede
 
 def agent_config(amphora_id: AmphoraId, management_address: str, heartbeat_key: str, settings: AgentSettings) -> bytes:
     """The agent's configuration file. Same input, same bytes."""
+    # Agents of before know not all of these, and refuse to start with a key that they don't know: only what is not as an
+    # agent has it anyway is said.
+    beyond = {
+        "network": (settings.network, "none"),
+        "nginx_cmd": (settings.nginx_command, "/usr/sbin/nginx"),
+        "keepalived_cmd": (settings.keepalived_command, "/usr/sbin/keepalived"),
+    }
     parser = configparser.ConfigParser(interpolation=None, default_section="")
     parser.read_dict(
         {
@@ -88,9 +95,7 @@ def agent_config(amphora_id: AmphoraId, management_address: str, heartbeat_key: 
             "controller_worker": {"loadbalancer_topology": "SINGLE"},
             "frontinus": {
                 "controller_identity": settings.controller_identity,
-                "network": settings.network,
-                "nginx_cmd": settings.nginx_command,
-                "keepalived_cmd": settings.keepalived_command,
+                **{key: value for key, (value, default) in beyond.items() if value != default},
             },
         }
     )

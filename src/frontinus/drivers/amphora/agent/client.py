@@ -22,6 +22,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from frontinus.drivers.amphora.agent.authority import Authority
 from frontinus.drivers.amphora.agent.files import FileMark
+from frontinus.drivers.amphora.agent.octavia_authority import TakenOver
 from frontinus.model.errors import BindRefused, Incompatible, RefusedBind, Rejected, Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.model.tree import Amphora
@@ -30,6 +31,9 @@ API_VERSION = "1.0"
 EXTENSION = 1
 LARGEST_ANSWER = 16 * 1024 * 1024
 """Bytes that are read of an answer at most; a configuration with thousands of members is 1 MB."""
+
+_JSON = {"Content-Type": "application/json"}
+"""What Octavia's agent wants to see before it reads a body as JSON."""
 
 _T = TypeVar("_T")
 
@@ -166,12 +170,13 @@ class AgentClient:
     Every call raises Retry when the agent cannot be reached, is not who it should be, or fails by itself; Incompatible
     when it speaks another protocol version."""
 
-    def __init__(self, settings: ClientSettings, authority: Authority) -> None:
+    def __init__(self, settings: ClientSettings, authority: Authority, octavia: TakenOver) -> None:
         self._settings = settings
         self._authority = authority
+        self._octavia = octavia
         self._resolver = _Resolver()
         self._session: aiohttp.ClientSession | None = None
-        self._tls: tuple[tuple[Path, int, bytes], ssl.SSLContext] | None = None
+        self._tls: dict[Path, tuple[tuple[int, bytes], ssl.SSLContext]] = {}
         self._versions: dict[AmphoraId, AgentVersion] = {}
 
     async def version(self, amphora: Amphora) -> AgentVersion:
@@ -312,6 +317,13 @@ class AgentClient:
             await self._ask(amphora, "PUT", path, body=certificate, timeout=self._settings.info_timeout)
         )
 
+    async def upload_keepalived(self, amphora: Amphora, text: bytes) -> None:
+        """Plain protocol: keepalived runs by this text from now on. VIPs that it has it keeps meanwhile."""
+        path, timeout = "/1.0/vrrp/upload", self._settings.apply_timeout
+        self._expect_success(await self._ask(amphora, "PUT", path, body=text, timeout=timeout))
+        # While it runs, a start is a reload (contract, control_vrrp).
+        self._expect_success(await self._ask(amphora, "PUT", "/1.0/vrrp/start", body=b"", timeout=timeout))
+
     async def plug_vip(self, amphora: Amphora, vip: str, body: Mapping[str, object]) -> None:
         """The interface with the body's MAC carries the VIPs. Raises Retry, also while there is no such interface."""
         await self._plug(amphora, f"/1.0/plug/vip/{vip}", body)
@@ -322,7 +334,9 @@ class AgentClient:
 
     async def _plug(self, amphora: Amphora, path: str, body: Mapping[str, object]) -> None:
         content = msgspec.json.encode(body)
-        answer = await self._ask(amphora, "POST", path, body=content, timeout=self._settings.apply_timeout)
+        answer = await self._ask(
+            amphora, "POST", path, body=content, timeout=self._settings.apply_timeout, headers=_JSON
+        )
         if answer.status == 404:
             raise self._retry(f"{self._name(amphora)} sees no interface {body['mac_address']} yet", "no-interface")
         if answer.status != 409:  # it is plugged already
@@ -341,7 +355,14 @@ class AgentClient:
             self._session = None
 
     async def _ask(
-        self, amphora: Amphora, method: str, path: str, *, body: bytes | None = None, timeout: timedelta
+        self,
+        amphora: Amphora,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        timeout: timedelta,
+        headers: Mapping[str, str] | None = None,
     ) -> _Answer:
         if amphora.management_address is None:
             raise self._retry("the amphora has no management address yet", "agent-unreachable")
@@ -351,7 +372,8 @@ class AgentClient:
                 method,
                 f"https://{amphora.id}:{self._settings.port}{path}",
                 data=body,
-                ssl=self._context(),
+                headers=headers,
+                ssl=self._context(amphora),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
                     total=timeout.total_seconds(), connect=self._settings.connect_timeout.total_seconds()
@@ -392,18 +414,23 @@ class AgentClient:
             )
         return self._session
 
-    def _context(self) -> ssl.SSLContext:
+    def _context(self, amphora: Amphora) -> ssl.SSLContext:
         """Made anew when the controller's certificate was renewed, or other authorities are trusted; connections of the
-        old one end by themselves."""
-        path = self._authority.client_pem(self._settings.controller_identity)
-        made_of = (path, path.stat().st_mtime_ns, self._authority.bundle)
-        if self._tls is None or self._tls[0] != made_of:
+        old one end by themselves. An amphora that an Octavia made knows only that one's."""
+        octavia = self._octavia()
+        if octavia is not None and amphora.identity_digest == octavia.digest:
+            path, bundle = octavia.client, octavia.bundle
+        else:
+            path, bundle = self._authority.client_pem(self._settings.controller_identity), self._authority.bundle
+        made_of = (path.stat().st_mtime_ns, bundle)
+        known = self._tls.get(path)
+        if known is None or known[0] != made_of:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
-            context.load_verify_locations(cadata=made_of[2].decode())
+            context.load_verify_locations(cadata=bundle.decode())
             context.load_cert_chain(path)
-            self._tls = (made_of, context)
-        return self._tls[1]
+            self._tls[path] = known = (made_of, context)
+        return known[1]
 
     def _refuse_rejected(self, answer: _Answer) -> None:
         if answer.status in (400, 413):

@@ -9,7 +9,7 @@ import asyncio
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
@@ -29,6 +29,7 @@ from frontinus.drivers.amphora.agent.client import (
 from frontinus.drivers.amphora.agent.files import FOR_LVS, KEEPALIVED, NGINX_FILES, Live, digest, marks
 from frontinus.drivers.amphora.agent.heartbeat import MAGIC, PART_MAGIC, claimed_sender, decode_plain, is_envelope
 from frontinus.drivers.amphora.agent.heartbeat_keys import HeartbeatKeys
+from frontinus.drivers.amphora.agent.octavia_authority import TakenOver
 from frontinus.drivers.amphora.agent.plug import network_body, vip_body
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
 from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered
@@ -70,6 +71,8 @@ class AgentDriver(AmphoraDriver):
         self._clock = clock
         try:
             self._authority = Authority.open(settings.authority_directory, clock)
+            self._octavia = TakenOver(settings.authority_directory, clock)
+            self._octavia()
         except (OSError, ValueError) as error:
             raise Invalid("authority", f"cannot be used: {error}") from error
         self._client = AgentClient(
@@ -84,6 +87,7 @@ class AgentDriver(AmphoraDriver):
                 keep_alive=settings.keep_alive,
             ),
             self._authority,
+            self._octavia,
         )
         self._agent_settings = AgentSettings(
             port=settings.agent_port,
@@ -265,16 +269,20 @@ class AgentDriver(AmphoraDriver):
     async def _apply_plain(self, amphora: Amphora, rendered: Rendered) -> Applied:
         """By Octavia's calls. Whether the file on disk is what runs cannot be asked: only a reload that we saw tells."""
         before, load_balancer_id = self._live.get(amphora.id), amphora.load_balancer_id
-        if any(not file.private for file in rendered.files):
+        keepalived = [x for x in rendered.files if x.name == KEEPALIVED]
+        files = [x for x in rendered.files if x.name != KEEPALIVED]
+        if any(not file.private for file in files):
             raise Incompatible("without the extension", "agents that take files")
         known = before == Live(rendered.text, marks(rendered.files))
         if known and await self._client.read_text(amphora, amphora.load_balancer_id) == rendered.text:
             return Applied(digest=rendered.digest, action="unchanged")
-        for file in rendered.files:
+        for file in files:
             await self._client.upload_file(amphora, load_balancer_id, file.name, file.content)
         await self._client.upload(amphora, load_balancer_id, rendered.text)
         await self._client.reload(amphora, load_balancer_id)
-        kept = {file.name for file in rendered.files}
+        for file in keepalived:  # after the reload, with which the agent writes what keepalived tracks
+            await self._client.upload_keepalived(amphora, file.content)
+        kept = {KEEPALIVED, *(file.name for file in files)}
         for name in (x.name for x in (before.files if before is not None else ()) if x.name not in kept):
             await self._client.delete_file(amphora, load_balancer_id, name)
         return Applied(digest=rendered.digest, action="reload")
@@ -347,7 +355,19 @@ class AgentDriver(AmphoraDriver):
     def identity_digest(self) -> str:
         return self._authority.digest
 
+    @property
+    def kept_identity_digest(self) -> str:
+        octavia = self._octavia()
+        return "" if octavia is None else octavia.digest
+
     async def renew_identity(self, amphora: Amphora) -> Identity:
+        octavia = self._octavia()
+        if octavia is not None and amphora.identity_digest == octavia.digest:
+            expires_at = octavia.last_day(self._clock() + self._agent.server_certificate_validity)
+            certificate = octavia.issue_server(amphora.id, self._agent.server_certificate_validity)
+            await self._client.rotate_certificate(amphora, certificate)
+            renew_at = expires_at - self._agent.server_certificate_validity / 2
+            return Identity(digest=octavia.digest, expires_at=expires_at, renew_at=renew_at)
         version = await self._version(amphora)
         identity, certificate = issue_identity(amphora.id, self._authority, self._agent.server_certificate_validity)
         if IDENTITY in version.features:
@@ -372,7 +392,20 @@ class AgentDriver(AmphoraDriver):
             yield warning("authority", f"its change stands at {self._authority.phase}", "frontinus ca rotate goes on")
         else:
             yield fine("authority", f"{directory}, good for {left.days} days")
-        open_to_others = [x.name for x in directory.iterdir() if x.stat().st_mode & 0o077]
+        octavia = self._octavia()
+        if octavia is not None:
+            until = min(
+                octavia.client_certificate.not_valid_after_utc, octavia.last_day(datetime.max.replace(tzinfo=UTC))
+            )
+            if until - now < AUTHORITY_ENDS_SOON:
+                yield warning(
+                    "octavia",
+                    f"what amphorae of Octavia trust ends in {(until - now).days} days",
+                    "replace them by amphorae of ours before: openstack loadbalancer failover",
+                )
+            else:
+                yield fine("octavia", f"its amphorae are asked by its certificate, good for {(until - now).days} days")
+        open_to_others = [x.name for x in directory.rglob("*") if x.stat().st_mode & 0o077]
         if open_to_others:
             yield trouble("authority", f"others may read {', '.join(open_to_others)}", f"chmod -R go= {directory}")
         try:

@@ -43,6 +43,10 @@ class AgentDriverSettings:
     plain_heartbeat_key: str = field(default="", metadata={"secret": True})
     """The shared key of Octavia's datagrams; must not be empty when `accept_plain` is on."""
 
+    plain_base_path: str = "/var/lib/octavia"
+    """*text* Where agents that speak Octavia's plain protocol keep what they are given: Octavia's haproxy_amphora.base_path.
+    Used for amphorae that are known to; `base_path`, where it is said, is for all."""
+
     server_certificate_validity: timedelta = timedelta(days=30)
     """How long an amphora's certificate is good. Renewed after half of it; also by every start of the amphora."""
 
@@ -95,6 +99,8 @@ class AgentDriverSettings:
         for name in ("parallel_requests", "remembered_texts"):
             if getattr(self, name) < 1:
                 raise Invalid(name, "must be at least 1")
+        if not self.plain_base_path.startswith("/"):
+            raise Invalid("plain_base_path", "must begin with a slash")
         if self.network not in ("none", "own"):
             raise Invalid("network", "must be none or own")
         if not 0 < self.agent_port < 65_536:

@@ -33,7 +33,10 @@ def keepalived_file(tree: LoadBalancerTree, amphora: Amphora, settings: AgentDri
         return None
     if not load_balancer.admin_state_up or load_balancer.delete_requested:
         return None
-    peers = [address for x in peers_of(tree, amphora) if (address := own_address(tree, x)) is not None]
+    others = peers_of(tree, amphora)
+    if amphora.speaks_plain and all(x.speaks_plain for x in others):
+        return None  # Octavia told them, and they agree
+    peers = [address for x in others if (address := own_address(tree, x)) is not None]
     family = ip_address(load_balancer.vip.address).version
     vips = {each: ip_address(each).version == family for each in tree.addresses()}
     text = _TEXT.format(
@@ -46,6 +49,8 @@ def keepalived_file(tree: LoadBalancerTree, amphora: Amphora, settings: AgentDri
         peers=_lines(f"{peer} min_ttl 255" for peer in peers),
         addresses=_lines(_address(each, amphora.vrrp_interface) for each, same in vips.items() if same),
         excluded=_lines(_address(each, amphora.vrrp_interface) for each, same in vips.items() if not same),
+        scripts=_SCRIPTS.format(base=settings.plain_base_path.rstrip("/")) if amphora.speaks_plain else "",
+        track=_TRACK_SCRIPT if amphora.speaks_plain else _TRACK_FILE,
     )
     return RenderedFile(name=KEEPALIVED, content=text.encode(), private=False)
 
@@ -76,7 +81,7 @@ _TEXT = """global_defs {{
     vrrp_skip_check_adv_addr
     dynamic_interfaces
 }}
-vrrp_instance {name} {{
+{scripts}vrrp_instance {name} {{
     state BACKUP
     nopreempt
     accept
@@ -96,8 +101,21 @@ vrrp_instance {name} {{
     }}
     virtual_ipaddress_excluded {{{excluded}
     }}
-    track_file {{
+{track}
+}}
+"""
+_TRACK_FILE = """    track_file {
         balancers
-    }}
+    }"""
+
+# An agent of Octavia's has no such file; it keeps scripts that ask its HAProxy (contract, vrrp_config_facts, tracking).
+_TRACK_SCRIPT = """    track_script {
+        check_script
+    }"""
+_SCRIPTS = """vrrp_script check_script {{
+    script {base}/vrrp/check_script.sh
+    interval 5
+    fall 2
+    rise 2
 }}
 """

@@ -4,6 +4,7 @@ All decisions are in render.py and diff.py; what speaks to the amphora is agent/
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from typing import ClassVar
 
@@ -39,6 +40,7 @@ class HaproxyDriver(AgentDriver):
         """Opens the authority, making it on first use. Raises Invalid naming the setting that cannot be."""
         super().__init__(settings, clock=clock)
         self._settings = settings
+        self._for_octavia = dataclasses.replace(settings, base_path=settings.base_path or settings.plain_base_path)
 
     def offers(self) -> Capabilities:
         offered = with_lvs(CAPABILITIES) if self._settings.datagram_balancer == "lvs" else CAPABILITIES
@@ -49,7 +51,8 @@ class HaproxyDriver(AgentDriver):
 
     def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
         version = version_of(amphora.balancer_version)
-        alone = render(tree, self._settings, secrets, amphora_id=amphora.id, version=version)
+        settings = self._for_octavia if amphora.speaks_plain else self._settings
+        alone = render(tree, settings, secrets, amphora_id=amphora.id, version=version)
         of_pair = keepalived_file(tree, amphora, self._settings)
         return alone if of_pair is None else rendered(alone.text, (*alone.files, of_pair))
 

@@ -277,6 +277,8 @@ def _global(tree: LoadBalancerTree, settings: HaproxySettings, amphora_id: str, 
             *([("setenv", MAX_MEMORY, str(memory))] if memory is not None else []),
             ("nbthread", str(settings.threads)),
             *_connection_limit(settings.max_connections, settings.threads, version),
+            # Our agent sees to that itself; Octavia's starts HAProxy as root, and its own configurations say this.
+            *([("user", "nobody")] if base else []),
             ("hard-stop-after", _seconds(settings.hard_stop_after)),
             ("mworker-max-reloads", str(settings.max_old_workers)),
             # HAProxy's own HTTP client (Lua's) is not used here. Left to itself it reads every authority of the system at
