@@ -5,7 +5,7 @@
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help setup system databases image demo up test beside unit integration acceptance contract-report traffic-report check format docs bench lock clean
+.PHONY: help setup system databases image demo up test beside unit integration acceptance contract-report traffic-report compatibility check format docs bench lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -28,6 +28,7 @@ help:
 	@echo 'make acceptance      every acceptance test, and everywhere the long ones too'
 	@echo 'make contract-report count the facts of the API contract that hold, by area'
 	@echo 'make traffic-report  write docs/traffic-coverage.md: which attributes are proved by real traffic, and which are left'
+	@echo 'make compatibility   write docs/compatibility.md: which agents, old and of Octavia, the driver commands (as root)'
 	@echo 'make check           format, lint, types, import contracts, docs'
 	@echo 'make format          let ruff format and mend'
 	@echo 'make bench           run every script in bench/'
@@ -95,12 +96,18 @@ integration: setup databases
 acceptance: setup databases image
 	@pytest -q tests/acceptance
 	@pytest -q -n 2 -m 'long or beside' tests/integration
+	@pytest -q -m long tests/octavia tests/compatibility
 
 contract-report: setup
 	@pytest -q --by-area -m 'not long' tests/integration/api/contract
 
 traffic-report: setup
 	@python -m tests.acceptance.traffic.report
+
+# As root: each agent has namespaces of its own. Installs the octavia package into .cache/octavia, beside everything else.
+compatibility: setup
+	@scripts/octavia >/dev/null
+	@python -m tests.compatibility.report
 
 check: setup
 	@ruff format --check --quiet || { echo 'Run: make format' >&2; exit 1; }
