@@ -43,6 +43,23 @@ def test_first_apply_starts_haproxy(amphora: Amphora, members: list[Member]) -> 
     assert state["pid"] == controller.state(amphora.load_balancer_id)["pid"]
 
 
+def test_who_lost_the_load_balancer_to_another_changes_nothing(amphora: Amphora, members: list[Member]) -> None:
+    """A controller that was stopped for longer than its lease wakes with an old configuration in its hands."""
+    port, lb = free_port(), amphora.load_balancer_id
+    old, new = (amphora.render({LISTENER: port}, {ONE: members[n].port}, pool_id=POOL) for n in (0, 1))
+    controller = amphora.controller()
+    assert controller.apply(lb, old, fence=5).status == 200
+    assert controller.apply(lb, new, fence=7).status == 200
+    late = controller.apply(lb, old, base=digest(new), fence=5)
+    assert (late.status, late.json["fence"]) == (412, 7)
+    assert controller.call("DELETE", f"/1.0/listeners/{lb}?fence=6").status == 412
+    assert (get(port), controller.state(lb)["digest"]) == ("two", digest(new))
+    assert controller.apply(lb, old, fence=7).status == 200  # the same controller goes on
+    assert controller.apply(lb, new).status == 200  # a driver that knows no fences
+    assert controller.call("DELETE", f"/1.0/listeners/{lb}?fence=8").status == 200
+    assert controller.apply(lb, old, fence=7).status == 412  # also of what was deleted since
+
+
 def test_members_change_under_load_without_a_failed_request(amphora: Amphora, members: list[Member]) -> None:
     port = free_port()
     backend = f"{POOL}:{LISTENER}"

@@ -164,6 +164,7 @@ def test_discovery(amphora: Amphora) -> None:
         "identity",
         "identity-heartbeat-key",
         "memory",
+        "fence",
         "nginx",
         "datagrams",
         "vrrp",

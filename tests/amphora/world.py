@@ -239,6 +239,7 @@ class Controller:
         reload: bool = False,
         files: tuple[SentFile, ...] = (),
         changed: dict[str, object] | None = None,
+        fence: int | None = None,
     ) -> Answer:
         digest = digest_of(config, files)
         content: dict[str, object] = {
@@ -250,9 +251,8 @@ class Controller:
         }
         if files:
             content["files"] = [each.row() for each in files]
-        return self.call(
-            "PUT", f"/frontinus/1/loadbalancer/{load_balancer_id}", json.dumps({**content, **(changed or {})})
-        )
+        path = f"/frontinus/1/loadbalancer/{load_balancer_id}" + ("" if fence is None else f"?fence={fence}")
+        return self.call("PUT", path, json.dumps({**content, **(changed or {})}))
 
     def state(self, load_balancer_id: str) -> Any:
         return self.call("GET", f"/frontinus/1/loadbalancer/{load_balancer_id}").json

@@ -30,7 +30,7 @@ from frontinus_amphora.settings import (
 )
 from frontinus_amphora.statistics import Bookkeeper
 from frontinus_amphora.supervisor import Supervisor
-from frontinus_amphora.values import Checker
+from frontinus_amphora.values import Checker, Fence
 from frontinus_amphora.vrrp import Vrrp
 
 CERTIFICATES = "certs"
@@ -48,6 +48,7 @@ class Agent:
         self._link_certificates()
         ping.install(settings.base_path)
         self._load_balancers: dict[str, LoadBalancer] = {}
+        self._fences: dict[str, Fence] = {}  # outlive what they guard: also who deletes late is late
         self.haproxy = Haproxy(settings.haproxy_cmd)
         self.interfaces = Interfaces(f"{settings.base_path}/{INTERFACES}") if settings.network == "own" else None
         self._bookkeeper = Bookkeeper(f"{settings.base_path}/stats_counters.json")
@@ -142,6 +143,7 @@ class Agent:
                     self.heart.poke,
                     self.supervisor.wake,
                     self._settings.hang_timeout,
+                    self._fences.setdefault(load_balancer_id, Fence()),
                 )
                 self._load_balancers[load_balancer_id] = found
             return found
@@ -164,12 +166,12 @@ class Agent:
             files.remove_tree(link)
         os.symlink(target, link)
 
-    def delete(self, load_balancer_id: str) -> None:
-        """Take the load balancer away with all that belongs to it. Safe to repeat."""
+    def delete(self, load_balancer_id: str, fence: int = 0) -> None:
+        """Take the load balancer away with all that belongs to it. Safe to repeat. Raises Fenced."""
         load_balancer_id = load_balancer_id.lower()
         found = self.find(load_balancer_id)
         if found is not None:
-            found.delete()
+            found.delete(fence)
             with self._lock:
                 self._load_balancers.pop(load_balancer_id, None)
             files.remove_tree(f"{self._settings.base_cert_dir}/{load_balancer_id}")

@@ -36,6 +36,15 @@ class BaseMismatch(AgentError):
         self.body = {"current": current}
 
 
+class Fenced(AgentError):
+    """Somebody who has the right to since then has asked; whoever asks now has lost it, and may not know it yet."""
+
+    status = 412
+
+    def __init__(self, fence: int) -> None:
+        super().__init__("fenced", "another controller has taken over", fence=fence)
+
+
 class BindRefused(AgentError):
     """The kernel would refuse addresses which the new configuration binds."""
 

@@ -21,6 +21,7 @@ REASONS = {
     408: "Request Timeout",
     409: "Conflict",
     411: "Length Required",
+    412: "Precondition Failed",
     413: "Request Entity Too Large",
     422: "Unprocessable Entity",
     431: "Request Header Fields Too Large",
@@ -48,6 +49,7 @@ class Request(NamedTuple):
     path: str  # without the query, slashes at the start collapsed
     body: bytes
     keep: bool  # the connection
+    fence: int = 0  # what the query names, if anything
 
 
 class Response(NamedTuple):
@@ -126,8 +128,10 @@ class Reader:
         body = self._read_body(headers, deadline)
         tokens = {word.strip().lower() for word in headers.get("connection", "").split(",")}
         keep = "close" not in tokens and (words[2] == "HTTP/1.1" or "keep-alive" in tokens)
-        path = words[1].partition("?")[0]
-        return Request(words[0].upper(), "/" + path.lstrip("/") if path.startswith("/") else path, body, keep)
+        path, _, query = words[1].partition("?")
+        fence = query.removeprefix("fence=")
+        number = int(fence) if fence != query and fence.isdecimal() and len(fence) < 20 else 0
+        return Request(words[0].upper(), "/" + path.lstrip("/") if path.startswith("/") else path, body, keep, number)
 
     def discard(self, seconds: float) -> None:
         """Let a refused request's rest go by for a while, so that the answer is read before the connection is reset."""

@@ -25,7 +25,7 @@ from frontinus_amphora.restarts import FIRST_DELAY, LONGEST_DELAY, Restarts
 from frontinus_amphora.service import Places, Service
 from frontinus_amphora.statistics import Bookkeeper
 from frontinus_amphora.stick_tables import Handover
-from frontinus_amphora.values import ACTIONS, RUNNING, STOPPED, Applied, Change, Checker, Record, State
+from frontinus_amphora.values import ACTIONS, RUNNING, STOPPED, Applied, Change, Checker, Fence, Record, State
 from frontinus_amphora.vrrp import Vrrp
 
 CHECK_TIMEOUT = 60.0
@@ -50,10 +50,12 @@ class LoadBalancer:
         changed: Callable[[], None],
         watched: Callable[[], None],
         patience: float,
+        fence: Fence,
     ) -> None:
         """`changed` asks for a heartbeat; `watched` says that descriptors moved; a haproxy that hangs for `patience`
         seconds is restarted."""
         self.id = load_balancer_id
+        self._fence = fence
         self.places = places
         self._checker = checker
         self._own_peer = own_peer
@@ -79,6 +81,7 @@ class LoadBalancer:
         """Bring the change into effect by the smallest means. Idempotent. Raises AgentError; then nothing changed."""
         began = time.monotonic()
         with self._lock:
+            self._fence.let_through(change.fence)
             if self._is_deleted:
                 raise BaseMismatch(None)
             try:
@@ -137,9 +140,10 @@ class LoadBalancer:
             self._tell_vrrp()
         self._changed()
 
-    def delete(self) -> None:
-        """Stop haproxy and leave nothing behind. Safe to repeat."""
+    def delete(self, fence: int = 0) -> None:
+        """Stop haproxy and leave nothing behind. Safe to repeat. Raises Fenced."""
         with self._lock:
+            self._fence.let_through(fence)
             self._restart_at = self._removal_at = None
             if os.path.isdir(self.places.directory):
                 self._vrrp.follow(self.id, None)  # first: the peer has the addresses while connections still end here

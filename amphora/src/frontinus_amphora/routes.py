@@ -32,7 +32,17 @@ HEARTBEAT_KEY = re.compile(r"[A-Za-z0-9]{1,256}")
 CERTIFICATE_NAME = re.compile(r"[A-Za-z0-9_-]+\.pem")
 MOST_COMMANDS = 10_000
 MOST_FILES = 10_000
-FEATURES = ["apply", "state", "heartbeat-envelope", "files", "prepared", "identity", "identity-heartbeat-key", "memory"]
+FEATURES = [
+    "apply",
+    "state",
+    "heartbeat-envelope",
+    "files",
+    "prepared",
+    "identity",
+    "identity-heartbeat-key",
+    "memory",
+    "fence",
+]
 OK = {"message": "OK"}
 
 Handler = Callable[..., Response]
@@ -162,7 +172,7 @@ class Routes:
         )
 
     def _apply(self, request: Request, lb_id: str) -> Response:
-        change = _parse_change(request.body)
+        change = _parse_change(request.body)._replace(fence=request.fence)
         applied = self._agent.ensure(lb_id).apply(change)
         return answer(200, applied._asdict())
 
@@ -199,7 +209,7 @@ class Routes:
         return answer(202, {**OK, "details": f"Listener {lb_id} {word}ed"})
 
     def _delete(self, request: Request, object_id: str) -> Response:
-        self._agent.delete(object_id)
+        self._agent.delete(object_id, request.fence)
         return answer(200, OK)
 
     # Certificates

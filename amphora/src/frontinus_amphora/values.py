@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from frontinus_amphora import files
 from frontinus_amphora.companions import Companion
+from frontinus_amphora.errors import Fenced
 
 RUNNING, STOPPED = "running", "stopped"
 ACTIONS = ("unchanged", "runtime", "reload", "stop", "start")  # of haproxy and nginx, the later one is told
@@ -20,6 +21,21 @@ class Change(NamedTuple):
     commands: tuple[str, ...]  # each one ready to send
     reload: bool
     companions: tuple[Companion, ...] = ()
+    fence: int = 0
+
+
+class Fence:
+    """The greatest number that anybody named who asked for a change of a load balancer. Guarded by the load balancer's
+    lock, since a request that was let through must not be overtaken by one with a greater number."""
+
+    def __init__(self) -> None:
+        self._highest = 0
+
+    def let_through(self, number: int) -> None:
+        """0 is of somebody who knows no numbers. Raises Fenced."""
+        if 0 < number < self._highest:
+            raise Fenced(self._highest)
+        self._highest = max(self._highest, number)
 
 
 class Applied(NamedTuple):

@@ -170,6 +170,8 @@ class Controller:
         while True:
             await asyncio.sleep(duration.total_seconds() / 3)
             now = self._hands.now()
+            if now >= lease.expires_at:
+                return  # stopped for a while: whoever has it now is not to be disturbed while we ask
             try:
                 renew = partial(leases.renew, lease=lease, now=now, duration=duration)
                 lease = await self._hands.store.transact(renew)
@@ -177,8 +179,6 @@ class Controller:
                 return
             except Exception:  # see the docstring
                 log.exception("lease could not be renewed", load_balancer_id=lease.load_balancer_id)
-                if now >= lease.expires_at:
-                    return
 
     async def _keep_alive(self) -> None:
         while True:

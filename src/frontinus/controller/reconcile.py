@@ -87,6 +87,7 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
         tree = await hands.store.read(lambda tx: trees.read_tree(tx, lease.load_balancer_id))
         if tree is None:
             return  # deleted for good, by whoever held the lease before
+        tree = replace(tree, fence=lease.epoch)
         if tree.load_balancer.generation != judged_at:
             # An edit came, perhaps the one that mends what was left out: it is judged anew.
             left_out, judged_at = {}, tree.load_balancer.generation

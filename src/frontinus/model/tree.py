@@ -344,6 +344,9 @@ class LoadBalancerTree(msgspec.Struct, frozen=True, kw_only=True):
     l7_policies: tuple[L7Policy, ...] = ()
     l7_rules: tuple[L7Rule, ...] = ()
     amphorae: tuple[Amphora, ...] = ()
+    fence: int = 0
+    """A number that is greater for whoever has the right to change the load balancer later; 0: no such number. A driver
+    hands it to amphorae that know such numbers, which then refuse those who have lost the right and do not know it."""
 
     @property
     def id(self) -> LoadBalancerId:

@@ -67,7 +67,7 @@ _CLAIM = Statement(
     .where(_t.id == bindparam("which"), _t.lease_epoch == bindparam("epoch"), _FREE)
     .values(
         lease_owner=bindparam("owner"),
-        lease_epoch=_t.lease_epoch + 1,
+        lease_epoch=bindparam("next"),
         lease_expires_at=bindparam("expires"),
         claimed_nudges=_t.nudges,
         claimed_generation=_t.generation,
@@ -106,10 +106,12 @@ def claim_due(
                 "beyond": beyond,
                 "owner": owner,
                 "expires": to_microseconds(expires_at),
+                "next": _next(epoch, moment),
             },
         )
         if matched == 1:
-            leases.append(Lease(load_balancer_id=load_balancer_id, owner=owner, epoch=epoch + 1, expires_at=expires_at))
+            taken = _next(epoch, moment)
+            leases.append(Lease(load_balancer_id=load_balancer_id, owner=owner, epoch=taken, expires_at=expires_at))
     return leases
 
 
@@ -123,10 +125,17 @@ def claim_one(
     if row is None:
         return None
     expires_at = now + duration
-    claim = {"which": load_balancer_id, "epoch": row[0], "owner": owner, "expires": to_microseconds(expires_at)}
+    taken = _next(row[0], moment["now"])
+    claim = {
+        "which": load_balancer_id,
+        "epoch": row[0],
+        "next": taken,
+        "owner": owner,
+        "expires": to_microseconds(expires_at),
+    }
     if tx.run(_CLAIM, {**claim, **moment}) != 1:
         return None
-    return Lease(load_balancer_id=load_balancer_id, owner=owner, epoch=int(row[0]) + 1, expires_at=expires_at)
+    return Lease(load_balancer_id=load_balancer_id, owner=owner, epoch=taken, expires_at=expires_at)
 
 
 def renew(tx: Transaction, lease: Lease, now: datetime, duration: timedelta) -> Lease:
@@ -172,6 +181,12 @@ def count_due(tx: Transaction, *, cohort: CohortName, now: datetime) -> int:
 
 def _whose(cohort: CohortName) -> dict[str, Value]:
     return {"which_driver": cohort.driver, "which_version": cohort.driver_version}
+
+
+def _next(epoch: int, moment: int) -> int:
+    """The epoch after this one: greater, and also greater than any of a database that was restored from a backup since.
+    Amphorae have heard of those, and refuse whoever comes with less."""
+    return max(int(epoch) + 1, moment)
 
 
 def lost(lease: Lease) -> LeaseLost:

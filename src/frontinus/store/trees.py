@@ -166,13 +166,11 @@ def read_tree(
     row = tx.row(_select_load_balancers(1, for_update=for_update), wanted)
     if row is None:
         return None
-    return LoadBalancerTree(
-        load_balancer=rows.LOAD_BALANCER.decode(row),
-        **{
-            name: tuple([shape.decode(x) for x in tx.rows(_select_branch(name, 1), wanted)])
-            for name, shape in _ALL_BRANCHES
-        },
-    )
+    branches: dict[str, Any] = {
+        name: tuple([shape.decode(x) for x in tx.rows(_select_branch(name, 1), wanted)])
+        for name, shape in _ALL_BRANCHES
+    }
+    return LoadBalancerTree(load_balancer=rows.LOAD_BALANCER.decode(row), **branches)
 
 
 def read_trees(tx: Transaction, load_balancer_ids: Iterable[LoadBalancerId]) -> dict[LoadBalancerId, LoadBalancerTree]:
@@ -190,10 +188,8 @@ def read_trees(tx: Transaction, load_balancer_ids: Iterable[LoadBalancerId]) -> 
                 of_owner[row[position]].append(shape.decode(row))
             branches[name] = of_owner
         for load_balancer in found:
-            result[load_balancer.id] = LoadBalancerTree(
-                load_balancer=load_balancer,
-                **{name: tuple(of_owner.get(load_balancer.id, ())) for name, of_owner in branches.items()},
-            )
+            own: dict[str, Any] = {name: tuple(x.get(load_balancer.id, ())) for name, x in branches.items()}
+            result[load_balancer.id] = LoadBalancerTree(load_balancer=load_balancer, **own)
     return result
 
 

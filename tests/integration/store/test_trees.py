@@ -82,13 +82,11 @@ def _filled(draw: st.DrawFn) -> LoadBalancerTree:
     load_balancer = anything(tree.load_balancer)
     if load_balancer.provisioning_status is ProvisioningStatus.DELETED:
         load_balancer = replace(load_balancer, provisioning_status=ProvisioningStatus.ERROR)
-    return LoadBalancerTree(
-        load_balancer=load_balancer,
-        **{
-            name: tuple(sorted((anything(x) for x in getattr(tree, name)), key=lambda x: (x.created_at, x.id)))
-            for name in _BRANCHES
-        },
-    )
+    branches: dict[str, Any] = {
+        name: tuple(sorted((anything(x) for x in getattr(tree, name)), key=lambda x: (x.created_at, x.id)))
+        for name in _BRANCHES
+    }
+    return LoadBalancerTree(load_balancer=load_balancer, **branches)
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +102,13 @@ def shared() -> Iterator[Store]:
 @given(tree=_filled(), edited=_filled())
 def test_any_tree_comes_back_as_it_was_written(shared: Store, tree: LoadBalancerTree, edited: LoadBalancerTree) -> None:
     # The same objects with every field changed at once.
-    after = LoadBalancerTree(
-        load_balancer=_with_values_of(tree.load_balancer, edited.load_balancer),
-        **{
-            name: tuple(
-                _with_values_of(mine, other)
-                for mine, other in zip(getattr(tree, name), getattr(edited, name), strict=True)
-            )
-            for name in _BRANCHES
-        },
-    )
+    branches: dict[str, Any] = {
+        name: tuple(
+            _with_values_of(mine, other) for mine, other in zip(getattr(tree, name), getattr(edited, name), strict=True)
+        )
+        for name in _BRANCHES
+    }
+    after = LoadBalancerTree(load_balancer=_with_values_of(tree.load_balancer, edited.load_balancer), **branches)
 
     def write(tx: Transaction) -> None:
         before = trees.read_tree(tx, tree.id, for_update=True)

@@ -19,7 +19,18 @@ from frontinus.testing.simulated_amphorae import SimulatedAmphora
 
 AGENT_VERSION = "0.1.0"
 HAPROXY_VERSION = "2.6.12"
-FEATURES = ("apply", "state", "heartbeat-envelope", "files", "prepared", "identity", "nginx", "datagrams", "vrrp")
+FEATURES = (
+    "apply",
+    "state",
+    "heartbeat-envelope",
+    "files",
+    "prepared",
+    "identity",
+    "fence",
+    "nginx",
+    "datagrams",
+    "vrrp",
+)
 
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _SECTION = re.compile(rf"^(?:frontend ({_UUID})$|backend ({_UUID}):({_UUID})$|    server ({_UUID}) )", re.MULTILINE)
@@ -59,6 +70,8 @@ class Record(msgspec.Struct, kw_only=True):
     repeats: int = 0
     """Applies of just that which ran already."""
     refused: int = 0
+    fenced: int = 0
+    """Changes asked for by a controller that had lost the load balancer to another."""
     renewals: int = 0
     starts: int = 0
     digests: list[str] = msgspec.field(default_factory=list)
@@ -150,6 +163,7 @@ class SimulatedAgent:
     identity: tuple[bytes, bytes] = field(init=False)
     text: str | None = None
     files: tuple[_File, ...] = ()
+    fence: int = 0
     beats: SimulatedAmphora = field(init=False)
     _connections: int = 0
     _errors: int = 0
@@ -188,6 +202,13 @@ class SimulatedAgent:
 
     def answer(self, method: str, path: str, body: bytes) -> Answer:
         """What the agent says to a request of its controller."""
+        path, _, query = path.partition("?")
+        fence = int(query.removeprefix("fence=") or 0)
+        if fence:
+            if fence < self.fence:
+                self.record.fenced += 1
+                return _json(412, {"message": "fenced", "fence": self.fence})
+            self.fence = fence
         handler = self._routes.get((method, path))
         if handler is None:
             for of_method, pattern, known in self._patterns:

@@ -244,6 +244,7 @@ class AgentClient:
         commands: Sequence[str],
         reload: bool,
         files: Sequence[SentFile] = (),
+        fence: int = 0,
     ) -> ApplyAnswer:
         """Extension only: the batch apply. Raises BaseMismatch (also for files that the agent has not), BindRefused (nothing changed), Rejected with what
         HAProxy says of the text, or Retry when it came to nothing and what ran before still runs."""
@@ -258,7 +259,8 @@ class AgentClient:
                 files=files or msgspec.UNSET,
             )
         )
-        answer = await self._ask(amphora, "PUT", path, body=body, timeout=self._settings.apply_timeout)
+        answer = await self._ask(amphora, "PUT", path + _fence(fence), body=body, timeout=self._settings.apply_timeout)
+        self._refuse_fenced(answer)
         if answer.status == 409:
             raise BaseMismatch
         if answer.status == 422:
@@ -279,10 +281,11 @@ class AgentClient:
         path = f"/1.0/loadbalancer/{load_balancer_id}/reload"
         self._expect_success(await self._ask(amphora, "PUT", path, body=b"", timeout=self._settings.apply_timeout))
 
-    async def delete(self, amphora: Amphora, load_balancer_id: LoadBalancerId) -> None:
+    async def delete(self, amphora: Amphora, load_balancer_id: LoadBalancerId, fence: int = 0) -> None:
         """Nothing of the load balancer runs or is stored any more. Unknown ones are done already."""
-        path = f"/1.0/listeners/{load_balancer_id}"
+        path = f"/1.0/listeners/{load_balancer_id}{_fence(fence)}"
         answer = await self._ask(amphora, "DELETE", path, timeout=self._settings.apply_timeout)
+        self._refuse_fenced(answer)
         if answer.status != 404:
             self._expect_success(answer)
 
@@ -432,6 +435,10 @@ class AgentClient:
             self._tls[path] = known = (made_of, context)
         return known[1]
 
+    def _refuse_fenced(self, answer: _Answer) -> None:
+        if answer.status == 412:
+            raise self._retry("another controller has taken the load balancer over", "fenced")
+
     def _refuse_rejected(self, answer: _Answer) -> None:
         if answer.status in (400, 413):
             raise Rejected("configuration", answer.trouble())
@@ -456,6 +463,11 @@ class AgentClient:
 
     def _retry(self, reason: str, code: str) -> Retry:
         return Retry(reason, after=self._settings.retry_after.total_seconds(), code=code)
+
+
+def _fence(number: int) -> str:
+    """The query that carries it; agents that know no fences pass over queries."""
+    return f"?fence={number}" if number else ""
 
 
 def _impatient_socket(address: AddrInfoType) -> socket.socket:

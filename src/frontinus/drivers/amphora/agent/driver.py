@@ -138,11 +138,11 @@ class AgentDriver(AmphoraDriver):
                         code="agent-too-old",
                     )
                 if not rendered.text and not rendered.files:
-                    applied = await self._stop(amphora, rendered)
+                    applied = await self._stop(amphora, rendered, tree.fence)
                 elif version.extension is None:
                     applied = await self._apply_plain(amphora, rendered)
                 else:
-                    applied = await self._apply_batch(amphora, rendered, version)
+                    applied = await self._apply_batch(amphora, rendered, version, tree.fence)
             except BaseException as error:  # also when cancelled: what runs now is not known any more
                 self._live.pop(amphora.id, None)
                 self._client.forget(amphora.id)
@@ -196,7 +196,7 @@ class AgentDriver(AmphoraDriver):
         async with lock:
             self._live.pop(amphora.id, None)
             try:
-                await self._client.delete(amphora, amphora.load_balancer_id)
+                await self._client.delete(amphora, amphora.load_balancer_id, tree.fence)
             finally:
                 self._client.forget(amphora.id)
 
@@ -220,7 +220,7 @@ class AgentDriver(AmphoraDriver):
     async def close(self) -> None:
         await self._client.close()
 
-    async def _apply_batch(self, amphora: Amphora, rendered: Rendered, version: AgentVersion) -> Applied:
+    async def _apply_batch(self, amphora: Amphora, rendered: Rendered, version: AgentVersion, fence: int) -> Applied:
         """By the extension: against what runs, in one request."""
         base = self._live.get(amphora.id)
         for _ in range(TRIES):
@@ -239,6 +239,7 @@ class AgentDriver(AmphoraDriver):
                     commands=change.commands,
                     reload=change.reload,
                     files=_sent_files(rendered, base),
+                    fence=fence,
                 )
             except BaseMismatch:
                 base = None
@@ -327,9 +328,9 @@ class AgentDriver(AmphoraDriver):
                 code="keepalived-missing",
             )
 
-    async def _stop(self, amphora: Amphora, rendered: Rendered) -> Applied:
+    async def _stop(self, amphora: Amphora, rendered: Rendered, fence: int) -> Applied:
         """Nothing shall listen: no haproxy runs. Asked each time, since another controller may have started one."""
-        await self._client.delete(amphora, amphora.load_balancer_id)
+        await self._client.delete(amphora, amphora.load_balancer_id, fence)
         return Applied(digest=rendered.digest, action="stop")
 
     async def _version(self, amphora: Amphora) -> AgentVersion:
