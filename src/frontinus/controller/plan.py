@@ -302,18 +302,14 @@ def _next_to_leave(tree: LoadBalancerTree, verdicts: Mapping[AmphoraId, Verdict]
 def _runs(amphora: Amphora, digest: str) -> bool:
     """Whether its receipt says that it runs this configuration, and is younger than the last wish to push it again."""
     receipt = amphora.receipt
-    if receipt is None or receipt.digest != digest:
-        return False
-    return amphora.push_requested_at is None or receipt.applied_at >= amphora.push_requested_at
+    return receipt is not None and receipt.digest == digest and not amphora.is_push_wished
 
 
 def _lacks_ports(amphora: Amphora, plugging: Plugging, sighting: Sighting, plugged: Collection[AmphoraId]) -> bool:
     """Whether it is to be plugged: by its row, by what compute sees of it, or because its agent may have lost what it was
     told, which is when somebody asks for its configuration to be pushed again: once before that push."""
     attached = None if sighting.place is None else sighting.place.attached
-    is_wished = (amphora.push_requested_at is not None and amphora.id not in plugged) and (
-        amphora.receipt is None or amphora.receipt.applied_at < amphora.push_requested_at
-    )
+    is_wished = amphora.is_push_wished and amphora.id not in plugged
     return (
         plugging.lacks or is_wished or (attached is not None and not attached.issuperset(x.id for x in amphora.ports))
     )

@@ -327,6 +327,13 @@ class Amphora(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime | None = None
 
+    @property
+    def is_push_wished(self) -> bool:
+        """Whether somebody asked for a push since the last one, whatever it has."""
+        if self.push_requested_at is None:
+            return False
+        return self.receipt is None or self.receipt.applied_at < self.push_requested_at
+
 
 TreeChild: TypeAlias = Listener | Pool | Member | HealthMonitor | L7Policy | L7Rule
 TreeObject: TypeAlias = LoadBalancer | TreeChild

@@ -86,6 +86,31 @@ async def test_a_port_that_is_taken_is_told_and_heals(site: tuple[World, int]) -
     assert await ask(other) == "one"
 
 
+async def test_what_somebody_pushed_who_was_killed_is_not_pushed_again(site: tuple[World, int]) -> None:
+    """Another controller finds it there; unless a push is asked for, whatever is there."""
+    world, port = site
+    tree = tree_of(world, port)
+    await world.apply(tree)
+    came: list[str] = []
+    other = HaproxyDriver(world.settings)
+    rendered_there = other.render(tree, world.amphora)
+    apply = other._client.apply
+
+    async def noted(*arguments: Any, **named: Any) -> Any:
+        came.append(named["digest"])
+        return await apply(*arguments, **named)
+
+    other._client.apply = noted  # type: ignore[method-assign]
+    try:
+        assert (await other.apply(world.amphora, tree, rendered_there)).action == "unchanged"
+        assert came == []
+        wished = replace(world.amphora, push_requested_at=datetime.now(UTC))
+        assert (await other.apply(wished, tree, rendered_there)).action == "unchanged"
+        assert came == [rendered_there.digest]
+    finally:
+        await other.close()
+
+
 async def test_an_address_that_is_not_there_is_told(site: tuple[World, int]) -> None:
     world, port = site
     tree = replace(tree_of(world, port), load_balancer=a_load_balancer("192.0.2.1"))

@@ -225,7 +225,10 @@ class AgentDriver(AmphoraDriver):
         base = self._live.get(amphora.id)
         for _ in range(TRIES):
             if base is None:
-                base = await self._read_live(amphora, takes_files=FILES in version.features)
+                base, runs = await self._read_live(amphora, takes_files=FILES in version.features)
+                # It came there by whoever was killed before he could write it down: it is not pushed twice.
+                if runs and base is not None and base.digest == rendered.digest and not amphora.is_push_wished:
+                    return Applied(digest=rendered.digest, action="unchanged")
             change = Change((), reload=True) if base is None else self._change(base, rendered, version.balancer)
             if PREPARED not in version.features and any(x.startswith("prepare ") for x in change.commands):
                 change = Change((), reload=True)
@@ -258,14 +261,15 @@ class AgentDriver(AmphoraDriver):
             code="agent-contended",
         )
 
-    async def _read_live(self, amphora: Amphora, *, takes_files: bool) -> Live | None:
-        """What is on the amphora's disk; None when there is nothing, or not the whole of it."""
+    async def _read_live(self, amphora: Amphora, *, takes_files: bool) -> tuple[Live | None, bool]:
+        """What is on the amphora's disk, and whether it is known to run; None when there is nothing, or not the whole of
+        it."""
         state = await self._client.state(amphora, amphora.load_balancer_id) if takes_files else None
         text = await self._client.read_text(amphora, amphora.load_balancer_id)
         if text is None or state is None:
-            return None if text is None else Live(text)
+            return None if text is None else Live(text), False
         found = Live(text, state.files)
-        return found if found.digest == state.digest else None
+        return (found, state.running) if found.digest == state.digest else (None, False)
 
     async def _apply_plain(self, amphora: Amphora, rendered: Rendered) -> Applied:
         """By Octavia's calls. Whether the file on disk is what runs cannot be asked: only a reload that we saw tells."""
