@@ -78,6 +78,7 @@ class Authority:
         self._clock = clock
         self._paths = tuple(directory / name for name in (ISSUING, NEW, OLD, HEARTBEAT, HEARTBEAT_NEW, HEARTBEAT_OLD))
         self._last = self._read()
+        self._judged: tuple[tuple[Path, str, int | None], tuple[int | None, ...], datetime | None] | None = None
 
     @classmethod
     def open(cls, directory: Path, clock: Clock = utc_now) -> Authority:
@@ -206,15 +207,25 @@ class Authority:
         return self._held().masters
 
     def _is_fresh(self, path: Path, identity: str) -> bool:
+        """Whether it is good for now. Each request asks, so what was found is kept for as long as no file has changed."""
+        held, known_by = self._held(), (path, identity, _stamp(path))
+        if self._judged is None or self._judged[:2] != (known_by, held.seen):
+            self._judged = (known_by, held.seen, self._good_until(path, identity))
+        until = self._judged[2]
+        return until is not None and self._clock() < until
+
+    def _good_until(self, path: Path, identity: str) -> datetime | None:
+        """When half of its time is over; None if it is not a certificate of ours for this identity."""
         try:
             certificate = x509.load_pem_x509_certificate(path.read_bytes())
         except (OSError, ValueError):  # missing or damaged: it is made anew
-            return False
+            return None
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         issuing = self.issuing
         ours = certificate.issuer == issuing.subject and _signed_by(certificate, issuing)
-        half_way = certificate.not_valid_after_utc - CLIENT_VALIDITY / 2
-        return ours and names.get_values_for_type(x509.DNSName) == [identity] and self._clock() < half_way
+        if not ours or names.get_values_for_type(x509.DNSName) != [identity]:
+            return None
+        return certificate.not_valid_after_utc - CLIENT_VALIDITY / 2
 
     def _issue(
         self, name: str, key: ec.EllipticCurvePrivateKey, validity: timedelta, usage: x509.ObjectIdentifier
