@@ -250,7 +250,14 @@ def record_settled(
     if is_current and load_balancer.delete_requested:
         raise Bug(f"load balancer {load_balancer.id} is to be deleted, not settled")
     faults = dict(excluding or {})
-    _settle(tx, load_balancer, generation, faults)
+    # Where it was settled already, as when only a driver of another version pushed, nothing below it can be otherwise.
+    was_settled = (
+        load_balancer.applied_generation == generation
+        and load_balancer.provisioning_status is _P.ACTIVE
+        and load_balancer.fault is None
+    )
+    if faults or not was_settled:
+        _settle(tx, load_balancer, generation, faults)
     first_fault = next(iter(faults.values()), None)
     settled = replace(
         load_balancer,
