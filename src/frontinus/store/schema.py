@@ -539,3 +539,43 @@ provider_record = Table(
     _word("reported", nullable=True),
     _name("reported_about", nullable=True),
 )
+
+# Moves of many load balancers (model/rollouts.py). `active_driver` is set while a rollout is not over: one for each driver.
+rollout = Table(
+    "rollout",
+    metadata,
+    _own_id(),
+    _word("kind"),
+    Column("driver", String(64), nullable=False),
+    Column("target", String(64), nullable=False),
+    _text("selection"),
+    _text("waves"),
+    _text("gates"),
+    _word("state"),
+    _text("reason"),
+    _flag("in_canary"),
+    _time("wave_since"),
+    _time("created_at"),
+    _time("ended_at", nullable=True),
+    Column("active_driver", String(64), nullable=True),
+    _id("lease_owner", nullable=True),
+    _counter("lease_epoch"),
+    _time("lease_expires_at", nullable=True),
+    Index(None, "active_driver", unique=True),
+    Index(None, "created_at", "id"),
+)
+
+# No foreign key to the load balancer: what was done stays told when it is purged.
+rollout_load_balancer = Table(
+    "rollout_load_balancer",
+    metadata,
+    Column("rollout_id", String(ID_LENGTH), ForeignKey("rollout.id", ondelete="CASCADE"), primary_key=True),
+    Column("load_balancer_id", String(ID_LENGTH), primary_key=True),
+    _number("position"),
+    _word("state"),
+    _text("state_before", nullable=True),
+    _time("moved_at", nullable=True),
+    _time("arrived_at", nullable=True),
+    _text("reason"),
+    Index(None, "rollout_id", "state", "position"),
+)
