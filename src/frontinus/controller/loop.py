@@ -19,6 +19,7 @@ from frontinus.controller.membership import Membership
 from frontinus.controller.previewer import Previewer
 from frontinus.controller.reconcile import reconcile
 from frontinus.controller.renewals import Renewals
+from frontinus.controller.rollouts import Rollouts
 from frontinus.controller.secret_watch import SecretWatch
 from frontinus.controller.spares import Spares
 from frontinus.controller.sweeper import Sweeper
@@ -61,6 +62,7 @@ class Controller:
         self._secret_watch = SecretWatch(hands)
         self._renewals = Renewals(self.id, hands)
         self._spares = Spares(hands, lambda: bool(self._busy))
+        self._rollouts = Rollouts(self.id, hands)
         self._busy: dict[LoadBalancerId, asyncio.Task[None]] = {}
         self._freed = asyncio.Event()
 
@@ -78,6 +80,7 @@ class Controller:
             asyncio.create_task(self._secret_watch.run(), name="controller-secret-watch"),
             asyncio.create_task(self._renewals.run(), name="controller-renewals"),
             asyncio.create_task(self._spares.run(), name="controller-spares"),
+            asyncio.create_task(self._rollouts.run(), name="controller-rollouts"),
         ]
         # One listener for all turns: what is said between two of them is kept.
         wakeups = self._hands.store.wakeups()

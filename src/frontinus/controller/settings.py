@@ -75,6 +75,10 @@ class ControllerSettings:
     renewal_interval: timedelta = timedelta(seconds=10)
     """How often amphorae are looked for whose certificate is due, or that know another authority than they should."""
 
+    rollout_interval: timedelta = timedelta(seconds=2)
+    """How often a controller looks for a rollout to move on. One that is under way is looked at several times a second, by the
+    controller that has it."""
+
     secret_watch_interval: timedelta = timedelta(seconds=1)
     """How often the secret store is asked what changed in it. A replaced certificate is served at most this much later,
     and the time of a push."""
