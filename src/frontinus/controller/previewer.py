@@ -6,7 +6,9 @@ Changes nothing, asks no amphora, holds no lease. Next: store/previews.py."""
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
+from collections.abc import Mapping
 from functools import partial
 
 import msgspec
@@ -17,11 +19,11 @@ from frontinus.controller.omission import omitted_with
 from frontinus.controller.plan import ROLES_OF_TOPOLOGY
 from frontinus.controller.reconcile import fault_of
 from frontinus.controller.secrets import Resolver
-from frontinus.drivers.amphora.interface import Rendered
+from frontinus.drivers.amphora.interface import Rendered, RenderedFile
 from frontinus.model.enums import AmphoraStatus
 from frontinus.model.errors import CallerError, Rejected, Retry
 from frontinus.model.ids import AmphoraId, ControllerId, new_id
-from frontinus.model.previews import Answer, Preview, PreviewOfAmphora, Question
+from frontinus.model.previews import Answer, FileTold, Preview, PreviewOfAmphora, Question, Rendering
 from frontinus.model.tree import Amphora, Fault, LoadBalancerTree
 from frontinus.store import previews
 from frontinus.store.previews import Claimed
@@ -83,9 +85,13 @@ async def answer_to(question: Question, hands: Hands) -> Answer:
     then = await _render(after, amphorae, faults, resolver, hands)
     if then is None:
         return Answer(faults=tuple(faults))
+    if question.tells_renderings:
+        return Answer(faults=tuple(faults), renderings={x: told(y) for x, y in then.items() if y is not None})
+    if question.ran is not None:
+        return Answer(amphorae=await _compared(amphorae, question.ran, then, hands), faults=tuple(faults))
     now = None if question.before is None else await _render(question.before, amphorae, [], resolver, hands)
     existing = {x.id for x in after.amphorae}
-    told = [
+    previewed = [
         PreviewOfAmphora(
             amphora_id=x.id if x.id in existing else None,
             role=x.role,
@@ -93,7 +99,47 @@ async def answer_to(question: Question, hands: Hands) -> Answer:
         )
         for x in amphorae
     ]
-    return Answer(amphorae=tuple(told), faults=tuple(faults))
+    return Answer(amphorae=tuple(previewed), faults=tuple(faults))
+
+
+async def _compared(
+    amphorae: list[Amphora],
+    ran: Mapping[AmphoraId, Rendering],
+    then: Mapping[AmphoraId, Rendered | None],
+    hands: Hands,
+) -> tuple[PreviewOfAmphora, ...]:
+    """What a push by this version would do to amphorae that run what another version renders."""
+    driver = hands.amphora_driver
+
+    async def one(amphora: Amphora) -> Preview:
+        after, before, receipt = then[amphora.id], ran.get(amphora.id), amphora.receipt
+        if receipt is not None and after is not None and receipt.digest == after.digest:
+            return Preview(action="unchanged")
+        if before is None and receipt is not None:
+            return Preview(action="reload", reason="the version that served it does not run, so it cannot be compared")
+        masked = None if after is None else rendered_of(told(after))
+        return await asyncio.to_thread(driver.preview, None if before is None else rendered_of(before), masked)
+
+    return tuple([PreviewOfAmphora(amphora_id=x.id, role=x.role, preview=await one(x)) for x in amphorae])
+
+
+def told(rendered: Rendered) -> Rendering:
+    """What may be written down of it: of a private file that it is another, and nothing of what is in it."""
+    files = tuple(
+        FileTold(
+            name=x.name,
+            content=hashlib.sha256(x.content).hexdigest().encode() if x.private else x.content,
+            private=x.private,
+        )
+        for x in rendered.files
+    )
+    return Rendering(text=rendered.text, digest=rendered.digest, files=files)
+
+
+def rendered_of(rendering: Rendering) -> Rendered:
+    """For `preview`, which compares, and must not be pushed."""
+    files = tuple(RenderedFile(name=x.name, content=x.content, private=x.private) for x in rendering.files)
+    return Rendered(text=rendering.text, digest=rendering.digest, files=files)
 
 
 async def _preview(

@@ -5,7 +5,7 @@ store/previews.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import unified_diff
 
 import msgspec
@@ -48,12 +48,33 @@ class PreviewOfAmphora(msgspec.Struct, frozen=True, kw_only=True):
     preview: Preview
 
 
+class FileTold(msgspec.Struct, frozen=True, kw_only=True):
+    """A file beside a configuration text. Of a private one `content` is only what tells it from others."""
+
+    name: str
+    content: bytes
+    private: bool
+
+
+class Rendering(msgspec.Struct, frozen=True, kw_only=True):
+    """What one version of a driver renders for an amphora, told to another; `digest` is of the whole, keys and all."""
+
+    text: str
+    digest: str
+    files: tuple[FileTold, ...] = ()
+
+
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """The tree as it is (None: there is none yet) and as it would be. `replaced` are amphorae that would be replaced."""
+    """The tree as it is (None: there is none yet) and as it would be. `replaced` are amphorae that would be replaced.
+
+    With `tells_renderings` what is rendered of `after` is asked for, and nothing compared. `ran` is what another version of
+    the driver renders, to be compared with instead of `before`; what no amphora of it is known for cannot be compared."""
 
     before: LoadBalancerTree | None
     after: LoadBalancerTree
     replaced: tuple[AmphoraId, ...] = ()
+    tells_renderings: bool = False
+    ran: Mapping[AmphoraId, Rendering] | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +82,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     amphorae: tuple[PreviewOfAmphora, ...] = ()
     faults: tuple[Fault, ...] = ()
+    renderings: Mapping[AmphoraId, Rendering] = {}
 
 
 def strongest(actions: Iterable[str]) -> str:
