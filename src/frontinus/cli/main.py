@@ -10,15 +10,10 @@ from typing import Any
 import click
 
 from frontinus import __version__
+from frontinus.cli.options import CONFIG, JSON, STATE_DIR
+from frontinus.cli.options import overrides as _overrides
+from frontinus.cli.rollout_commands import rollout
 
-STATE_DIR = click.option(
-    "--state-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Directory of the database, keys and amphorae. Default: /var/lib/frontinus for root, else below ~/.local/state.",
-)
-CONFIG = click.option(
-    "--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings in TOML; see `frontinus config check`."
-)
 METRICS_PORT = click.option(
     "--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics on this port of loopback (default: nowhere)."
 )
@@ -230,10 +225,6 @@ PASSWORD_FILE = click.option(
 FILES = click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 
 
-def _overrides(state_dir: Path | None) -> dict[str, object]:
-    return {} if state_dir is None else {"state_dir": str(state_dir)}
-
-
 @secret.command("store")
 @STATE_DIR
 @CONFIG
@@ -328,9 +319,6 @@ def secret_delete(state_dir: Path | None, config: Path | None, project: str, for
 @main.group()
 def network() -> None:
     """Networks of this machine for load balancers and their members (network driver `bridge`)."""
-
-
-JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
 @network.command("create")
@@ -532,6 +520,9 @@ def ca_rotate(state_dir: Path | None, config: Path | None, timeout: float, step:
     from frontinus.cli import ca as command
 
     raise SystemExit(command.run(config, _overrides(state_dir), command.rotate(timeout, one_step=step)))
+
+
+main.add_command(rollout)
 
 
 @main.group()
