@@ -1,7 +1,8 @@
 """Answer the API's questions: what would this change do to what the amphorae run?
 
 Renders the tree as it is and as it would be, exactly as reconcile.py does, and has the driver tell the difference.
-Changes nothing, asks no amphora, holds no lease. Next: store/previews.py."""
+Changes nothing and holds no lease. Amphorae are asked for nothing but their version, and that only where two versions of a
+driver are compared, since of one that is too old another takes the place. Next: store/previews.py."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ from functools import partial
 
 import msgspec
 import structlog
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion
 
 from frontinus.controller.hands import Hands
 from frontinus.controller.omission import omitted_with
@@ -21,7 +24,7 @@ from frontinus.controller.reconcile import fault_of
 from frontinus.controller.secrets import Resolver
 from frontinus.drivers.amphora.interface import Rendered, RenderedFile
 from frontinus.model.enums import AmphoraStatus
-from frontinus.model.errors import CallerError, Rejected, Retry
+from frontinus.model.errors import CallerError, Gone, Incompatible, Rejected, Retry
 from frontinus.model.ids import AmphoraId, ControllerId, new_id
 from frontinus.model.previews import Answer, FileTold, Preview, PreviewOfAmphora, Question, Rendering
 from frontinus.model.tree import Amphora, Fault, LoadBalancerTree
@@ -88,7 +91,7 @@ async def answer_to(question: Question, hands: Hands) -> Answer:
     if question.tells_renderings:
         return Answer(faults=tuple(faults), renderings={x: told(y) for x, y in then.items() if y is not None})
     if question.ran is not None:
-        return Answer(amphorae=await _compared(amphorae, question.ran, then, hands), faults=tuple(faults))
+        return Answer(amphorae=await _compared(after, amphorae, question.ran, then, hands), faults=tuple(faults))
     now = None if question.before is None else await _render(question.before, amphorae, [], resolver, hands)
     existing = {x.id for x in after.amphorae}
     previewed = [
@@ -103,6 +106,7 @@ async def answer_to(question: Question, hands: Hands) -> Answer:
 
 
 async def _compared(
+    tree: LoadBalancerTree,
     amphorae: list[Amphora],
     ran: Mapping[AmphoraId, Rendering],
     then: Mapping[AmphoraId, Rendered | None],
@@ -115,12 +119,30 @@ async def _compared(
         after, before, receipt = then[amphora.id], ran.get(amphora.id), amphora.receipt
         if receipt is not None and after is not None and receipt.digest == after.digest:
             return Preview(action="unchanged")
+        if receipt is not None and (too_old := await _is_outgrown(amphora, tree, hands)):
+            return Preview(action="replace", reason=too_old)
         if before is None and receipt is not None:
             return Preview(action="reload", reason="the version that served it does not run, so it cannot be compared")
         masked = None if after is None else rendered_of(told(after))
         return await asyncio.to_thread(driver.preview, None if before is None else rendered_of(before), masked)
 
     return tuple([PreviewOfAmphora(amphora_id=x.id, role=x.role, preview=await one(x)) for x in amphorae])
+
+
+async def _is_outgrown(amphora: Amphora, tree: LoadBalancerTree, hands: Hands) -> str:
+    """Why this version could not push to an amphora that serves now; empty if it can, or nothing is known."""
+    driver = hands.amphora_driver
+    try:
+        version = (await driver.info(amphora, tree)).agent_version
+    except Incompatible as error:
+        return str(error)
+    except (Retry, Gone):
+        return ""
+    try:
+        serves = SpecifierSet(driver.amphora_versions).contains(version, prereleases=True)
+    except InvalidVersion:
+        return ""
+    return "" if serves else str(Incompatible(version, driver.amphora_versions))
 
 
 def told(rendered: Rendered) -> Rendering:

@@ -75,6 +75,12 @@ class SameText(Second):
         return rendered
 
 
+class NewAgentsOnly(Second):
+    """A version that no amphora of today can be driven by."""
+
+    amphora_versions: ClassVar[str] = ">=7"
+
+
 class Cohorts:
     """Controllers of both versions in one world. Each is one that may be killed; another one comes."""
 
