@@ -1,15 +1,15 @@
 """Rollouts: moves of many load balancers, in waves.
 
-Revision ID: 0016
-Revises: 0015"""
+Revision ID: 0017
+Revises: 0016"""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0016"
-down_revision: str | None = "0015"
+revision: str = "0017"
+down_revision: str | None = "0016"
 branch_labels: None = None
 depends_on: None = None
 
