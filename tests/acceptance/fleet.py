@@ -19,7 +19,9 @@ from tests.acceptance.support import COMMAND, Api, free_port, processes, until
 CONFIG = """\
 database = "{url}"
 {settings}
-[driver_options.haproxy]
+"""
+DESTINATIONS = """\
+[driver_options.{driver}]
 heartbeat_destinations = [{destinations}]
 """
 
@@ -47,16 +49,18 @@ class Fleet:
         settings: str = "",
         receivers: int = 2,
         environment: Mapping[str, str] | None = None,
+        drivers: Sequence[str] = ("haproxy",),
     ) -> None:
-        """`settings` is further text of the configuration file, before the table of the amphora driver; `environment` is
-        what the processes have in theirs besides ours."""
+        """`settings` is further text of the configuration file, before the tables of the amphora `drivers`;
+        `environment` is what the processes have in theirs besides ours."""
         self.directory = directory
         self._environment = {**os.environ, **(environment or {})}
         self.state_dir = directory / "state"
         self._config = directory / "fleet.toml"
         self._ports = [free_port() for _ in range(receivers)]
         destinations = ", ".join(f'"127.0.0.1:{port}"' for port in self._ports)
-        self._config.write_text(CONFIG.format(url=url, settings=settings, destinations=destinations))
+        told = "".join(DESTINATIONS.format(driver=driver, destinations=destinations) for driver in drivers)
+        self._config.write_text(CONFIG.format(url=url, settings=settings) + told)
         self.parts: list[Running] = []
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -77,11 +81,15 @@ class Fleet:
             port = free_port()
             self._add(("api", "--port", str(port)), port)
         for _ in range(controllers):
-            self._add(("controller", "--driver", "haproxy"), 0)
+            self.add_controller("haproxy")
         for port in self._ports:
             self._add(("health", "--port", str(port)), port)
         for api in self.apis():
             until(partial(self._knows_a_provider, api), 30, "no controller registers")
+
+    def add_controller(self, driver: str) -> Running:
+        self._add(("controller", "--driver", driver), 0)
+        return self.parts[-1]
 
     def _knows_a_provider(self, api: Api) -> bool:
         # Not the list of providers, which has those that are configured whoever runs.

@@ -311,6 +311,14 @@ def _load_balancer_extras() -> Iterator[Operation]:
             arguments=None,
         )
     yield Operation(
+        "loadbalancer.receipts",
+        "GET",
+        f"{item}/receipts",
+        load_balancers.show_receipts,
+        "What is live on its amphorae, since when, and whether it is what is wanted.",
+        arguments=None,
+    )
+    yield Operation(
         "loadbalancer.failover",
         "PUT",
         f"{item}/failover",

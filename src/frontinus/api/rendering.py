@@ -22,6 +22,7 @@ from frontinus.api.fields import (
 )
 from frontinus.api.wire_types import LastChecks
 from frontinus.model.heartbeat import Counters
+from frontinus.model.receipts import Live
 from frontinus.model.tree import (
     HealthMonitor,
     L7Policy,
@@ -153,6 +154,22 @@ def render_statistics(counters: Counters) -> Wire:
         "bytes_out": counters.bytes_out,
         "request_errors": counters.request_errors,
         "total_connections": counters.total_connections,
+    }
+
+
+def render_receipt(live: Live) -> Wire:
+    return {
+        "amphora_id": live.amphora_id,
+        "role": live.role,
+        "generation": live.generation,
+        "digest": live.digest,
+        "driver": live.driver,
+        "driver_version": live.driver_version,
+        "amphora_version": live.amphora_version,
+        "balancer_version": live.balancer_version,
+        "since": None if live.since is None else live.since.isoformat(),
+        "as_wanted": live.as_wanted,
+        "current_driver": live.current_driver,
     }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from frontinus.cli.driver_bench import KITS, Places, Subject, open_ear, paper_bench, subject
-from frontinus.cli.output import complain, say, settings_or_exit, start_logging
+from frontinus.cli.output import complain, say, settings_or_exit, start_logging, table
 from frontinus.loading import DRIVER_KINDS, DriverKind, Offer, driver_class, find, load_from, offers
 from frontinus.model.errors import Invalid
 from frontinus.settings import LogLevel, LogSettings, Settings
@@ -30,10 +30,7 @@ def list_(file: Path | None, overrides: dict[str, object], *, as_json: bool) -> 
     rows = [
         (x.kind.name, x.name, f"{x.distribution} {x.distribution_version}", _state(x, settings), x.where) for x in found
     ]
-    titles = ("KIND", "NAME", "DISTRIBUTION", "STATE", "CLASS")
-    widths = [max(len(row[column]) for row in (titles, *rows)) for column in range(len(titles) - 1)]
-    for row in (titles, *rows):
-        say("  ".join((*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1])))
+    table(("kind", "name", "distribution", "state", "class"), rows)
     for kind in DRIVER_KINDS.values():
         say(f"The interface of {kind.name} drivers is version {kind.version}, {kind.maturity}.")
     return 0

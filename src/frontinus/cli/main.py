@@ -61,16 +61,27 @@ def api(state_dir: Path | None, config: Path | None, host: str | None, port: int
     _run_part("api", config, state_dir, {"api": {"bind_host": host, "bind_port": port}})
 
 
-@main.command()
+@main.group(invoke_without_command=True)
 @STATE_DIR
 @CONFIG
 @click.option("--driver", help="The amphora driver: one for each controller (default: drivers.amphora).")
 @click.option("--provider", help="Serve a third-party provider instead: a driver of octavia-lib, by its name.")
 @METRICS_PORT
+@click.pass_context
 def controller(
-    state_dir: Path | None, config: Path | None, driver: str | None, provider: str | None, metrics_port: int | None
+    context: click.Context,
+    state_dir: Path | None,
+    config: Path | None,
+    driver: str | None,
+    provider: str | None,
+    metrics_port: int | None,
 ) -> None:
-    """Run a controller alone, one of any number, on a database server."""
+    """Run a controller alone, one of any number, on a database server; or see and steer those that run.
+
+    Without a command it runs until a signal, or until its cohort (all controllers with this driver in this version) is
+    drained. COMMANDs take --state-dir and --config of their own."""
+    if context.invoked_subcommand is not None:
+        return
     if provider is not None:
         if driver is not None:
             raise click.UsageError("--driver and --provider exclude each other: a controller has one")
@@ -78,6 +89,72 @@ def controller(
 
         raise SystemExit(command.run_provider(provider, config, _overrides(state_dir)))
     _run_part("controller", config, state_dir, {"drivers": {"amphora": driver}, "metrics": {"bind_port": metrics_port}})
+
+
+@controller.command("list")
+@STATE_DIR
+@CONFIG
+@JSON
+def controller_list(state_dir: Path | None, config: Path | None, as_json: bool) -> None:
+    """Show the cohorts: state, how many load balancers each serves, and how many controllers of it live."""
+    from frontinus.cli import controllers as command
+
+    raise SystemExit(command.list_(config, _overrides(state_dir), as_json=as_json))
+
+
+@controller.command("show")
+@STATE_DIR
+@CONFIG
+@JSON
+@click.argument("driver")
+@click.argument("version")
+def controller_show(state_dir: Path | None, config: Path | None, as_json: bool, driver: str, version: str) -> None:
+    """Show a cohort and its controllers."""
+    from frontinus.cli import controllers as command
+
+    raise SystemExit(command.show(config, _overrides(state_dir), driver, version, as_json=as_json))
+
+
+@controller.command("drain")
+@STATE_DIR
+@CONFIG
+@click.option("--move", "moves", is_flag=True, help="Give what it serves to the newest other active cohort, at once.")
+@click.argument("driver")
+@click.argument("version")
+def controller_drain(state_dir: Path | None, config: Path | None, moves: bool, driver: str, version: str) -> None:
+    """Have a cohort take no new load balancer. Its controllers end by themselves when their last one is gone.
+
+    With --move, whatever the newest other active cohort of the driver can carry is moved to it, which pushes what it renders
+    otherwise; what it cannot carry stays, and is told."""
+    from frontinus.cli import controllers as command
+
+    raise SystemExit(command.drain(config, _overrides(state_dir), driver, version, moves=moves))
+
+
+@controller.command("resume")
+@STATE_DIR
+@CONFIG
+@click.argument("driver")
+@click.argument("version")
+def controller_resume(state_dir: Path | None, config: Path | None, driver: str, version: str) -> None:
+    """Have a draining cohort take new load balancers again."""
+    from frontinus.cli import controllers as command
+
+    raise SystemExit(command.resume(config, _overrides(state_dir), driver, version))
+
+
+@main.command()
+@STATE_DIR
+@CONFIG
+@JSON
+@click.argument("load_balancer")
+def receipt(state_dir: Path | None, config: Path | None, as_json: bool, load_balancer: str) -> None:
+    """Show what is live on the amphorae of a load balancer, since when, and whether it is what is wanted.
+
+    LOAD_BALANCER is an id. Exit status 3 when something else is live than what is wanted."""
+    from frontinus.cli import receipts as command
+
+    raise SystemExit(command.show(config, _overrides(state_dir), load_balancer, as_json=as_json))
 
 
 @main.command()

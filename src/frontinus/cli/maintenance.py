@@ -4,14 +4,13 @@ Works on the database, beside running processes or without any: a mark is obeyed
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from frontinus.cli.output import complain, in_words, say, settings_or_exit
-from frontinus.model.errors import FrontinusError, Invalid, NotFound
+from frontinus.cli.on_store import run
+from frontinus.cli.output import say
+from frontinus.model.errors import Invalid, NotFound
 from frontinus.model.maintenance import Mark, MarkScope
 from frontinus.model.receivers import Receiver
 from frontinus.store import health, maintenance, receivers, replacements
@@ -42,7 +41,7 @@ def on(
         covered = await store.transact(write)
         say(f"Maintenance of {mark.in_words()}: {covered} amphorae are not replaced meanwhile.")
 
-    return _run(file, overrides, work)
+    return run(file, overrides, work)
 
 
 def off(file: Path | None, overrides: dict[str, object], scope: MarkScope, target: str) -> int:
@@ -52,7 +51,7 @@ def off(file: Path | None, overrides: dict[str, object], scope: MarkScope, targe
         await store.transact(lambda tx: maintenance.remove(tx, scope, target))
         say("The mark is taken off; amphorae that died meanwhile are replaced now.")
 
-    return _run(file, overrides, work)
+    return run(file, overrides, work)
 
 
 def list_(file: Path | None, overrides: dict[str, object]) -> int:
@@ -66,7 +65,7 @@ def list_(file: Path | None, overrides: dict[str, object]) -> int:
         if not holding:
             say("Nothing is under maintenance.")
 
-    return _run(file, overrides, work)
+    return run(file, overrides, work)
 
 
 def show_status(file: Path | None, overrides: dict[str, object]) -> int:
@@ -83,7 +82,7 @@ def show_status(file: Path | None, overrides: dict[str, object]) -> int:
         ears, fleet, marks, turns = await store.read(read)
         status = tell_status(ears, fleet, marks, turns, now)
 
-    return _run(file, overrides, work) or status
+    return run(file, overrides, work) or status
 
 
 def tell_status(
@@ -121,27 +120,3 @@ def duration(text: str) -> timedelta:
     if found is None or int(found[1]) == 0:
         raise Invalid("--for", f"{text!r} is no duration; write as 30m, 2h or 1d")
     return timedelta(seconds=int(found[1]) * _UNITS[found[2] or "s"])
-
-
-def _run(file: Path | None, overrides: dict[str, object], work: Callable[[Store], Awaitable[None]]) -> int:
-    settings = settings_or_exit(file, overrides)
-    if not settings.database and not (settings.state_dir / "frontinus.sqlite").exists():
-        complain(f"{settings.state_dir} holds no database; start `frontinus up` once, or name another --state-dir")
-        return 1
-
-    async def whole() -> None:
-        store = Store.open(settings.database_url)
-        try:
-            await work(store)
-        finally:
-            await store.close()
-
-    try:
-        asyncio.run(whole())
-    except Invalid as error:
-        complain(str(error))
-        return 2
-    except (FrontinusError, OSError) as error:
-        complain(in_words(error))
-        return 1
-    return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -19,6 +19,13 @@ from frontinus.settings import LogSettings, Settings, load
 
 def say(text: str) -> None:
     click.echo(text)
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Say rows in columns under their titles. The last column is as wide as it is."""
+    widths = [max(len(row[column]) for row in (titles, *rows)) for column in range(len(titles) - 1)]
+    for row in ([x.upper() for x in titles], *rows):
+        say("  ".join((*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1])))
 
 
 def complain(text: str) -> None:

@@ -280,6 +280,9 @@ async def _apply(amphora: Amphora, situation: Situation, hands: Hands) -> None:
         driver_version=hands.amphora_driver.version,
         applied_at=applied_at,
         action=applied.action,
+        driver=hands.amphora_driver.name,
+        amphora_version=applied.agent_version,
+        balancer_version=applied.balancer_version or amphora.balancer_version,
     )
     await _update(
         amphora,

@@ -23,6 +23,7 @@ from frontinus.controller.plan import NO_HOLDS, Sighting, carried_before_next_pu
 from frontinus.controller.plugging import Plugging, plugging_of
 from frontinus.controller.restraint import Hold, Restraint, holds_of
 from frontinus.controller.secrets import Resolver, SecretsOutOfReach, SecretUnreadable
+from frontinus.controller.settings import Outgrown
 from frontinus.controller.steps import (
     PHASE_OF_STEP,
     ApplyConfiguration,
@@ -328,6 +329,8 @@ async def _agent_is_outgrown(
 
     One that has never carried anything is of the current image: another one would be no better, and that is a fault."""
     if not (isinstance(error, Incompatible) and isinstance(step, ApplyConfiguration)):
+        return False
+    if hands.settings.outgrown_amphorae is Outgrown.REFUSE:
         return False
     amphora = next((x for x in tree.amphorae if x.id == step.amphora_id), None)
     if amphora is None or amphora.receipt is None or amphora.replacement_requested_at is not None:

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
+
+
+class Outgrown(StrEnum):
+    """What becomes of an amphora whose agent the driver does not serve (any more)."""
+
+    REPLACE = "replace"
+    REFUSE = "refuse"
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,10 @@ class ControllerSettings:
     """Load balancers, of the whole installation, of which an amphora that nobody gave up may be torn down at a time. Above
     the concurrency of one controller, which is a limit already; the others wait, and say so. Failovers that were asked for
     are not counted."""
+
+    outgrown_amphorae: Outgrown = Outgrown.REPLACE
+    """What happens when a push finds an agent of a version that the driver does not serve: `replace` the amphora from the
+    current image, of a pair one after the other; or `refuse`, and show a fault until somebody asks for a failover."""
 
     revive_window: timedelta = timedelta(minutes=1)
     """An agent that dies again within this after it was started again in place is not revived but replaced."""

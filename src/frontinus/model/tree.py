@@ -275,13 +275,19 @@ class L7Rule(Child, frozen=True, kw_only=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What is live on an amphora, and since when. `action` is how it got there: unchanged, start, runtime, reload."""
+    """What is live on an amphora, and since when. `action` is how it got there: unchanged, start, runtime, reload.
+
+    `driver`, and what the agent said of its own version and of the balancer's, are missing in receipts of versions that noted
+    none."""
 
     generation: int
     digest: str
     driver_version: str
     applied_at: datetime
     action: str = ""
+    driver: str | None = None
+    amphora_version: str | None = None
+    balancer_version: str | None = None
 
 
 class Amphora(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -21,12 +22,14 @@ from tests.integration.store.world import (
     THEIRS,
     a_fault,
     a_tree,
+    behind,
     claim,
     claim_one,
     create,
     edit,
     register,
     start_python,
+    statements,
 )
 
 pytestmark = pytest.mark.integration
@@ -125,6 +128,18 @@ async def test_releasing_wakes_others_only_if_work_is_left(store: Store) -> None
     lease = await claim_one(store)
     await store.transact(lambda tx: leases.release(tx, lease))
     assert await listener.wait(5)
+
+
+async def test_a_claim_is_one_query_that_looks_only_at_what_is_due(store: Store, database: Path) -> None:
+    with statements(store) as seen:
+        await store.transact(lambda tx: leases.claim_due(tx, OURS, COHORT, LATER, LEASE, 10))
+    (text,) = seen
+    with behind(database) as sql:
+        plan = [str(row[3]) for row in sql.execute(f"EXPLAIN QUERY PLAN {text}", text.values)]
+    searched = [x.partition("(")[2] for x in plan if x.startswith("SEARCH")]
+    by_cohort = "driver=? AND driver_version=? AND "
+    assert searched == [f"{by_cohort}due_at<?)", f"{by_cohort}due_at>?)"], plan
+    assert not any(x.startswith("SCAN") for x in plan), plan
 
 
 @pytest.mark.engines

@@ -37,6 +37,11 @@ CONDITIONS = {
 }
 
 
+BEYOND_THE_CONTRACT = {
+    ("os_load-balancer_api:loadbalancer:get_receipts", "GET", "/v2/lbaas/loadbalancers/{loadbalancer_id}/receipts"),
+}
+
+
 def contract_operations() -> Iterator[tuple[str, str, str, When]]:
     for name, rule in RBAC["rules"].items():
         for operation in rule["operations"]:
@@ -45,8 +50,10 @@ def contract_operations() -> Iterator[tuple[str, str, str, When]]:
 
 
 def test_every_rule_of_the_contract_is_there_with_its_operations() -> None:
-    assert {(x.full_name, x.method, x.path, x.when) for x in RULES} == set(contract_operations())
-    assert len(RULES) == len(list(contract_operations())), "a rule is in the table twice"
+    ours = [x for x in RULES if (x.full_name, x.method, x.path) not in BEYOND_THE_CONTRACT]
+    assert len(RULES) == len(ours) + len(BEYOND_THE_CONTRACT)
+    assert {(x.full_name, x.method, x.path, x.when) for x in ours} == set(contract_operations())
+    assert len(ours) == len(list(contract_operations())), "a rule is in the table twice"
 
 
 def test_base_rules_have_the_contracts_names() -> None:
@@ -223,4 +230,6 @@ def test_sample_files_of_operators_mean_what_they_mean_elsewhere(
 
 
 def test_defaults_name_each_rule_once() -> None:
-    assert len(default_checks(enforce_new_defaults=True)) == len(BASE_RULES) + len(RBAC["rules"])
+    assert len(default_checks(enforce_new_defaults=True)) == len(BASE_RULES) + len(RBAC["rules"]) + len(
+        BEYOND_THE_CONTRACT
+    )

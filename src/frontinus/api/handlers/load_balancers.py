@@ -16,7 +16,13 @@ from frontinus.api.fields import LOAD_BALANCER
 from frontinus.api.handlers.references import require_secrets_of_tree, require_subnets
 from frontinus.api.honour import require_honoured
 from frontinus.api.placing import place
-from frontinus.api.rendering import render_object, render_statistics, render_status_tree, render_whole_tree
+from frontinus.api.rendering import (
+    render_object,
+    render_receipt,
+    render_statistics,
+    render_status_tree,
+    render_whole_tree,
+)
 from frontinus.api.requests import Asked, Operation, decode, parse_body
 from frontinus.api.wire_types import lenient_boolean
 from frontinus.api.written import Written
@@ -28,9 +34,10 @@ from frontinus.model.heartbeat import Counters
 from frontinus.model.house_rules import check_house_rules
 from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId, new_id
 from frontinus.model.network import VipRequest
+from frontinus.model.receipts import receipts_of
 from frontinus.model.tree import LoadBalancer, LoadBalancerTree, Vip
 from frontinus.model.validation import check_allowed_cidrs, validate, validate_load_balancer
-from frontinus.store import amphorae, listing, statistics, trees
+from frontinus.store import amphorae, cohorts, listing, statistics, trees
 from frontinus.store.engine import Transaction
 
 log = structlog.get_logger(__name__)
@@ -232,6 +239,18 @@ async def show_statistics(call: Call) -> Response:
         return statistics.load_balancer_statistics(tx, _id(call))
 
     return json_response({"stats": render_statistics(await call.api.store.read(work))})
+
+
+async def show_receipts(call: Call) -> Response:
+    """What is live on each amphora, and whether it is what is wanted."""
+
+    def read(tx: Transaction) -> tuple[LoadBalancerTree | None, CohortName | None]:
+        return trees.read_tree(tx, _id(call)), cohorts.of(tx, _id(call))
+
+    tree, cohort = await call.api.store.read(read)
+    if tree is None:
+        raise not_found(Kind.LOAD_BALANCER, _id(call))
+    return json_response({"receipts": [render_receipt(x) for x in receipts_of(tree, cohort)]})
 
 
 def _id(call: Call) -> LoadBalancerId:

@@ -125,6 +125,7 @@ def _load_balancer_extras() -> Iterator[Rule]:
     yield Rule("loadbalancer:get_stats", READ, "GET", f"{one}/stats")
     yield Rule("loadbalancer:get_status", READ, "GET", f"{one}/status")
     yield Rule("loadbalancer:get_status", READ, "GET", f"{one}/statuses")
+    yield Rule("loadbalancer:get_receipts", READ, "GET", f"{one}/receipts")
     yield Rule("loadbalancer:put_failover", ADMIN, "PUT", f"{one}/failover")
 
 

@@ -10,11 +10,14 @@ from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
 import structlog
 from msgspec.structs import replace
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
 
 from frontinus.drivers.amphora.agent.authority import Authority, Clock, Phase, utc_now
 from frontinus.drivers.amphora.agent.boot import AgentSettings, boot_files, issue_identity
@@ -41,7 +44,6 @@ from frontinus.model.ids import AmphoraId, PortId
 from frontinus.model.ports import PortPurpose
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
-OLDEST_AGENT, FIRST_UNKNOWN_AGENT = (0, 1), (1,)
 FILES, NGINX, DATAGRAMS, LVS, PREPARED, VRRP = "files", "nginx", "datagrams", "lvs", "prepared", "vrrp"
 IDENTITY, MEMORY = "identity", "memory"
 HEARTBEAT_KEY = "identity-heartbeat-key"
@@ -149,7 +151,7 @@ class AgentDriver(AmphoraDriver):
                 if isinstance(error, Rejected):
                     error.subject = self._subject(error.reason, rendered, tree)
                 raise
-            applied = replace(applied, balancer_version=version.balancer or None)
+            applied = replace(applied, balancer_version=version.balancer or None, agent_version=version.agent or None)
             self._remember(amphora.id, Live(rendered.text, marks(rendered.files)))
             return applied
 
@@ -340,7 +342,7 @@ class AgentDriver(AmphoraDriver):
     async def _version(self, amphora: Amphora) -> AgentVersion:
         """Who answers, if we serve it. Raises Incompatible, Retry."""
         version = await self._client.version(amphora)
-        if version.extension is not None and not serves(version.agent):
+        if version.extension is not None and not serves(version.agent, self.amphora_versions):
             self._client.forget(amphora.id)
             raise Incompatible(version.agent, self.amphora_versions)
         return version
@@ -438,10 +440,10 @@ def _sent_files(rendered: Rendered, base: Live | None) -> list[SentFile]:
     ]
 
 
-def serves(agent_version: str) -> bool:
-    """Whether an agent of this version is within `AgentDriver.amphora_versions`."""
+@cache
+def serves(agent_version: str, amphora_versions: str = AgentDriver.amphora_versions) -> bool:
+    """Whether an agent of this version is within these (PEP 440); one that is no version is within none."""
     try:
-        found = tuple(int(part) for part in agent_version.split(".")[:3])
-    except ValueError:
+        return SpecifierSet(amphora_versions).contains(Version(agent_version), prereleases=True)
+    except InvalidVersion:
         return False
-    return OLDEST_AGENT <= found < FIRST_UNKNOWN_AGENT
