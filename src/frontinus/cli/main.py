@@ -603,6 +603,36 @@ main.add_command(rollout)
 
 
 @main.group()
+def adopt() -> None:
+    """Take over what another program has built."""
+
+
+@adopt.command("octavia")
+@STATE_DIR
+@CONFIG
+@click.option("--db", help="URL of Octavia's database. Default: [database] connection of its configuration.")
+@click.option(
+    "--octavia-config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("/etc/octavia/octavia.conf"),
+    show_default=True,
+    help="Octavia's configuration, of a health manager or worker: keys and certificates are read where it says.",
+)
+@click.option("--dry-run/--yes", default=True, help="Only tell (the default), or do it.")
+def adopt_octavia(
+    state_dir: Path | None, config: Path | None, db: str | None, octavia_config: Path, dry_run: bool
+) -> None:
+    """Take over the load balancers and amphorae of an Octavia 19.0.
+
+    Traffic goes on untouched until something is changed. Can be interrupted, and run again to go on."""
+    from frontinus.cli import adopt as command
+
+    raise SystemExit(
+        command.run(config, _overrides(state_dir), db=db, octavia_config=octavia_config, carry_out=not dry_run)
+    )
+
+
+@main.group()
 def db() -> None:
     """The database."""
 

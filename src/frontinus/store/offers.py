@@ -108,7 +108,7 @@ def change(tx: Transaction, before: Offer, after: Offer) -> None:
         _require_free_name(tx, after)
     changed = _SHAPES[before.kind].changed(before, after)
     if changed:
-        tx.run(_update(before.kind, tuple(changed)), {**changed, "which": _key(before)})
+        tx.run(_update(before.kind, tuple(changed)), {**changed, "which": key(before)})
 
 
 def remove(tx: Transaction, kind: Kind, key: str) -> None:
@@ -128,5 +128,6 @@ def _require_free_name(tx: Transaction, offer: Offer) -> None:
         raise Conflict(f"{offer.kind}.name", f"there is one with the name {offer.name!r} already")
 
 
-def _key(offer: Offer) -> str:
+def key(offer: Offer) -> str:
+    """By what it is known: an id, or an availability zone's name."""
     return str(getattr(offer, key_of(offer.kind)))

@@ -92,6 +92,11 @@ def change(tx: Transaction, project_id: ProjectId, limits: Mapping[Kind, int | N
     return changed
 
 
+def has_record(tx: Transaction, project_id: ProjectId) -> bool:
+    """Whether the project has a record, be it one in which the defaults hold."""
+    return tx.row(_READ, {"which": project_id}) is not None
+
+
 def reset(tx: Transaction, project_id: ProjectId) -> bool:
     """Let the defaults hold again; whether the project had a record. The record stays."""
     return tx.run(_UPDATE, {"which": project_id} | dict.fromkeys((kind.value for kind in COUNTED), None)) > 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -200,12 +201,18 @@ def create_tree(tx: Transaction, tree: LoadBalancerTree, cohort: CohortName | No
     Raises Bug if an id exists already or an object names a parent that does not."""
     if tree.amphorae:
         raise Bug("a new load balancer has no amphorae yet; convergence.add_amphora makes them")
+    insert_tree(tx, tree, cohort, due_at=tree.load_balancer.created_at)
+    tx.wake()
+
+
+def insert_tree(tx: Transaction, tree: LoadBalancerTree, cohort: CohortName | None, *, due_at: datetime | None) -> None:
+    """The rows of a whole new load balancer, without its amphorae. For create_tree, and for what is carried already."""
     load_balancer = tree.load_balancer
     work: dict[str, Value] = {
         **_LOAD_BALANCER_WORK,
         "driver": None if cohort is None else cohort.driver,
         "driver_version": None if cohort is None else cohort.driver_version,
-        "due_at": rows.to_microseconds(load_balancer.created_at),
+        "due_at": rows.optional_microseconds(due_at),
     }
     tx.insert(
         _INSERT_LOAD_BALANCER,
@@ -215,7 +222,6 @@ def create_tree(tx: Transaction, tree: LoadBalancerTree, cohort: CohortName | No
     _write_tags(tx, load_balancer, afresh=True)
     for name, shape in _BRANCHES:
         tx.insert(_INSERT[shape.table.name], shape.columns, [shape.encode(x) for x in getattr(tree, name)])
-    tx.wake()
 
 
 def write_tree(tx: Transaction, before: LoadBalancerTree, after: LoadBalancerTree) -> None:
