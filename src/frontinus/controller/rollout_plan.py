@@ -31,6 +31,10 @@ from frontinus.model.rollouts import (
 MOST_IN_A_TURN = 500
 """Load balancers that are moved in one transaction: it holds their rows for as long as that takes."""
 
+MOST_UNDER_WAY = 500
+"""And so many are under way where there is no bound: enough for the controllers never to wait, and few enough that each has
+its receipt soon after it was moved, which is what patience counts from."""
+
 BADNESS: Mapping[OperatingStatus, int] = {OperatingStatus.DEGRADED: 1, OperatingStatus.ERROR: 2}
 """How bad an operating status is; the others are as good as ONLINE here."""
 
@@ -168,7 +172,8 @@ def next_turn(
         if left or under_way:
             return msgspec.structs.replace(turn, move=min(left, waiting, MOST_IN_A_TURN))
         turn = msgspec.structs.replace(turn, leaves_canary=True)
-    room = waiting if rollout.waves.at_once == ALL_AT_ONCE else max(0, rollout.waves.at_once - under_way)
+    at_once = MOST_UNDER_WAY if rollout.waves.at_once == ALL_AT_ONCE else rollout.waves.at_once
+    room = max(0, at_once - under_way)
     return msgspec.structs.replace(turn, move=min(room, waiting, MOST_IN_A_TURN))
 
 
@@ -202,6 +207,8 @@ def _turn_back(
 
 def _difference(before: Before | None, facts: Facts) -> str:
     """Empty if every amphora runs what it ran before, as far as that can be told."""
+    if before is not None and facts.driver_version != before.driver_version:
+        return f"it was taken over by version {facts.driver_version or 'unknown'}"
     if before is None or facts.edited_at != before.edited_at:
         return ""
     others = [x.id for x in facts.amphorae if x.id in before.digests and x.digest != before.digests[x.id]]

@@ -234,6 +234,7 @@ def test_all_at_once_is_one_wave() -> None:
     world = World(1_300, a_rollout(waves=everything, in_canary=False, gates=Gates(heartbeats=False)))
     assert world.run() is RolloutState.FINISHED
     assert world.now - NOW < 10 * SECOND
+    assert world.most_under_way == 500, "whoever waits for long for a controller would seem to have no receipt"
 
 
 @pytest.mark.parametrize("bad", [0, 1, 20], ids=["the first canary", "another canary", "one of the rest"])
