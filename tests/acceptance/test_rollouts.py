@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.support import Backend, ask, free_port, report, serving, until
+from tests.acceptance.support import Backend, Load, ask, free_port, report, serving, until
 from tests.acceptance.versions import Versions
 from tests.servers import Postgresql
 
@@ -75,6 +75,30 @@ def test_a_bad_release_halts_at_its_canary_and_is_taken_back(fleet: Versions, ba
     for each in made:
         serving(each["vip_address"], port)
     report(f"rolled back, and served again, after {time.monotonic() - began:.1f} s")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_a_good_release_costs_no_request_whoever_is_killed(fleet: Versions, backends: list[Backend]) -> None:
+    made, port = three(fleet, backends)
+    # A release that is good; whoever moves it and whoever carries it out are killed.
+    good = fleet.start_version("3.0.0", "tuned")
+    until(lambda: "3  reload" in fleet.run("rollout", "plan", "--to", "3.0.0").stdout, 30, "it does not register")
+    with Load(made[0]["vip_address"], port) as load:
+        load.more(50)
+        rollout(fleet, "start", "--to", "3.0.0", "--canary-soak", "2", "--soak", "1")
+        until(lambda: "1 of 3 passed" in fleet.run("rollout", "show").stdout, 40, "the canary does not pass")
+        for part in (good, *fleet.of("controller")):
+            fleet.kill(part)
+        for part in (good, *fleet.of("controller")):
+            fleet.start_again(part)
+        watched = rollout(fleet, "watch")
+        load.more(50)
+    assert "3 of 3 passed" in watched, watched
+    assert load.errors == []
+    assert "are there already" in rollout(fleet, "plan", "--to", "3.0.0")
+    listed = rollout(fleet, "list")
+    assert [x.split()[3] for x in listed.splitlines()] == ["finished"]
 
 
 @pytest.mark.long
