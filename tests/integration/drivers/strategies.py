@@ -13,6 +13,8 @@ from frontinus.model.capabilities import Capabilities, insert_header_feature
 from frontinus.model.certificates import Authorities, Revocations, Secrets
 from frontinus.model.compatibility import (
     ALPN_PROTOCOLS,
+    DATAGRAM_LISTENERS,
+    DATAGRAM_POOLS,
     HEALTH_MONITOR_TYPES_OF_POOL,
     INSERT_HEADERS_OF_LISTENER,
     MAX_TIMEOUT_MS,
@@ -220,7 +222,7 @@ def listeners(draw: st.DrawFn, index: int, pools: list[Pool], capabilities: Capa
         timeout_client_data=draw(_TIMEOUTS),
         timeout_member_connect=draw(_TIMEOUTS),
         timeout_member_data=draw(_TIMEOUTS),
-        timeout_tcp_inspect=draw(_TIMEOUTS),
+        timeout_tcp_inspect=0 if protocol in DATAGRAM_LISTENERS else draw(_TIMEOUTS),
         admin_state_up=draw(st.booleans()),
         allowed_cidrs=draw(st.just(()) | cidrs) if may_restrict else (),
         insert_headers={name: draw(st.sampled_from(["true", "True", "false", "x"])) for name in names},
@@ -313,6 +315,8 @@ def trees(draw: st.DrawFn, capabilities: Capabilities = CAPABILITIES) -> LoadBal
         )
         for index in range(draw(st.integers(0, 3)))
     ]
+    # Nobody speaks TLS to members in datagrams, which the API says.
+    pools = [replace(x, tls_enabled=x.tls_enabled and x.protocol not in DATAGRAM_POOLS) for x in pools]
     pools = [replace(pool, session_persistence=draw(persistences(pool.protocol, capabilities))) for pool in pools]
     rows: list[Member] = []
     checks: list[HealthMonitor] = []
