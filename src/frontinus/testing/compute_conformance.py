@@ -277,6 +277,10 @@ async def stopped_place_is_destroyed(bench: ComputeBench) -> None:
         require(state is PlaceState.ABSENT, f"it is {state}")
 
 
+_SEEN_AFTER_S = 1.5
+"""So long a place has run before its end must be told; one that ends sooner may be found by its silence."""
+
+
 @_checks.claim("watch tells of what ended in a place as soon as it is seen, of places that it found and of later ones")
 async def an_end_is_told(bench: ComputeBench) -> None:
     if bench.stop is None:
@@ -290,7 +294,7 @@ async def an_end_is_told(bench: ComputeBench) -> None:
             if watching.done():
                 raise NotExaminable("the driver sees nothing by itself")
             for amphora_id in (found, await candidate.built()):
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(_SEEN_AFTER_S)
                 await bench.stop(amphora_id)
                 async with asyncio.timeout(bench.patience):
                     while (heard := await told.get()) != amphora_id:

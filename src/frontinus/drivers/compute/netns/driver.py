@@ -105,7 +105,6 @@ class NetnsCompute(HostCompute):
 
     def _owners(self, links: frozenset[str]) -> Iterable[AmphoraId]:
         lost = links - self._letting_go
-        self._letting_go -= links
         if not lost:
             return ()
         places = ((x, self._directory(x)) for x in amphorae_in(self._amphorae))
@@ -150,9 +149,13 @@ class NetnsCompute(HostCompute):
                 if is_new:
                     directory.remove()
                     return
+                # Until the record is written: of one link that goes the kernel speaks more than once.
                 self._letting_go.add(port.link)
-                links.delete(port.link)
-                _write(directory, tuple(x for x in _read(directory) if x.id != port.id))
+                try:
+                    links.delete(port.link)
+                    _write(directory, tuple(x for x in _read(directory) if x.id != port.id))
+                finally:
+                    self._letting_go.discard(port.link)
         except OSError as error:
             raise _trouble(port, error) from error
 
