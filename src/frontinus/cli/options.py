@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -17,6 +18,10 @@ CONFIG = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
-def overrides(state_dir: Path | None) -> dict[str, object]:
-    """What the options say over the settings file."""
-    return {} if state_dir is None else {"state_dir": str(state_dir)}
+def overrides(state_dir: Path | None, **tables: Mapping[str, object]) -> dict[str, object]:
+    """What the options say over the settings file; `tables` are its tables, with None for what nobody said."""
+    said: dict[str, object] = {} if state_dir is None else {"state_dir": str(state_dir)}
+    for name, values in tables.items():
+        if given := {key: value for key, value in values.items() if value is not None}:
+            said[name] = given
+    return said
