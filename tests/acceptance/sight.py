@@ -99,8 +99,11 @@ def _table(answer: str, separator: str) -> list[Mapping[str, str]]:
     return [dict(zip(keys, line.split(separator), strict=False)) for line in lines]
 
 
-def _datagram_sockets(address: str) -> list[tuple[str, str]]:
-    """Those where something is received: an nginx that finishes has its sockets connected to nobody."""
+def _datagram_sockets(address: str) -> set[tuple[str, str]]:
+    """Those where something is received: an nginx that finishes has its sockets connected to nobody.
+
+    Read twice: the kernel finds its place in a long table by counting, and passes one over when another before it is closed
+    meanwhile."""
     wanted = socket.inet_aton(address)[::-1].hex().upper()
-    rows = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
-    return [(row[1], row[9]) for row in rows if row[1].startswith(f"{wanted}:") and row[2].endswith(":0000")]
+    rows = [line.split() for _ in range(2) for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
+    return {(row[1], row[9]) for row in rows if row[1].startswith(f"{wanted}:") and row[2].endswith(":0000")}
