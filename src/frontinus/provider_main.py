@@ -12,7 +12,7 @@ from frontinus.controller.provider_agent import ProviderAgent
 from frontinus.controller.provider_loop import ProviderController
 from frontinus.controller.provider_reconcile import ProviderHands
 from frontinus.main import Drivers, Part, check, now, require_schema
-from frontinus.model.errors import Bug, Invalid
+from frontinus.model.errors import Invalid
 from frontinus.model.ids import ControllerId, new_id
 from frontinus.model.tree import LoadBalancerTree, TreeObject
 from frontinus.settings import Settings
@@ -42,7 +42,7 @@ class ProviderInstallation:
         self._drivers = Drivers(settings, 0)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set. Raises Invalid when the driver cannot be loaded, OSError for sockets."""
+        """Serve until `stop` is set or the cohort is drained. Raises Invalid when the driver cannot be loaded, OSError for sockets."""
         from frontinus.drivers.provider.octavia import OctaviaProvider
         from frontinus.drivers.provider.sockets import LOOKUP, STATISTICS, STATUS, DriverAgent
         from frontinus.drivers.provider.views import view
@@ -78,8 +78,7 @@ class ProviderInstallation:
             working = asyncio.create_task(controller.run(), name="provider controller")
             await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if working.done():
-                working.result()
-                raise Bug("the provider's controller ended by itself")
+                working.result()  # it ends by itself when its cohort is drained
         finally:
             stopping.cancel()
             if working is not None:

@@ -149,6 +149,10 @@ def test_a_provider_driver_is_run_unchanged(fleet: Fleet, register: Path) -> Non
     api.gone(f"loadbalancers/{load_balancer_id}", timeout=30)
     assert calls(register)[-1] == "loadbalancer_delete cascade"
 
+    # Drained, and with nothing left to serve, the process ends by itself.
+    assert fleet.run("controller", "drain", "provider:registrar", "1.0.0").returncode == 0
+    assert controller.process.wait(30) == 0
+
 
 def test_a_provider_needs_a_database_that_others_share(tmp_path: Path) -> None:
     done = subprocess.run(

@@ -1,23 +1,23 @@
 """Be a controller of one's cohort: register, say that one lives, take over what nobody serves, and know when to leave.
 
-Serves no load balancer; loop.py does, and asks here whether this process is still needed. Next: store/cohorts.py."""
+Serves no load balancer; loop.py and provider_loop.py do, and ask here whether this process is still needed. Next: store/cohorts.py."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import partial
 
 import structlog
 
-from frontinus.controller.hands import Hands
-from frontinus.model.capabilities import with_network
-from frontinus.model.cohorts import CohortState
+from frontinus.model.capabilities import Capabilities
+from frontinus.model.cohorts import CohortName, CohortState
 from frontinus.model.ids import ControllerId, new_id
 from frontinus.store import cohorts, controllers
-from frontinus.store.engine import Transaction
+from frontinus.store.engine import Store, Transaction
 
 log = structlog.get_logger()
 
@@ -33,16 +33,23 @@ class Membership:
 
     def __init__(
         self,
-        hands: Hands,
+        store: Store,
         controller_id: ControllerId,
+        cohort: CohortName,
         providers: tuple[str, ...],
-        configuration: Mapping[str, str],
+        capabilities: Capabilities,
+        now: Callable[[], datetime],
         *,
-        alone: bool,
+        configuration: Mapping[str, str] | None = None,
+        alone: bool = False,
     ) -> None:
-        """`alone`: nobody else can work on this store, as where it is a file of this process."""
-        self._hands = hands
-        self._configuration = dict(configuration)
+        """`configuration` has a digest of each setting that all of the cohort must share. `alone`: nobody else can work on
+        this store, as where it is a file of this process."""
+        self._store = store
+        self._cohort = cohort
+        self._capabilities = capabilities
+        self._now = now
+        self._configuration = dict(configuration or {})
         self._alone = alone
         # One row for each provider name; the first carries the controller's own id, which is the owner of leases.
         self._registrations = {
@@ -54,19 +61,19 @@ class Membership:
         """Publish what this controller's driver can do, under each provider name that it serves, so that the API knows
         what to accept; then take over what was left behind. Raises Conflict when the others of the cohort have other
         settings."""
-        driver, now = self._hands.amphora_driver, self._hands.now()
+        now = self._now()
         records = [
             controllers.Controller(
                 id=registration,
-                driver=driver.name,
-                driver_version=driver.version,
+                driver=self._cohort.driver,
+                driver_version=self._cohort.driver_version,
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 provider=provider,
-                capabilities=with_network(driver.offers(), self._hands.network.features),
+                capabilities=self._capabilities,
                 started_at=now,
                 seen_at=now,
-                config_digest=digest_of(self._configuration),
+                config_digest=digest_of(self._configuration) if self._configuration else None,
                 configuration=self._configuration,
             )
             for provider, registration in self._registrations.items()
@@ -78,22 +85,22 @@ class Membership:
             for record in records:
                 controllers.register(tx, record)
             if self._alone:
-                cohorts.take_all(tx, self._hands.cohort, now)
+                cohorts.take_all(tx, self._cohort, now)
 
-        await self._hands.store.transact(write)
+        await self._store.transact(write)
         await self._take_over()
 
     async def look(self) -> bool:
         """Say that this controller lives and see how its cohort stands; whether it is done: it drains, and nothing is left.
         Raises NotFound if somebody forgot a silent controller: register again."""
-        now, mine = self._hands.now(), self._hands.cohort
+        now, mine = self._now(), self._cohort
 
         def say_alive(tx: Transaction) -> None:
             for registration in self._registrations.values():
                 controllers.keep_alive(tx, registration, now)
 
-        await self._hands.store.transact(say_alive)
-        standing = await self._hands.store.read(partial(cohorts.standing, mine=mine, now=now))
+        await self._store.transact(say_alive)
+        standing = await self._store.read(partial(cohorts.standing, mine=mine, now=now))
         if standing is None:
             return False
         if standing.left_behind:
@@ -111,12 +118,12 @@ class Membership:
             for registration in self._registrations.values():
                 controllers.unregister(tx, registration)
 
-        await self._hands.store.transact(write)
+        await self._store.transact(write)
 
     async def _take_over(self) -> None:
         taken = 0
-        take = partial(cohorts.take_over, mine=self._hands.cohort, now=self._hands.now())
-        while part := await self._hands.store.transact(take):
+        take = partial(cohorts.take_over, mine=self._cohort, now=self._now())
+        while part := await self._store.transact(take):
             taken += part
         if taken:
-            log.info("load balancers taken over", cohort=str(self._hands.cohort), count=taken)
+            log.info("load balancers taken over", cohort=str(self._cohort), count=taken)

@@ -1,0 +1,169 @@
+"""Claim due load balancers of a cohort, work on many at once, and keep their leases while that goes on.
+
+Owns the pace: how many, how long to sleep. What is done under a lease is handed in: it knows no driver and no step. Next:
+reconcile.py for amphorae, provider_reconcile.py for third-party providers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import structlog
+
+from frontinus.controller.metrics import ControllerMetrics
+from frontinus.controller.restraint import Grace
+from frontinus.controller.settings import ControllerSettings
+from frontinus.model.cohorts import CohortName
+from frontinus.model.errors import LeaseLost
+from frontinus.model.ids import ControllerId, LoadBalancerId
+from frontinus.store import leases
+from frontinus.store.engine import Store, Wakeups
+from frontinus.store.leases import Lease
+
+log = structlog.get_logger()
+
+RETRY_AFTER_TROUBLE_S = 1.0
+
+
+class Claims:
+    """What one controller works on. One owner: the task that runs `run`."""
+
+    def __init__(
+        self,
+        store: Store,
+        owner: ControllerId,
+        cohort: CohortName,
+        settings: ControllerSettings,
+        now: Callable[[], datetime],
+        work: Callable[[Lease], Awaitable[None]],
+        metrics: ControllerMetrics,
+        grace: Grace | None = None,
+    ) -> None:
+        """`work` brings one load balancer as far as it goes for now; it may raise LeaseLost. `grace` is told of outages of
+        the store."""
+        self._store = store
+        self._owner = owner
+        self._cohort = cohort
+        self._settings = settings
+        self._now = now
+        self._work = work
+        self._metrics = metrics
+        self._grace = grace
+        self._busy: dict[LoadBalancerId, asyncio.Task[None]] = {}
+        self._freed = asyncio.Event()
+        self._ending = False
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._busy)
+
+    def end(self) -> None:
+        """Have `run` return as soon as nothing is being worked on."""
+        self._ending = True
+        self._freed.set()
+
+    async def run(self) -> None:
+        """Work until cancelled or ended. Cancelling leaves the steps under way to whoever claims next."""
+        # One listener for all turns: what is said between two of them is kept.
+        wakeups = self._store.wakeups()
+        try:
+            while not self._ending or self._busy:
+                await self._claim_and_start()
+                await self._rest(wakeups)
+        finally:
+            for task in self._busy.values():
+                task.cancel()
+            await asyncio.gather(*self._busy.values(), return_exceptions=True)
+
+    async def _claim_and_start(self) -> None:
+        room = self._settings.concurrency - len(self._busy)
+        if room <= 0:
+            return
+        now, duration = self._now(), self._settings.lease_duration
+        try:
+            claimed = await self._store.transact(
+                lambda tx: leases.claim_due(tx, self._owner, self._cohort, now, duration, room)
+            )
+            if self._grace is not None:
+                self._grace.found(now)
+        except Exception:  # the loop must live through a store outage; work is claimed when it is back
+            if self._grace is not None:
+                self._grace.lose()
+            log.exception("work could not be claimed")
+            await asyncio.sleep(RETRY_AFTER_TROUBLE_S)
+            return
+        for lease in claimed:
+            # After a pause of this process its own leases have run out, and it may be the first to claim them again.
+            before = self._busy.get(lease.load_balancer_id)
+            task = asyncio.create_task(self._converge(lease, before), name=f"reconcile-{lease.load_balancer_id}")
+            self._busy[lease.load_balancer_id] = task
+        self._metrics.leases.set(len(self._busy))
+
+    async def _rest(self, wakeups: Wakeups) -> None:
+        """Until a wake-up, a free place, or the poll interval (spread, so that many controllers do not poll as one)."""
+        self._freed.clear()
+        longest = self._settings.poll_interval.total_seconds() * (0.75 + random.random() / 2)
+        waiters: list[asyncio.Task[Any]] = [asyncio.create_task(self._freed.wait())]
+        if len(self._busy) < self._settings.concurrency:
+            waiters.append(asyncio.create_task(wakeups.wait(longest)))
+        try:
+            await asyncio.wait(waiters, timeout=longest, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiters:
+                waiter.cancel()
+            await asyncio.gather(*waiters, return_exceptions=True)
+
+    async def _converge(self, lease: Lease, before: asyncio.Task[None] | None) -> None:
+        """Work on one load balancer until nothing remains for now. `before` is this process's work under an older lease:
+        it ends first, since the fence keeps it from writing, not from building."""
+        if before is not None:
+            before.cancel()
+            await asyncio.gather(before, return_exceptions=True)
+        started = time.perf_counter()
+        work = asyncio.ensure_future(self._work(lease))
+        renewal = asyncio.create_task(self._renew(lease))
+        try:
+            await asyncio.wait((work, renewal), return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                await work
+            else:
+                raise LeaseLost("it ran out, or was taken over")
+        except LeaseLost:
+            self._metrics.reconciles.labels("lease-lost").inc()
+            log.warning("lease lost", load_balancer_id=lease.load_balancer_id)
+        except Exception:  # one load balancer's trouble must not stop the others; the lease runs out and it is retried
+            log.exception("reconcile failed", load_balancer_id=lease.load_balancer_id)
+        finally:
+            for task in (work, renewal):
+                task.cancel()
+            await asyncio.gather(work, renewal, return_exceptions=True)
+            with suppress(Exception):  # an unreleased lease runs out by itself
+                await self._store.transact(lambda tx: leases.release(tx, lease))
+            self._metrics.reconcile_seconds.observe(time.perf_counter() - started)
+            if self._busy.get(lease.load_balancer_id) is asyncio.current_task():
+                del self._busy[lease.load_balancer_id]
+            self._metrics.leases.set(len(self._busy))
+            self._freed.set()
+
+    async def _renew(self, lease: Lease) -> None:
+        """Renew until cancelled; returns when the lease is lost. Trouble with the store is tried again until the lease
+        would have run out, and then it counts as lost."""
+        duration = self._settings.lease_duration
+        while True:
+            await asyncio.sleep(duration.total_seconds() / 3)
+            now = self._now()
+            if now >= lease.expires_at:
+                return  # stopped for a while: whoever has it now is not to be disturbed while we ask
+            try:
+                renew = partial(leases.renew, lease=lease, now=now, duration=duration)
+                lease = await self._store.transact(renew)
+            except LeaseLost:
+                return
+            except Exception:  # see the docstring
+                log.exception("lease could not be renewed", load_balancer_id=lease.load_balancer_id)
