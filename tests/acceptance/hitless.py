@@ -161,7 +161,7 @@ class Stage:
         log = self._amphora / "agent.log"
         offset = log.stat().st_size
         certificates_of = (self.tls_port, kind.certificates_of) if kind.certificates_of else None
-        last = until(lambda: self._sight.look(certificates_of), 5, "HAProxy does not answer")
+        last = until(lambda: self._sight.look(certificates_of, datagrams=kind.datagrams), 5, "HAProxy does not answer")
         kind.change(self, turn)
         answered = time.perf_counter()
         in_effect: float | None = None
@@ -169,7 +169,7 @@ class Stage:
 
         def look() -> None:
             nonlocal in_effect, last
-            seen = self._sight.look(certificates_of)
+            seen = self._sight.look(certificates_of, datagrams=kind.datagrams)
             if seen is not None and seen != last:
                 last, in_effect = seen, time.perf_counter() - answered
 
@@ -320,6 +320,7 @@ class Kind:
     change: Callable[[Stage, int], object]
     before: Callable[[Stage, int], object] | None = None
     noticed_later: bool = False  # not asked of the API: the controller sees it when it looks
+    datagrams: bool = False  # seen by the sockets that datagrams come to
     certificates_of: tuple[str, ...] = ()  # seen by the certificates that are shown to who asks for these names
     taken_back: bool = False  # by the second turn, and what comes after needs that
 
@@ -373,22 +374,25 @@ KINDS = (
         lambda stage, _: stage.api.delete(f"listeners/{stage.ids['fresh']}"),
         before=lambda stage, _: stage.create_listener(),
     ),
-    Kind("listener: create, UDP", "reload", lambda stage, _: stage.create_udp_listener()),
+    Kind("listener: create, UDP", "reload", lambda stage, _: stage.create_udp_listener(), datagrams=True),
     Kind(
         "listener: delete, UDP",
         "reload",
         lambda stage, _: stage.api.delete(f"listeners/{stage.ids['udp']}"),
         before=lambda stage, _: stage.create_udp_listener(),
+        datagrams=True,
     ),
     Kind(
         "listener: timeout_client_data, UDP",
         "reload",
         lambda stage, turn: stage.update("listeners", "listener", "asked", timeout_client_data=40_000 + turn % 2),
+        datagrams=True,
     ),
     Kind(
         "member: delete and create, UDP",
         "reload",
         lambda stage, turn: stage.change_asked_members(turn),
+        datagrams=True,
         taken_back=True,
     ),
     Kind("listener: create, PROMETHEUS", "reload", lambda stage, _: stage.create_prometheus_listener()),

@@ -44,9 +44,12 @@ class Sight:
     def __exit__(self, *_: object) -> None:
         os.close(self._directory)
 
-    def look(self, certificates_of: tuple[int, tuple[str, ...]] | None = None) -> Seen | None:
+    def look(
+        self, certificates_of: tuple[int, tuple[str, ...]] | None = None, *, datagrams: bool = False
+    ) -> Seen | None:
         """What is so now; None while one worker takes the socket over from another. `certificates_of` is a port and the
-        names that are asked for there."""
+        names that are asked for there. Sockets of `datagrams` are looked at only for who waits for them: there are thousands
+        while clients ask, one for each session, and reading them takes longer than a change."""
         try:
             info, servers, frontends, maps, acls = self._ask(COMMANDS).split("\n\n")[:5]
             shown = (
@@ -61,7 +64,7 @@ class Sight:
             servers=_servers(servers),
             limits=frozenset((row["# pxname"], row["slim"]) for row in _table(frontends, ",")),
             patterns=frozenset([*maps.splitlines(), *acls.splitlines()]),
-            datagrams=frozenset(_datagram_sockets(self._vip)),
+            datagrams=frozenset(_datagram_sockets(self._vip) if datagrams else ()),
             certificates=shown,
         )
 
