@@ -201,9 +201,7 @@ class LoadBalancer:
             self._bookkeeper.read_log(self.id, self._nginx.log, listeners, self._nginx.take_counted())
         if self._service.pid() is None:
             return Statistics(listeners, pools) if self._nginx.is_running() else None
-        seen = self._bookkeeper.read(
-            self.id, self._disk.stats_socket(), self.places.master_socket, frozenset(self._disk.record.removing)
-        )
+        seen = self._read_haproxy()
         return Statistics({**seen.listeners, **listeners}, {**seen.pools, **pools})
 
     def doubt(self) -> None:
@@ -585,10 +583,16 @@ class LoadBalancer:
         except (OSError, ValueError, KeyError) as error:
             log("server states not saved", load_balancer_id=self.id, error=repr(error))
 
+    def _read_haproxy(self) -> Statistics:
+        return self._bookkeeper.read(
+            self.id, self._disk.stats_socket(), self.places.master_socket, frozenset(self._disk.record.removing)
+        )
+
     def _remember_counters(self) -> None:
-        """Hear the last words of a worker that is about to go."""
-        with contextlib.suppress(HaproxySilent):
-            self.read_statistics()
+        """Hear the last words of a worker that is about to go. nginx' stand in its log, whoever goes."""
+        if self._service.pid() is not None:
+            with contextlib.suppress(HaproxySilent):
+                self._read_haproxy()
 
     def _need_config(self) -> str:
         text = self._disk.text()

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
-from frontinus_amphora import binds, files, processes
+from frontinus_amphora import binds, files, open_sockets, processes
 from frontinus_amphora.checks import Checks
 from frontinus_amphora.encoding import Counters, ListenerRow, PoolRow
 from frontinus_amphora.errors import AgentError, Invalid, ServiceFailed, Unsupported
@@ -100,6 +100,7 @@ class Nginx:
         self._queues = QueueWatch(patience)
         self._restart_at: float | None = None
         self._flip_at: float | None = None
+        self._open_now = open_sockets.Seldom(self._count_open)
 
     # What is asked over REST
 
@@ -281,15 +282,15 @@ class Nginx:
         if self._queues.due is None and any(self._waiting(outline).values()):
             self._queues.due = time.monotonic()
             self._watched()
-        open_now = self._open_now(outline)
+        open_now = self._open_now()
         listeners = {name: ListenerRow("OPEN", open_now.get(name, 0), Counters()) for name in outline.listeners}
         return listeners, pool_rows(outline, self._checks.healths())
 
     # Smaller things
 
-    def _open_now(self, outline: Outline) -> dict[str, int]:
+    def _count_open(self) -> dict[str, int]:
         """Connections, or sessions of datagrams, by listener."""
-        pushed = self._pushed
+        pushed, outline = self._pushed, self.running()
         if pushed is None or not outline.listeners:
             return {}
         if self.name == DATAGRAMS:
