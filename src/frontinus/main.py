@@ -79,6 +79,7 @@ def check(settings: Settings, parts: Collection[Part] = tuple(Part)) -> dict[str
         raise Invalid("database_connections", f"must be at least 1, not {settings.database_connections}")
     if settings.database and not settings.database.startswith("sqlite:"):
         Store.open(settings.database_url)  # connects to nothing yet; an SQLite file would get its directory made
+    settings.openstack.check()
     if Part.API in parts:
         # Here and below: imported by who serves the API only. It is more than half of what a controller would load, and
         # what is started again after a death should be there soon.
@@ -196,6 +197,8 @@ def _context(settings: Settings, health_port: int) -> dict[str, Any]:
         # To an amphora driver: whether the kernel of an amphora may carry datagrams.
         "datagram_balancer": "lvs" if LVS in compute.features else "nginx",
         "state_dir": settings.state_dir,
+        # To drivers that ask a service of OpenStack.
+        "openstack": settings.openstack,
         "heartbeat_destinations": (f"{_bracketed(heard_at)}:{health_port}",),
         "heartbeat_interval": min(interval, timedelta(seconds=1)),
         # To an amphora driver: whether addresses are there already, or its agents configure their interfaces.

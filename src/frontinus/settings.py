@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from frontinus.api.settings import ApiSettings
 from frontinus.controller.provider_settings import ProviderSettings
 from frontinus.controller.settings import ControllerSettings
+from frontinus.drivers.openstack.settings import OpenStackSettings
 from frontinus.health.settings import HealthSettings
 from frontinus.model.errors import Invalid
 from frontinus.model.secrets import Secret
@@ -122,6 +123,9 @@ class Settings:
     provider: ProviderSettings = field(default_factory=ProviderSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    openstack: OpenStackSettings = field(default_factory=OpenStackSettings)
+    """Which cloud the drivers for OpenStack's services ask."""
+
     driver_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Tables of single drivers, as [driver_options.haproxy]; each driver's settings class says what may stand there."""
 

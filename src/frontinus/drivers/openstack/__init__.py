@@ -1,0 +1,4 @@
+"""What drivers for OpenStack's services share: one login, and one way in which a service's troubles are told.
+
+`cloud.py` asks a service, with a time-out, retries and a breaker; `trouble.py` says what went wrong in our own words. No
+driver of ours imports openstacksdk but through this room's `Cloud`."""

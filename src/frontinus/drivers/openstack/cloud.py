@@ -1,0 +1,135 @@
+"""Ask a service of OpenStack: log in, wait so long and no longer, ask again where that is safe, and tell what went wrong in
+our own words.
+
+openstacksdk blocks, so each piece of work runs in a thread of its own pool; what it raises does not leave this room
+(trouble.py). What changes something is never repeated here after it may have arrived: drivers look first, and converge.
+No transaction of ours can be open meanwhile: a driver's methods are coroutines, and transactions are plain functions.
+Next: breaker.py, trouble.py, and drivers/network/neutron/ for how it is used."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from keystoneauth1.session import TCPKeepAliveAdapter
+from openstack.config import OpenStackConfig
+from openstack.connection import Connection
+from openstack.proxy import Proxy
+from urllib3.util import Retry as Retries
+
+from frontinus.drivers.openstack import trouble
+from frontinus.drivers.openstack.breaker import Breaker
+from frontinus.drivers.openstack.settings import OpenStackSettings
+from frontinus.model.errors import Invalid, Retry
+
+_T = TypeVar("_T")
+_THREADS = 16
+_SAFE = frozenset({"GET", "HEAD"})
+_COME_BACK = (502, 503, 504)
+
+
+class Cloud:
+    """One account in one cloud, shared by whatever a driver does at the same time."""
+
+    def __init__(self, settings: OpenStackSettings, connect: Callable[[OpenStackSettings], Connection] | None = None):
+        """Reads clouds.yaml, asks nothing yet. `connect` makes the connection another way than from clouds.yaml. Raises
+        Invalid naming the setting that cannot be."""
+        settings.check()
+        self.settings = settings
+        self._connection = (connect or open_connection)(settings)
+        self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="openstack")
+        self._finding = {name: threading.Lock() for name in trouble.NAME_OF}
+        self._breakers = {
+            name: Breaker(settings.breaker_threshold, settings.breaker_pause.total_seconds())
+            for name in trouble.NAME_OF
+        }
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """What `work` returns, done in a thread; each of its questions goes through `call`. Raises what it raises. Whoever is
+        cancelled leaves the work to end by itself, as a process that is killed leaves it to whoever comes next."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def ask(self, service: str, question: Callable[[Any], _T]) -> _T:
+        """One `call`, in a thread."""
+        return await self.run(lambda: self.call(service, question))
+
+    def call(self, service: str, question: Callable[[Any], _T]) -> _T:
+        """What `question` returns, handed openstacksdk's proxy of the service (trouble.NAME_OF has their names). It asks one
+        thing, and no generator leaves it. Blocks. Raises Retry when the service cannot be asked, and Refused when it will
+        not do it."""
+        breaker, name = self._breakers[service], trouble.NAME_OF[service]
+        wait = breaker.refusal(time.monotonic())
+        if wait is not None:
+            raise Retry(
+                f"{name} has failed {self.settings.breaker_threshold} times in a row and is left alone for {wait:.0f} s",
+                after=max(wait, 0.1),
+                code=f"{name}-unavailable",
+            )
+        try:
+            answer = question(self._proxy(service))
+        except trouble.FOREIGN as error:
+            if trouble.is_outage(error):
+                breaker.failed(time.monotonic())
+            else:
+                breaker.succeeded()
+            raise trouble.told(service, error) from error
+        breaker.succeeded()
+        return answer
+
+    def project_id(self) -> str:
+        """Of the account: the project that what we own ourselves is in. Blocks. Raises Retry."""
+        found = self.call("identity", lambda identity: identity.session.get_project_id(identity.session.auth))
+        if not found:
+            raise Retry(
+                f"the account of cloud {self.settings.cloud!r} in clouds.yaml works in no project; name one there",
+                after=trouble.LATER_S,
+                code=f"{trouble.NAME_OF['identity']}-forbidden",
+            )
+        return str(found)
+
+    async def close(self) -> None:
+        """Waits for what is under way."""
+        await asyncio.to_thread(self._threads.shutdown)
+        self._connection.close()
+
+    def _proxy(self, service: str) -> Proxy:
+        # Where a service is, is found out when it is first asked, which two threads must not do at once.
+        with self._finding[service]:
+            proxy: Proxy = getattr(self._connection, service)
+        return proxy
+
+
+def open_connection(settings: OpenStackSettings) -> Connection:
+    """Asks nothing yet. Raises Invalid when clouds.yaml does not say enough."""
+    try:
+        region = OpenStackConfig(app_name="frontinus").get_one(
+            cloud=settings.cloud, api_timeout=settings.timeout.total_seconds()
+        )
+        # Strict: what the catalogue lacks today is looked for again tomorrow.
+        connection = Connection(config=region, strict_proxies=True)
+        sending: Any = connection.session.session
+    except trouble.FOREIGN as error:
+        # What stands in the file is secret; these messages name entries and options only.
+        raise Invalid(
+            "openstack.cloud", f"clouds.yaml does not tell how to log in as {settings.cloud!r}: {error}"
+        ) from error
+    retries = Retries(
+        total=settings.retries,
+        connect=settings.retries,  # nothing was sent
+        read=settings.retries,
+        status=settings.retries,
+        other=0,
+        allowed_methods=_SAFE,
+        status_forcelist=_COME_BACK,
+        backoff_factor=0.2,
+        raise_on_status=False,
+        # A service may name an hour; the controller knows better how long to wait.
+        respect_retry_after_header=False,
+    )
+    for scheme in ("http://", "https://"):
+        sending.mount(scheme, TCPKeepAliveAdapter(max_retries=retries, pool_maxsize=_THREADS))
+    return connection

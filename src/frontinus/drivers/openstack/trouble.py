@@ -1,0 +1,102 @@
+"""What a service of OpenStack or openstacksdk said went wrong, in our own words. Pure.
+
+    Retry              nobody answered, or the service is out of order, or does not take our account: it heals, or the
+                       operator heals it, and whoever asked tries again
+    └── Refused        the service understood, and will not: drivers say of those that they expect what they mean
+                       (Invalid, Conflict); one that nobody expected heals like any other trouble
+
+Next: cloud.py, where every call passes through here."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from keystoneauth1 import exceptions as keystone
+from openstack import exceptions as sdk
+from requests import exceptions as requests
+
+from frontinus.model.errors import Retry
+
+FOREIGN = (keystone.ClientException, sdk.SDKException, requests.RequestException)
+"""What openstacksdk raises for whatever happens outside of us."""
+
+SOON_S, LATER_S = 2.0, 30.0
+"""What may be over in a moment; what somebody must see to."""
+
+NAME_OF = {
+    "compute": "nova",
+    "identity": "keystone",
+    "image": "glance",
+    "key_manager": "barbican",
+    "network": "neutron",
+    "placement": "placement",
+}
+"""Services by their type, as openstacksdk spells it; the names under which operators know them, and faults are told."""
+
+_PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+_NOT_LET_IN = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+
+
+class Refused(Retry):
+    """The service refused what was asked. `status` is HTTP's; `kind` is the service's own word for the reason where it has
+    one (Neutron: IpAddressAlreadyAllocated), else empty."""
+
+    def __init__(self, service: str, status: int, kind: str, reason: str) -> None:
+        super().__init__(f"{NAME_OF[service]} refused: {reason}", after=LATER_S, code=f"{NAME_OF[service]}-refused")
+        self.status, self.kind = status, kind
+        self.detail = reason
+        """What the service said, without who said it."""
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether the service itself is in trouble, and not just this question: what the breaker counts."""
+    status = _status(error)
+    return status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def told(service: str, error: Exception) -> Retry:
+    """The error of ours for one of FOREIGN."""
+    name, status = NAME_OF[service], _status(error)
+    if status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING:
+        return Retry(
+            f"{name} cannot be asked: {_words(error)}; it is asked again", after=SOON_S, code=f"{name}-unavailable"
+        )
+    kind, reason = _reason(error)
+    if status in _NOT_LET_IN and "quota" not in reason.lower():
+        return Retry(
+            f"{name} does not let our account do this ({_words(error)}); see that clouds.yaml names an account that may",
+            after=LATER_S,
+            code=f"{name}-forbidden",
+        )
+    return Refused(service, status, kind, reason)
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status of an answer; None where none came."""
+    status: object = None
+    if isinstance(error, sdk.HttpException):
+        status = error.status_code
+    elif isinstance(error, keystone.HttpError):
+        status = error.http_status
+    return status if isinstance(status, int) and status else None
+
+
+def _reason(error: Exception) -> tuple[str, str]:
+    """The service's word for the reason and what it says of it."""
+    response = getattr(error, "response", None)
+    document: Any = None
+    if response is not None:
+        try:
+            document = response.json()
+        except ValueError:
+            pass  # an answer for people; what openstacksdk made of it is told
+    # {"NeutronError": {"type": …, "message": …}}, {"badRequest": {"message": …, "code": 400}}
+    inner = next(iter(document.values()), None) if isinstance(document, dict) else None
+    if isinstance(inner, dict) and isinstance(inner.get("message"), str):
+        return str(inner.get("type") or ""), inner["message"]
+    return "", _words(error)
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:500] or type(error).__name__

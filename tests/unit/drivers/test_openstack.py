@@ -1,0 +1,141 @@
+"""What OpenStack's services say, or do not say, becomes a fault that heals; nothing of openstacksdk's gets out."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import requests
+from keystoneauth1 import exceptions as keystone
+from openstack import exceptions as sdk
+
+from frontinus.drivers.openstack.breaker import Breaker
+from frontinus.drivers.openstack.cloud import Cloud
+from frontinus.drivers.openstack.settings import OpenStackSettings
+from frontinus.drivers.openstack.trouble import Refused, is_outage, told
+from frontinus.model.errors import Invalid, Retry
+
+pytestmark = pytest.mark.unit
+
+
+def answered(status: int, body: object = None) -> Exception:
+    """What openstacksdk raises for such an answer."""
+    response = requests.Response()
+    response.status_code = status
+    response._content = json.dumps(body).encode() if body is not None else b"<html>words for people</html>"
+    response.headers["content-type"] = "application/json" if body is not None else "text/html"
+    response.request = requests.Request("GET", "http://neutron.example/v2.0/ports").prepare()
+    try:
+        sdk.raise_from_response(response)
+    except sdk.HttpException as error:
+        return error
+    raise AssertionError(status)
+
+
+NEUTRON_CONFLICT = {"NeutronError": {"type": "IpAddressAlreadyAllocated", "message": "It is in use.", "detail": ""}}
+
+
+@pytest.mark.parametrize(
+    "code,outage,error",
+    [
+        pytest.param("neutron-unavailable", True, keystone.ConnectFailure("refused"), id="nobody listens"),
+        pytest.param("neutron-unavailable", True, keystone.ConnectTimeout("late"), id="no answer in time"),
+        pytest.param("neutron-unavailable", True, keystone.SSLError("foreign"), id="a certificate that nobody trusts"),
+        pytest.param("neutron-unavailable", True, keystone.EndpointNotFound("none"), id="not in the catalogue"),
+        pytest.param("neutron-unavailable", True, keystone.ServiceUnavailable("503"), id="keystone is out of order"),
+        pytest.param("neutron-unavailable", True, answered(500), id="500"),
+        pytest.param("neutron-unavailable", True, answered(503, {"message": "later"}), id="503"),
+        pytest.param("neutron-unavailable", False, answered(429), id="too many questions"),
+        pytest.param("neutron-unavailable", True, requests.ConnectionError("cut"), id="the connection is cut"),
+        pytest.param("neutron-forbidden", False, keystone.Unauthorized("who"), id="keystone does not know the account"),
+        pytest.param("neutron-forbidden", False, answered(403, {"message": "policy"}), id="the account may not"),
+        pytest.param("neutron-refused", False, answered(409, NEUTRON_CONFLICT), id="refused"),
+        pytest.param("neutron-refused", False, answered(404), id="refused in words for people"),
+        pytest.param(
+            "neutron-refused", False, answered(403, {"x": {"message": "Quota exceeded"}}), id="a quota is used up"
+        ),
+    ],
+)
+def test_trouble_is_a_fault_that_heals(code: str, outage: bool, error: Exception) -> None:
+    ours = told("network", error)
+    assert code == ours.code
+    assert ours.after > 0
+    assert outage == is_outage(error)
+
+
+def test_a_refusal_keeps_the_services_own_word() -> None:
+    refused = told("network", answered(409, NEUTRON_CONFLICT))
+    assert isinstance(refused, Refused)
+    assert (refused.status, refused.kind, refused.detail) == (409, "IpAddressAlreadyAllocated", "It is in use.")
+
+
+def test_the_breaker_leaves_a_failing_service_alone_and_lets_one_try() -> None:
+    breaker = Breaker(threshold=2, pause=10)
+    breaker.failed(now=0)
+    assert breaker.refusal(now=0) is None
+    breaker.failed(now=1)
+    assert breaker.refusal(now=2) == 9
+    assert breaker.refusal(now=11) is None, "after the pause one tries"
+    assert breaker.refusal(now=12) == 9, "and no other meanwhile"
+    breaker.succeeded()
+    assert breaker.refusal(now=12) is None
+
+
+def test_a_failure_now_and_then_opens_no_breaker() -> None:
+    breaker = Breaker(threshold=2, pause=10)
+    for now in range(10):
+        breaker.failed(now)
+        breaker.succeeded()
+    assert breaker.refusal(now=10) is None
+
+
+@pytest.fixture
+def unreachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Cloud]:
+    """A cloud whose Keystone is a port at which nobody listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    auth = {"auth_url": f"http://127.0.0.1:{port}/v3", "username": "u", "password": "p", "project_name": "p"}
+    entry = {"auth": auth | {"user_domain_name": "Default", "project_domain_name": "Default"}, "region_name": "One"}
+    (tmp_path / "clouds.yaml").write_text(json.dumps({"clouds": {"frontinus": entry}}))
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(tmp_path / "clouds.yaml"))
+    return lambda: Cloud(OpenStackSettings(retries=0, breaker_threshold=2, breaker_pause=timedelta(seconds=60)))
+
+
+async def test_an_unreachable_cloud_is_asked_twice_and_then_left_alone(unreachable: Callable[[], Cloud]) -> None:
+    cloud = unreachable()
+    try:
+        for words in ("cannot be asked", "cannot be asked", "is left alone"):
+            with pytest.raises(Retry, match=words) as raised:
+                await cloud.ask("network", lambda network: list(network.ports()))
+            assert raised.value.code == "neutron-unavailable"
+        with pytest.raises(Retry, match="keystone cannot be asked"):
+            cloud.project_id()
+    finally:
+        await cloud.close()
+
+
+async def test_a_cloud_that_clouds_yaml_does_not_have_is_invalid(unreachable: Callable[[], Cloud]) -> None:
+    with pytest.raises(Invalid, match="nowhere") as raised:
+        Cloud(OpenStackSettings(cloud="nowhere"))
+    assert raised.value.field == "openstack.cloud"
+
+
+@pytest.mark.parametrize(
+    "field,settings",
+    [
+        pytest.param("cloud", OpenStackSettings(cloud=""), id="no cloud"),
+        pytest.param("installation", OpenStackSettings(installation="Über,all"), id="a word that no tag can be"),
+        pytest.param("timeout", OpenStackSettings(timeout=timedelta(0)), id="no time"),
+        pytest.param("retries", OpenStackSettings(retries=11), id="retries without end"),
+        pytest.param("breaker_threshold", OpenStackSettings(breaker_threshold=-1), id="fewer than no failures"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(field: str, settings: OpenStackSettings) -> None:
+    with pytest.raises(Invalid) as raised:
+        settings.check()
+    assert raised.value.field == f"openstack.{field}"
