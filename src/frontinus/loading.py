@@ -10,11 +10,13 @@ Every refusal is Invalid, naming the setting and what to do. Next: main.py."""
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from types import ModuleType
 from typing import Any
 
@@ -88,11 +90,19 @@ class Offer:
         )
 
 
+@cache
+def _installed(_in: tuple[str, ...]) -> dict[str, EntryPoints]:
+    """Entry points of what can be imported from there, by group. Read once: it opens a file of everything that is
+    installed, and a start, which should be quick after a death, asks twenty times."""
+    every = entry_points()
+    return {kind.group: every.select(group=kind.group) for kind in DRIVER_KINDS.values()}
+
+
 def offers(kind: DriverKind) -> tuple[Offer, ...]:
     """Every driver of this kind that is installed, by name. A distribution that is found twice (installed, and in
     sys.path by its source) counts once."""
     found: dict[tuple[str, str, str], Offer] = {}
-    for point in entry_points(group=kind.group):
+    for point in _installed(tuple(sys.path))[kind.group]:
         distribution = "(unknown)" if point.dist is None else point.dist.name
         version = "" if point.dist is None else point.dist.version
         found.setdefault(
