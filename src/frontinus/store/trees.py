@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, case, delete, insert, select, update
 
 from frontinus.model.cohorts import CohortName
 from frontinus.model.enums import AmphoraStatus, Kind, ProvisioningStatus
@@ -114,10 +114,15 @@ def update_of(shape: Shape[Any], columns: tuple[str, ...]) -> Statement:
 @cache
 def _update_load_balancer(columns: tuple[str, ...]) -> Statement:
     table = schema.load_balancer
+    values: dict[str, Any] = {name: bindparam(name) for name in columns}
+    if "due_at" in values:
+        # One that waits already keeps its place in the queue, however often it is edited.
+        is_waiting = table.c.due_at <= bindparam("due_at")
+        values["due_at"] = case((is_waiting, table.c.due_at), else_=bindparam("due_at"))
     return Statement(
         update(table)
         .where(table.c.id == bindparam("which"), table.c.generation == bindparam("generation_before"))
-        .values({name: bindparam(name) for name in columns})
+        .values(values)
     )
 
 
@@ -228,7 +233,7 @@ def write_tree(tx: Transaction, before: LoadBalancerTree, after: LoadBalancerTre
     """Write what differs between two values of one tree: new objects, and of the others only the columns that changed.
 
     `before` must have been read in this transaction with `for_update`. If the generation moved, the load balancer is
-    due at the time of the edit (its updated_at) and the controllers are woken. Amphorae are never written, objects are
+    due at the time of the edit (its updated_at) if it was not before, and the controllers are woken. Amphorae are never written, objects are
     never removed. Raises Bug if `before` is not what is stored, or `after` lacks an object."""
     _write_load_balancer(tx, before.load_balancer, after.load_balancer)
     for name, shape in _BRANCHES:

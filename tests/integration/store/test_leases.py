@@ -62,6 +62,26 @@ async def test_the_longest_due_come_first_and_no_more_than_asked(store: Store) -
     assert [x.load_balancer_id for x in await claim(store, limit=2)] == [old.id]
 
 
+async def test_one_that_waits_keeps_its_place_however_often_it_is_edited(store: Store) -> None:
+    """Else those whose tenants are busy would wait until everybody else is served, and longest after a death."""
+    old, older = (a_tree(at=NOW + timedelta(minutes=x)) for x in (2, 1))
+    await create(store, old, older)
+    await edit(store, older, NOW + timedelta(minutes=3))
+    assert [x.load_balancer_id for x in await claim(store)] == [older.id, old.id]
+
+
+async def test_an_edit_does_not_wait_for_the_next_try_of_a_fault(store: Store) -> None:
+    tree = a_tree()
+    await create(store, tree)
+    lease = await claim_one(store)
+    fault = a_fault(retry_at=LATER + timedelta(minutes=1))
+    await store.transact(lambda tx: convergence.record_fault(tx, lease, fault, LATER, report_error=False))
+    await store.transact(lambda tx: leases.release(tx, lease))
+    assert await claim(store, LATER) == []
+    await edit(store, tree, LATER)
+    assert len(await claim(store, LATER)) == 1
+
+
 async def test_work_of_the_future_is_not_claimed(store: Store) -> None:
     await create(store, a_tree(at=LATER + timedelta(microseconds=1)))
     assert await claim(store, LATER) == []
