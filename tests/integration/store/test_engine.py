@@ -22,7 +22,7 @@ from frontinus.model.errors import Bug, Invalid, Retry
 from frontinus.store import engine, schema, trees
 from frontinus.store.engine import Store, Transaction
 from frontinus.store.engines.sqlite import SqliteDatabase
-from frontinus.store.migrations import configuration
+from frontinus.store.migrations.run import configuration
 
 from tests.integration.store.world import LATER, a_tree, behind, create, edit, start_python, stored
 

@@ -23,6 +23,7 @@ from frontinus.model.ids import MemberId, new_id
 from frontinus.model.tree import LoadBalancerTree
 from frontinus.store import leases, listing, schema, trees
 from frontinus.store.engine import Store, Transaction
+from frontinus.store.engines.migrating import migration_engine
 from frontinus.store.engines.pooled import PooledDatabase
 from frontinus.store.listing import Query
 
@@ -75,7 +76,7 @@ async def test_migrations_and_schema_agree(fresh_url: str, engine: str) -> None:
 
     database = store._database
     if isinstance(database, PooledDatabase):
-        migrating = database._migration_engine()
+        migrating = migration_engine(database._url, database._connect)
         async with migrating.connect() as connection:
             assert await connection.run_sync(differences) == []
         await migrating.dispose()

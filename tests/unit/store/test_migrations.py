@@ -29,3 +29,24 @@ def test_each_step_follows_the_one_before() -> None:
     ]
     numbers = [f"{number:04}" for number in range(1, len(files) + 1)]
     assert steps == list(zip(numbers, numbers, [None, *numbers[:-1]], strict=True))
+
+
+def test_what_a_database_lacks_is_told_in_order_with_its_purpose() -> None:
+    every = migrations.missing_after(None)
+    assert every is not None
+    assert [x[:4] for x in every] == [x.name[:4] for x in sorted(VERSIONS.glob("[0-9]*.py"))]
+    assert every[1:] == migrations.missing_after("0001")
+    assert every[0] == "0001 The first schema."
+    assert migrations.missing_after(every[-1][:4]) == ()
+
+
+def test_a_step_that_is_not_known_is_of_a_newer_version() -> None:
+    assert migrations.missing_after("9999") is None
+
+
+@pytest.mark.parametrize("file", sorted(VERSIONS.glob("[0-9]*.py")), ids=lambda x: x.stem)
+def test_an_index_on_a_table_that_is_in_use_is_made_online(file: Path) -> None:
+    text = file.read_text()
+    made_here = set(re.findall(r'op\.create_table\(\s*"(\w+)"', text))
+    indexed = set(re.findall(r'op\.create_index\(\s*[^,]+,\s*"(\w+)"', text))
+    assert indexed <= made_here

@@ -14,10 +14,8 @@ from typing import Any
 import asyncmy
 from asyncmy import errors as driver
 from asyncmy.constants.CLIENT import FOUND_ROWS
-from sqlalchemy import text as sql
 from sqlalchemy.dialects.mysql import asyncmy as dialects
 from sqlalchemy.engine import URL
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.util import await_only
 
 from frontinus.model.errors import Invalid
@@ -29,6 +27,7 @@ from frontinus.store.engines.pooled import (
     LOCK_TIMEOUT_S,
     PooledDatabase,
 )
+from frontinus.store.migrations import LOCK_WAIT_S
 from frontinus.store.statement import Row, Value
 
 # The driver logs what the server remarks, such as that a primary key needs no name. What fails is raised.
@@ -80,6 +79,9 @@ class MariadbDatabase(PooledDatabase[Any]):
     # One packet, two statements: the isolation is for the transaction that comes next.
     _begin_snapshot = (
         "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION READ ONLY, WITH CONSISTENT SNAPSHOT"
+    )
+    _is_made = (
+        "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'alembic_version'"
     )
     _url = "mariadb+asyncmy://"
 
@@ -137,11 +139,17 @@ class MariadbDatabase(PooledDatabase[Any]):
     def _refuses(self, error: BaseException) -> bool:
         return self.judge(error) is not Trouble.UNREACHABLE
 
-    async def _alone(self, connection: AsyncConnection) -> None:
+    async def _wait_until_alone(self, connection: Any) -> None:
         # DDL commits by itself, so the lock is the session's and not the transaction's.
-        got = await connection.execute(sql(f"SELECT GET_LOCK('frontinus-upgrade', {UPGRADE_TIMEOUT_S})"))
-        if got.scalar() != 1:
+        cursor = connection.cursor()
+        await cursor.execute(f"SELECT GET_LOCK('frontinus-upgrade', {UPGRADE_TIMEOUT_S})")
+        if await cursor.fetchone() != (1,):
             raise driver.OperationalError(1205, "another process upgrades this database")
+
+    async def _connect_to_migrate(self) -> Any:
+        connection = await self._connect()
+        await self._say(connection, f"SET SESSION lock_wait_timeout = {LOCK_WAIT_S}")
+        return connection
 
     def listen(self, heard: Callable[[], None]) -> None:
         pass  # the controllers' poll finds the work

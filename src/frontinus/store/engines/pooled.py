@@ -7,21 +7,21 @@ loop. One that failed, or whose task was cancelled, is thrown away and never use
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import NullPool
-from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+import structlog
 from sqlalchemy.util import greenlet_spawn
 
-from frontinus.store.engines.ddl import make_exact
-from frontinus.store.engines.interface import Database, OutcomeUnknown, Session, Trouble
-from frontinus.store.migrations import missing_steps, upgrade_to_head
+from frontinus.store.engines.interface import UPGRADE_TIMEOUT_S, Database, OutcomeUnknown, Session, Trouble
+from frontinus.store.migrations import missing_after
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 C = TypeVar("C")
@@ -96,11 +96,17 @@ class PooledDatabase(Database, Generic[C]):
         """Whether the server itself answered with this error, so that a commit that met it did not happen."""
 
     @abstractmethod
-    async def _alone(self, connection: AsyncConnection) -> None:
+    async def _wait_until_alone(self, connection: C) -> None:
         """Wait until no other process upgrades this database, and keep others from it while the connection lives."""
+
+    @abstractmethod
+    async def _connect_to_migrate(self) -> C:
+        """A connection whose statements wait for a table only as long as others can wait behind them."""
 
     _begin: str
     _begin_snapshot: str
+    _is_made: str
+    """Has a row if a migration was ever run here."""
     _url: str
 
     # ---------------------------------------------------------------- transactions
@@ -171,39 +177,50 @@ class PooledDatabase(Database, Generic[C]):
     # ---------------------------------------------------------------- the schema
 
     def upgrade(self) -> None:
+        if self.missing_steps() == ():
+            return
         # In a thread with a loop of its own, so that it can be called with and without a running one.
-        _run_apart(self._migrate(upgrade_to_head, alone=True))
+        _run_apart(self._upgrade())
 
     def missing_steps(self) -> tuple[str, ...] | None:
-        return _run_apart(self._migrate(missing_steps, alone=False))
+        return missing_after(_run_apart(self._reached()))
 
-    async def _migrate(self, work: Callable[[Connection], T], *, alone: bool) -> T:
-        engine = self._migration_engine()
-        make_exact(engine.dialect)
+    async def _upgrade(self) -> None:
+        # Imported by who upgrades: every start asks whether it must, and should be quick after a death.
+        from frontinus.store.engines import migrating
+
+        engine = migrating.migration_engine(self._url, self._connect_to_migrate)
+        alone = await self._connect()
+        gives_up_at = time.monotonic() + UPGRADE_TIMEOUT_S
         try:
-            async with engine.connect() as connection:
-                if alone:
-                    await self._alone(connection)
-                result = await connection.run_sync(work)
-                await connection.commit()
-                return result
-        except DBAPIError as error:
-            # The driver's own error, which `judge` knows, lies below SQLAlchemy's and its adapter's.
-            raise _innermost(error) from error
+            await self._wait_until_alone(alone)
+            while True:
+                try:
+                    await migrating.upgrade(engine)
+                    return
+                except self.errors as error:
+                    # Whoever waits for a table keeps off all who come after; so each wait is short, and there are many.
+                    if self.judge(error) is not Trouble.CONTENDED or time.monotonic() > gives_up_at:
+                        raise
+                    log.info("an upgrade waits for a table that is in use", reason=str(error))
+                await asyncio.sleep(random.uniform(0.2, 1.0))
         finally:
+            await self._farewell(alone)
             await engine.dispose()
 
-    def _migration_engine(self) -> AsyncEngine:
-        return create_async_engine(self._url, async_creator=self._connect, poolclass=NullPool, hide_parameters=True)
+    async def _reached(self) -> str | None:
+        """The last step that was taken; None where there was none."""
+        connection = await self._connect()
+        try:
+            return await greenlet_spawn(self._read_version, self._session(connection))
+        finally:
+            await self._farewell(connection)
 
-
-def _innermost(error: DBAPIError) -> BaseException:
-    found: BaseException = error
-    while True:
-        below = found.orig if isinstance(found, DBAPIError) else found.__cause__
-        if below is None:
-            return found
-        found = below
+    def _read_version(self, session: Session) -> str | None:
+        if not session.query(self._is_made, ()):
+            return None
+        found = session.query("SELECT version_num FROM alembic_version", ())
+        return str(found[0][0]) if found else None
 
 
 def _run_apart(work: Coroutine[Any, Any, T]) -> T:

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import asyncpg
 import structlog
-from sqlalchemy import text as sql
 from sqlalchemy.dialects.postgresql import asyncpg as dialects
 from sqlalchemy.engine import URL
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.util import await_only
 
 from frontinus.store.engines.interface import UPGRADE_TIMEOUT_S, Session, Trouble
@@ -26,6 +25,7 @@ from frontinus.store.engines.pooled import (
     LOCK_TIMEOUT_S,
     PooledDatabase,
 )
+from frontinus.store.migrations import LOCK_WAIT_S
 from frontinus.store.statement import Row, Value
 
 log = structlog.get_logger()
@@ -48,6 +48,7 @@ _RACED = frozenset({"23503", "23505"})
 _AWAY_CLASSES = frozenset({"08", "53", "57", "58"})
 _AWAY = frozenset({"25006", "25P03"})  # a standby since a fail-over; a transaction that was idle for too long
 
+_LOCKED_PAUSE_S = 0.1
 _LISTEN_AGAIN_S = 1.0
 _ANNOUNCE_AFTER_S = 0.005
 """Announcements within this are one: a hundred commits need not wake a hundred controllers a hundred times."""
@@ -85,6 +86,7 @@ class PostgresqlDatabase(PooledDatabase[Any]):
     errors = (*PooledDatabase.errors, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
     _begin = "BEGIN"
     _begin_snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    _is_made = "SELECT 1 WHERE to_regclass('alembic_version') IS NOT NULL"
     _url = "postgresql+asyncpg://"
 
     def __init__(self, url: URL, size: int) -> None:
@@ -144,9 +146,19 @@ class PostgresqlDatabase(PooledDatabase[Any]):
         state = getattr(error, "sqlstate", None)
         return isinstance(state, str) and state[:2] not in _AWAY_CLASSES
 
-    async def _alone(self, connection: AsyncConnection) -> None:
-        await connection.execute(sql(f"SET LOCAL lock_timeout = '{UPGRADE_TIMEOUT_S}s'"))
-        await connection.execute(sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})"))
+    async def _wait_until_alone(self, connection: Any) -> None:
+        # The session's, since an upgrade is many transactions. Asked for again and again: a statement that waited would be
+        # what an index that is made meanwhile waits for.
+        gives_up_at = time.monotonic() + UPGRADE_TIMEOUT_S
+        while not await connection.fetchval(f"SELECT pg_try_advisory_lock({_UPGRADE_LOCK})"):
+            if time.monotonic() > gives_up_at:
+                raise asyncpg.LockNotAvailableError("another process upgrades this database")
+            await asyncio.sleep(_LOCKED_PAUSE_S)
+
+    async def _connect_to_migrate(self) -> Any:
+        connection = await self._connect()
+        await self._say(connection, f"SET lock_timeout = '{LOCK_WAIT_S}s'")
+        return connection
 
     # ---------------------------------------------------------------- wake-ups
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from frontinus.model.errors import Invalid
 from frontinus.store.engines.interface import UPGRADE_TIMEOUT_S, Database, Session, Trouble
-from frontinus.store.migrations import missing_steps, upgrade_to_head
+from frontinus.store.migrations import missing_after
 from frontinus.store.statement import Row, Value
 
 T = TypeVar("T")
@@ -89,6 +89,11 @@ class SqliteDatabase(Database):
         return Trouble.REFUSED  # one writer: nobody can have raced
 
     def upgrade(self) -> None:
+        if self.missing_steps() == ():
+            return
+        # Imported by who needs it; most starts do not.
+        from frontinus.store.migrations.run import upgrade_to_head
+
         with self._lock:
             connection = self.connection()
             connection.exec_driver_sql(f"PRAGMA busy_timeout={UPGRADE_TIMEOUT_S * 1000}")
@@ -105,7 +110,7 @@ class SqliteDatabase(Database):
         with self._lock:
             connection = self.connection()
             try:
-                return missing_steps(connection)
+                return missing_after(_reached(connection))
             finally:
                 connection.rollback()
 
@@ -127,6 +132,15 @@ class SqliteDatabase(Database):
         if self._kept is None or self._kept.closed or self._kept.invalidated:
             self._kept = self._engine.connect()
         return self._kept
+
+
+def _reached(connection: Connection) -> str | None:
+    """The last step that was taken; None where there was none."""
+    made = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"
+    if connection.exec_driver_sql(made).first() is None:
+        return None
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").first()
+    return None if found is None else str(found[0])
 
 
 def _engine(url: URL) -> Engine:

@@ -1,50 +1,28 @@
-"""The migrations, packaged with the code that needs them, and the one function that runs them.
+"""The migrations, packaged with the code that needs them: which there are, and which a database lacks.
 
-env.py is what Alembic loads; versions/ holds one module per step, each of which is never changed once released."""
+versions/ holds one module per step, each of which is never changed once released; online.py is what they may use. Read
+here as files: Alembic is loaded only by whoever upgrades (run.py), because every part asks at its start, which should be
+quick after a death. tests/unit/store/test_migrations.py sees that the steps are one line, numbered without a gap."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy.engine import Connection
+LOCK_WAIT_S = 2
+"""So long a step waits for a table, and everybody who comes after it waits behind it. Then it is tried again."""
 
-from frontinus.model.errors import Bug
+VERSIONS = Path(__file__).parent / "versions"
 
 
-def configuration(connection: Connection) -> Config:
-    """Alembic's configuration for this database; the connection decides everything else."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    return config
-
-
-def upgrade_to_head(connection: Connection) -> None:
-    """Run the missing steps inside the transaction that the connection is in. Nothing happens if none is missing.
-
-    Raises Bug if the database was made by a newer version."""
-    try:
-        command.upgrade(configuration(connection), "head")
-    except CommandError as error:
-        raise Bug(f"the database's schema is not one that this version knows: {error}") from error
-
-
-def missing_steps(connection: Connection) -> tuple[str, ...] | None:
-    """The steps that the database lacks, the next one first; None when a newer version of Frontinus has upgraded it."""
-    config = configuration(connection)
-    config.attributes.pop("connection")
-    scripts = ScriptDirectory.from_config(config)
-    reached = MigrationContext.configure(connection).get_current_revision()
-    if reached is not None and reached not in {script.revision for script in scripts.walk_revisions()}:
+def missing_after(reached: str | None) -> tuple[str, ...] | None:
+    """The steps that a database lacks which has come so far (None: nothing was ever made in it), the next one first; None
+    when a newer version of Frontinus has upgraded it."""
+    files = {path.name[:4]: path for path in sorted(VERSIONS.glob("[0-9]*.py"))}
+    if reached is not None and reached not in files:
         return None
-    missing: list[str] = []
-    for script in scripts.walk_revisions():  # from the newest on
-        if script.revision == reached:
-            break
-        missing.append(f"{script.revision} {script.doc}")
-    return tuple(reversed(missing))
+    return tuple(f"{number} {_purpose(path)}" for number, path in files.items() if reached is None or number > reached)
+
+
+def _purpose(path: Path) -> str:
+    """The first line of the module's docstring."""
+    return path.read_text(encoding="utf-8").split('"""', 2)[1].splitlines()[0]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from frontinus.store.migrations import online
+
 revision: str = "0002"
 down_revision: str | None = "0001"
 branch_labels: None = None
@@ -94,9 +96,9 @@ def upgrade() -> None:
     with op.batch_alter_table("amphora") as batch:
         batch.add_column(sa.Column("replacement_requested_at", sa.BigInteger(), nullable=True))
         batch.add_column(sa.Column("push_requested_at", sa.BigInteger(), nullable=True))
-    op.create_index(op.f("ix_amphora_created_at_id"), "amphora", ["created_at", "id"], unique=False)
-    op.create_index(op.f("ix_load_balancer_availability_zone"), "load_balancer", ["availability_zone"], unique=False)
-    op.create_index(op.f("ix_load_balancer_flavor_id"), "load_balancer", ["flavor_id"], unique=False)
+    online.create_index("ix_amphora_created_at_id", "amphora", ("created_at", "id"))
+    online.create_index("ix_load_balancer_availability_zone", "load_balancer", ("availability_zone",))
+    online.create_index("ix_load_balancer_flavor_id", "load_balancer", ("flavor_id",))
 
 
 def downgrade() -> None:

@@ -10,6 +10,8 @@ import json
 import sqlalchemy as sa
 from alembic import op
 
+from frontinus.store.migrations import online
+
 revision: str = "0007"
 down_revision: str | None = "0006"
 branch_labels: None = None
@@ -41,13 +43,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tag", "load_balancer_id", name=op.f("pk_load_balancer_tag")),
     )
     op.create_index(op.f("ix_load_balancer_tag_load_balancer_id"), "load_balancer_tag", ["load_balancer_id"])
-    for columns in _INDEXES:
-        op.create_index(op.f(_name(columns)), "load_balancer", list(columns), unique=False)
+    op.execute(sa.text("DELETE FROM load_balancer_tag"))  # of a try that was broken off at the indexes
     tagged = op.get_bind().execute(sa.text("SELECT id, tags FROM load_balancer WHERE tags <> '[]'"))
     rows = [{"tag": tag, "load_balancer_id": key} for key, tags in tagged.all() for tag in set(json.loads(tags))]
     if rows:
         table = sa.table("load_balancer_tag", sa.column("tag", sa.String), sa.column("load_balancer_id", sa.String))
         op.bulk_insert(table, rows)
+    for columns in _INDEXES:
+        online.create_index(_name(columns), "load_balancer", columns)
 
 
 def downgrade() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from frontinus.store.migrations import online
+
 revision: str = "0012"
 down_revision: str | None = "0011"
 branch_labels: None = None
@@ -18,8 +20,8 @@ def upgrade() -> None:
     op.add_column("amphora", sa.Column("identity_digest", sa.String(length=64), nullable=True))
     op.add_column("amphora", sa.Column("certificate_expires_at", sa.BigInteger(), nullable=True))
     op.add_column("amphora", sa.Column("certificate_renew_at", sa.BigInteger(), nullable=True))
-    op.create_index("ix_amphora_certificate_renew_at", "amphora", ["certificate_renew_at"])
-    op.create_index("ix_amphora_identity_digest", "amphora", ["identity_digest"])
+    online.create_index("ix_amphora_certificate_renew_at", "amphora", ["certificate_renew_at"])
+    online.create_index("ix_amphora_identity_digest", "amphora", ["identity_digest"])
 
 
 def downgrade() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from frontinus.store.migrations import online
+
 revision: str = "0015"
 down_revision: str | None = "0014"
 branch_labels: None = None
@@ -32,11 +34,11 @@ def upgrade() -> None:
     for name in ("driver", "driver_version"):
         op.add_column("load_balancer", sa.Column(name, sa.String(length=64), nullable=True))
         op.add_column("preview", sa.Column(name, sa.String(length=64), nullable=True))
-    op.create_index(
-        "ix_load_balancer_driver_driver_version_due_at", "load_balancer", ["driver", "driver_version", "due_at"]
-    )
     op.add_column("controller", sa.Column("config_digest", sa.String(length=64), nullable=True))
     op.add_column("controller", sa.Column("configuration", sa.Text(), nullable=True))
+    online.create_index(
+        "ix_load_balancer_driver_driver_version_due_at", "load_balancer", ("driver", "driver_version", "due_at")
+    )
 
 
 def downgrade() -> None:
