@@ -18,6 +18,7 @@ from frontinus.testing.simulated.fleet import SimulatedFleet
 
 from tests.acceptance import mixed_compute, watcher
 from tests.acceptance.churn import Churn
+from tests.acceptance.cpu import Cpu
 from tests.acceptance.fleet import Fleet, Running
 from tests.acceptance.support import ask, backend, processes, until
 from tests.servers import Server
@@ -45,8 +46,13 @@ class Outcome:
     answers: dict[str, int] = field(default_factory=dict)
     load_balancers: int = 0
     resumed: int = 0
+    resumption_s: dict[str, float] = field(default_factory=dict)
+    """Median, 90th and 99th percentile."""
     longest_resumption_s: float = 0.0
     longest_resumption: str = ""
+    longest_waited_for: str = ""
+    longest_wait_s: float = 0.0
+    processors: str = ""
     longest_request_s: float = 0.0
     settled_after_s: float = 0.0
     swept: int = 0
@@ -88,18 +94,18 @@ class KillSuite:
         )
         self._churn = Churn([x.port for x in fleet.parts if x.is_api], LOAD_BALANCERS, member_port, seed=self.seed)
         watching.start()
-        self._churn.start()
-        self._kill(fleet, watching, outcome)
-        self._churn.stop()
+        with Cpu({"FRONTINUS_STATE_DIR": str(fleet.state_dir)}) as cpu:
+            self._churn.start()
+            self._kill(fleet, watching, outcome)
+            self._churn.stop()
+            outcome.processors = str(cpu.shares())
         began = time.monotonic()
         while watching.waiting and time.monotonic() - began < SETTLE_S:
             time.sleep(0.1)
         watching.stop()
         if watching.waiting:
             outcome.troubles.append(f"{watching.waiting} load balancers were never taken over")
-        outcome.resumed = len(watching.resumptions)
-        outcome.longest_resumption_s = max(watching.resumptions, default=0.0)
-        outcome.longest_resumption = watching.longest
+        _tell_resumptions(watching, outcome)
         outcome.longest_request_s = self._churn.longest_s
         outcome.answers = dict(self._churn.seen)
         outcome.troubles += [f"a tenant saw: {x}" for x in self._churn.complaints]
@@ -234,6 +240,22 @@ class KillSuite:
                 except AssertionError:
                     found.append(f"{each.load_balancer_id} does not serve: {ask(vip, port)}")
         return found
+
+
+def _tell_resumptions(watching: watcher.Watcher, outcome: Outcome) -> None:
+    resumptions = sorted(watching.resumptions, key=lambda x: x.waited)
+    outcome.resumed = len(resumptions)
+    outcome.longest_resumption = watching.longest
+    outcome.longest_wait_s = round(watching.longest_wait_s, 2)
+    if resumptions:
+        at = {f"p{x}": resumptions[int(len(resumptions) * x / 100)].waited for x in (50, 90, 99)}
+        outcome.resumption_s = {name: round(value, 2) for name, value in at.items()}
+        longest = resumptions[-1]
+        outcome.longest_resumption_s = longest.waited
+        outcome.longest_waited_for = (
+            f"{longest.leased:.1f} s for the end of the lease, {longest.crowded:.1f} s for a free place, "
+            f"{longest.idle:.1f} s for one with a free place to come"
+        )
 
 
 def _processes(fleet: Fleet) -> list[frozenset[str]]:

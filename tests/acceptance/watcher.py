@@ -7,11 +7,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
 
+from frontinus.controller.settings import ControllerSettings
+from frontinus.model.enums import ProvisioningStatus
 from frontinus.model.errors import WorldError
 from frontinus.store.engine import Store, Transaction
 from frontinus.store.schema import amphora, controller, load_balancer
@@ -20,7 +23,11 @@ from frontinus.store.statement import Statement
 PAUSE_S = 0.05
 
 _lb, _am, _co = load_balancer.c, amphora.c, controller.c
-_WORK = Statement(select(_lb.id, _lb.lease_owner, _lb.lease_epoch, _lb.due_at, _lb.provisioning_status))
+_WORK = Statement(
+    select(_lb.id, _lb.lease_owner, _lb.lease_epoch, _lb.lease_expires_at, _lb.due_at).where(
+        _lb.provisioning_status != ProvisioningStatus.DELETED.value
+    )
+)
 _CONTROLLERS = Statement(select(_co.id, _co.pid))
 _STATE = Statement(
     select(_lb.id, _lb.provisioning_status, _lb.generation, _lb.applied_generation, _lb.due_at, _lb.fault)
@@ -32,8 +39,13 @@ _AMPHORAE = Statement(select(_am.id, _am.load_balancer_id, _am.status, _am.recei
 class Row:
     owner: str | None
     epoch: int
+    expires_at: int | None
     due_at: int | None
-    status: str
+
+    def is_waiting(self, now: float) -> bool:
+        """Due, and nobody's."""
+        is_due = self.due_at is not None and self.due_at <= now * 1_000_000
+        return is_due and (self.owner is None or (self.expires_at or 0) <= now * 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,27 @@ class Orphaned:
     since: float
     """By the clock of the wall, as `due_at`."""
     due_at: float = 0.0
+    expires_at: float = 0.0
+    """When the lease of whoever was killed runs out."""
     waited: float = 0.0
+    leased: float = 0.0
+    """Of that, while the lease of the dead still held."""
+    crowded: float = 0.0
+    """Of the rest, while every controller that lived was at work on as many as it may."""
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """How long one load balancer waited, and for what, in seconds."""
+
+    waited: float
+    leased: float
+    crowded: float
+
+    @property
+    def idle(self) -> float:
+        """While somebody had a place free and did not take it: on the way there, or kept from the processor."""
+        return self.waited - self.leased - self.crowded
 
 
 @dataclass
@@ -78,12 +110,17 @@ class Watcher:
 
     url: str
     living: Callable[[], set[int]]
-    resumptions: list[float] = field(default_factory=list)
+    places: int = ControllerSettings.concurrency
+    """On how many a controller works at once."""
+    resumptions: list[Resumption] = field(default_factory=list)
     longest: str = ""
     """What is known of the one that took longest."""
     rows: dict[str, Row] = field(default_factory=dict)
     owners: dict[str, int] = field(default_factory=dict)
     """Controller to its process id."""
+    longest_wait_s: float = 0.0
+    """The longest that anything was due and nobody's, whoever was killed."""
+    _waiting_since: dict[str, float] = field(default_factory=dict)
     _orphaned: dict[str, Orphaned] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -127,28 +164,42 @@ class Watcher:
             with self._lock:
                 self.rows, self.owners = rows, {**self.owners, **owners}
                 now = time.time()
-                is_anybody_there = bool(self.living() & set(self.owners.values()))
-                self._note(now, now - before if is_anybody_there else 0.0)
+                living = self.living()
+                there = {x for x, pid in self.owners.items() if pid in living}
+                load = Counter(row.owner for row in rows.values() if row.owner in there)
+                is_crowded = all(load[x] >= self.places for x in there)
+                self._note(now, now - before if there else 0.0, is_crowded)
+                self._note_waiting(now)
                 before = now
             await asyncio.sleep(PAUSE_S)
         await store.close()
 
-    def _note(self, now: float, passed: float) -> None:
+    def _note_waiting(self, now: float) -> None:
+        since = {x: self._waiting_since.get(x, now) for x, row in self.rows.items() if row.is_waiting(now)}
+        self.longest_wait_s = max(self.longest_wait_s, *(now - x for x in since.values()), 0.0)
+        self._waiting_since = since
+
+    def _note(self, now: float, passed: float, is_crowded: bool) -> None:
         for load_balancer_id, orphaned in tuple(self._orphaned.items()):
             row = self.rows.get(load_balancer_id)
-            if row is not None and row.epoch == orphaned.epoch and row.due_at is not None:
-                orphaned.due_at = row.due_at / 1_000_000
-            orphaned.waited += min(passed, max(0.0, now - max(orphaned.since, orphaned.due_at)))
+            if row is not None and row.epoch == orphaned.epoch:
+                orphaned.due_at = orphaned.due_at if row.due_at is None else row.due_at / 1_000_000
+                orphaned.expires_at = max(orphaned.expires_at, (row.expires_at or 0) / 1_000_000)
+            waited = min(passed, max(0.0, now - max(orphaned.since, orphaned.due_at)))
+            after_lease = min(waited, max(0.0, now - orphaned.expires_at))
+            orphaned.waited += waited
+            orphaned.leased += waited - after_lease
+            orphaned.crowded += after_lease if is_crowded else 0.0
             # One that is due no more was settled by whoever was killed; only its lease had not been given back.
             if row is None or row.epoch > orphaned.epoch or row.due_at is None:
-                if orphaned.waited > max(self.resumptions, default=0.0):
+                if orphaned.waited > max((x.waited for x in self.resumptions), default=0.0):
                     self.longest = f"{load_balancer_id}, {now - orphaned.since:.1f} s in all: {orphaned}, then {row}"
-                self.resumptions.append(orphaned.waited)
+                self.resumptions.append(Resumption(orphaned.waited, orphaned.leased, orphaned.crowded))
                 del self._orphaned[load_balancer_id]
 
 
 def _read(tx: Transaction) -> tuple[dict[str, Row], dict[str, int]]:
-    rows = {x[0]: Row(*x[1:]) for x in tx.rows(_WORK, {}) if x[4] != "DELETED"}
+    rows = {x[0]: Row(*x[1:]) for x in tx.rows(_WORK, {})}
     return rows, {x[0]: x[1] for x in tx.rows(_CONTROLLERS, {})}
 
 
