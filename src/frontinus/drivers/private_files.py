@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_SCRATCH = re.compile(r"\..+\.[a-z0-9_]{8}")
+"""As `write_private` names what it writes: with the eight characters of tempfile."""
 
 
 @contextmanager
@@ -34,3 +38,17 @@ def write_private(path: Path, content: bytes) -> None:
     except BaseException:  # also when interrupted: nothing half-written is left beside the real file
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def scratch_files(directory: Path) -> list[Path]:
+    """What `write_private` is writing in this directory, or was when it was killed. Raises OSError."""
+    try:
+        return [
+            Path(x)
+            for x in os.scandir(directory)
+            if _SCRATCH.fullmatch(x.name)
+            and x.is_file(follow_symlinks=False)
+            and x.stat(follow_symlinks=False).st_uid == os.geteuid()
+        ]
+    except FileNotFoundError:
+        return []

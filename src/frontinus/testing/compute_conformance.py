@@ -206,6 +206,22 @@ async def list_owned_names_places(bench: ComputeBench) -> None:
         require(never not in owned, "it names a place that was never built")
 
 
+@_checks.claim("list_belongings tells at least one thing of every place that list_owned names, and none of another")
+async def belongings_are_of_owned_places(bench: ComputeBench) -> None:
+    async with candidate_of(bench) as candidate:
+        kept, gone = await candidate.built(), await candidate.built()
+        await candidate.driver.destroy(gone)
+        told = await candidate.driver.list_belongings()
+        require(any(x.amphora_id == kept for x in told), "it tells nothing of a place that runs")
+        require(all(x.amphora_id != gone for x in told), "it tells of a place that was destroyed")
+        require(
+            all(x.name and x.proof for x in told), "it tells of something without a name, or without saying whose it is"
+        )
+        owners = {x.amphora_id for x in told if x.amphora_id in candidate.used}
+        owned = {x for x in await candidate.driver.list_owned() if x in candidate.used}
+        require(owners == owned, f"it tells of {sorted(map(str, owners))}, and list_owned names {sorted(owned)}")
+
+
 @_checks.claim("when destroy returns the place is gone; unknown ids are done already")
 async def destroy_leaves_nothing(bench: ComputeBench) -> None:
     async with candidate_of(bench) as candidate:

@@ -248,6 +248,21 @@ async def list_owned_names_holders(bench: NetworkBench) -> None:
         require(never not in owned, "it names one that holds nothing")
 
 
+@_checks.claim("list_belongings tells each address that is held, and whose it is")
+async def belongings_are_what_is_held(bench: NetworkBench) -> None:
+    async with candidate_of(bench) as candidate:
+        holder, former = candidate.fresh_id(), candidate.fresh_id()
+        await candidate.allocate(holder)
+        gone = await candidate.allocate(former)
+        await candidate.driver.release_vip(former, gone.vip, port_owned=gone.port_owned)
+        told = await candidate.driver.list_belongings()
+        require(any(x.load_balancer_id == holder for x in told), "it tells nothing of what is held")
+        require(all(x.load_balancer_id != former for x in told), "it tells of what was given back")
+        require(
+            all(x.name and x.proof for x in told), "it tells of something without a name, or without saying whose it is"
+        )
+
+
 @_checks.claim("release_vip gives the address back, to whoever asks next; released ones are done already")
 async def released_address_is_free(bench: NetworkBench) -> None:
     async with candidate_of(bench) as candidate:

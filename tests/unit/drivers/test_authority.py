@@ -224,3 +224,29 @@ def test_a_change_that_was_interrupted_between_its_two_files_goes_on(tmp_path: P
     assert (authority.phase, authority.trusted) == (Phase.INTRODUCED, (first, new))
     assert authority.advance() is Phase.IN_USE
     assert (authority.issuing, set(authority.trusted)) == (new, {first, new})
+
+
+def test_a_certificate_that_nobody_renews_is_outlived_and_one_in_use_never(tmp_path: Path) -> None:
+    clock = Clock()
+    authority = Authority.open(tmp_path, clock)
+    former, used = authority.client_pem("former"), authority.client_pem("used")
+    (tmp_path / "client-foreign.pem").write_text("none of ours")
+    clock.now += CLIENT_VALIDITY / 2 + timedelta(hours=1)
+    assert authority.outlived_clients() == ()
+    authority.client_pem("used")
+    clock.now += timedelta(days=1)
+    assert authority.outlived_clients() == (former,)
+    clock.now += CLIENT_VALIDITY
+    authority.client_pem("used")
+    assert authority.outlived_clients() == (former,)
+    assert used.exists()
+
+
+def test_what_a_killed_writer_left_is_found(tmp_path: Path) -> None:
+    authority = Authority.open(tmp_path, Clock())
+    authority.client_pem("used")
+    assert authority.scratch() == ()
+    left = tmp_path / ".client-used.pem.a1b2c3_d"
+    left.write_text("half of a key")
+    (tmp_path / ".client-link.pem.a1b2c3_d").symlink_to(tmp_path / "ca.pem")
+    assert authority.scratch() == (left,)

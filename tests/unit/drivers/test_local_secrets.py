@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
+from msgspec.structs import replace
 
 from frontinus.drivers.secret.local.driver import LocalSecrets, LocalSecretsSettings
 from frontinus.drivers.secret.noop import NoopSecrets
@@ -226,3 +227,16 @@ def test_secrets_are_listed_oldest_first(tmp_path: Path) -> None:
 async def test_noop_has_no_secrets() -> None:
     with pytest.raises(Invalid):
         await NoopSecrets().certificate("local:x", OURS)
+
+
+async def test_only_what_a_killed_writer_left_is_discarded(tmp_path: Path) -> None:
+    secrets = LocalSecrets(LocalSecretsSettings(state_dir=tmp_path))
+    reference = secrets.put(pem(LEAF) + pem(KEY), OURS)
+    left = tmp_path / "secrets" / f".{reference.removeprefix('local:')}.secret.x_9z0a1b"
+    left.write_bytes(b"half")
+    [told] = await secrets.list_unused()
+    assert told.name == str(left)
+    await secrets.discard(told)
+    await secrets.discard(replace(told, name=str(tmp_path / "secrets" / "key")))
+    assert await secrets.list_unused() == ()
+    assert (await secrets.certificate(reference, OURS)).private_key

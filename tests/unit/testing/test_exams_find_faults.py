@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from frontinus.drivers.compute.interface import Place, PlaceState
+from frontinus.model.belongings import Belonging
 from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Bug, Invalid
 from frontinus.model.ids import AmphoraId, LoadBalancerId, ProjectId, SubnetId, new_id
@@ -65,6 +66,11 @@ class HidesStopped(FakeCompute):
         return tuple(key for key, place in self.places.items() if place.agent_running)
 
 
+class TellsOfNoBelongings(FakeCompute):
+    async def list_belongings(self) -> tuple[Belonging, ...]:
+        return ()
+
+
 class SaysRunningForStopped(FakeCompute):
     async def get(self, amphora_id: AmphoraId) -> Place:
         place = await super().get(amphora_id)
@@ -90,6 +96,7 @@ class MovesOnRestart(FakeCompute):
         pytest.param(RefusesUnknownDestroy, "destroy leaves nothing"),
         pytest.param(HidesStopped, "stopped place is seen and revived"),
         pytest.param(SaysRunningForStopped, "stopped place is seen and revived"),
+        pytest.param(TellsOfNoBelongings, "belongings are of owned places"),
         pytest.param(MovesOnRestart, "management address is known or none"),
     ],
 )

@@ -159,6 +159,7 @@ async def test_noop_compute_has_no_memory_and_keeps_the_other_promises() -> None
         "many at once",
         "places outlive the driver",
         "list owned names places",
+        "belongings are of owned places",
         "interrupted build is found",
     }, str(report)
 
@@ -173,6 +174,7 @@ async def test_noop_network_owns_nothing_and_keeps_the_other_promises() -> None:
         "address outside is invalid",
         "unknown references are invalid",
         "list owned names holders",
+        "belongings are what is held",
         "released address is free",
         "release owned gives all back",
     }, str(report)

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import msgspec
 
+from frontinus.model.belongings import Belonging
 from frontinus.model.boot import BootFiles, Identity
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.certificates import NO_SECRETS, Secrets
@@ -171,6 +172,15 @@ class AmphoraDriver(ABC):
     @abstractmethod
     def decode(self, datagram: bytes, now: datetime) -> Heartbeat:
         """Verify, then parse. Raises Refused. Never blocks, never allocates more than a bounded amount."""
+
+    async def list_unused(self) -> tuple[Belonging, ...]:
+        """What this driver itself made outside of amphorae and nobody uses any more: certificates of controllers that are
+        no more, the rest of a file whose writer was killed. Raises Retry."""
+        return ()
+
+    async def discard(self, belonging: Belonging) -> None:
+        """What `list_unused` named is gone, if it would still name it. Safe to repeat. Raises Retry."""
+        raise Bug(f"amphora driver {self.name} has nothing to discard")
 
     async def examine(self) -> tuple[Finding, ...]:
         """What on this machine stands in the driver's way, or will, and what does not; `frontinus doctor` asks. Changes

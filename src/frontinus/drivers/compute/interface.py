@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import msgspec
 
+from frontinus.model.belongings import Belonging, BelongingKind
 from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Bug
 from frontinus.model.findings import Finding
@@ -109,7 +110,15 @@ class ComputeDriver(ABC):
 
     @abstractmethod
     async def list_owned(self) -> tuple[AmphoraId, ...]:
-        """Every place under our naming, also half-made ones and stray processes. Feeds the sweeper."""
+        """Every place that is ours, also half-made ones and stray processes. Feeds the sweeper, which destroys those that
+        nobody knows: what is only named alike (of another installation; of an Octavia, whose servers have the names of ours)
+        is not in it. So the proof is a name and a tag: with processes the environment, with servers metadata."""
+
+    async def list_belongings(self) -> tuple[Belonging, ...]:
+        """Every single thing outside of the amphorae of `list_owned`, at least one for each; `destroy` takes all of an
+        amphora's away. People read it (`frontinus sweep list`). Raises Retry."""
+        owned = await self.list_owned()
+        return tuple(Belonging(kind=BelongingKind.PLACE, name=x, proof="the driver", amphora_id=x) for x in owned)
 
     async def watch(self, tell: Callable[[AmphoraId], None]) -> None:  # noqa: B027 - seeing nothing is allowed
         """Tell of an amphora as soon as it is seen that something in its place may have ended, or a link of it, until

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+from frontinus.model.belongings import Belonging, BelongingKind
 from frontinus.model.errors import Bug
 from frontinus.model.findings import Finding
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId, ProjectId, SubnetId
@@ -72,6 +73,21 @@ class NetworkDriver(ABC):
     async def release_owned(self, load_balancer_id: LoadBalancerId) -> None:
         """Give back whatever this load balancer still holds under our naming, ports of its amphorae too; nothing held is
         done already."""
+
+    async def list_belongings(self) -> tuple[Belonging, ...]:
+        """Every address and port that is held: one at least for each load balancer of `list_owned` and, of a driver that
+        makes ports, each amphora of `list_port_owners`. People read it (`frontinus sweep list`). Raises Retry."""
+        found = [
+            Belonging(kind=BelongingKind.ADDRESS, name=x, proof="on record", load_balancer_id=x)
+            for x in await self.list_owned()
+        ]
+        if PORTS in self.features:
+            for amphora_id in await self.list_port_owners():
+                found += [
+                    Belonging(kind=BelongingKind.PORT, name=x.id, proof="on record", amphora_id=amphora_id)
+                    for x in await self.list_ports(amphora_id)
+                ]
+        return tuple(found)
 
     @classmethod
     def controller_address(cls, settings: Any) -> str | None:

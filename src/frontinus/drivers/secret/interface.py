@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+from frontinus.model.belongings import Belonging
 from frontinus.model.certificates import Authorities, Certificate, Revocations
+from frontinus.model.errors import Bug
 from frontinus.model.findings import Finding
 from frontinus.model.ids import ProjectId
 
@@ -44,6 +46,15 @@ class SecretDriver(ABC):
 
     def forget_changes(self) -> None:  # noqa: B027 - nothing to forget by default
         """What `changes` told last did not arrive: its next answer is a first one again."""
+
+    async def list_unused(self) -> tuple[Belonging, ...]:
+        """What this driver itself made and nobody uses any more, such as the rest of a file whose writer was killed. Never
+        a secret: those are their owners', used or not. Raises Retry."""
+        return ()
+
+    async def discard(self, belonging: Belonging) -> None:
+        """What `list_unused` named is gone, if it would still name it. Safe to repeat. Raises Retry."""
+        raise Bug(f"secret driver {self.name} has nothing to discard")
 
     async def examine(self) -> tuple[Finding, ...]:
         """What on this machine stands in the driver's way, or will, and what does not; `frontinus doctor` asks. Changes

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from frontinus.drivers.private_files import locked, write_private
+from frontinus.drivers.private_files import locked, scratch_files, write_private
 
 Clock = Callable[[], datetime]
 
@@ -36,6 +36,8 @@ MASTER_SIZE = 32
 
 CA_VALIDITY = timedelta(days=3650)
 CLIENT_VALIDITY = timedelta(days=30)
+OUTLIVED_AFTER = timedelta(days=1)
+"""So long past the time of its renewal nobody uses a controller's certificate."""
 BACKDATED = timedelta(hours=1)
 """How far before now a certificate becomes valid: clocks of controller and amphora may differ."""
 
@@ -197,6 +199,17 @@ class Authority:
                     write_private(path, _certificate_pem(certificate) + _key_pem(key))
         return path
 
+    def outlived_clients(self) -> tuple[Path, ...]:
+        """Certificates of controllers that nobody asks under any more: whoever does renews his after half of its time."""
+        limit = self._clock() + CLIENT_VALIDITY / 2 - OUTLIVED_AFTER
+        return tuple(
+            x for x in self._directory.glob("client-*.pem") if _is_ours_and_ends_before(x, self.trusted, limit)
+        )
+
+    def scratch(self) -> tuple[Path, ...]:
+        """What is being written in the directory, or was when its writer was killed."""
+        return tuple(scratch_files(self._directory))
+
     def heartbeat_key(self, amphora_id: str) -> str:
         """The key of one amphora, as the text that goes into its configuration. It says nothing of any other key."""
         return heartbeat_key(self.heartbeat_masters[0], amphora_id)
@@ -247,6 +260,15 @@ class Authority:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(held.key.public_key()), critical=False)
             .sign(held.key, hashes.SHA256())
         )
+
+
+def _is_ours_and_ends_before(path: Path, trusted: tuple[x509.Certificate, ...], limit: datetime) -> bool:
+    """Also of an authority that is trusted no more, if it has the name of ours."""
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return certificate.issuer in {x.subject for x in trusted} and certificate.not_valid_after_utc < limit
 
 
 def heartbeat_key(master: bytes, amphora_id: str) -> str:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
@@ -36,6 +37,7 @@ from frontinus.drivers.amphora.agent.octavia_authority import TakenOver
 from frontinus.drivers.amphora.agent.plug import network_body, vip_body
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
 from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered
+from frontinus.model.belongings import Belonging, BelongingKind
 from frontinus.model.boot import BootFiles, Identity
 from frontinus.model.errors import Incompatible, Invalid, Rejected, Retry, Subject
 from frontinus.model.findings import Finding, fine, trouble, warning
@@ -215,6 +217,23 @@ class AgentDriver(AmphoraDriver):
         if self._agent.accept_plain:
             return decode_plain(datagram, self._agent.plain_heartbeat_key.encode())
         raise Refused("plain heartbeats are not accepted here")
+
+    async def list_unused(self) -> tuple[Belonging, ...]:
+        try:
+            clients, scratch = self._authority.outlived_clients(), self._authority.scratch()
+        except OSError as error:
+            raise Retry(f"the authority cannot be looked through: {error.strerror}", after=5.0) from error
+        return (
+            *(
+                Belonging(kind=BelongingKind.CERTIFICATE, name=str(x), proof="issued by our authority, and not renewed")
+                for x in clients
+            ),
+            *(Belonging(kind=BelongingKind.FILE, name=str(x), proof="named as while it was written") for x in scratch),
+        )
+
+    async def discard(self, belonging: Belonging) -> None:
+        if belonging in await self.list_unused():
+            Path(belonging.name).unlink(missing_ok=True)
 
     async def examine(self) -> tuple[Finding, ...]:
         return tuple(self._examine())

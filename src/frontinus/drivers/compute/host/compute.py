@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from frontinus.drivers.compute import endings
-from frontinus.drivers.compute.host.place import PlaceDirectory, amphorae_in
+from frontinus.drivers.compute.host.place import PlaceDirectory, amphorae_in, amphorae_in_memory
 from frontinus.drivers.compute.host.processes import (
     AMPHORA_VARIABLE,
     AMPHORAE,
@@ -49,6 +49,7 @@ from frontinus.drivers.compute.host.processes import (
 )
 from frontinus.drivers.compute.interface import ATTACH, ComputeDriver, Place, PlaceState
 from frontinus.drivers.examination import version_of
+from frontinus.model.belongings import Belonging, BelongingKind
 from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Invalid, Retry
 from frontinus.model.findings import Finding, fine, trouble, warning
@@ -151,6 +152,10 @@ class HostCompute(ComputeDriver):
         """Amphorae of which something is there that has neither directory nor process."""
         return ()
 
+    def _others_belonging(self) -> Iterator[Belonging]:
+        """What `_prepare` made of each amphora and is there, one by one."""
+        yield from ()
+
     # The interface
 
     async def build(
@@ -184,6 +189,9 @@ class HostCompute(ComputeDriver):
 
     async def list_owned(self) -> tuple[AmphoraId, ...]:
         return await self._in_thread(self._list_owned)
+
+    async def list_belongings(self) -> tuple[Belonging, ...]:
+        return await self._in_thread(lambda: tuple(self._belongings()))
 
     async def examine(self) -> tuple[Finding, ...]:
         return await self._in_thread(lambda: tuple(self._examine()))
@@ -265,7 +273,34 @@ class HostCompute(ComputeDriver):
         for amphora_id in in_directories:
             self._directory(amphora_id).trim_log()
             self._reap(amphora_id)
-        return tuple(dict.fromkeys((*in_directories, *self._others_owned(), *self._census.take())))
+        return tuple(dict.fromkeys((*in_directories, *self._in_memory(), *self._others_owned(), *self._census.take())))
+
+    def _in_memory(self) -> tuple[AmphoraId, ...]:
+        memory = self._settings.memory_dir
+        return () if memory is None else amphorae_in_memory(memory, self._amphorae)
+
+    def _belongings(self) -> Iterator[Belonging]:
+        for amphora_id in amphorae_in(self._amphorae):
+            path = str(self._directory(amphora_id).path)
+            yield Belonging(
+                kind=BelongingKind.DIRECTORY, name=path, proof="lies in the state directory", amphora_id=amphora_id
+            )
+        for amphora_id in self._in_memory():
+            yield Belonging(
+                kind=BelongingKind.MEMORY,
+                name=str(self._directory(amphora_id).memory),
+                proof="its tag leads to the place",
+                amphora_id=amphora_id,
+            )
+        yield from self._others_belonging()
+        for amphora_id, processes in self._census.take().items():
+            for process in processes:
+                yield Belonging(
+                    kind=BelongingKind.PROCESS,
+                    name=f"{process.pid} {name(process.pid)}".rstrip(),
+                    proof="its environment names amphora and state directory",
+                    amphora_id=amphora_id,
+                )
 
     # Steps
 

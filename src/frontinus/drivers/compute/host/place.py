@@ -20,6 +20,7 @@ from frontinus.model.errors import Bug
 from frontinus.model.ids import AmphoraId
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_MEMORY_PREFIX, _TAG = "frontinus-", ".of"
 LOG_KEPT = 256 * 1024
 """Bytes of an agent's log that survive a trim."""
 LOG_LIMIT = 4 * LOG_KEPT
@@ -38,7 +39,9 @@ class PlaceDirectory:
         self.config = self.path / "agent.conf"
         self.log = self.path / "agent.log"
         # Without memory the agent is told a directory on disk, and says what is wrong when it is sent a key.
-        self.memory = self.path / "certs" if memory is None else memory / f"frontinus-{amphora_id}"
+        self.memory = self.path / "certs" if memory is None else memory / f"{_MEMORY_PREFIX}{amphora_id}"
+        # Whose the memory is, its name does not say: beside it lies a link to the place, which is found without the place.
+        self._memory_tag = None if memory is None else memory / f"{_MEMORY_PREFIX}{amphora_id}{_TAG}"
         self._pid_file = self.path / "agent.pid"
 
     def exists(self) -> bool:
@@ -93,6 +96,11 @@ class PlaceDirectory:
             _write(target, text)
 
     def _make_memory(self) -> None:
+        if self._memory_tag is not None:
+            with suppress(
+                FileExistsError
+            ):  # ours, or somebody took the name: then it tells nothing, and misleads nobody
+                self._memory_tag.symlink_to(self.path)
         self.memory.mkdir(mode=0o700, exist_ok=True)
         found = self.memory.lstat()
         # Its name is no secret, and its parent is everybody's.
@@ -137,9 +145,12 @@ class PlaceDirectory:
 
     def remove(self) -> None:
         """Take the directory away with all in it. Nothing may run in it any more."""
-        for directory in (self.memory, self.path):
-            with suppress(FileNotFoundError):
-                shutil.rmtree(directory)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.memory)
+        if self._memory_tag is not None and _leads_to(self._memory_tag, self.path):
+            self._memory_tag.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.path)
 
 
 def amphorae_in(amphorae: Path) -> tuple[AmphoraId, ...]:
@@ -148,6 +159,24 @@ def amphorae_in(amphorae: Path) -> tuple[AmphoraId, ...]:
         return tuple(AmphoraId(entry.name) for entry in os.scandir(amphorae) if _UUID.fullmatch(entry.name))
     except FileNotFoundError:
         return ()
+
+
+def amphorae_in_memory(memory: Path, amphorae: Path) -> tuple[AmphoraId, ...]:
+    """The amphorae of these places that have a directory in memory, or once had, whether the place is still there or not."""
+    ids = (x.name.removeprefix(_MEMORY_PREFIX).removesuffix(_TAG) for x in memory.glob(f"{_MEMORY_PREFIX}*{_TAG}"))
+    return tuple(
+        AmphoraId(x)
+        for x in ids
+        if _UUID.fullmatch(x) and _leads_to(memory / f"{_MEMORY_PREFIX}{x}{_TAG}", amphorae / x)
+    )
+
+
+def _leads_to(tag: Path, place: Path) -> bool:
+    """Whether it is a link to this place that we have made: the directory is everybody's."""
+    try:
+        return tag.lstat().st_uid == os.geteuid() and os.readlink(tag) == str(place)  # noqa: PTH115 - a word, not a path
+    except OSError:
+        return False
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import ClassVar
 
 import msgspec
@@ -26,6 +27,7 @@ from frontinus.drivers.compute.host.processes import is_alive
 from frontinus.drivers.compute.interface import ATTACH
 from frontinus.drivers.compute.netns import links, namespaces
 from frontinus.drivers.private_files import write_private
+from frontinus.model.belongings import Belonging, BelongingKind
 from frontinus.model.errors import Retry
 from frontinus.model.findings import Finding
 from frontinus.model.ids import AmphoraId, PortId
@@ -113,6 +115,21 @@ class NetnsCompute(HostCompute):
     def _others_owned(self) -> tuple[AmphoraId, ...]:
         ids = (name.removeprefix(self._prefix) for name in namespaces.names(self._prefix))
         return tuple(AmphoraId(x) for x in ids if _UUID.fullmatch(x))
+
+    def _others_belonging(self) -> Iterator[Belonging]:
+        for amphora_id in self._others_owned():
+            yield Belonging(
+                kind=BelongingKind.NAMESPACE,
+                name=self._namespace(amphora_id),
+                proof="its name has the state directory's digest",
+                amphora_id=amphora_id,
+            )
+        for amphora_id in amphorae_in(self._amphorae):
+            for port in _read(self._directory(amphora_id)):
+                if Path("/sys/class/net", port.link).exists():
+                    yield Belonging(
+                        kind=BelongingKind.LINK, name=port.link, proof="noted in its place", amphora_id=amphora_id
+                    )
 
     # Steps
 

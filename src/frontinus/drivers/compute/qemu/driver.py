@@ -48,6 +48,7 @@ from frontinus.drivers.compute.qemu.machine import (
 from frontinus.drivers.compute.qemu.place import MachineDirectory, machines_in, running_in
 from frontinus.drivers.compute.qemu.qmp import Declined, Monitor, Unanswered, monitor
 from frontinus.drivers.examination import version_of
+from frontinus.model.belongings import Belonging, BelongingKind
 from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Invalid, Retry
 from frontinus.model.findings import Finding, fine, trouble, warning
@@ -170,6 +171,9 @@ class QemuCompute(ComputeDriver):
     async def list_owned(self) -> tuple[AmphoraId, ...]:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._list_owned)
 
+    async def list_belongings(self) -> tuple[Belonging, ...]:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: tuple(self._belongings()))
+
     async def attach(self, amphora_id: AmphoraId, port: Port) -> None:
         await self._in_thread(amphora_id, lambda: self._attach(amphora_id, port))
 
@@ -232,6 +236,26 @@ class QemuCompute(ComputeDriver):
         for amphora_id in in_directories:
             self._directory(amphora_id).trim_console()
         return tuple(dict.fromkeys((*in_directories, *running_in(self._machines))))
+
+    def _belongings(self) -> Iterator[Belonging]:
+        for amphora_id in machines_in(self._machines):
+            directory = self._directory(amphora_id)
+            yield Belonging(
+                kind=BelongingKind.DIRECTORY,
+                name=str(directory.path),
+                proof="lies in the state directory",
+                amphora_id=amphora_id,
+            )
+            for tap in directory.taps():
+                yield Belonging(kind=BelongingKind.LINK, name=tap, proof="noted in its place", amphora_id=amphora_id)
+        for amphora_id, pids in running_in(self._machines).items():
+            for pid in pids:
+                yield Belonging(
+                    kind=BelongingKind.PROCESS,
+                    name=f"{pid} qemu",
+                    proof="its command line names amphora and state directory",
+                    amphora_id=amphora_id,
+                )
 
     def _attach(self, amphora_id: AmphoraId, port: Port) -> None:
         directory = self._directory(amphora_id)

@@ -33,6 +33,7 @@ from frontinus.drivers.network.bridge.records import (
     usable_range,
 )
 from frontinus.drivers.network.interface import PORTS, NetworkDriver
+from frontinus.model.belongings import Belonging, BelongingKind
 from frontinus.model.errors import Invalid
 from frontinus.model.findings import Finding
 from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId
@@ -42,6 +43,7 @@ from frontinus.model.tree import AdditionalVip, Vip
 
 _T = TypeVar("_T")
 _BRIDGE_PREFIX = "frbr"
+_ON_RECORD = "on record in the state directory"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +140,23 @@ class BridgeNetwork(NetworkDriver):
         state = self._records.read()
         holders = (*(x.load_balancer_id for x in state.vips), *(x.load_balancer_id for x in state.ports.values()))
         return tuple(dict.fromkeys(holders))
+
+    async def list_belongings(self) -> tuple[Belonging, ...]:
+        state = self._records.read()
+        vips = (
+            Belonging(kind=BelongingKind.ADDRESS, name=x.address, proof=_ON_RECORD, load_balancer_id=x.load_balancer_id)
+            for x in state.vips
+        )
+        ports = (
+            Belonging(
+                kind=BelongingKind.PORT,
+                name=" ".join((x.port.link, x.port.purpose.value, *(y.address for y in x.port.addresses))),
+                proof=_ON_RECORD,
+                amphora_id=x.port.amphora_id,
+            )
+            for x in state.ports.values()
+        )
+        return (*vips, *ports)
 
     async def release_owned(self, load_balancer_id: LoadBalancerId) -> None:
         state = self._records.read()

@@ -24,6 +24,7 @@ from typing import ClassVar, TypeAlias
 from uuid import UUID, uuid5
 
 from frontinus.drivers.network.interface import NetworkDriver
+from frontinus.model.belongings import Belonging, BelongingKind
 from frontinus.model.errors import Bug, Conflict, Invalid, NoFreeAddress, Retry
 from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest, check_additional_subnets
@@ -166,14 +167,30 @@ class LoopbackNetwork(NetworkDriver):
         return tuple(subnet.value for subnet in self._subnets)
 
     async def list_owned(self) -> tuple[LoadBalancerId, ...]:
+        return tuple(dict.fromkeys(load_balancer_id for load_balancer_id, _ in self._records()))
+
+    async def list_belongings(self) -> tuple[Belonging, ...]:
+        return tuple(
+            Belonging(
+                kind=BelongingKind.ADDRESS,
+                name=address,
+                proof="on record in the state directory",
+                load_balancer_id=load_balancer_id,
+            )
+            for load_balancer_id, record in self._records()
+            if (address := _read(record)) is not None
+        )
+
+    def _records(self) -> list[tuple[LoadBalancerId, Path]]:
+        """Who has an address, and where it is written which. Raises Retry."""
         try:
             names = os.listdir(self._owners)  # noqa: PTH208 - names are all that is needed
         except FileNotFoundError:
-            return ()
+            return []
         except OSError as error:
             raise Retry(f"{self._owners} cannot be read: {error}", after=10.0, code="network-state") from error
-        owners = dict.fromkeys(name.partition("+")[0] for name in names)
-        return tuple(LoadBalancerId(name) for name in owners if _UUID.fullmatch(name))
+        owners = ((name.partition("+")[0], self._owners / name) for name in names)
+        return [(LoadBalancerId(owner), record) for owner, record in owners if _UUID.fullmatch(owner)]
 
     # Understanding what is asked
 

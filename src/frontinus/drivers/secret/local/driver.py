@@ -21,9 +21,10 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from frontinus.drivers.private_files import locked, write_private
+from frontinus.drivers.private_files import locked, scratch_files, write_private
 from frontinus.drivers.secret.interface import SecretDriver
 from frontinus.drivers.secret.local.bundle import FIELD, describe, first_end, parse_bundle
+from frontinus.model.belongings import Belonging, BelongingKind
 from frontinus.model.certificates import Authorities, Certificate, Revocations
 from frontinus.model.errors import Invalid, Retry
 from frontinus.model.ids import ProjectId
@@ -127,6 +128,19 @@ class LocalSecrets(SecretDriver):
 
     def forget_changes(self) -> None:
         self._seen = {}
+
+    async def list_unused(self) -> tuple[Belonging, ...]:
+        try:
+            return tuple(
+                Belonging(kind=BelongingKind.FILE, name=str(x), proof="named as while it was written")
+                for x in scratch_files(self._directory)
+            )
+        except OSError as error:
+            raise Retry(f"the secret store cannot be read: {error.strerror}", after=5, code="secret-store") from error
+
+    async def discard(self, belonging: Belonging) -> None:
+        if belonging in await self.list_unused():
+            Path(belonging.name).unlink(missing_ok=True)
 
     def put(self, content: bytes, project_id: ProjectId, *, name: str = "", password: str | None = None) -> str:
         """Keep what bundle.py can read, from PEM or PKCS#12; its reference. Raises Invalid for what does not parse or
