@@ -34,6 +34,7 @@ SETTLE_S = 60.0
 SETTINGS = f"""\
 [controller]
 sweep_interval = {SWEEP_S}
+orphan_grace = {SWEEP_S}
 [log]
 json = true
 """
@@ -166,7 +167,7 @@ class KillSuite:
         outcome.troubles += self._wrong_contents(simulated, recorded)
         outcome.troubles += self._without_traffic(fleet, recorded)
         log = (fleet.directory / "fleet.log").read_text(errors="replace")
-        outcome.swept = len(re.findall(r'"orphan (?:amphora destroyed|address released)"', log))
+        outcome.swept = len(re.findall(r'"orphan deleted"', log))
         outcome.troubles += [f"in the log: {x[:1500]}" for x in _alarms(log)]
         records = simulated.report().values()
         outcome.pushes, outcome.repeats = sum(x.pushes for x in records), sum(x.repeats for x in records)

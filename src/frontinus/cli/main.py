@@ -14,6 +14,7 @@ from frontinus.cli.options import CONFIG, JSON, STATE_DIR, overrides
 from frontinus.cli.part_commands import api, controller, health, receipt
 from frontinus.cli.rollout_commands import rollout
 from frontinus.cli.secret_commands import secret
+from frontinus.cli.sweep_commands import sweep
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -172,7 +173,7 @@ def ca_rotate(state_dir: Path | None, config: Path | None, timeout: float, step:
     raise SystemExit(command.run(config, overrides(state_dir), command.rotate(timeout, one_step=step)))
 
 
-for apart in (api, controller, health, maintenance, network, receipt, rollout, secret, status):
+for apart in (api, controller, health, maintenance, network, receipt, rollout, secret, status, sweep):
     main.add_command(apart)
 
 

@@ -63,6 +63,13 @@ class ControllerMetrics:
             ("outcome",),
             registry=into,
         )
+        self.orphans = Gauge(
+            "frontinus_controller_orphans",
+            "Amphorae, load balancers and files that were found outside with nobody knowing them: `waiting` for their grace "
+            "to end, or `held` because there are too many to be believed (frontinus sweep list).",
+            ("state",),
+            registry=into,
+        )
         self.spares = Gauge(
             "frontinus_controller_spares", "Amphorae that run and wait for a load balancer.", registry=into
         )

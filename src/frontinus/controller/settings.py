@@ -67,7 +67,11 @@ class ControllerSettings:
     """An agent that dies again within this after it was started again in place is not revived but replaced."""
 
     sweep_interval: timedelta = timedelta(seconds=60)
-    """How often orphans are looked for. One is destroyed when it is seen in two sweeps in a row."""
+    """How often orphans are looked for: what stands outside under our names, and no row knows."""
+
+    orphan_grace: timedelta = timedelta(minutes=5)
+    """How long an orphan is only told of before it is deleted, also by `frontinus sweep delete`. Far above what a request of
+    the API can take: a VIP is given before its load balancer is recorded."""
 
     witness_interval: timedelta = timedelta(seconds=3)
     """How often compute is asked about amphorae that were not heard lately. It is what brings back a fleet of which so

@@ -11,6 +11,7 @@ from sqlalchemy import and_, bindparam, func, or_, select
 
 from frontinus.model.enums import AmphoraStatus, ProvisioningStatus
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
+from frontinus.model.orphans import Known
 from frontinus.store import schema, spares
 from frontinus.store.engine import Transaction
 from frontinus.store.rows import to_microseconds
@@ -87,13 +88,6 @@ class _PortId(msgspec.Struct):
     """What is read of a recorded port here."""
 
     id: PortId
-
-
-class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """Amphorae and load balancers that are not DELETED; spare amphorae are among the first."""
-
-    amphorae: frozenset[AmphoraId]
-    load_balancers: frozenset[LoadBalancerId]
 
 
 def plugged(tx: Transaction, after: AmphoraId, most: int) -> dict[AmphoraId, frozenset[PortId]]:

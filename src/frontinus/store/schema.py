@@ -540,6 +540,16 @@ provider_record = Table(
     _name("reported_about", nullable=True),
 )
 
+# Owners of things outside that no row knows (model/belongings.py), while they are seen.
+orphan = Table(
+    "orphan",
+    metadata,
+    Column("kind", String(STATUS_LENGTH), primary_key=True),
+    Column("owner_id", String(64), primary_key=True),
+    _time("first_seen_at"),
+    _time("seen_at"),
+)
+
 # Moves of many load balancers (model/rollouts.py). `active_driver` is set while a rollout is not over: one for each driver.
 rollout = Table(
     "rollout",

@@ -10,12 +10,11 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from frontinus.controller.sweeper import Sweeper
 from frontinus.controller.witness import Witness
 from frontinus.model.edits import apply
 from frontinus.model.enums import Kind
 from frontinus.model.errors import LeaseLost, Rejected, Retry, Subject
-from frontinus.model.ids import AmphoraId, LoadBalancerId, PoolId
+from frontinus.model.ids import LoadBalancerId, PoolId
 from frontinus.model.tree import Fault
 from frontinus.store import convergence, leases
 from frontinus.testing.fake_amphora import FakeAmphoraDriver
@@ -425,27 +424,7 @@ async def test_paused_controller_that_wakes_writes_nothing(world: World) -> None
     await world.assert_served(load_balancer_id)
 
 
-# ---------------------------------------------------------------- the sweeper
-
-
-async def test_orphans_are_destroyed_when_seen_twice(world: World) -> None:
-    load_balancer_id = await world.create(80)
-    await world.converge()
-    stranger = LoadBalancerId("00000000-0000-4000-8000-000000000001")
-    orphan = next(iter(world.places.values()))
-    lost = replace_id(orphan.amphora_id)
-    boot = world.hands.amphora_driver.boot_files(lost, "127.0.0.1")
-    await world.hands.compute.build(lost, stranger, boot)
-    world.network.vips["203.0.113.77"] = stranger
-    sweeper = Sweeper(world.hands)
-    await sweeper.sweep()
-    assert lost in world.places, "once is not enough: it may be just about to be recorded"
-    await sweeper.sweep()
-    await world.assert_served(load_balancer_id)
-
-
-def replace_id(amphora_id: str) -> AmphoraId:
-    return AmphoraId("0" * 8 + amphora_id[8:])
+# ---------------------------------------------------------------- who looks by himself
 
 
 async def test_amphora_lost_while_nobody_watched_is_found_by_asking_compute(world: World) -> None:

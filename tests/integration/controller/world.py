@@ -149,9 +149,11 @@ class World:
 
     # ---------------------------------------------------------------- the tenant
 
-    async def create(self, *ports: int, topology: Topology = Topology.SINGLE) -> LoadBalancerId:
+    async def create(
+        self, *ports: int, topology: Topology = Topology.SINGLE, known_as: LoadBalancerId | None = None
+    ) -> LoadBalancerId:
         """What the API does for a whole-tree create: an address first, then one transaction."""
-        load_balancer_id = LoadBalancerId(new_id())
+        load_balancer_id = known_as or LoadBalancerId(new_id())
         subnet = self.network.subnets[0]
         allocated = await self.network.allocate_vip(load_balancer_id, PROJECT, VipRequest(subnet_id=subnet.id))
         pool = Pool(

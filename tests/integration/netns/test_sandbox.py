@@ -32,7 +32,7 @@ def run(file: str, *words: str, seconds: float = 300) -> None:
 
 
 @pytest.mark.beside
-@pytest.mark.parametrize("file", ["stories_kits.py", "stories_networks.py", "stories_spoofing.py"])
+@pytest.mark.parametrize("file", ["stories_kits.py", "stories_networks.py", "stories_spoofing.py", "stories_sweep.py"])
 def test_stories(file: str) -> None:
     run(file)
 
