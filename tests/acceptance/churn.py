@@ -35,24 +35,27 @@ class Tenant:
         """The answer, if need be after several tries. A create is sent with a key, so that it is carried out once."""
         headers = {"Idempotency-Key": str(uuid.uuid4())} if method == "POST" else {}
         began = time.monotonic()
+        tries: Counter[str] = Counter()
         while True:
             asked = time.monotonic()
             try:
                 status, told, content = _exchange(self.random.choice(self.ports), method, path, body, headers)
             except (OSError, http.client.HTTPException) as error:
                 self.seen[f"connection: {type(error).__name__}"] += 1
+                tries[f"{type(error).__name__} after {time.monotonic() - asked:.0f} s"] += 1
                 pause: float | None = 0.1
             else:
                 took = time.monotonic() - asked
                 self.longest_s = max(self.longest_s, took)
                 self.seen[str(status)] += 1
+                tries[f"{status} after {took:.0f} s: {content}"] += 1
                 if status < 300 or status in fine:
                     return status, content
                 pause = self._pause(method, path, status, told, content)
                 if pause is None:
                     return status, content
             if time.monotonic() - began > PATIENCE_S:
-                self.complaints.append(f"{method} {path}: nothing came of it in {PATIENCE_S:.0f} s")
+                self.complaints.append(f"{method} {path}: nothing came of it in {PATIENCE_S:.0f} s: {dict(tries)}")
                 return 0, None
             time.sleep(pause or 0.0)
 

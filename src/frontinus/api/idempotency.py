@@ -38,9 +38,12 @@ REPLAYED_HEADER = "Idempotent-Replayed"
 KEPT_FOR = timedelta(hours=24)
 """How long an answer is kept. Clients retry for minutes; a day outlives their queues and our outages."""
 
-WORK_AT_MOST = timedelta(seconds=60)
-"""How long a reservation holds. Above what the slowest create takes (a VIP from a network that answers late); so long
-retries of a request whose process was killed before its commit are put off."""
+HELD_FOR = timedelta(seconds=10)
+"""How long a reservation holds unless it is renewed, which it is while its request is worked on. So long retries of a
+request whose process was killed before its commit are put off."""
+
+RENEWED_EVERY = timedelta(seconds=3)
+"""One lost renewal does not lose the reservation, nor do two."""
 
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.02, 0.25
 
@@ -59,6 +62,7 @@ async def answer_once(call: Call, operation: Operation) -> Response:
     found = await _reserve(call, reservation, fingerprint)
     if found is not None:
         return _replay(found)
+    renewing = asyncio.create_task(_renew(call, reservation))
     try:
         response = await operation.handler(replace(call, reservation=reservation))
         if not reservation.kept:
@@ -70,7 +74,25 @@ async def answer_once(call: Call, operation: Operation) -> Response:
             # It runs out by itself; what went wrong first is what the caller shall read.
             log.warning("idempotency key not released", reason=str(error))
         raise
+    finally:
+        renewing.cancel()
     return response
+
+
+async def _renew(call: Call, reservation: Reservation) -> None:
+    """Hold the reservation until cancelled. Most requests end before the first time."""
+    while True:
+        await asyncio.sleep(RENEWED_EVERY.total_seconds())
+        until = call.api.clock() + HELD_FOR
+        try:
+            await call.api.store.transact(
+                lambda tx, until=until: idempotency.extend(  # type: ignore[misc]
+                    tx, reservation.key, owner=reservation.owner, until=until
+                )
+            )
+        except FrontinusError as error:
+            # If it ran out and somebody else has it, the answer is not kept, and nothing is made twice.
+            log.warning("idempotency key not renewed", reason=str(error))
 
 
 def keep_answer(tx: Transaction, call: Call, reservation: Reservation, response: Response) -> None:
@@ -104,7 +126,7 @@ async def _reserve(call: Call, reservation: Reservation, fingerprint: str) -> Ke
             fingerprint=fingerprint,
             owner=reservation.owner,
             now=now,
-            until=now + WORK_AT_MOST,
+            until=now + HELD_FOR,
         )
 
     while True:

@@ -53,6 +53,7 @@ _KEEP = Statement(
         expires_at=bindparam("until"),
     )
 )
+_EXTEND = Statement(update(idempotency_key).where(*_OWN).values(expires_at=bindparam("until")))
 _RELEASE = Statement(delete(idempotency_key).where(*_OWN))
 _RELEASE_ALL = Statement(delete(idempotency_key).where(_t.status.is_(None)))
 _SELECT_EXPIRED = Statement(
@@ -111,6 +112,11 @@ def keep(tx: Transaction, key: str, *, owner: str, status: int, etag: str | None
         "until": to_microseconds(until),
     }
     return tx.run(_KEEP, {"which": key, "own": owner, **answer}) == 1
+
+
+def extend(tx: Transaction, key: str, *, owner: str, until: datetime) -> None:
+    """Hold the reservation until then. Nothing happens if an answer was kept, or it is not the owner's."""
+    tx.run(_EXTEND, {"which": key, "own": owner, "until": to_microseconds(until)})
 
 
 def release(tx: Transaction, key: str, *, owner: str) -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import MutableMapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from frontinus.api.app import create_app
-from frontinus.api.idempotency import KEPT_FOR, WORK_AT_MOST
+from frontinus.api.idempotency import HELD_FOR, KEPT_FOR
 from frontinus.api.operations import resource_operations
 from frontinus.api.settings import ApiSettings
 from frontinus.model.ids import LoadBalancerId, ProjectId
 from frontinus.model.network import AllocatedVip, VipRequest
 from frontinus.store import idempotency
-from frontinus.store.engine import Store
+from frontinus.store.engine import Store, Transaction
+from frontinus.store.rows import to_microseconds
 from frontinus.store.schema import idempotency_key
 from frontinus.store.statement import Statement
 from frontinus.testing.fake_network import FakeNetwork
@@ -292,7 +294,7 @@ async def test_a_process_that_was_killed_before_its_commit_has_made_nothing(
     if embedded:
         assert await world.store.transact(idempotency.release_all) == 1
     else:
-        world.clock.now += WORK_AT_MOST
+        world.clock.now += HELD_FOR
     assert (await after_a_kill(world)).status == 201
     assert len(await load_balancers(world)) == 1
 
@@ -313,13 +315,46 @@ class SlowNetwork(FakeNetwork):
 
 
 @pytest.mark.engines
+async def test_who_works_on_keeps_the_key(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes, nobody else gets it; only a process that died does not renew."""
+    monkeypatch.setattr("frontinus.api.idempotency.RENEWED_EVERY", timedelta(milliseconds=10))
+    network = SlowNetwork(world.network.vips)
+    slow_app = World(world.store, network, world.clock, create_app(world.store, network, ApiSettings(), world.clock))
+    hasty_settings = ApiSettings(idempotency_wait=timedelta(0))
+    hasty = World(
+        world.store, world.network, world.clock, create_app(world.store, network, hasty_settings, world.clock)
+    )
+    slow = asyncio.create_task(create(slow_app))
+    await network.entered.wait()
+    for _ in range(3):
+        world.clock.now += HELD_FOR - timedelta(seconds=1)
+        await _expires(world, world.clock.now + HELD_FOR)
+        assert (await create(hasty)).status == 409
+    network.go_on.set()
+    assert (await slow).status == 201
+
+
+async def _expires(world: World, at: datetime) -> None:
+    """Wait until the reservation holds until then."""
+
+    def until(tx: Transaction) -> int:
+        row = tx.row(Statement(select(idempotency_key.c.expires_at)), {})
+        assert row is not None
+        return int(row[0])
+
+    async with asyncio.timeout(5):
+        while await world.store.read(until) < to_microseconds(at):  # noqa: ASYNC110 - another task writes it
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.engines
 async def test_who_lost_the_reservation_makes_nothing(world: World) -> None:
     """The first is held up for longer than a reservation holds; the second takes over, and the first gives up."""
     network = SlowNetwork(world.network.vips)
     slow_app = World(world.store, network, world.clock, create_app(world.store, network, ApiSettings(), world.clock))
     slow = asyncio.create_task(create(slow_app))
     await network.entered.wait()
-    world.clock.now += WORK_AT_MOST
+    world.clock.now += HELD_FOR
     second = await create(world)
     network.go_on.set()
     assert second.status == 201
