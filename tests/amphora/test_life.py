@@ -151,7 +151,9 @@ def test_secrets_are_for_the_owner_alone(amphora: Amphora, members: list[Member]
     controller.call("PUT", f"/1.0/loadbalancer/{amphora.load_balancer_id}/certificates/a.pem", "secret")
     for root in (amphora.base, amphora.certificates):
         for path in [root, *root.rglob("*")]:
-            assert path.is_symlink() or path.lstat().st_mode & 0o077 == 0 or path.name.endswith(".pid"), path
+            # The group of haproxy's user may pass through the place, to a socket, and list nothing.
+            hidden = 0o067 if path == amphora.base else 0o077
+            assert path.is_symlink() or path.lstat().st_mode & hidden == 0 or path.name.endswith(".pid"), path
 
 
 def test_memory_of_agent_and_haproxy_is_never_dumped(amphora: Amphora, members: list[Member]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from frontinus_amphora.stick_tables import entries, tables
+from frontinus_amphora.table_keeper import keeper_text
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,37 @@ DUMP_3_0 = """# table: p/t, type: string, size:100, used:1
 )
 def test_a_dump_is_understood(dump: str, expected: list[tuple[str, str]]) -> None:
     assert entries(dump) == expected
+
+
+KEPT = """global
+    httpclient.ssl.verify none
+peers p
+    server own
+    server keeper unix@x.k
+    table t type ipv6 size 100
+backend b
+    stick on src table p/t
+"""
+
+
+def test_a_keeper_has_the_tables_of_the_text_and_its_peer() -> None:
+    said = (keeper_text(KEPT, "x.k", "own", "haproxy") or "").splitlines()
+    assert [x.strip() for x in said[said.index("peers p") :]] == [
+        "peers p",
+        "bind unix@x.k mode 600 user haproxy",
+        "server keeper",
+        "server own unix@x.k.none",
+        "table t type ipv6 size 100 store server_id,server_key",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(KEPT.replace("x.k", "y.k"), id="at another place"),
+        pytest.param(KEPT.replace("    server keeper unix@x.k\n", ""), id="not asked for"),
+        pytest.param("", id="nothing"),
+    ],
+)
+def test_who_asks_for_no_keeper_has_none(text: str) -> None:
+    assert keeper_text(text, "x.k", "own", "") is None

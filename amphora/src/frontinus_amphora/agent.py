@@ -8,7 +8,6 @@ import pwd
 import threading
 
 from frontinus_amphora import files, haproxy_text, ping
-from frontinus_amphora.child_service import ChildService
 from frontinus_amphora.companions import Companions
 from frontinus_amphora.errors import AgentError
 from frontinus_amphora.facts import Haproxy
@@ -30,6 +29,7 @@ from frontinus_amphora.settings import (
 )
 from frontinus_amphora.statistics import Bookkeeper
 from frontinus_amphora.supervisor import Supervisor
+from frontinus_amphora.table_keeper import KeptHaproxy
 from frontinus_amphora.values import Checker, Fence
 from frontinus_amphora.vrrp import Vrrp
 
@@ -111,10 +111,12 @@ class Agent:
                 places = Places.of(self._settings.base_path, load_balancer_id)
                 files.make_directory(places.directory)
                 own_peer = haproxy_text.peer_name(self._settings.amphora_id)
-                service = ChildService(
+                service = KeptHaproxy(
                     places,
-                    lambda: (*self.haproxy.arguments(), "-L", own_peer),
+                    self.haproxy.arguments,
+                    own_peer,
                     self._extra,
+                    self._settings.haproxy_user if self._drops_root else "",
                     self._settings.reload_timeout,
                     self._settings.old_workers_memory,
                 )
@@ -220,7 +222,15 @@ class Agent:
             text = f"global\n    user {user}\n    gid {group_id}\n"
             if files.read(self._user_file()) != text.encode():
                 files.write_atomically(self._user_file(), text.encode())
+            self._let_in(group_id)
             self._drops_root = True
+
+    def _let_in(self, group_id: int) -> None:
+        """That user must get to the table keeper's socket. What is here is private by itself, and it cannot list it."""
+        mode = os.stat(self._settings.base_path).st_mode & 0o7777
+        if not mode & 0o001:
+            os.chown(self._settings.base_path, -1, group_id)
+            os.chmod(self._settings.base_path, mode | 0o010)  # noqa: S103
 
     def _extra(self, text: str) -> tuple[str, ...]:
         return ("-f", self._user_file()) if self._drops_root and not haproxy_text.names_user(text) else ()

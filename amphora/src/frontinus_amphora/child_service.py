@@ -53,7 +53,7 @@ class ChildService(Detached):
                 processes.reap(pid)
             self._await(lambda seen: bool(seen.workers))
         except ServiceFailed:
-            self.stop()
+            self._end()
             raise
         if self._master is not None:
             log("haproxy started", pid=self._master[0])
@@ -80,6 +80,9 @@ class ChildService(Detached):
         old_workers.bound(self.program, seen.old_workers if seen else (), self._old_workers_mib)
 
     def stop(self, *, at_once: bool = False) -> None:
+        self._end(at_once=at_once)
+
+    def _end(self, *, at_once: bool = False) -> None:
         super().stop(at_once=at_once)
         files.remove(self._places.pid)
         files.remove(self._places.master_socket)

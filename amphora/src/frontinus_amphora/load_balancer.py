@@ -269,7 +269,7 @@ class LoadBalancer:
                 self._try_removals()
             if self._hang.due is not None and now >= self._hang.due:
                 self._look_whether_it_hangs()
-            dues = [self._restart_at, self._removal_at, self._hang.due, self._nginx.attend()]
+            dues = [self._restart_at, self._removal_at, self._hang.due, self._nginx.attend(), self._service.attend()]
             if self._vrrp.is_wanted():
                 self._tell_vrrp()
                 dues.append(self._look_at)

@@ -24,6 +24,10 @@ class Places(NamedTuple):
     output: str  # FIFO of what haproxy prints
     stats_socket: str  # by default; the configuration decides
     master_socket: str
+    keeper_config: str  # of the table keeper (table_keeper.py)
+    keeper_record: str
+    keeper_output: str
+    keeper_socket: str
 
     @classmethod
     def of(cls, base_path: str, load_balancer_id: str) -> "Places":
@@ -44,6 +48,10 @@ class Places(NamedTuple):
             # Relative to base_path, where agent and haproxy work: a socket's path has room for 107 bytes.
             stats_socket=f"{load_balancer_id}.sock",
             master_socket=f"{load_balancer_id}.m",
+            keeper_config=f"{directory}/keeper.cfg",
+            keeper_record=f"{directory}/keeper.json",
+            keeper_output=f"{directory}/keeper-output",
+            keeper_socket=f"{load_balancer_id}.k",
         )
 
 
@@ -76,6 +84,9 @@ class Service(Protocol):
 
     def has_died(self) -> bool:
         """True once after the running haproxy died by itself; its remains are reaped."""
+
+    def attend(self) -> float | None:
+        """Do what is due; the time (monotonic) when something will be due, None when nothing will."""
 
     def descriptors(self) -> dict[int, str]:
         """What to poll for: readable means `output` (call drain_output) or `death` (call has_died). *Any thread.*"""

@@ -17,7 +17,15 @@ SUITES = {"trixie": (3, 0), "sid": (3, 2)}
 
 DRIVER = [
     *("accepts", "changes", "l7", "last_check", "listeners", "logs", "monitors", "patterns", "persistence"),
-    *("runtime_equals_start", "tls_changes", "tls_of_listeners", "tls_of_pools", "traffic", "agent_protocol"),
+    *(
+        "runtime_equals_start",
+        "sessions",
+        "tls_changes",
+        "tls_of_listeners",
+        "tls_of_pools",
+        "traffic",
+        "agent_protocol",
+    ),
 ]
 EXAMINED = {
     "driver": [f"tests/integration/drivers/test_{'haproxy_' if x == 'accepts' else ''}{x}.py" for x in DRIVER],

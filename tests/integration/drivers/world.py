@@ -343,17 +343,24 @@ class World:
         return ask_haproxy(self.place / f"{LOAD_BALANCER}.sock", command)
 
     def haproxy_pids(self) -> list[int]:
-        """Every HAProxy process of this place."""
+        """Every HAProxy process of this place that serves, the master first."""
+        return self._pids("haproxy")
+
+    def keeper_pids(self) -> list[int]:
+        """Every table keeper of this place."""
+        return self._pids("table-keeper")
+
+    def _pids(self, program: str) -> list[int]:
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdecimal():
                 with contextlib.suppress(OSError):
                     if (
                         os.fsencode(self.place) in (entry / "cmdline").read_bytes()
-                        and "haproxy" in (entry / "comm").read_text()
+                        and program == (entry / "comm").read_text().strip()
                     ):
                         found.append(int(entry.name))
-        return found
+        return sorted(found)
 
     def nginx_pids(self) -> list[int]:
         """Every nginx process of this place: it writes its title over its command line, and prints to a file here."""
@@ -371,7 +378,7 @@ class World:
         if self._agent is not None:
             self._agent.terminate()
             self._agent.wait(10)
-        for pid in (*self.haproxy_pids(), *self.nginx_pids()):
+        for pid in (*self.haproxy_pids(), *self.keeper_pids(), *self.nginx_pids()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for member in self.members.values():

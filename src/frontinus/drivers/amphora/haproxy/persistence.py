@@ -15,7 +15,7 @@ from frontinus.drivers.amphora.agent.vrrp import own_address, peers_of
 from frontinus.drivers.amphora.haproxy.server import bracket
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.haproxy.text import Section, checked
-from frontinus.model.enums import AmphoraRole, SessionPersistenceType
+from frontinus.model.enums import AmphoraRole, SessionPersistenceType, Topology
 from frontinus.model.tree import LoadBalancerTree, Pool
 
 Line = tuple[str, ...]
@@ -25,6 +25,9 @@ COOKIE = "SRV"
 
 PEERS_PORT = 1025
 """Where an amphora of a pair listens for the other (contract/amphora-agent.yaml, peers)."""
+
+KEEPER_PEER = "keeper"
+"""What the agent's table keeper is called, which gives a HAProxy that was killed back what it had learnt."""
 
 LOCAL_PEER = "local"
 """The name of the only peer where nobody said for which amphora a text is."""
@@ -55,6 +58,11 @@ _KEYS: dict[SessionPersistenceType, Line | None] = {
     SessionPersistenceType.HTTP_COOKIE: None,
 }
 """The type of the table that each learns into."""
+
+
+def keeps(tree: LoadBalancerTree, settings: HaproxySettings) -> bool:
+    """Whether the agent keeps its stick tables, if it has any."""
+    return settings.table_keeper and not settings.base_path and tree.load_balancer.topology is Topology.SINGLE
 
 
 def persistence_lines(tree: LoadBalancerTree, pool: Pool, backend: str) -> list[Line]:
@@ -91,10 +99,11 @@ def peers_section(tree: LoadBalancerTree, amphora_id: str, settings: HaproxySett
     """The stick tables, and who learns what they hold.
 
     They are here and not in their backends, because a worker that goes empties those of its backends, and its successor
-    has still to be told: by our agent (agent-extension.md), so that nobody needs to listen. Behind an agent of Octavia, which
-    does not tell it, the old worker teaches the new one, on an abstract socket by a name that is the amphora's own. In a pair
-    it is the amphora's own address, where the peer learns too; the network lets nobody else in there. HAProxy believes
-    only who knows both names, which come from ids that no tenant is shown."""
+    has still to be told: by our agent (agent-extension.md), whose table keeper also has them when HAProxy is killed, on a
+    socket that nobody else may speak to. Behind an agent of Octavia, which does neither, the old worker teaches the new one,
+    on an abstract socket by a name that is the amphora's own. In a pair it is the amphora's own address, where the peer
+    learns too; the network lets nobody else in there. HAProxy believes only who knows both names, which come from ids that
+    no tenant is shown."""
     local_peer = peer_name(amphora_id) if amphora_id else LOCAL_PEER
     lines: list[Line] = []
     others: list[Line] = []
@@ -106,6 +115,8 @@ def peers_section(tree: LoadBalancerTree, amphora_id: str, settings: HaproxySett
         others += [("server", peer_name(x), f"{bracket(at)}:{PEERS_PORT}") for x, at in places if at is not None]
     elif settings.base_path:
         lines.append(("bind", f"abns@{local_peer}.peers"))
+    elif keeps(tree, settings):
+        others.append(("server", KEEPER_PEER, f"unix@{tree.id}.k"))
     return Section("peers", peers_name(tree.id), (*lines, ("server", local_peer), *others, *tables))
 
 

@@ -42,6 +42,11 @@ class HaproxySettings(AgentDriverSettings):
     """*text* Clients, or sessions of an application, that each pool with SOURCE_IP or APP_COOKIE persistence remembers;
     the longest unused gives way. About 200 bytes each, taken as they come."""
 
+    table_keeper: bool = True
+    """*text* Whether what pools with SOURCE_IP or APP_COOKIE persistence learnt outlives the death of HAProxy on an amphora
+    that stands alone: a second HAProxy that serves nobody is told of it. 5 MB and the tables once more, and some
+    microseconds for each request that such a pool gets. Of a pair, one amphora keeps it for the other."""
+
     hard_stop_after: timedelta = timedelta(minutes=30)
     """*text* How long connections may go on in a worker that a reload replaced; then they are cut. An old worker costs
     3 to 10 MB and no CPU; should they hold too much memory, the agent ends the oldest (its old_workers_memory)."""
