@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -30,6 +31,7 @@ from typing import Any, ClassVar, TypeVar
 from frontinus.drivers.compute import endings
 from frontinus.drivers.compute.interface import ATTACH, LVS, ComputeDriver, Place, PlaceState
 from frontinus.drivers.compute.qemu import taps
+from frontinus.drivers.compute.qemu.kvm import has_kvm, kvm_lacks
 from frontinus.drivers.compute.qemu.machine import (
     ACCELERATORS,
     CONFIG_DRIVE,
@@ -58,6 +60,7 @@ from frontinus.model.ports import Port, PortPurpose, port_for
 _T = TypeVar("_T")
 
 _SYSTEM_DIRECTORIES = "/usr/local/sbin:/usr/sbin:/sbin"
+_INSTALL = "apt-get install qemu-system-x86"
 _STATES: dict[str, PlaceState] = {
     "running": PlaceState.RUNNING,
     "prelaunch": PlaceState.BUILDING,
@@ -191,7 +194,7 @@ class QemuCompute(ComputeDriver):
     def _build(
         self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: Sequence[Port]
     ) -> Place:
-        program = self._find_program()
+        program = self._need_program()
         directory = self._directory(amphora_id)
         with directory.locked():
             directory.write(CONFIG_DRIVE, config_drive(amphora_id, load_balancer_id, boot, ports))
@@ -286,38 +289,40 @@ class QemuCompute(ComputeDriver):
     def _monitor(self, directory: MachineDirectory) -> contextlib.AbstractContextManager[Monitor]:
         return monitor(directory.path, QMP, self._settings.monitor_timeout.total_seconds())
 
-    def _find_program(self) -> str:
+    def _find_program(self) -> str | None:
+        search = f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_DIRECTORIES}"
+        return shutil.which(self._settings.program, path=search)
+
+    def _missing_of_image(self) -> Path | None:
+        files = (self._image / name for name in (KERNEL, RAM_DISK, DISK))
+        return next((file for file in files if not file.is_file()), None)
+
+    def _need_program(self) -> str:
         """QEMU's path. Raises Retry saying what to install or build."""
-        found = shutil.which(self._settings.program, path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_DIRECTORIES}")
+        found, missing = self._find_program(), self._missing_of_image()
         if found is None:
-            raise Retry(
-                f"{self._settings.program} is not installed: apt-get install qemu-system-x86",
-                after=5.0,
-                code="qemu-missing",
-            )
-        for name in (KERNEL, RAM_DISK, DISK):
-            if not (self._image / name).is_file():
-                raise Retry(
-                    f"the image lacks {self._image / name}: make image IMAGE={self._image}",
-                    after=5.0,
-                    code="image-missing",
-                )
+            raise Retry(f"{self._settings.program} is not installed: {_INSTALL}", after=5.0, code="qemu-missing")
+        if missing is not None:
+            raise Retry(f"the image lacks {missing}: make image IMAGE={self._image}", after=5.0, code="image-missing")
         return found
 
     def _examine(self) -> Iterator[Finding]:
-        try:
-            program = self._find_program()
-        except Retry as missing:
-            yield trouble("image" if missing.code == "image-missing" else "qemu", missing.reason, "do what it says")
+        program, missing = self._find_program(), self._missing_of_image()
+        if program is None:
+            yield trouble("qemu", f"{self._settings.program} is not installed", _INSTALL)
         else:
             yield version_of("qemu", [program, "--version"], r"version (\S+)", (6, 0))
-            yield fine("image", str(self._image))
-        if self._settings.accelerator != "tcg" and not has_kvm():
-            yield warning(
-                "kvm",
-                "machines are emulated: a start takes seconds, traffic is slow",
-                "give this user /dev/kvm, if any",
-            )
+        if missing is None:
+            yield fine("image", f"{self._image}{_contents(self._image)}")
+        else:
+            build = f"make image IMAGE={self._image}, as root and in Frontinus' sources; it takes a minute"
+            yield trouble("image", f"there is none: {missing} is missing", build)
+        lack = kvm_lacks() if self._settings.accelerator != "tcg" else None
+        if lack is not None and self._settings.accelerator == "kvm":
+            yield trouble("kvm", f"no machine can start: {lack.reason}", f'{lack.advice}; or accelerator = "auto"')
+        elif lack is not None:
+            slow = f"machines are emulated, so a start takes seconds, and traffic is slow: {lack.reason}"
+            yield warning("kvm", slow, lack.advice)
         if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
             yield trouble(
                 "privileges", "/dev/net/tun cannot be opened", "run as root, or with CAP_NET_ADMIN and that file"
@@ -451,14 +456,13 @@ def _is_machine(directory: MachineDirectory, pid: int) -> bool:
     return directory.process() == pid
 
 
-def has_kvm() -> bool:
-    """Whether KVM can be used. A processor without the flag may still show the device: what that runs is no kernel."""
+def _contents(image: Path) -> str:
+    """What an image says of itself; nothing when it says nothing, as one that was put together by hand."""
     try:
-        os.close(os.open("/dev/kvm", os.O_RDWR))
-        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
-    except (OSError, StopIteration):
-        return False
-    return not {"vmx", "svm"}.isdisjoint(flags.split())
+        manifest = json.loads((image / "manifest.json").read_text())
+        return ": " + ", ".join(f"{name} {manifest[name]}" for name in ("suite", "kernel", "haproxy", "agent"))
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 def _nics(qemu: Monitor) -> frozenset[PortId]:
