@@ -4,7 +4,7 @@
 A round is one death of each kind, so that HAProxy's deaths are of different amphorae (an agent waits before it starts
 again what dies again and again). The gap is the longest time between two answers around a death. Goals (issue 5): HAProxy
 below 500 ms, the whole amphora below 5 s. `netns` and `qemu` need root, and run in a sandbox that ends with them; `qemu`
-needs the image (make image).
+needs the image (make image), and reaches into a guest by a file of its own in the RAM disk (places/reaper.py).
 
 Usage: python bench/failover_single.py [ROUNDS] [--place process|netns|qemu] [--spare] [KIND ...]"""
 
@@ -33,14 +33,15 @@ from frontinus.model.ports import link_name
 from tests.acceptance.support import COMMAND, Installation, backend, free_port, until
 from tests.integration.netns.hosts import Host, ip
 from tests.integration.netns.test_sandbox import PREPARE, UNSHARE
+from tests.integration.places import reaper
 
 GOAL_MS: dict[str, int | None] = {"haproxy": 500, "agent": None, "link": None, "amphora": 5000}
 KINDS = {
     "process": ("haproxy", "agent", "amphora"),
     "netns": ("haproxy", "agent", "link", "amphora"),
-    # Nothing reaches into a machine but the agent's own port.
-    "qemu": ("link", "amphora"),
+    "qemu": ("haproxy", "agent", "link", "amphora"),
 }
+IN_GUEST = {"haproxy": reaper.HAPROXY, "agent": reaper.AGENT}
 IMAGE = Path(__file__).parents[1] / ".cache" / "image"
 IN_SANDBOX = "FRONTINUS_BENCH_SANDBOX"
 EVERY_MS = {"qemu": 50}
@@ -86,6 +87,10 @@ class Scene:
     def kill(self, what: str, amphora: dict[str, Any]) -> float:
         """Have it die by force; when."""
         match what:
+            case "haproxy" | "agent" if self.place == "qemu":
+                moment = time.monotonic()
+                assert reaper.kill(self._machine(amphora), IN_GUEST[what])
+                return moment
             case "haproxy":
                 return _sigkill(self.pids(amphora["id"], _is_haproxy))
             case "agent":
@@ -95,8 +100,7 @@ class Scene:
                 ip("link", "delete", link_name(amphora["vrrp_port_id"]))
                 return moment
             case "amphora" if self.place == "qemu":
-                pid_file = self._installation.state_dir / "machines" / amphora["id"] / "qemu.pid"
-                return _sigkill([int(pid_file.read_text())])
+                return _sigkill([int((self._machine(amphora) / "qemu.pid").read_text())])
             case "amphora":
                 moment = _sigkill(self.pids(amphora["id"]))
                 for name in Path("/run/netns").glob(f"*{amphora['id']}") if self.place == "netns" else ():
@@ -111,6 +115,8 @@ class Scene:
             case "amphora":
                 self._spares_taken += 1
                 until(lambda: self._serving_since(before), PATIENCE_S, "it is not replaced")
+            case "agent" if self.place == "qemu":
+                until(lambda: reaper.find(self._machine(before), reaper.AGENT), PATIENCE_S, "no agent", pause=0.2)
             case "agent":
                 until(lambda: self.pids(self.amphora()["id"], _is_agent), PATIENCE_S, "no agent")
         self._api.settled(self.id, PATIENCE_S)
@@ -136,6 +142,9 @@ class Scene:
 
     def connections(self) -> int:
         return int(self._api.get(f"/v2/lbaas/loadbalancers/{self.id}/stats")[1]["stats"]["total_connections"])
+
+    def _machine(self, amphora: dict[str, Any]) -> Path:
+        return self._installation.state_dir / "machines" / str(amphora["id"])
 
     def _serving_since(self, before: dict[str, Any]) -> bool:
         return any(x["id"] != before["id"] for x in self._serving())
@@ -170,10 +179,11 @@ def scene(place: str, *, spare: bool) -> Iterator[tuple[Scene, Client]]:
     config = f"[controller]\nspares = {int(spare)}\n"
     if place != "process":
         config += f'[drivers]\ncompute = "{place}"\nnetwork = "bridge"\n'
-    if place == "qemu":
-        config += f'[driver_options.qemu]\nimage = "{IMAGE}"\n'
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="frontinus-bench-")))
+        if place == "qemu":
+            image, program = reaper.with_reaper(IMAGE, directory / "image")
+            config += f'[driver_options.qemu]\nimage = "{image}"\nprogram = "{program}"\n'
         made = Installation(directory / "state", config)
         pool = {"session_persistence": {"type": "SOURCE_IP"}}
         if place == "process":
@@ -257,7 +267,7 @@ if __name__ == "__main__":
     parser.add_argument("--place", choices=sorted(KINDS), default="process")
     parser.add_argument("--spare", action="store_true")
     parser.add_argument("kinds", nargs="*", metavar="KIND")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.place != "process" and IN_SANDBOX not in os.environ:
         again = ("sh", "-c", PREPARE, "sh", sys.executable, *sys.argv)
         os.execvpe(UNSHARE[0], [*UNSHARE, *again], {**os.environ, IN_SANDBOX: "yes"})

@@ -20,6 +20,8 @@ CONFIG_DRIVE, CONSOLE, PID_FILE, QMP, MONITOR = "config.iso", "console.log", "qe
 KERNEL, RAM_DISK, DISK = "vmlinuz", "initrd", "amphora.raw"
 """Names in the directory of an image (amphora/image/build)."""
 
+KERNEL_WORDS = "console=ttyS0 quiet panic=5"
+
 ACCELERATORS: Mapping[str, tuple[str, ...]] = {
     "kvm": ("-accel", "kvm", "-cpu", "host"),
     # Translated code may take 64 MB; QEMU's own limit is a GB for each machine.
@@ -77,7 +79,7 @@ def arguments(
     # More cannot be denied to one that becomes a daemon after the filter is in force.
     words += ["-sandbox", "on,obsolete=deny,resourcecontrol=deny"]
     words += ["-kernel", str(image / KERNEL), "-initrd", str(image / RAM_DISK)]
-    words += ["-append", "console=ttyS0 quiet panic=5"]
+    words += ["-append", KERNEL_WORDS]
     for number, (path, name) in enumerate(((image / DISK, "root"), (Path(CONFIG_DRIVE), "config"))):
         words += ["-drive", f"id={name},if=none,file={_escaped(path)},format=raw,readonly=on,file.locking=off"]
         words += ["-device", f"virtio-blk-pci,drive={name},addr={number + 3:#x}"]
