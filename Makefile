@@ -5,7 +5,7 @@
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help setup system databases image demo up test beside unit integration acceptance contract-report traffic-report compatibility check format docs bench lock clean
+.PHONY: help setup system databases image machine demo up test beside unit integration acceptance contract-report traffic-report compatibility check format docs bench lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -23,6 +23,7 @@ help:
 	@echo 'make demo [ONCE=1]   see a load balancer being made and spreading requests (ONCE=1: end after that)'
 	@echo 'make up [ARGS=...]   run API, controller and health receiver in one process'
 	@echo 'make image           build the image of an amphora that is a machine of its own, in .cache/image'
+	@echo 'make machine         build that image from nothing, start a load balancer on a virtual machine of it, and tell how long each took'
 	@echo 'make test            unit, integration and the everyday acceptance tests'
 	@echo 'make beside          what CI runs beside these: whole stories of half a minute each'
 	@echo 'make acceptance      every acceptance test, and everywhere the long ones too'
@@ -68,6 +69,11 @@ IMAGE ?= $(CURDIR)/.cache/image
 image:
 	@scripts/system-packages image
 	@amphora/image/build $(IMAGE)
+
+# As root. ARGS=--keep-image takes the image that is there.
+machine: setup
+	@scripts/system-packages image
+	@python bench/machine_from_nothing.py $(ARGS)
 
 # ---------------------------------------------------------------- run
 
@@ -125,7 +131,7 @@ format: setup
 
 bench: setup
 	@scripts/system-packages bench databases
-	@for script in $(filter-out bench/common.py bench/load.py,$(wildcard bench/*.py)); do echo "$$script" >&2; python "$$script" $(ARGS) || exit 1; done
+	@for script in $(filter-out bench/common.py bench/load.py bench/asker.py,$(wildcard bench/*.py)); do echo "$$script" >&2; python "$$script" $(ARGS) || exit 1; done
 
 # ---------------------------------------------------------------- keep
 
