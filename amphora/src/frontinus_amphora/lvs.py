@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from frontinus_amphora import binds, files, processes
+from frontinus_amphora import binds, facts, files, processes
 from frontinus_amphora.encoding import Counters, ListenerRow, PoolRow
 from frontinus_amphora.errors import Invalid, ServiceFailed, Unsupported
 from frontinus_amphora.keepalived_service import LVS, KeepalivedProgram, KeepalivedService
@@ -28,6 +28,10 @@ SETTINGS = {
     "net/ipv4/vs/conntrack": "1",  # or members would answer past the amphora
     "net/ipv4/vs/expire_nodest_conn": "1",  # sessions of a member that is down go to others at once
     "net/ipv4/vs/expire_quiescent_template": "1",
+    # The other one of a pair is told of a session with its first datagram, and again while it goes on: not by the count of
+    # its datagrams, which would be from the third on.
+    "net/ipv4/vs/sync_threshold": "0 0",
+    "net/ipv4/vs/sync_refresh_period": "10",
 }
 RULES = """
 table inet frontinus_lvs {}
@@ -139,7 +143,9 @@ class Lvs(Nginx):
         listeners = dict.fromkeys(outline.listeners, 0)
         sessions = active_sessions((files.read(TABLE) or b"").decode("ascii", "replace")) if listeners else {}
         for place, name in self._places().items():
-            listeners[name] = listeners.get(name, 0) + sessions.get(place, 0)
+            # Of an address that is elsewhere there are copies of what the other one of a pair carries.
+            if facts.holds(place[1]):
+                listeners[name] = listeners.get(name, 0) + sessions.get(place, 0)
         rows = {name: ListenerRow("OPEN", count, Counters()) for name, count in listeners.items()}
         return rows, pool_rows(outline, self._checks.healths())
 

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 import msgspec
 
+from frontinus.model.compatibility import DATAGRAM_LISTENERS, LVS_SYNC_PORT
 from frontinus.model.enums import AmphoraStatus, ListenerProtocol
 from frontinus.model.ids import NetworkId, SubnetId
 from frontinus.model.ports import AllowedTraffic, Port, PortPurpose, PortRequest, TrafficProtocol, port_for
@@ -59,6 +60,8 @@ def wanted_traffic(tree: LoadBalancerTree, amphora: Amphora) -> tuple[AllowedTra
         if x.admin_state_up
         for source in x.allowed_cidrs or (None,)
     }
+    # Where nginx carries datagrams nobody listens there.
+    synchronised = any(x.admin_state_up and x.protocol in DATAGRAM_LISTENERS for x in tree.listeners)
     for other in tree.amphorae:
         if other.id == amphora.id or other.status is AmphoraStatus.PENDING_DELETE:
             continue
@@ -69,6 +72,8 @@ def wanted_traffic(tree: LoadBalancerTree, amphora: Amphora) -> tuple[AllowedTra
                 AllowedTraffic(TrafficProtocol.VRRP, None, alone),
                 AllowedTraffic(TrafficProtocol.TCP, PEERS_PORT, alone),
             }
+            if synchronised:
+                wanted.add(AllowedTraffic(TrafficProtocol.UDP, LVS_SYNC_PORT, alone))
     return tuple(sorted(wanted, key=_order))
 
 

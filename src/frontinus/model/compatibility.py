@@ -132,6 +132,9 @@ ALGORITHMS: frozenset[LbAlgorithm] = frozenset(LbAlgorithm)
 VRRP_ID = 1
 """Of every pair: adverts go from one address to another, so that pairs on one network never hear each other."""
 
+LVS_SYNC_PORT = 8848
+"""Where the kernel of one amphora of a pair tells the other of its sessions of datagrams (Linux' own default)."""
+
 VRRP_PRIORITY: dict[AmphoraRole, int] = {AmphoraRole.MASTER: 100, AmphoraRole.BACKUP: 90}
 """Who of a pair has the address first, as Octavia tells it; an amphora that stands alone has no priority. What a driver says
 on the wire of VRRP may be other numbers in the same order."""

@@ -52,6 +52,7 @@ def test_stories_of_faults() -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_stories_of_machines() -> None:
+@pytest.mark.parametrize("file", ["stories_machines.py", "stories_machine_pairs.py"])
+def test_stories_of_machines(file: str) -> None:
     """Needs QEMU and the image: make image."""
-    run("stories_machines.py", "-m", "long", seconds=900)
+    run(file, "-m", "long", seconds=900)

@@ -558,5 +558,6 @@ def test_a_pair_lets_each_other_in() -> None:
         AllowedTraffic(TrafficProtocol.TCP, 1025, "10.0.0.9/32"),
         AllowedTraffic(TrafficProtocol.UDP, 53, "10.0.0.0/8"),
         AllowedTraffic(TrafficProtocol.UDP, 53, "192.0.2.0/24"),
+        AllowedTraffic(TrafficProtocol.UDP, 8848, "10.0.0.9/32"),
         AllowedTraffic(TrafficProtocol.VRRP, None, "10.0.0.9/32"),
     )

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from frontinus.drivers.amphora.agent.vrrp import keepalived_file
+from frontinus.drivers.amphora.agent.vrrp import keepalived_file, sync_group
 from frontinus.drivers.amphora.haproxy.persistence import peer_name, peers_section
 from frontinus.drivers.amphora.haproxy.render import CAPABILITIES
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.model.capabilities import NETWORK_FEATURES, with_network
-from frontinus.model.enums import AmphoraRole, AmphoraStatus, Topology
+from frontinus.model.enums import AmphoraRole, AmphoraStatus, ListenerProtocol, Topology
 from frontinus.model.errors import Invalid
-from frontinus.model.ids import AmphoraId, NetworkId, PortId, SubnetId
+from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, PortId, SubnetId
 from frontinus.model.ports import PORTS, Port, PortAddress, PortPurpose
 from frontinus.model.tree import AdditionalVip, Amphora, LoadBalancerTree
 
-from tests.unit.drivers.trees import LOAD_BALANCER, NOW, PROJECT, a_load_balancer, a_tree, number
+from tests.unit.drivers.trees import LOAD_BALANCER, NOW, PROJECT, a_listener, a_load_balancer, a_tree, number
 
 SETTINGS = HaproxySettings(state_dir=Path("/nowhere"))
 
@@ -131,6 +131,34 @@ def test_nobody_speaks_to_a_peer_that_goes(status: AmphoraStatus) -> None:
 )
 def test_no_keepalived_where_no_address_moves(tree: LoadBalancerTree, amphora: Amphora) -> None:
     assert keepalived_file(tree, amphora, SETTINGS) is None
+
+
+@pytest.mark.parametrize(
+    "protocol,lvs,expected",
+    [
+        pytest.param(ListenerProtocol.UDP, True, True, id="datagrams by LVS"),
+        pytest.param(ListenerProtocol.SCTP, True, True, id="SCTP"),
+        pytest.param(ListenerProtocol.UDP, False, False, id="datagrams by nginx"),
+        pytest.param(ListenerProtocol.HTTP, True, False, id="no datagrams"),
+    ],
+)
+def test_sessions_of_datagrams_are_told_to_the_peer(protocol: ListenerProtocol, lvs: bool, expected: bool) -> None:
+    tree = replace(pair(), listeners=(a_listener(11, protocol, 5300),))
+    files = [keepalived_file(tree, x, SETTINGS, lvs=lvs) for x in (MASTER, BACKUP)]
+    line = f"    lvs_sync_daemon eth1 {LOAD_BALANCER.replace('-', '')} id 1 port 8848 group 239.192.0.1\n"
+    assert [x is not None and line in x.content.decode() for x in files] == [expected, expected]
+
+
+@pytest.mark.parametrize(
+    "last,family,expected",
+    [
+        pytest.param("0000-000000000000", 4, "239.192.0.0", id="IPv4"),
+        pytest.param("0000-ffffffffffff", 4, "239.195.255.255", id="the last one of IPv4"),
+        pytest.param("0000-ffffffffffff", 6, "ff15::ffff:ffff", id="IPv6"),
+    ],
+)
+def test_the_group_of_a_pair(last: str, family: int, expected: str) -> None:
+    assert expected == str(sync_group(LoadBalancerId(f"00000000-0000-0000-{last}"), family))
 
 
 def test_stick_tables_are_told_to_the_peer() -> None:

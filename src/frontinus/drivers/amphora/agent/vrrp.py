@@ -2,20 +2,23 @@
 
 VRRP version 3 (RFC 5798) between the amphorae's own addresses. Version 3 has no authentication; an advert counts only if
 it comes from the peer's address over no router (a TTL of 255), and the network lets VRRP in from nobody else
-(controller/plugging.py). Both begin as BACKUP and neither preempts: whoever has the VIPs keeps them until he fails, and
+(controller/plugging.py). Where LVS carries datagrams, keepalived also has the kernel of whoever has the VIPs tell the
+other's of its sessions, to a multicast group of the pair's own: nothing else is a destination for the kernel. Both begin as BACKUP and neither preempts: whoever has the VIPs keeps them until he fails, and
 the return of the other moves nothing. The priorities are the two highest, because what a priority lacks to 256 makes a
 takeover wait longer. What the agent adds: agent-extension.md, keepalived. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from uuid import UUID
 
 from frontinus.drivers.amphora.agent.files import KEEPALIVED
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
 from frontinus.drivers.amphora.interface import RenderedFile
-from frontinus.model.compatibility import VRRP_ID
+from frontinus.model.compatibility import DATAGRAM_LISTENERS, LVS_SYNC_PORT, VRRP_ID
 from frontinus.model.enums import AmphoraRole, AmphoraStatus
+from frontinus.model.ids import LoadBalancerId
 from frontinus.model.ports import PortPurpose, port_for
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
@@ -23,8 +26,11 @@ PRIORITY: dict[AmphoraRole, int] = {AmphoraRole.MASTER: 254, AmphoraRole.BACKUP:
 _LEAVING = frozenset({AmphoraStatus.PENDING_DELETE, AmphoraStatus.DELETED, AmphoraStatus.ERROR})
 
 
-def keepalived_file(tree: LoadBalancerTree, amphora: Amphora, settings: AgentDriverSettings) -> RenderedFile | None:
+def keepalived_file(
+    tree: LoadBalancerTree, amphora: Amphora, settings: AgentDriverSettings, *, lvs: bool = False
+) -> RenderedFile | None:
     """What keepalived runs there; None for an amphora that is alone, or is not plugged yet, and where nothing is wanted.
+    With `lvs` it is LVS that carries datagrams.
 
     A pair whose listeners are all gone still holds its VIPs, as a single amphora does."""
     load_balancer = tree.load_balancer
@@ -39,8 +45,12 @@ def keepalived_file(tree: LoadBalancerTree, amphora: Amphora, settings: AgentDri
     peers = [address for x in others if (address := own_address(tree, x)) is not None]
     family = ip_address(load_balancer.vip.address).version
     vips = {each: ip_address(each).version == family for each in tree.addresses()}
+    name = load_balancer.id.replace("-", "")
+    datagrams = any(x.admin_state_up and x.protocol in DATAGRAM_LISTENERS for x in tree.listeners)
+    synchronised = lvs and datagrams and not amphora.speaks_plain
     text = _TEXT.format(
-        name=load_balancer.id.replace("-", ""),
+        sync=_sync(name, amphora.vrrp_interface, load_balancer.id, family) if synchronised else "",
+        name=name,
         interface=amphora.vrrp_interface,
         router_id=VRRP_ID,
         priority=priority,
@@ -68,6 +78,20 @@ def own_address(tree: LoadBalancerTree, amphora: Amphora) -> str | None:
     return next(on_subnet, amphora.vrrp_address)
 
 
+def _sync(name: str, interface: str, load_balancer_id: LoadBalancerId, family: int) -> str:
+    words = f"lvs_sync_daemon {interface} {name} id {VRRP_ID} port {LVS_SYNC_PORT}"
+    return f"\n    {words} group {sync_group(load_balancer_id, family)}"
+
+
+def sync_group(load_balancer_id: LoadBalancerId, family: int) -> IPv4Address | IPv6Address:
+    """The multicast group of a pair, of those that are each site's own (RFC 2365, 6.2; RFC 4291, 2.7). Two pairs may meet in
+    one of IPv4: the network lets each hear its peer only."""
+    own = UUID(load_balancer_id).int
+    if family == 4:
+        return IPv4Address(int(IPv4Address("239.192.0.0")) + own % 2**18)
+    return IPv6Address(int(IPv6Address("ff15::")) + own % 2**32)
+
+
 def _address(address: str, interface: str) -> str:
     return f"{address}/{ip_address(address).max_prefixlen} dev {interface}"
 
@@ -79,7 +103,7 @@ def _lines(lines: Iterable[str]) -> str:
 _TEXT = """global_defs {{
     vrrp_version 3
     vrrp_skip_check_adv_addr
-    dynamic_interfaces
+    dynamic_interfaces{sync}
 }}
 {scripts}vrrp_instance {name} {{
     state BACKUP

@@ -53,7 +53,7 @@ class HaproxyDriver(AgentDriver):
         version = version_of(amphora.balancer_version)
         settings = self._for_octavia if amphora.speaks_plain else self._settings
         alone = render(tree, settings, secrets, amphora_id=amphora.id, version=version)
-        of_pair = keepalived_file(tree, amphora, self._settings)
+        of_pair = keepalived_file(tree, amphora, self._settings, lvs=self._settings.datagram_balancer == "lvs")
         return alone if of_pair is None else rendered(alone.text, (*alone.files, of_pair))
 
     def preview(self, before: Rendered | None, after: Rendered | None) -> Preview:
