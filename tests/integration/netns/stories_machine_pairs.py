@@ -24,7 +24,10 @@ from tests.integration.netns.shop import IMAGE, MEMBERS, VIP, Shop
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
+# Where the processor is emulated and busy, a machine may not get it for a third of a second, and is not dead for that.
 OPTIONS = f"""default_topology = "ACTIVE_STANDBY"
+[driver_options.haproxy]
+vrrp_advert_interval = "400ms"
 [controller]
 spares = 0
 [driver_options.qemu]
