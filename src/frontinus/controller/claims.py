@@ -10,12 +10,12 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 
 import structlog
 
+from frontinus.controller.hesitation import Hesitation
 from frontinus.controller.metrics import ControllerMetrics
 from frontinus.controller.restraint import Grace
 from frontinus.controller.settings import ControllerSettings
@@ -29,6 +29,9 @@ from frontinus.store.leases import Lease
 log = structlog.get_logger()
 
 RETRY_AFTER_TROUBLE_S = 1.0
+
+FIRST_HESITATION = timedelta(milliseconds=5)
+"""What a controller that found nothing waits for at most after the next wake-up, before it looks again."""
 
 
 class Claims:
@@ -56,35 +59,45 @@ class Claims:
         self._metrics = metrics
         self._grace = grace
         self._busy: dict[LoadBalancerId, asyncio.Task[None]] = {}
+        self._hesitation = Hesitation(FIRST_HESITATION, settings.poll_interval)
         self._freed = asyncio.Event()
-        self._ending = False
+        self._end = asyncio.Event()
 
     @property
     def is_busy(self) -> bool:
         return bool(self._busy)
 
+    def among(self, controllers: int) -> None:
+        """So many hear the same wake-ups, this one included."""
+        self._hesitation.among(controllers)
+
     def end(self) -> None:
         """Have `run` return as soon as nothing is being worked on."""
-        self._ending = True
-        self._freed.set()
+        self._end.set()
 
     async def run(self) -> None:
         """Work until cancelled or ended. Cancelling leaves the steps under way to whoever claims next."""
         # One listener for all turns: what is said between two of them is kept.
         wakeups = self._store.wakeups()
+        woken = False
         try:
-            while not self._ending or self._busy:
-                await self._claim_and_start()
-                await self._rest(wakeups)
+            while not self._end.is_set() or self._busy:
+                if woken:
+                    await asyncio.sleep(self._hesitation.pause())
+                claimed = await self._claim_and_start()
+                if claimed or (woken and claimed is not None):
+                    self._hesitation.found(anything=bool(claimed))
+                woken = await self._rest(wakeups)
         finally:
             for task in self._busy.values():
                 task.cancel()
             await asyncio.gather(*self._busy.values(), return_exceptions=True)
 
-    async def _claim_and_start(self) -> None:
+    async def _claim_and_start(self) -> int | None:
+        """How many load balancers were claimed; None if nobody could look."""
         room = self._settings.concurrency - len(self._busy)
         if room <= 0:
-            return
+            return None
         now, duration = self._now(), self._settings.lease_duration
         try:
             claimed = await self._store.transact(
@@ -97,27 +110,34 @@ class Claims:
                 self._grace.lose()
             log.exception("work could not be claimed")
             await asyncio.sleep(RETRY_AFTER_TROUBLE_S)
-            return
+            return None
         for lease in claimed:
             # After a pause of this process its own leases have run out, and it may be the first to claim them again.
             before = self._busy.get(lease.load_balancer_id)
             task = asyncio.create_task(self._converge(lease, before), name=f"reconcile-{lease.load_balancer_id}")
             self._busy[lease.load_balancer_id] = task
         self._metrics.leases.set(len(self._busy))
+        return len(claimed)
 
-    async def _rest(self, wakeups: Wakeups) -> None:
-        """Until a wake-up, a free place, or the poll interval (spread, so that many controllers do not poll as one)."""
-        self._freed.clear()
+    async def _rest(self, wakeups: Wakeups) -> bool:
+        """Until a wake-up, or the poll interval (spread, so that many controllers do not poll as one), or, where all places
+        are taken or the end is near, a place is free. Whether it was a wake-up."""
         longest = self._settings.poll_interval.total_seconds() * (0.75 + random.random() / 2)
-        waiters: list[asyncio.Task[Any]] = [asyncio.create_task(self._freed.wait())]
-        if len(self._busy) < self._settings.concurrency:
-            waiters.append(asyncio.create_task(wakeups.wait(longest)))
+        self._freed.clear()
+        if self._end.is_set() or len(self._busy) >= self._settings.concurrency:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(longest):
+                    await self._freed.wait()
+            return False
+        waiting: asyncio.Task[bool] = asyncio.create_task(wakeups.wait(longest))
+        ending = asyncio.create_task(self._end.wait())
         try:
-            await asyncio.wait(waiters, timeout=longest, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((waiting, ending), return_when=asyncio.FIRST_COMPLETED)
+            return waiting.done() and waiting.result()
         finally:
-            for waiter in waiters:
-                waiter.cancel()
-            await asyncio.gather(*waiters, return_exceptions=True)
+            for task in (waiting, ending):
+                task.cancel()
+            await asyncio.gather(waiting, ending, return_exceptions=True)
 
     async def _converge(self, lease: Lease, before: asyncio.Task[None] | None) -> None:
         """Work on one load balancer until nothing remains for now. `before` is this process's work under an older lease:

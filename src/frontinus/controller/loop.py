@@ -108,6 +108,8 @@ class Controller:
             oldest = now - self._hands.settings.deleted_retention
             try:
                 is_done = await self._membership.look()
+                self._claims.among(self._membership.controllers)
+                self._previewer.among(self._membership.controllers)
                 await self._hands.store.transact(partial(convergence.purge_deleted, before=oldest))
                 count = partial(leases.count_due, cohort=self._hands.cohort, now=now)
                 self._hands.metrics.due.set(await self._hands.store.read(count))

@@ -56,6 +56,8 @@ class Membership:
             name: controller_id if number == 0 else ControllerId(new_id()) for number, name in enumerate(providers)
         }
         self._state: CohortState | None = None
+        self.controllers = 1
+        """Of the cohort, alive, this one included; as of the last look."""
 
     async def register(self) -> None:
         """Publish what this controller's driver can do, under each provider name that it serves, so that the API knows
@@ -103,6 +105,7 @@ class Membership:
         standing = await self._store.read(partial(cohorts.standing, mine=mine, now=now))
         if standing is None:
             return False
+        self.controllers = max(standing.controllers, 1)
         if standing.left_behind:
             await self._take_over()
         if standing.state is not self._state:

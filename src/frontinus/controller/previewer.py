@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import partial
 
 import msgspec
@@ -18,6 +19,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion
 
 from frontinus.controller.hands import Hands
+from frontinus.controller.hesitation import Hesitation
 from frontinus.controller.omission import omitted_with
 from frontinus.controller.plan import ROLES_OF_TOPOLOGY
 from frontinus.controller.reconcile import fault_of
@@ -40,6 +42,9 @@ LULL_S = 0.02
 """Pause between a wake-up and the look that it causes. Edits wake this loop as well, and a thousand of them in a second
 shall not cost a thousand looks."""
 
+FIRST_LULL, LONGEST_LULL = timedelta(milliseconds=40), timedelta(milliseconds=400)
+"""And where others hear it too, who were not needed before. The API waits longer for an answer (preview_wait)."""
+
 
 class Previewer:
     """One per controller. One owner: its own loop."""
@@ -47,19 +52,29 @@ class Previewer:
     def __init__(self, owner: ControllerId, hands: Hands) -> None:
         self._owner = owner
         self._hands = hands
+        self._hesitation = Hesitation(FIRST_LULL, LONGEST_LULL)
+
+    def among(self, controllers: int) -> None:
+        """So many hear the same wake-ups, this one included."""
+        self._hesitation.among(controllers)
 
     async def run(self) -> None:
         """Answer until cancelled."""
         wakeups = self._hands.store.wakeups()
+        woken = False
         while True:
             try:
+                found = False
                 while await self.turn():
-                    pass
+                    found = True
+                if woken or found:
+                    self._hesitation.found(anything=found)
             except Exception:  # the loop protects its next turn; whoever asked is told that nobody answered
                 log.exception("previews could not be answered")
             longest = self._hands.settings.poll_interval.total_seconds() * (0.75 + random.random() / 2)
-            if await wakeups.wait(longest):
-                await asyncio.sleep(LULL_S)
+            woken = await wakeups.wait(longest)
+            if woken:
+                await asyncio.sleep(max(LULL_S, self._hesitation.pause()))
 
     async def turn(self) -> bool:
         """Answer what is open; whether there was anything. What is edited wakes this loop too, so it only reads first."""

@@ -67,6 +67,7 @@ class ProviderController:
             oldest = hands.now() - hands.settings.deleted_retention
             try:
                 is_done = await self._membership.look()
+                self._claims.among(self._membership.controllers)
                 await hands.store.transact(partial(convergence.purge_deleted, before=oldest))
                 if is_done:
                     self._claims.end()

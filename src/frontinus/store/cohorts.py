@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import and_, bindparam, case, delete, exists, func, select, update
 
 from frontinus.model.capabilities import Capabilities
-from frontinus.model.cohorts import Cohort, CohortName, CohortState, heir, unserved
+from frontinus.model.cohorts import SILENT_AFTER, Cohort, CohortName, CohortState, heir, unserved
 from frontinus.model.enums import ProvisioningStatus
 from frontinus.model.errors import NotFound
 from frontinus.model.ids import LoadBalancerId
@@ -91,6 +91,16 @@ _COUNT = Statement(
     select(_lb.driver, _lb.driver_version, func.count())
     .where(_IS_THERE, _lb.driver.is_not(None))
     .group_by(_lb.driver, _lb.driver_version)
+)
+_LIVING = Statement(
+    select(func.count())
+    .where(
+        _c.driver == bindparam("which_driver"),
+        _c.driver_version == bindparam("which_version"),
+        _c.stopped_at.is_(None),
+        _c.seen_at > bindparam("since"),
+    )
+    .group_by(_c.provider)
 )
 _SOME = Statement(select(_lb.id).where(_OURS).limit(1))
 _ANY = Statement(select(_lb.id).where(_OURS, _IS_THERE).limit(1))
@@ -234,11 +244,12 @@ def move(tx: Transaction, load_balancer_ids: list[LoadBalancerId], to: CohortNam
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """How a cohort stands: `left_behind` says that there is something to take over, `is_done` that it drains and nothing is
-    left to serve."""
+    left to serve. `controllers` are those of it that live."""
 
     state: CohortState
     left_behind: bool
     is_done: bool
+    controllers: int
 
 
 def standing(tx: Transaction, mine: CohortName, now: datetime) -> Standing | None:
@@ -252,7 +263,14 @@ def standing(tx: Transaction, mine: CohortName, now: datetime) -> Standing | Non
         or any(tx.row(_SOME, _which(x.name)) is not None for x in unserved(cohorts, me, now))
     )
     is_done = me.state is CohortState.DRAINING and not left_behind and not has_load_balancers(tx, mine)
-    return Standing(state=me.state, left_behind=left_behind, is_done=is_done)
+    # Each registers under every provider name that it serves.
+    living = tx.rows(_LIVING, {**_which(mine), "since": to_microseconds(now - SILENT_AFTER)})
+    return Standing(
+        state=me.state,
+        left_behind=left_behind,
+        is_done=is_done,
+        controllers=max((int(row[0]) for row in living), default=0),
+    )
 
 
 def take_over(tx: Transaction, mine: CohortName, now: datetime) -> int:

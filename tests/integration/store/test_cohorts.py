@@ -211,6 +211,21 @@ async def test_a_move_has_the_new_cohort_look(store: Store) -> None:
         await store.transact(lambda tx: cohorts.move(tx, [tree.id], CohortName("haproxy", "7"), LATER))
 
 
+async def test_a_cohort_knows_how_many_live(store: Store) -> None:
+    """Each registers under every provider name it has, and counts once; who is silent or of another cohort does not."""
+
+    async def living(now: datetime) -> int:
+        standing = await store.read(lambda tx: cohorts.standing(tx, OLD, now))
+        assert standing is not None
+        return standing.controllers
+
+    await start(store, OLD)
+    await start(store, OLD)
+    await start(store, NEW)
+    assert await living(NOW) == 2
+    assert await living(NOW + SILENT_AFTER) == 0
+
+
 async def test_a_draining_cohort_is_done_when_nothing_is_left(store: Store) -> None:
     for name in (OLD, NEW):
         await start(store, name)
