@@ -16,8 +16,13 @@ from pathlib import Path
 from common import print_result, summary
 from pairs_by_hand import VIP, PairByHand
 
-GOAL_MS = {"haproxy": 100, "keepalived": 100, "agent": 100, "amphora": 400, "link": 400}
+GOAL_MS = {"haproxy": 100, "keepalived": 100, "agent": 100, "amphora": 400, "link": 400, "haproxy-alone": 100}
+"""`haproxy-alone` is HAProxy's death while the other amphora is dead."""
+
 WATCHED_S = 1.5
+CALM_S = 10.5
+"""Between the death of the other amphora and that of HAProxy, which is always the same one: what dies again sooner is
+started again later (frontinus_amphora/restarts.py)."""
 
 
 class Client:
@@ -65,13 +70,19 @@ def sample(pair: PairByHand, client: Client, what: str) -> tuple[float, bool]:
     """One death: the gap in seconds, and whether the VIP moved."""
     number = pair.holder()
     assert number is not None
+    victim, _, alone = what.partition("-")
+    if alone:
+        pair.kill(1 - number, "amphora")
+        time.sleep(CALM_S)
     client.await_answer(time.monotonic())
-    killed = pair.kill(number, what)
+    killed = pair.kill(number, victim)
     time.sleep(WATCHED_S)  # what is measured: nothing may fail any more in this time either
     client.await_answer(time.monotonic())
     gap = client.gap(killed)
     moved = pair.holder() != number
-    pair.heal(number, what)
+    if alone:
+        pair.heal(1 - number, "amphora")
+    pair.heal(number, victim)
     return gap, moved
 
 

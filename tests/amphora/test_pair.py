@@ -158,6 +158,54 @@ def test_the_peer_takes_over_when_haproxy_dies_and_keeps_the_address(pair: Pair)
     assert not pair.one.host.holds(VIP_6)
 
 
+def test_where_the_peer_is_dead_the_address_stays_while_haproxy_is_started_again(pair: Pair) -> None:
+    asker = pair.serve()
+    die(pair.two, pair.lab)
+    died = pair.one.kill("haproxy")
+    wait_for(lambda: pair.one.pids("haproxy"))
+    wait_for(lambda: asker.answers[-1].at > died)
+    moment = time.monotonic()
+    wait_for(lambda: time.monotonic() - moment > 1.0)
+    assert asker.gap(died) < PROCESS_S
+    assert asker.last() == "one"
+    said = pair.one.amphora.log.read_text()
+    assert "keepalived not told yet" in said
+    assert "keepalived told" not in said.partition("keepalived not told yet")[2]
+
+
+def test_where_haproxy_does_not_start_again_a_peer_that_comes_finds_the_address_free(pair: Pair) -> None:
+    asker = pair.serve()
+    pids = die(pair.two, pair.lab)
+    assert pids
+    config = pair.one.amphora.base / pair.one.load_balancer_id / "haproxy.cfg"
+    good = config.read_text()
+    config.write_text("nonsense\n")
+    pair.one.kill("haproxy")
+    fault = pair.one.amphora.base / "vrrp" / "fault"
+    wait_for(lambda: fault.read_text() == "1\n")
+    wait_for(lambda: not pair.one.holds())
+    pair.lab.wire("two")
+    pair.two.amphora.start()
+    pair.two.controller = pair.two.amphora.controller()
+    pair.two.push()
+    wait_for(lambda: asker.last() == "two")
+    config.write_text(good)
+    wait_for(lambda: fault.read_text() == "0\n", 20.0)
+    assert (pair.one.holds(), pair.two.holds()) == (False, True)
+
+
+def die(half: Half, lab: Lab) -> list[int]:
+    """The whole amphora at once, with its link: nobody in it says farewell. What it ran."""
+    process = half.amphora.process
+    assert process is not None
+    pids = [process.pid, *half.amphora.haproxies()]
+    ip("-n", lab.switch, "link", "del", f"port-{half.name}")
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+    return pids
+
+
 def test_the_same_again_changes_nothing_and_another_peer_reloads(pair: Pair) -> None:
     asker = pair.serve()
     keepalived = pair.one.pids("keepalived")

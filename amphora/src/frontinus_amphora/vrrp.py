@@ -3,7 +3,8 @@
 The configuration comes complete from the driver, as a file of a change (agent-extension.md) or by the plain protocol;
 the agent adds only what belongs to the machine: the tracked file by which keepalived is told that a balancer died. The
 supervisor sees such a death at once, so the peer has the addresses milliseconds later. Whatever fails, what ran before
-still runs. The agent's own end changes nothing. keepalived_service.py knows the process.
+still runs. The agent's own end changes nothing. Where the peer is dead as well nobody would take the addresses, and they stay here for as
+long as a balancer needs to start again. keepalived_service.py knows the process.
 """
 
 import json
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from frontinus_amphora import facts, files, processes
+from frontinus_amphora import facts, files, peer_probe, processes
 from frontinus_amphora.errors import AgentError, Invalid, Missing, ServiceFailed, Unsupported
 from frontinus_amphora.keepalived_service import KeepalivedProgram, KeepalivedService
 from frontinus_amphora.log import log
@@ -24,6 +25,13 @@ CHECK_TIMEOUT = 60.0
 FAULT = "vrrp/fault"  # relative to base_path, where keepalived works as haproxy does
 TRACKED = f'track_file balancers {{\n    file "{FAULT}"\n    weight 0\n}}\n'
 NONLOCAL_BIND = ("/proc/sys/net/ipv4/ip_nonlocal_bind", "/proc/sys/net/ipv6/ip_nonlocal_bind")
+PEER_PATIENCE = 0.02
+"""Seconds for the peer to answer; on one network it takes a tenth of a millisecond."""
+
+WITHHELD_FOR = 0.5
+"""Seconds for which keepalived is not told of a fallen balancer, where no peer answers. Then it is: a peer that comes
+meanwhile must find the addresses free, and not held by somebody who does not serve."""
+
 ADVERT_INTERVAL = re.compile(r"^\s*advert_int\s+([\d.]+)\s*$", re.MULTILINE)
 ADDRESSES = re.compile(r"^\s*virtual_ipaddress\s*\{\s*([0-9a-fA-F.:]+)", re.MULTILINE)
 
@@ -55,6 +63,7 @@ class Vrrp:
         self._restart_at: float | None = None
         self._owner: str | None = None  # the load balancer whose configuration runs, "" for the plain protocol's
         self._fallen: frozenset[str] = frozenset()  # load balancers that do not serve, and should
+        self._withheld_until: float | None = None  # while keepalived is not told of them
 
     # What load balancers ask
 
@@ -110,12 +119,19 @@ class Vrrp:
         return self._owner == owner and self._service.pid() is not None and files.read(self.config) == text.encode()
 
     def tell(self, load_balancer_id: str, *, serves: bool) -> None:
-        """A balancer serves, or has fallen: keepalived hears of it at once."""
+        """A balancer serves, or has fallen: keepalived hears of it at once, unless nobody else could serve."""
         fallen = self._fallen - {load_balancer_id} if serves else self._fallen | {load_balancer_id}
         if fallen != self._fallen:
             with self._lock:
+                had_fallen = bool(self._fallen)
                 self._fallen = self._fallen - {load_balancer_id} if serves else self._fallen | {load_balancer_id}
                 if self._owner is not None:
+                    if not had_fallen and self._is_needed():
+                        self._withheld_until = time.monotonic() + WITHHELD_FOR
+                        log("keepalived not told yet", reason="no peer answers")
+                        self._watched()
+                    elif not self._fallen:
+                        self._withheld_until = None
                     self._write_fault()
 
     def is_wanted(self) -> bool:
@@ -205,6 +221,9 @@ class Vrrp:
     def attend(self) -> float | None:
         """Do what is due; the time (monotonic) when something will be due, None when nothing will."""
         with self._lock:
+            if self._withheld_until is not None and time.monotonic() >= self._withheld_until:
+                self._withheld_until = None
+                self._write_fault()
             if self._restart_at is not None and time.monotonic() >= self._restart_at:
                 try:
                     self._prepare()
@@ -213,7 +232,7 @@ class Vrrp:
                     log("keepalived not restarted", error=str(error)[-500:])
                     self._restart_at = self._restarts.next(time.monotonic())
                 self._changed()
-            return self._restart_at
+            return min((x for x in (self._restart_at, self._withheld_until) if x is not None), default=None)
 
     def let_go(self) -> None:
         """The agent ends; keepalived goes on."""
@@ -256,14 +275,23 @@ class Vrrp:
 
     def _write_fault(self) -> None:
         """In place: keepalived is told by inotify of a file that is written, and a reader sees one byte or the other."""
-        content = b"1\n" if self._fallen else b"0\n"
+        content = b"1\n" if self._fallen and self._withheld_until is None else b"0\n"
         if files.read(self._fault) != content:
             descriptor = os.open(self._fault, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, files.PRIVATE_FILE)
             try:
                 os.write(descriptor, content)
             finally:
                 os.close(descriptor)
-            log("keepalived told", serves=not self._fallen)
+            log("keepalived told", serves=content == b"0\n")
+
+    def _is_needed(self) -> bool:
+        """Whether the addresses are here and nobody is where the peer should be. A peer behind a cut cable does not answer
+        either; it has the addresses by itself, because it hears no adverts. One that answers late costs what it costs to
+        start a balancer instead of what a takeover costs."""
+        if not self.is_active():
+            return False
+        asked = peer_probe.sides((files.read(self.config) or b"").decode("utf-8", "replace"))
+        return asked is not None and not peer_probe.somebody_answers(asked, PEER_PATIENCE)
 
     def _write_check_script(self) -> None:
         """What configurations of the plain protocol ask instead of the tracked file."""
