@@ -77,8 +77,11 @@ class Accounts:
         return amphora_id in self._watched_since or amphora_id in self._heard
 
     def hear_of(self, heard: Iterable[Heard], now: float) -> None:
-        """Take in what another receiver heard: a sign of life, and what is a replay from now on."""
-        for amphora_id, boot, sequence, ago in heard:
+        """Take in what another receiver heard: a sign of life, what is a replay from now on, and the pace of whom nobody has
+        heard twice here."""
+        for amphora_id, boot, sequence, ago, pace in heard:
+            if pace:
+                self._paces.setdefault(amphora_id, pace)
             if ago < LONGEST_AGO:
                 self._heard[amphora_id] = max(now - ago, self._heard.get(amphora_id, now - ago))
             if boot and (boot, sequence) > self._orders.get(amphora_id, NEVER):
@@ -87,7 +90,12 @@ class Accounts:
     def tell(self, now: float) -> list[Heard]:
         """What was heard of the watched amphorae, here or elsewhere."""
         return [
-            Heard(x, *self._orders.get(x, NEVER), ago=now - self._heard[x] if x in self._heard else LONGEST_AGO)
+            Heard(
+                x,
+                *self._orders.get(x, NEVER),
+                ago=now - self._heard[x] if x in self._heard else LONGEST_AGO,
+                pace=self._paces.get(x, 0.0),
+            )
             for x in self._watched_since
             if x in self._heard or x in self._orders
         ]
@@ -97,11 +105,13 @@ class Accounts:
         self._watched_since = dict.fromkeys(self._watched_since, now)
 
     def deadlines(self, paces: float, least: float, most: float) -> dict[AmphoraId, float]:
-        """For each watched amphora whose own pace asks for more than `least`: so many paces, `most` at most."""
+        """For each watched amphora whose own pace asks for more than `least`: so many paces, `most` at most. Agents of
+        Octavia beat every ten seconds or as somebody has set them to: until two beats have told, `most`."""
         slow = least / paces
-        return {
+        own = {
             x: min(paces * pace, most) for x, pace in self._paces.items() if pace > slow and x in self._watched_since
         }
+        return own | {x: most for x in self._plain if x not in self._paces and x in self._watched_since}
 
     def watch(self, amphorae: Iterable[AmphoraId], now: float, plain: Iterable[AmphoraId] = ()) -> None:
         """Replace the list of amphorae to watch; forget what is not on it. Of those that are `plain` Octavia's datagrams

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
+
 import pytest
 from msgspec.structs import replace
 
@@ -120,6 +123,37 @@ def test_each_amphora_has_a_deadline_by_its_own_pace(moments: list[float], deadl
     for number, moment in enumerate(moments):
         accounts.hear(beat(number), moment)
     assert accounts.deadlines(2.5, 3.0, 60.0).get(A) == deadline
+
+
+def test_a_receiver_that_was_just_started_knows_the_pace_of_slow_beaters() -> None:
+    before, after = watching(), watching()
+    for number, moment in ((1, 0.0), (2, 10.0), (3, 20.0)):
+        before.hear(beat(number), moment)
+    told = memory.read(memory.write(before.tell(21.0)))
+    after.hear_of((x._replace(ago=memory.LONGEST_AGO) for x in told), 50.0)
+    assert after.deadlines(2.5, 3.0, 60.0) == {A: 25.0}
+    after.hear(beat(4), 51.0)
+    after.hear(beat(5), 52.0)
+    assert after.deadlines(2.5, 3.0, 60.0)[A] < 25.0, "what it hears itself counts from then on"
+
+
+def test_an_agent_of_octavia_that_nobody_knows_yet_has_the_longest_deadline() -> None:
+    accounts = watching()
+    accounts.watch([A], 1.0, plain=[A])
+    accounts.hear(beat(None, boot=None), 1.0)
+    assert accounts.deadlines(2.5, 3.0, 60.0) == {A: 60.0}
+    accounts.hear(beat(None, boot=None), 11.0)
+    assert accounts.deadlines(2.5, 3.0, 60.0) == {A: 25.0}
+
+
+def test_receivers_of_before_and_after_paces_were_told_understand_each_other() -> None:
+    told = [memory.Heard(A, 1, 7, 2.0, 10.0)]
+    text = memory.write(told)
+    packed = zlib.decompress(base64.b64decode(text[2:]))  # as the one of before reads it
+    assert len(packed) == 34
+    of_before = "1:" + base64.b64encode(zlib.compress(packed)).decode()
+    assert list(memory.read(text)) == told
+    assert list(memory.read(of_before)) == [told[0]._replace(pace=0.0)]
 
 
 def test_lost_datagrams_change_no_pace() -> None:
