@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +95,40 @@ def test_killed_agent_is_started_again_and_traffic_never_notices(
     member = api.show(f"pools/{pool['id']}/members", "members")[0]
     api.update(f"pools/{pool['id']}/members/{member['id']}", "member", weight=5)
     assert api.settled(load_balancer_id)["provisioning_status"] == "ACTIVE"
+
+
+@pytest.mark.parametrize(
+    "haproxy_dies",
+    [pytest.param(False, id="haproxy runs on"), pytest.param(True, id="haproxy dies too", marks=pytest.mark.long)],
+)
+def test_an_agent_that_comes_back_empty_is_filled_again(
+    installation: Installation, api: Api, web: tuple[str, str, int], haproxy_dies: bool
+) -> None:
+    """Its place is wiped while it is dead: nothing on disk says that there was a load balancer."""
+    load_balancer_id, vip, port = web
+    (amphora_id,) = amphorae_before = installation.amphora_ids()
+    place = installation.state_dir / "amphorae" / amphora_id
+    old = {x.pid for x in agents(installation)}
+    strays = haproxies(installation)
+    kill(agents(installation))
+    wipe(place, load_balancer_id)
+    until(lambda: {x.pid for x in agents(installation)} - old, 20, "the agent is not started again")
+    if haproxy_dies:
+        kill(strays)
+    until((place / load_balancer_id / "haproxy.cfg").exists, 30, "it is not filled again")
+    serving(vip, port)
+    assert api.settled(load_balancer_id)["provisioning_status"] == "ACTIVE"
+    until(lambda: len(haproxies(installation)) == 2, 20, "not one haproxy, a master and its worker")
+    assert installation.amphora_ids() == amphorae_before
+
+
+def wipe(place: Path, load_balancer_id: str) -> None:
+    """All that an agent has written of this load balancer."""
+    for path in place.glob(f"{load_balancer_id}*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def test_killed_amphora_is_replaced_with_the_same_vip(
