@@ -35,8 +35,8 @@ from tests.integration.store.world import register
 from tests.servers import serving
 
 INTERVAL_S = 6.25
-SETTLING_S = 30.0
-"""The whole fleet is heard four times, and weighed."""
+SETTLING_S = 90.0
+"""The whole fleet is heard fourteen times, and weighed: PostgreSQL takes more than half a minute to weigh 10,000."""
 
 
 class Working(Crowd):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from frontinus.model.ids import LoadBalancerId, new_id
 from frontinus.testing.faults import Killed, When
 
 from tests.integration.controller.world import SETTINGS, World
+from tests.servers import Server, empty
 
 LONG = timedelta(minutes=10)
 
@@ -108,21 +110,47 @@ async def test_a_vip_that_somebody_else_has_is_waited_for(world: World) -> None:
     await assert_ends(world, load_balancer_id)
 
 
+@pytest.fixture
+def fresh(
+    engine: str,
+    server_of: Callable[[str], Server],
+    migrated_of: Callable[[str], str],
+    tmp_path: Path,
+) -> Callable[..., World]:
+    """A world whose database is empty, as often as it is asked for."""
+    numbers = itertools.count()
+    url = "" if engine == "sqlite" else migrated_of(engine)
+
+    def make(*, has_ports: bool) -> World:
+        if url:
+            empty(server_of(engine), "frontinus")
+            return World(tmp_path, has_ports=has_ports, url=url)
+        directory = tmp_path / str(next(numbers))
+        directory.mkdir()
+        return World(directory, has_ports=has_ports)
+
+    return make
+
+
 @pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("has_ports", [False, True], ids=["no ports", "ports"])
 @pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
-async def test_killed_at_every_call_outside_with_a_vip_that_vanished(world: World, when: When, tmp_path: Path) -> None:
-    """Both of a pair are dead, and its address is gone: the controller dies before or after each call of a driver."""
-    has_ports = world.hands.has_ports
+async def test_killed_at_every_call_outside_with_a_vip_that_vanished(
+    fresh: Callable[..., World], when: When, has_ports: bool
+) -> None:
+    """Both of a pair are dead, and its address is gone: the controller dies before or after each call of a driver, and of
+    the store."""
     outside = ["allocate_vip", "build", "info", "apply", "destroy", "retire", "get"]
     outside += ["create_port", "attach", "plug"] if has_ports else []
-    for method in outside:
-        for number in (1, 2):
-            (tmp_path / f"{method}{number}").mkdir()
-            one = World(tmp_path / f"{method}{number}", has_ports=has_ports)
-            await one.register()
-            load_balancer_id = await dead(one, Topology.ACTIVE_STANDBY)
-            one.network.vips.clear()
-            one.faults.fail(method, number, when=when, error=Killed())
-            await one.converge()
-            await one.assert_served(load_balancer_id)
-            await one.store.close()
+    moments = [(method, number) for method in outside for number in (1, 2)]
+    moments += [("transact", number) for number in range(1, 31)]
+    for method, number in moments:
+        one = fresh(has_ports=has_ports)
+        await one.register()
+        load_balancer_id = await dead(one, Topology.ACTIVE_STANDBY)
+        one.network.vips.clear()
+        one.faults.fail(method, number, when=when, error=Killed())
+        await one.converge()
+        await one.assert_served(load_balancer_id)
+        await one.store.close()

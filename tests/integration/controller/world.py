@@ -70,10 +70,12 @@ class MortalStore:
 class World:
     """Everything that outlives a controller."""
 
-    def __init__(self, directory: Path, *, has_ports: bool = False) -> None:
+    def __init__(self, directory: Path, *, has_ports: bool = False, url: str = "") -> None:
+        """`url` is of a database that is empty and migrated; without one it is a file in the directory."""
         self.now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-        self.store = Store.open(f"sqlite:///{directory / 'frontinus.sqlite'}")
-        self.store.upgrade()
+        self.store = Store.open(url or f"sqlite:///{directory / 'frontinus.sqlite'}")
+        if not url:
+            self.store.upgrade()
         self.faults = Faults()
         self.places: dict[AmphoraId, FakePlace] = {}
         self.taken_ports: set[int] = set()

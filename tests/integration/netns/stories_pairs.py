@@ -117,6 +117,7 @@ class Asking:
     def __init__(self, client: Host, url: str) -> None:
         self.moments: list[float] = []
         self.said: list[str] = []
+        self.failures: list[tuple[float, str]] = []
         self._client, self._url = client, url
         self._ending = threading.Event()
         self._thread = threading.Thread(target=lambda: client.within(self._ask))
@@ -128,7 +129,8 @@ class Asking:
             try:
                 with opener.open(self._url, timeout=0.1) as answer:
                     self.said.append(answer.read().decode())
-            except OSError:
+            except OSError as error:
+                self.failures.append((time.monotonic(), str(error)))
                 continue
             self.moments.append(time.monotonic())
 
@@ -137,6 +139,12 @@ class Asking:
         moments = [*self.moments, time.monotonic()]
         first = max(x for x, moment in enumerate(moments) if moment <= since)
         return max(later - earlier for earlier, later in zip(moments[first:], moments[first + 1 :], strict=False))
+
+    def tale(self, since: float) -> list[str]:
+        """When it was answered, and when in vain, and why, from then on: the first of each kind in a row."""
+        told = sorted([(x, "answered") for x in self.moments] + self.failures)
+        told = [(x, what) for x, what in told if x > since]
+        return [f"{x - since:.3f} {what}" for n, (x, what) in enumerate(told) if n == 0 or told[n - 1][1] != what]
 
     def __enter__(self) -> Self:
         return self
@@ -189,12 +197,14 @@ def lose(pair: Pair, asking: Asking, *programs: str) -> str:
     victim = pair.master()
     assert victim is not None
     killed = kill(victim, *programs)
-    frontinus.until(lambda: pair.master() not in (None, victim), "the other has the VIP")
+    frontinus.until(lambda: set(pair.holders()) - {victim}, "the other has the VIP")
+    taken = time.monotonic() - killed
+    frontinus.until(lambda: pair.master() not in (None, victim), "the other alone has the VIP")
     answered = len(asking.said)
     frontinus.until(lambda: len(asking.said) > answered + 10, "it answers")
     assert len(set(asking.said)) == 1, "the client's member was known to each"
     frontinus.until(pair.whole, "both serve", 30)
-    assert asking.gap(killed) < 0.8
+    assert asking.gap(killed) < 0.8, f"the other had the VIP after {taken:.2f} s: {asking.tale(killed)}"
     frontinus.until(lambda: pair.connections() > counted, "connections are counted, and never fewer")
     return victim
 
