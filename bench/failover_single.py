@@ -47,6 +47,7 @@ IN_SANDBOX = "FRONTINUS_BENCH_SANDBOX"
 EVERY_MS = {"qemu": 50}
 """How often the client asks, where that is not every 5 ms: an emulated machine does not take 200 connections a second."""
 PATIENCE_S = 150.0
+AGENT_PORT = 9443
 CALM_S = 0.9
 """Nothing may fail any more in this time after a death is over."""
 SOURCES = range(20, 36)
@@ -116,7 +117,8 @@ class Scene:
                 self._spares_taken += 1
                 until(lambda: self._serving_since(before), PATIENCE_S, "it is not replaced")
             case "agent" if self.place == "qemu":
-                until(lambda: reaper.find(self._machine(before), reaper.AGENT), PATIENCE_S, "no agent", pause=0.2)
+                # Starting takes seconds there; what dies meanwhile would be a second death at a time.
+                until(lambda: _listens(before["lb_network_ip"]), PATIENCE_S, "no agent", pause=0.2)
             case "agent":
                 until(lambda: self.pids(self.amphora()["id"], _is_agent), PATIENCE_S, "no agent")
         self._api.settled(self.id, PATIENCE_S)
@@ -155,6 +157,15 @@ class Scene:
 
     def _spares_made(self) -> int:
         return (self._installation.state_dir.parent / "up.log").read_text(errors="replace").count("spare amphora ready")
+
+
+def _listens(address: str) -> bool:
+    """Whether an agent does, at this address."""
+    try:
+        with socket.create_connection((address, AGENT_PORT), 1):
+            return True
+    except OSError:
+        return False
 
 
 def _is_haproxy(command: str) -> bool:

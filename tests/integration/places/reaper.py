@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 from pathlib import Path
 
@@ -35,13 +34,13 @@ REAPER = b"""#!/bin/busybox sh
     /bin/busybox stty -F /reaper.d/dev/ttyS1 raw -echo
     exec 3<>/reaper.d/dev/ttyS1
     cd /reaper.d/proc
-    while read -r signal wanted <&3; do
+    while read -r wanted <&3; do
         hit=hit
         for pid in [1-9]*; do
             name= line=
             read -r name <"$pid/comm"
             read -r line <"$pid/cmdline"
-            case "$name $line" in $wanted) kill "-$signal" "$pid" && hit="$hit $pid" ;; esac
+            case "$name $line" in $wanted) kill -9 "$pid" && hit="$hit $pid" ;; esac
         done
         echo "$hit" >&3
     done
@@ -70,21 +69,12 @@ def with_reaper(image: Path, directory: Path) -> tuple[Path, Path]:
 
 def kill(machine: Path, pattern: str) -> tuple[int, ...]:
     """SIGKILL whatever is such in the guest of this machine's directory; its process ids there."""
-    return _tell(machine, signal.SIGKILL, pattern)
-
-
-def find(machine: Path, pattern: str) -> tuple[int, ...]:
-    """The process ids in the guest of whatever is such."""
-    return _tell(machine, 0, pattern)
-
-
-def _tell(machine: Path, number: int, pattern: str) -> tuple[int, ...]:
     handle = os.open(machine, os.O_PATH)  # a socket's path must be short
     try:
         with socket.socket(socket.AF_UNIX) as guest:
             guest.settimeout(ANSWER_WITHIN_S)
             guest.connect(f"/proc/self/fd/{handle}/{SOCKET}")
-            guest.sendall(f"{int(number)} {pattern}\n".encode())
+            guest.sendall(f"{pattern}\n".encode())
             # Before the shell has the port, what comes is echoed.
             word = next(x for x in map(str.split, guest.makefile()) if x[:1] == ["hit"])
             return tuple(map(int, word[1:]))
