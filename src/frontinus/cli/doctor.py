@@ -11,9 +11,11 @@ import json
 import os
 import shutil
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import click
@@ -145,7 +147,7 @@ def _processes(tx: Transaction) -> list[Finding]:
         found.append(trouble("receivers", "none runs: silence is not noticed", "start `frontinus up`"))
     for ear in ears:
         where = f"UDP port {ear.port} on {ear.host}"
-        found.append(_udp_path(where, ear.host, ear.port))
+        found.append(udp_path(where, ear.host, ear.port))
         if ear.braked:
             told = f"{where} brakes: {ear.silent} of {ear.watched} are silent at once"
             found.append(trouble("receivers", told, "look at the network between amphorae and receiver"))
@@ -159,9 +161,10 @@ def _processes(tx: Transaction) -> list[Finding]:
     return found
 
 
-def _udp_path(where: str, host: str, port: int) -> Finding:
-    """A datagram that nobody takes is answered by the kernel, where the receiver is on this machine or nothing filters."""
-    address = "127.0.0.1" if host == socket.gethostname() else host
+def udp_path(where: str, host: str, port: int) -> Finding:
+    """A datagram that nobody takes is answered by the kernel, where the receiver is on this machine or nothing filters. One
+    on this machine may listen where only amphorae are (network driver `bridge`): the kernel is asked where."""
+    address = _listened_on(port) or "127.0.0.1" if host == socket.gethostname() else host
     try:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.settimeout(0.2)
@@ -172,6 +175,21 @@ def _udp_path(where: str, host: str, port: int) -> Finding:
     except OSError as error:
         return trouble("receivers", f"{where}: {in_words(error)}", "start it, or let UDP through")
     return fine("receivers", f"{where} can be reached from here")
+
+
+def _listened_on(port: int) -> str | None:
+    """The address of this machine where somebody takes datagrams for this port, by /proc/net/udp (proc(5))."""
+    for table in ("udp", "udp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            words, _, number = line.split()[1].partition(":")
+            if int(number, 16) == port:
+                # Words of 32 bits, each as this machine has it.
+                each = (int(words[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(words), 8))
+                address = ip_address(b"".join(each))
+                if address.is_unspecified:
+                    return "127.0.0.1" if address.version == 4 else "::1"
+                return str(address)
+    return None
 
 
 def _api(settings: Settings) -> Finding:

@@ -104,6 +104,12 @@ def amphorae(frontinus: Installation, load_balancer_id: str) -> list[dict[str, A
     return list(frontinus.call("GET", f"/v2.0/octavia/amphorae?loadbalancer_id={load_balancer_id}")["amphorae"])
 
 
+def sessions(frontinus: Installation, amphora: dict[str, Any]) -> int:
+    """How many it carries, as it says."""
+    rows = frontinus.call("GET", f"/v2.0/octavia/amphorae/{amphora['id']}/stats")["amphora_stats"]
+    return sum(int(row["active_connections"]) for row in rows)
+
+
 def is_whole(frontinus: Installation, load_balancer_id: str) -> bool:
     statuses = sorted((x["role"], x["status"]) for x in amphorae(frontinus, load_balancer_id))
     settled = frontinus.load_balancer(load_balancer_id)["provisioning_status"] == "ACTIVE"
@@ -149,6 +155,12 @@ def test_clients_stay_with_their_members_whoever_carries_them(tmp_path: Path) ->
             before = clients.members()
             assert {len(names) for names in before.values()} == {1}
             assert {name for (port, _), (name,) in before.items() if port == BY_CLIENT} == {"member-0", "member-1"}
+
+            serving = holder(frontinus, made, shop.client)
+            assert serving is not None
+            frontinus.until(lambda: sessions(frontinus, serving) > 0, "its sessions are counted")
+            (other,) = (x for x in amphorae(frontinus, made) if x["id"] != serving["id"])
+            assert sessions(frontinus, other) == 0, "copies are counted"
 
             first, killed = kill_holder(frontinus, made, shop.client)
             frontinus.until(lambda: clients.all_answered(killed), "everybody is answered again", 30)
