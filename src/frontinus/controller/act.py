@@ -106,7 +106,7 @@ async def act(step: Step, situation: Situation, hands: Hands) -> None:
             now = hands.now()
             await hands.store.transact(
                 lambda tx: convergence.record_settled(
-                    tx, situation.lease, step.generation, now, excluding=situation.left_out
+                    tx, situation.lease, step.generation, now, excluding=situation.left_out, tree=situation.tree
                 )
             )
         case LookAgain():

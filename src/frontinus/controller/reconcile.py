@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -81,11 +81,12 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
     settled = False
     resolver = Resolver(hands.secret)
     tree: LoadBalancerTree | None = None
+    known: LoadBalancerTree | None = None
     step: Step | None = None
     rounds = 0
     while rounds < MAX_ROUNDS:
         rounds += 1
-        tree = await hands.store.read(lambda tx: trees.read_tree(tx, lease.load_balancer_id))
+        tree = known = await hands.store.read(_reading(lease, known))
         if tree is None:
             return  # deleted for good, by whoever held the lease before
         tree = replace(tree, fence=lease.epoch)
@@ -147,6 +148,7 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
             hands.metrics.reconciles.labels("waiting").inc()
             return
         if isinstance(step, RecordSettled | ForgetLoadBalancer):
+            known = None  # statuses were settled below it
             _tell_outcome(step, tree, left_out, hands)
             if carried_already is not None:
                 # A burst of edits. What is carried is settled; what comes within the window goes with the next push.
@@ -165,6 +167,13 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
             plugged.discard(step.amphora_id)
     if tree is not None:
         await _record_fault(Bug(f"the plan does not end: {step!r} after {MAX_ROUNDS} rounds"), step, lease, tree, hands)
+
+
+def _reading(lease: Lease, before: LoadBalancerTree | None) -> Callable[[Transaction], LoadBalancerTree | None]:
+    """The whole tree for the first round, what can have changed for the others."""
+    if before is None:
+        return lambda tx: trees.read_tree(tx, lease.load_balancer_id)
+    return lambda tx: trees.read_again(tx, before)
 
 
 def _tell_outcome(

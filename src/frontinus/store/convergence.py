@@ -22,7 +22,7 @@ from frontinus.model.enums import AmphoraStatus, Kind, OperatingStatus, Provisio
 from frontinus.model.errors import Bug, NoTurn
 from frontinus.model.ids import AmphoraId
 from frontinus.model.status import after_edit, move_amphora, move_provisioning
-from frontinus.model.tree import Amphora, Fault, LoadBalancer
+from frontinus.model.tree import Amphora, Fault, LoadBalancer, LoadBalancerTree
 from frontinus.store import amphorae, replacements, rows, schema, spares
 from frontinus.store.engine import Transaction
 from frontinus.store.health import mark_due
@@ -233,15 +233,22 @@ def replace_outgrown(tx: Transaction, lease: Lease, amphora_id: AmphoraId, now: 
 
 
 def record_settled(
-    tx: Transaction, lease: Lease, generation: int, now: datetime, *, excluding: Mapping[str, Fault] | None = None
+    tx: Transaction,
+    lease: Lease,
+    generation: int,
+    now: datetime,
+    *,
+    excluding: Mapping[str, Fault] | None = None,
+    tree: LoadBalancerTree | None = None,
 ) -> LoadBalancer:
     """The amphorae run `generation`: settle what it touched, and return the load balancer as it is now.
 
     Children that it touched become ACTIVE and lose their fault, or are removed if that was asked; those that a later
     edit touched stay as they are. The load balancer becomes ACTIVE if no later edit came. `excluding` maps ids of
     children that could not be carried to why: they become ERROR with that fault, the first fault is shown on the load
-    balancer too, and it is due again at the earliest retry_at. Raises LeaseLost; Bug for a generation never asked for
-    or a load balancer that is to be deleted."""
+    balancer too, and it is due again at the earliest retry_at. `tree` is this one as it was read at that generation or a
+    later one, under this lease: of what it does not have nothing need be settled. Raises LeaseLost; Bug for a generation
+    never asked for or a load balancer that is to be deleted."""
     held = _hold(tx, lease, now)
     load_balancer = held.load_balancer
     if generation > load_balancer.generation:
@@ -257,7 +264,7 @@ def record_settled(
         and load_balancer.fault is None
     )
     if faults or not was_settled:
-        _settle(tx, load_balancer, generation, faults)
+        _settle(tx, load_balancer, generation, faults, tree)
     first_fault = next(iter(faults.values()), None)
     settled = replace(
         load_balancer,
@@ -401,14 +408,24 @@ def _write(
         tx.run(update_of(rows.LOAD_BALANCER, tuple(changed)), {**changed, "which": after.id})
 
 
-def _settle(tx: Transaction, load_balancer: LoadBalancer, generation: int, faults: Mapping[str, Fault]) -> None:
+def _settle(
+    tx: Transaction,
+    load_balancer: LoadBalancer,
+    generation: int,
+    faults: Mapping[str, Fault],
+    tree: LoadBalancerTree | None,
+) -> None:
     which: dict[str, Value] = {"which": load_balancer.id, "applied": generation}
     size = padded_size(len(faults)) if faults else 0
     excluded = padded(list(faults), size) if faults else {}
+    there = set(_CHILDREN_LAST_FIRST) if tree is None else {x.kind for x in tree.children()}
+    leaving = there if tree is None else {x.kind for x in tree.children() if x.delete_requested}
     for kind in _CHILDREN_LAST_FIRST:
-        tx.run(_remove_children(kind), which)
+        if kind in leaving:
+            tx.run(_remove_children(kind), which)
     for kind in _CHILDREN_LAST_FIRST:
-        tx.run(_settle_children(kind, size), {**which, **excluded})
+        if kind in there:
+            tx.run(_settle_children(kind, size), {**which, **excluded})
     for child, fault in faults.items():
         kinds = (fault.object_kind,) if fault.object_id == child and fault.object_kind else _CHILDREN_LAST_FIRST
         for kind in kinds:

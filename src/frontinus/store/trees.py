@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import bindparam, case, delete, insert, select, update
 
 from frontinus.model.cohorts import CohortName
@@ -177,6 +178,20 @@ def read_tree(
         for name, shape in _ALL_BRANCHES
     }
     return LoadBalancerTree(load_balancer=rows.LOAD_BALANCER.decode(row), **branches)
+
+
+def read_again(tx: Transaction, before: LoadBalancerTree) -> LoadBalancerTree | None:
+    """The same tree as it is now, for whoever holds its lease: in two selects where nothing was asked or settled since.
+    What is below the load balancer is then as `before` has it, but for what health has seen."""
+    wanted = {"id_0": before.id}
+    row = tx.row(_select_load_balancers(1, for_update=False), wanted)
+    if row is None:
+        return None
+    load_balancer, known = rows.LOAD_BALANCER.decode(row), before.load_balancer
+    if (load_balancer.generation, load_balancer.applied_generation) != (known.generation, known.applied_generation):
+        return read_tree(tx, before.id)
+    amphorae = tuple([rows.AMPHORA.decode(x) for x in tx.rows(_select_branch("amphorae", 1), wanted)])
+    return replace(before, load_balancer=load_balancer, amphorae=amphorae)
 
 
 def read_trees(tx: Transaction, load_balancer_ids: Iterable[LoadBalancerId]) -> dict[LoadBalancerId, LoadBalancerTree]:

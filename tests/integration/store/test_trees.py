@@ -209,6 +209,43 @@ async def test_a_tree_is_read_in_eight_selects(store: Store, size: int) -> None:
     assert len(seen) == 8
 
 
+async def test_a_tree_is_read_again_in_two_selects_while_nothing_is_asked(store: Store) -> None:
+    tree = a_tree()
+    await create(store, tree)
+    lease = await claim_one(store)
+    before = await stored(store, tree)
+    amphora = an_amphora(tree)
+    await store.transact(partial(convergence.add_amphora, lease=lease, amphora=amphora))
+    with statements(store) as seen:
+        again = await store.read(lambda tx: trees.read_again(tx, before))
+    assert len(seen) == 2
+    assert again == replace(before, amphorae=(amphora,))
+
+
+async def test_what_was_asked_meanwhile_is_read_again(store: Store) -> None:
+    tree = a_tree()
+    await create(store, tree)
+    before = await stored(store, tree)
+    await edit(store, tree, LATER, members=(replace(tree.members[0], weight=77),))
+    again = await store.read(lambda tx: trees.read_again(tx, before))
+    assert again is not None
+    assert (again.load_balancer.generation, again.members[0].weight) == (2, 77)
+
+
+async def test_what_was_settled_meanwhile_is_read_again(store: Store) -> None:
+    tree = a_tree()
+    await create(store, tree)
+    lease = await claim_one(store)
+    before = await stored(store, tree)
+    with statements(store) as seen:
+        await store.transact(lambda tx: convergence.record_settled(tx, lease, 1, LATER, tree=before))
+    # The lease, a statement for each kind of object that the tree has, and the load balancer.
+    assert len(seen) == 2 + len({x.kind for x in tree.children()})
+    again = await store.read(lambda tx: trees.read_again(tx, before))
+    assert again == await stored(store, tree)
+    assert {x.provisioning_status for x in again.children()} == {ProvisioningStatus.ACTIVE}
+
+
 @pytest.mark.parametrize("count", [1, 7, 60])
 async def test_many_trees_are_read_in_the_same_eight_selects(store: Store, count: int) -> None:
     many = [a_tree(members=2) for _ in range(count)]
