@@ -83,9 +83,9 @@ PLAIN = f'accept_plain = true\nplain_heartbeat_key = "{KEY}"'
 
 
 class Octavia:
-    """Its database, its authorities, its configuration; and its one amphora that serves."""
+    """Its database, its authorities, its configuration; and its amphorae that serve: one, or a pair."""
 
-    def __init__(self, directory: Path, members: list[Member]) -> None:
+    def __init__(self, directory: Path, members: list[Member], rows: str = "rows") -> None:
         self.directory = directory
         self.database = Mariadb()
         self.database.prepare()
@@ -103,18 +103,28 @@ class Octavia:
             )
         )
         self.program("octavia-db-manage", "--config-file", str(self.config), "upgrade", "head")
-        told = self.fill("rows", json.dumps([[x.name, x.port] for x in members]))
+        told = self.fill(rows, json.dumps([[x.name, x.port] for x in members]))
         self.made: dict[str, Any] = json.loads(told.splitlines()[-1])
-        self.amphora = genuine.GenuineAmphora(
-            AmphoraId(self.made["amphora"]),
-            1,
-            directory / "amphora",
-            server=self.made["server"].encode(),
-            client_ca=client_ca,
-            key=KEY,
-            receivers=f"{genuine.MANAGEMENT}.1:5555",
-        )
-        self.amphora.start()
+        self.amphorae = [
+            genuine.GenuineAmphora(
+                AmphoraId(each["id"]),
+                number,
+                directory / f"amphora{number}",
+                server=each["server"].encode(),
+                client_ca=client_ca,
+                key=KEY,
+                receivers=f"{genuine.MANAGEMENT}.1:5555",
+                topology="SINGLE" if rows == "rows" else "ACTIVE_STANDBY",
+            )
+            for number, each in enumerate(self.made["amphorae"], 1)
+        ]
+        self.amphora = self.amphorae[0]
+        for amphora in self.amphorae:
+            amphora.start()
+
+    def push(self) -> None:
+        """As its worker does when it creates a load balancer."""
+        self.fill("push", json.dumps([x.id for x in self.amphorae]))
 
     def program(self, name: str, *words: str) -> str:
         done = subprocess.run(
@@ -127,7 +137,8 @@ class Octavia:
         return self.program("python", str(HERE / "stand_in/fill"), str(self.config), *words)
 
     def close(self) -> None:
-        self.amphora.stop()
+        for amphora in self.amphorae:
+            amphora.stop()
         self.database.remove()
 
 
@@ -237,7 +248,7 @@ async def test_an_octavia_is_taken_over_under_traffic(directory: Path) -> None:
         octavia.url,
     )
     try:
-        await asyncio.to_thread(octavia.fill, "push")
+        await asyncio.to_thread(octavia.push)
 
         async def served() -> bool:
             try:

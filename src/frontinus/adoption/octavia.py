@@ -369,7 +369,7 @@ def _offers(snapshot: Snapshot, now: datetime) -> tuple[tuple[Offer, ...], list[
         for row in snapshot.rows(table):
             if row[f"{profile_table}_id"] in ours:
                 offers.append(offer_of(row))
-            elif row["name"] != "DELETED-PLACEHOLDER":
+            elif row["name"] != "DELETED-PLACEHOLDER" and row["name"].strip("0-"):  # what it keeps for deleted ones
                 left.append(_left(table.replace("_", " "), row, "it stands on a profile of another provider"))
     return tuple(offers), left
 

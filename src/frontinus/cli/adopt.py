@@ -11,14 +11,17 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from frontinus.adoption.octavia import Findings, LeftAlone, judge
+from frontinus.adoption.octavia import LeftAlone, judge
 from frontinus.adoption.octavia_settings import OctaviaSettings, read_settings
 from frontinus.adoption.snapshot import Snapshot, read
+from frontinus.cli.adopt_ports import hang
+from frontinus.cli.adopt_report import Report, report_of, tell, tell_json
 from frontinus.cli.output import complain, in_words, say, settings_or_exit
 from frontinus.drivers.amphora.agent.octavia_authority import OctaviaAuthority, digest_of, plain_authority
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.compute.interface import ADOPTS
+from frontinus.drivers.network.interface import ADOPTS as ADOPTS_PORTS
 from frontinus.drivers.secret.interface import SecretDriver
 from frontinus.main import Drivers
 from frontinus.main import check as check_settings
@@ -26,6 +29,7 @@ from frontinus.model.capabilities import with_network
 from frontinus.model.certificates import SecretKind, SecretUse, secret_uses
 from frontinus.model.errors import CallerError, Conflict, FrontinusError, Invalid, Retry
 from frontinus.model.ids import ProjectId
+from frontinus.model.ports import PORTS
 from frontinus.model.tree import LoadBalancerTree
 from frontinus.settings import Settings
 from frontinus.store import adoption
@@ -36,7 +40,13 @@ QUIET_S = 60
 
 
 def run(
-    file: Path | None, overrides: dict[str, object], *, db: str | None, octavia_config: Path, carry_out: bool
+    file: Path | None,
+    overrides: dict[str, object],
+    *,
+    db: str | None,
+    octavia_config: Path,
+    carry_out: bool,
+    as_json: bool,
 ) -> int:
     """Exit status 0: it is done, or could be; 1: something is in the way, or something is left alone; 2: what can never
     be."""
@@ -46,7 +56,7 @@ def run(
         url = db or theirs.connection
         if url is None:
             raise Invalid("db", f"is not given, and {octavia_config} has no [database] connection")
-        return asyncio.run(_adopt(settings, theirs, url, carry_out=carry_out))
+        return asyncio.run(_adopt(settings, theirs, url, carry_out=carry_out, as_json=as_json))
     except Invalid as error:
         complain(str(error))
         return 2
@@ -55,7 +65,7 @@ def run(
         return 1
 
 
-async def _adopt(settings: Settings, theirs: OctaviaSettings, url: str, *, carry_out: bool) -> int:
+async def _adopt(settings: Settings, theirs: OctaviaSettings, url: str, *, carry_out: bool, as_json: bool) -> int:
     ours = _agent_settings(settings)
     authority = plain_authority(theirs.server_authority, theirs.server_authority_key, theirs.passphrase)
     snapshot = await read(url)
@@ -64,48 +74,61 @@ async def _adopt(settings: Settings, theirs: OctaviaSettings, url: str, *, carry
     try:
         capabilities = with_network(drivers.amphora.offers(), drivers.network.features)
         findings = judge(snapshot, capabilities, digest_of(authority), now)
-        obstacles = list(_obstacles(snapshot, settings, ours, theirs, adopts=ADOPTS in drivers.compute.features))
-        trees, unreadable = await _readable(findings.trees, drivers.secret)
+        obstacles = list(_obstacles(snapshot, settings, ours, theirs, drivers))
+        readable, unreadable = await _readable(findings.trees, drivers.secret)
+        if finds_ports(drivers):
+            trees, unhung = await hang(readable, drivers.network)
+        else:
+            trees, unhung = readable, []
     finally:
         await drivers.close()
-    left = (*findings.left_alone, *unreadable)
-    _tell(findings, trees, left, theirs)
-    for obstacle in obstacles:
-        complain(obstacle)
-    if not carry_out:
-        say("Nothing was done. With --yes it is.")
-        return 1 if obstacles or left else 0
-    if obstacles:
-        complain("nothing was done")
-        return 1
-    OctaviaAuthority.keep(ours.authority_directory, authority, theirs.client)
-    return await _carry_out(settings, findings, trees, now) or (1 if left else 0)
+    report = report_of(findings, trees, (*findings.left_alone, *unreadable, *unhung), obstacles, theirs)
+    if not as_json:
+        tell(report)
+    status = 1 if report.obstacles or report.left else 0
+    taken = there = trouble = 0
+    does = carry_out and not report.obstacles
+    if does:
+        OctaviaAuthority.keep(ours.authority_directory, authority, theirs.client)
+        taken, there, trouble = await _carry_out(settings, report)
+    if as_json:
+        tell_json(report, done=does, taken=taken, there=there)
+    elif does:
+        say(f"Taken over: {taken} load balancers. Here already: {there}.")
+    else:
+        say("Nothing was done." if carry_out else "Nothing was done. With --yes it is.")
+    return trouble or status
 
 
-async def _carry_out(settings: Settings, findings: Findings, trees: Sequence[LoadBalancerTree], now: datetime) -> int:
-    """Each thing in a transaction of its own: what was interrupted is gone on with by the same command."""
-    store = Store.open(settings.database_url, connections=1)
+async def _carry_out(settings: Settings, report: Report) -> tuple[int, int, int]:
+    """Each thing in a transaction of its own: what was interrupted is gone on with by the same command. How many load balancers
+    were taken over, how many were here already, and exit status 1 when an offer could not be."""
+    store, now = Store.open(settings.database_url, connections=1), datetime.now(UTC)
     taken = there = trouble = 0
     try:
         if settings.is_embedded:
             store.upgrade()
-        for offer in findings.offers:
+        for offer in report.findings.offers:
             try:
                 await store.transact(partial(adoption.add_offer, offer=offer))
             except Conflict as error:
                 complain(f"{offer.kind.replace('_', ' ')} {offer.name} is left alone: {error.reason}")
                 trouble = 1
-        for project_id, limits in findings.quotas.items():
+        for project_id, limits in report.findings.quotas.items():
             await store.transact(partial(adoption.add_quota, project_id=project_id, limits=limits, now=now))
-        for tree in trees:
+        for tree in report.trees:
             if await store.transact(partial(adoption.add_tree, tree=tree)):
                 taken += 1
             else:
                 there += 1
     finally:
         await store.close()
-    say(f"Taken over: {taken} load balancers. Here already: {there}.")
-    return trouble
+    return taken, there, trouble
+
+
+def finds_ports(drivers: Drivers) -> bool:
+    """Whether the ports of amphorae that somebody else built are known, or there is nothing to be known."""
+    return PORTS not in drivers.network.features or ADOPTS_PORTS in drivers.network.features
 
 
 def _agent_settings(settings: Settings) -> AgentDriverSettings:
@@ -118,7 +141,7 @@ def _agent_settings(settings: Settings) -> AgentDriverSettings:
 
 
 def _obstacles(
-    snapshot: Snapshot, settings: Settings, ours: AgentDriverSettings, theirs: OctaviaSettings, *, adopts: bool
+    snapshot: Snapshot, settings: Settings, ours: AgentDriverSettings, theirs: OctaviaSettings, drivers: Drivers
 ) -> Sequence[str]:
     """Why nothing is to be taken over yet, and what to do about each."""
     option = f"driver_options.{settings.drivers.amphora}"
@@ -135,10 +158,15 @@ def _obstacles(
         )
     if ours.plain_base_path.rstrip("/") != theirs.base_path.rstrip("/"):
         found.append(f"set {option}.plain_base_path to {theirs.base_path}, where Octavia's amphorae keep things")
-    if not adopts:
+    if ADOPTS not in drivers.compute.features:
         found.append(
             f"compute driver {settings.drivers.compute} does not know the servers that Octavia built, and would take its "
             "amphorae for vanished: set drivers.compute to one that does"
+        )
+    if not finds_ports(drivers):
+        found.append(
+            f"network driver {settings.drivers.network} makes ports, and does not find those of Octavia's amphorae: it would give "
+            "each a second one; set drivers.network to one that does"
         )
     return found
 
@@ -170,23 +198,3 @@ async def _look_at(use: SecretUse, project_id: ProjectId, secret: SecretDriver) 
             await secret.authorities(use.reference, project_id)
         case SecretKind.REVOCATIONS:
             await secret.revocations(use.reference, project_id)
-
-
-def _tell(
-    findings: Findings, trees: Sequence[LoadBalancerTree], left: Sequence[LeftAlone], theirs: OctaviaSettings
-) -> None:
-    for tree in trees:
-        load_balancer, amphorae = tree.load_balancer, ", ".join(x.id for x in tree.amphorae)
-        say(f"take over  load balancer {load_balancer.id} {load_balancer.name} with its amphorae {amphorae}")
-    for note in findings.notes:
-        say(f"note       {note.kind} {note.id} {note.name}: {note.text}")
-    for offer in findings.offers:
-        say(f"take over  {offer.kind.replace('_', ' ')} {offer.name}")
-    if findings.quotas:
-        say(f"take over  quotas of {len(findings.quotas)} projects")
-    for alone in left:
-        say(f"leave      {alone.kind} {alone.id} {alone.name}: {alone.reason}")
-    say(
-        f"{len(trees)} load balancers can be taken over; {len(left)} things are left alone. Their heartbeats go to "
-        f"{', '.join(theirs.heartbeat_receivers) or 'nobody'}: health receivers must listen there."
-    )

@@ -194,8 +194,9 @@ def adopt() -> None:
     help="Octavia's configuration, of a health manager or worker: keys and certificates are read where it says.",
 )
 @click.option("--dry-run/--yes", default=True, help="Only tell (the default), or do it.")
+@JSON
 def adopt_octavia(
-    state_dir: Path | None, config: Path | None, db: str | None, octavia_config: Path, dry_run: bool
+    state_dir: Path | None, config: Path | None, db: str | None, octavia_config: Path, dry_run: bool, as_json: bool
 ) -> None:
     """Take over the load balancers and amphorae of an Octavia 19.0.
 
@@ -203,7 +204,14 @@ def adopt_octavia(
     from frontinus.cli import adopt as command
 
     raise SystemExit(
-        command.run(config, overrides(state_dir), db=db, octavia_config=octavia_config, carry_out=not dry_run)
+        command.run(
+            config,
+            overrides(state_dir),
+            db=db,
+            octavia_config=octavia_config,
+            carry_out=not dry_run,
+            as_json=as_json,
+        )
     )
 
 

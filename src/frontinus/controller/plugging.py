@@ -87,6 +87,7 @@ def port_requests(
     for subnet_id in member_subnets(tree):
         if subnet_id not in subnets[vip_network]:
             subnets.setdefault(network_of[subnet_id], set()).add(subnet_id)
+    recorded_on = {x.network_id: x.id for x in amphora.ports if x.purpose is not PortPurpose.MANAGEMENT}
     allowed = set(wanted_traffic(tree, amphora))
     if not exact:
         for port in amphora.ports:
@@ -104,6 +105,7 @@ def port_requests(
             subnet_ids=tuple(sorted(on_network, key=lambda x: (x != tree.load_balancer.vip.subnet_id, x))),
             vips=tree.addresses() if network_id == vip_network else (),
             allowed=tuple(sorted(allowed, key=_order)) if network_id == vip_network else (),
+            port_id=recorded_on.get(network_id),
         )
         for network_id, on_network in subnets.items()
     )

@@ -96,7 +96,8 @@ class PortRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The port that an amphora shall have on a network: with an address on each of these subnets, no others; with just
     this traffic let in. `vips` are the addresses beside its own under which it may send and be reached.
 
-    A management port names neither network nor subnets: the driver knows them."""
+    A management port names neither network nor subnets: the driver knows them. `port_id` is of the port that is on record as
+    this one: it is brought to what is asked, even if another program made it, and no other is made beside it."""
 
     amphora_id: AmphoraId
     load_balancer_id: LoadBalancerId
@@ -106,6 +107,18 @@ class PortRequest(msgspec.Struct, frozen=True, kw_only=True):
     subnet_ids: tuple[SubnetId, ...] = ()
     vips: tuple[str, ...] = ()
     allowed: tuple[AllowedTraffic, ...] = ()
+    port_id: PortId | None = None
+
+
+class Adoptee(msgspec.Struct, frozen=True, kw_only=True):
+    """An amphora that an Octavia built, as its database tells it: its server, the address of its agent, the port of its VIPs, and
+    the networks and subnets on which it must have ports, that of the VIPs first."""
+
+    amphora_id: AmphoraId
+    compute_id: str | None
+    management_address: str
+    vip_port_id: PortId
+    subnets: tuple[tuple[NetworkId, tuple[SubnetId, ...]], ...]
 
 
 def link_name(port_id: PortId) -> str:

@@ -246,3 +246,11 @@ def test_what_was_deleted_is_no_trouble() -> None:
     tables["amphora"][0]["status"] = "DELETED"
     found = findings(tables)
     assert (found.trees, found.left_alone) == ((), ())
+
+
+def test_the_rows_that_octavia_keeps_for_deleted_ones_are_no_trouble() -> None:
+    tables = an_octavia()
+    nil = number(0)
+    tables["availability_zone_profile"] = [{"id": nil, "name": "DELETED-PLACEHOLDER", "provider_name": "DELETED"}]
+    tables["availability_zone"] = [{"name": nil, "description": "", "availability_zone_profile_id": nil}]
+    assert findings(tables).left_alone == ()

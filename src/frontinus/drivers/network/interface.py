@@ -13,11 +13,15 @@ from frontinus.model.errors import Bug
 from frontinus.model.findings import Finding
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId, ProjectId, SubnetId
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest
-from frontinus.model.ports import PORTS, Port, PortRequest
+from frontinus.model.ports import PORTS, Adoptee, Port, PortRequest
 from frontinus.model.tree import AdditionalVip, Vip
 
 __all__ = ["PORTS", "AllocatedVip", "NetworkDriver", "Port", "PortRequest", "Subnet", "VipRequest"]
 
+
+ADOPTS = "adopts"
+"""The feature of a driver that makes ports, and finds those by which the amphorae of an Octavia hang on networks. Without it an
+amphora that was taken over would get a second port on the network of its VIPs with its first change."""
 
 INTERFACE_VERSION = 1
 INTERFACE_MATURITY = "experimental"
@@ -28,7 +32,7 @@ class NetworkDriver(ABC):
     interface: ClassVar[int] = INTERFACE_VERSION
     """The version of this interface that it was written for; a driver of another distribution says it itself."""
     features: ClassVar[frozenset[str]] = frozenset()
-    """Which of model.capabilities.NETWORK_FEATURES it has, and PORTS. What it lacks is refused before it is called."""
+    """Which of model.capabilities.NETWORK_FEATURES it has, and PORTS and ADOPTS. What it lacks is refused before it is called."""
 
     @abstractmethod
     async def allocate_vip(
@@ -96,7 +100,8 @@ class NetworkDriver(ABC):
         return None
 
     async def create_port(self, request: PortRequest) -> Port:
-        """The amphora's port on that network, as it is asked for: made, or brought to it. An amphora has one port of a
+        """The amphora's port on that network, as it is asked for: made, or brought to it, and with `port_id` that one if it is
+        there. An amphora has one port of a
         purpose on a network; its id, its MAC and the addresses that it keeps are the same for ever. Safe to repeat, also
         after a crash. What is let in by the port is what the request says, before this returns;
         and what is sent by it comes from its MAC and its addresses, or the request's VIPs, in ARP and neighbour discovery too.
@@ -104,6 +109,14 @@ class NetworkDriver(ABC):
         Raises Invalid naming the subnet or network that does not exist, NoFreeAddress naming the subnet that has none left
         (what the port had before it keeps)."""
         raise Bug(f"network driver {self.name} makes no ports")
+
+    async def find_ports(self, adoptee: Adoptee) -> tuple[Port, ...]:
+        """With ADOPTS: the port for management of somebody else's amphora, and one for each of the networks, in this order, as they
+        are. Changes nothing: they are ours from the first create_port that names one as `port_id`, and are owned, listed
+        and deleted as ours from then on.
+
+        Raises Invalid naming what is not there; such an amphora is not taken over."""
+        raise Bug(f"network driver {self.name} finds no ports of others")
 
     async def delete_port(self, amphora_id: AmphoraId, port_id: PortId) -> None:
         """The port is gone, and its addresses are free. An unknown one is done already. Compute has let go of it."""
