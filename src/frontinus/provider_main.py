@@ -43,6 +43,7 @@ class ProviderInstallation:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set or the cohort is drained. Raises Invalid when the driver cannot be loaded, OSError for sockets."""
+        from frontinus.drivers.provider.agents import ProviderAgents, chosen
         from frontinus.drivers.provider.octavia import OctaviaProvider
         from frontinus.drivers.provider.sockets import LOOKUP, STATISTICS, STATUS, DriverAgent
         from frontinus.drivers.provider.views import view
@@ -56,7 +57,15 @@ class ProviderInstallation:
             self._settings.provider.socket_dir,
             {STATUS: agent.status, STATISTICS: agent.statistics, LOOKUP: agent.lookup},
         )
+        settings = self._settings.provider
+        agents = ProviderAgents(
+            chosen(self._provider, settings.agents),
+            sockets.paths,
+            settings.driver_config_files,
+            settings.agent_shutdown_wait.total_seconds(),
+        )
         await sockets.start()
+        beside = asyncio.create_task(agents.run(), name="provider agents")
         driver: OctaviaProvider | None = None
         working: asyncio.Task[None] | None = None
         stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -69,6 +78,7 @@ class ProviderInstallation:
                 store=self._store,
                 driver=driver,
                 network=self._drivers.network,
+                secret=self._drivers.secret,
                 settings=self._settings.controller,
                 now=now,
                 report_wait=self._settings.provider.report_wait,
@@ -84,6 +94,9 @@ class ProviderInstallation:
             if working is not None:
                 working.cancel()
                 await asyncio.gather(working, return_exceptions=True)
+            beside.cancel()
+            await asyncio.gather(beside, return_exceptions=True)
+            await agents.close()
             if driver is not None:
                 driver.close()
             await sockets.close()

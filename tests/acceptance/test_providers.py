@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from frontinus.testing.certificates import TestAuthority, bundle
+
 from tests.acceptance.fleet import Fleet
 from tests.acceptance.support import COMMAND, Api, free_port, until
 from tests.servers import Postgresql
@@ -118,6 +120,25 @@ def test_a_provider_driver_is_run_unchanged(fleet: Fleet, register: Path) -> Non
     api.delete(f"listeners/{listener['id']}")
     api.gone(f"listeners/{listener['id']}")
     assert settled(api, load_balancer_id)["fault"] is None
+
+    # A listener that ends TLS is handed over with its certificate; one whose certificate cannot be read is left out.
+    site = TestAuthority().issue("www.example.org")
+    (register / "site.pem").write_bytes(bundle(site))
+    stored = fleet.run("secret", "store", str(register / "site.pem"))
+    assert stored.returncode == 0, stored.stderr
+    secured = api.create(
+        "listeners",
+        "listener",
+        loadbalancer_id=load_balancer_id,
+        protocol="TERMINATED_HTTPS",
+        protocol_port=443,
+        default_tls_container_ref=stored.stdout.strip(),
+    )
+    assert settled(api, load_balancer_id)["provisioning_status"] == "ACTIVE", fleet.log()
+    name, handed = taken(register)[-1]
+    assert (name, handed["listener_id"]) == ("listener_create", secured["id"])
+    assert handed["default_tls_container_data"]["primary_cn"] == "www.example.org"
+    assert handed["default_tls_container_data"]["certificate"] == site.certificate.decode()
 
     # An error of the driver's is tried again, and heals.
     (register / "fail").touch()

@@ -17,15 +17,18 @@ from msgspec.structs import replace
 
 from frontinus.controller.backoff import continued, is_reported_as_error, pause
 from frontinus.controller.reconcile import fault_of
+from frontinus.controller.secrets import Resolver
 from frontinus.controller.settings import ControllerSettings
 from frontinus.drivers.network.interface import NetworkDriver
+from frontinus.drivers.secret.interface import SecretDriver
 from frontinus.model.capabilities import Capabilities
+from frontinus.model.certificates import NO_SECRETS, Secrets
 from frontinus.model.cohorts import CohortName
 from frontinus.model.enums import FaultPhase, Kind, ProvisioningStatus
 from frontinus.model.errors import CallerError, FrontinusError, Retry, blaming
 from frontinus.model.ids import ControllerId, LoadBalancerId
 from frontinus.model.provider_calls import ProviderCall, essence, next_call
-from frontinus.model.tree import Fault, LoadBalancerTree
+from frontinus.model.tree import Fault, Listener, LoadBalancerTree, Pool
 from frontinus.store import convergence, providers, trees
 from frontinus.store.engine import Store, Transaction
 from frontinus.store.leases import Lease
@@ -46,8 +49,8 @@ class Provider(Protocol):
     def offers(self) -> Capabilities:
         """What is published."""
 
-    async def call(self, call: ProviderCall) -> None:
-        """Make a call. Raises CallerError for what only another wish can cure, else Retry."""
+    async def call(self, call: ProviderCall, secrets: Secrets) -> None:
+        """Make a call, with what is behind the references of its trees. Raises CallerError for what only another wish can cure, else Retry."""
 
 
 class Clock(Protocol):
@@ -63,6 +66,7 @@ class ProviderHands:
     store: Store
     driver: Provider
     network: NetworkDriver
+    secret: SecretDriver
     settings: ControllerSettings
     now: Clock
     report_wait: timedelta
@@ -151,13 +155,27 @@ async def _make(
     )
     await hands.store.transact(lambda tx: providers.write(tx, lease, sent))
     try:
-        await hands.driver.call(call)
+        await hands.driver.call(call, await _secrets(call, hands))
     except FrontinusError as error:
         unsent = ProviderRecord(load_balancer_id=record.load_balancer_id, settled=record.settled)
         await hands.store.transact(lambda tx: providers.write(tx, lease, unsent))
         return error
     log.info("provider called", load_balancer_id=lease.load_balancer_id, call=call.name, object_id=call.object_id)
     return None
+
+
+async def _secrets(call: ProviderCall, hands: ProviderHands) -> Secrets:
+    """What is behind the references of the object that is made or changed, and of what hangs on it. A deletion needs none: what
+    is unreadable by now must not keep it. Raises CallerError or Retry, about the object."""
+    about = call.after
+    if call.then is None or not isinstance(about, Listener | Pool):
+        return NO_SECRETS
+    alone = LoadBalancerTree(
+        load_balancer=call.then.load_balancer,
+        listeners=(about,) if isinstance(about, Listener) else (),
+        pools=(about,) if isinstance(about, Pool) else (),
+    )
+    return await Resolver(hands.secret).resolve(alone)
 
 
 async def _record_done(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from octavia_lib.api.drivers import data_models, driver_lib, exceptions, provide
 from frontinus.drivers.provider.octavia import OctaviaProvider
 from frontinus.drivers.provider.sockets import LOOKUP, STATISTICS, STATUS, DriverAgent
 from frontinus.drivers.provider.views import view
+from frontinus.model.certificates import Authorities, Revocations, Secrets
+from frontinus.model.enums import ClientAuthentication, ListenerProtocol
 from frontinus.model.errors import Conflict, FrontinusError, Retry, Unsupported
 from frontinus.model.provider_calls import next_call
+from frontinus.testing.certificates import TestAuthority
 
 from tests.unit.providers.test_provider_calls import WHOLE, walk
 
@@ -61,6 +65,68 @@ async def test_an_update_has_the_whole_old_object_and_what_is_new() -> None:
     assert {x.member_id for x in old.members} == {x.id for x in WHOLE.members}
     assert isinstance(old.healthmonitor, data_models.HealthMonitor)
     assert new.to_dict() == {"pool_id": WHOLE.pools[0].id, "name": "other"}
+
+
+async def test_a_driver_is_handed_certificates_and_not_only_their_names() -> None:
+    authority = TestAuthority()
+    site, other, client = (
+        authority.issue("www.example.org"),
+        authority.issue("b.example.org"),
+        authority.issue("client"),
+    )
+    secrets = Secrets(
+        certificates={"site": site, "other": other, "client": client},
+        authorities={"ca": Authorities(certificates=(authority.pem,))},
+        revocations={"crl": Revocations(lists=(authority.revoke(other),))},
+    )
+    listener = replace(
+        WHOLE.listeners[0],
+        protocol=ListenerProtocol.TERMINATED_HTTPS,
+        default_tls_container_ref="site",
+        sni_container_refs=("other",),
+        client_ca_tls_container_ref="ca",
+        client_crl_container_ref="crl",
+        client_authentication=ClientAuthentication.MANDATORY,
+        tls_versions=("TLSv1.2", "TLSv1.3"),
+        hsts_max_age=300,
+    )
+    pool = replace(WHOLE.pools[0], tls_enabled=True, tls_container_ref="client", ca_tls_container_ref="ca")
+    wanted = replace(WHOLE, listeners=(listener,), pools=(pool,))
+    driver = Takes()
+    provider = OctaviaProvider("exam", driver, "1")
+    for call in walk(None, wanted):
+        await provider.call(call, secrets)
+    taken = dict(driver.taken)
+    (made,) = taken["listener_create"]
+    assert made.default_tls_container_data == {
+        "id": sha1(site.certificate).hexdigest(),
+        "primary_cn": "www.example.org",
+        "certificate": site.certificate.decode(),
+        "private_key": site.private_key.decode(),
+        "passphrase": None,
+        "intermediates": [x.decode() for x in site.intermediates],
+    }
+    assert [x["primary_cn"] for x in made.sni_container_data] == ["b.example.org"]
+    assert made.client_ca_tls_container_data == authority.pem.decode()
+    assert made.client_crl_container_data.startswith("-----BEGIN X509 CRL-----")
+    assert (made.client_authentication, made.tls_versions, made.hsts_max_age) == (
+        "MANDATORY",
+        ["TLSv1.2", "TLSv1.3"],
+        300,
+    )
+    (with_tls,) = taken["pool_create"]
+    assert with_tls.tls_container_data["private_key"] == client.private_key.decode()
+    assert with_tls.ca_tls_container_data == authority.pem.decode()
+
+    driver.taken.clear()
+    renewed = replace(wanted, listeners=(replace(listener, default_tls_container_ref="other"),))
+    for call in walk(wanted, renewed):
+        await provider.call(call, secrets)
+    ((_, (old, new)),) = driver.taken
+    assert old.default_tls_container_data["primary_cn"] == "www.example.org"
+    assert {"default_tls_container_ref", "default_tls_container_data", "listener_id"} == {
+        x for x, value in vars(new).items() if value is not data_models.Unset and not x.startswith("_")
+    }
 
 
 async def test_a_cascade_has_the_tree() -> None:

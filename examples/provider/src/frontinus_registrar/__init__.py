@@ -115,7 +115,7 @@ class RegistrarDriver(provider_base.ProviderDriver):
         if (self._directory / "fail").exists():
             raise exceptions.DriverError(user_fault_string="the appliance is on fire", operator_fault_string="")
         with (self._directory / "calls.jsonl").open("a") as file:
-            file.write(json.dumps([name, told]) + "\n")
+            file.write(json.dumps([name, _without_keys(told)]) + "\n")
 
     def _report(self, about: list[tuple[str, str]], status: str, count: str | None) -> None:
         if (self._directory / "silent").exists():
@@ -134,3 +134,10 @@ class RegistrarDriver(provider_base.ProviderDriver):
             self._library.update_listener_statistics(
                 {"listeners": [{"id": listener_id, "total_connections": 1_234, **counted}]}
             )
+
+
+def _without_keys(told: object) -> object:
+    """What may be written down: of a certificate all but its private key."""
+    if isinstance(told, dict):
+        return {key: _without_keys(value) for key, value in told.items() if key != "private_key"}
+    return [_without_keys(x) for x in told] if isinstance(told, list) else told

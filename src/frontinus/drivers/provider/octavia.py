@@ -13,11 +13,12 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from octavia_lib.api.drivers import driver_lib, exceptions
-from oslo_config import cfg
+from octavia_lib.api.drivers import exceptions
 
 from frontinus.drivers.provider import views
+from frontinus.drivers.provider.loading import prepare
 from frontinus.model.capabilities import FEATURES, Capabilities
+from frontinus.model.certificates import NO_SECRETS, Secrets
 from frontinus.model.enums import (
     HealthMonitorType,
     LbAlgorithm,
@@ -31,8 +32,8 @@ from frontinus.model.tree import LoadBalancer, LoadBalancerTree
 
 ENTRY_POINTS = "octavia.api.drivers"
 
-_NOT_PASSED_ON = frozenset({"pool_tls", "client_authentication", "prometheus_tls", "hsts", "vrrp"})
-"""Features for which the driver would need what is behind references to secrets, which it is not handed yet."""
+_NOT_PASSED_ON = frozenset({"prometheus_tls", "vrrp"})
+"""Features of which a driver of octavia-lib is told nothing."""
 
 
 def installed() -> list[str]:
@@ -61,13 +62,7 @@ class OctaviaProvider:
             known = ", ".join(installed()) or "none"
             raise Invalid("provider", f"no driver is installed for {provider!r}; installed: {known}")
         point = found[0]
-        # A driver that names no socket gets ours; the constructor's defaults are the only place where it can be told.
-        if config_files:
-            try:
-                cfg.CONF([], project="octavia", default_config_files=[str(x) for x in config_files])
-            except cfg.Error as error:
-                raise Invalid("provider.driver_config_files", str(error)) from error
-        driver_lib.DriverLibrary.__init__.__defaults__ = sockets
+        prepare(sockets, [str(x) for x in config_files])
         try:
             driver = await asyncio.to_thread(_made, point)
         except Exception as error:  # foreign code: whatever it raises, the operator must hear whose trouble it is
@@ -81,8 +76,7 @@ class OctaviaProvider:
     def offers(self) -> Capabilities:
         """All that we can hand on: a provider driver cannot say beforehand what it supports."""
         return Capabilities(
-            listener_protocols=frozenset(ListenerProtocol)
-            - {ListenerProtocol.TERMINATED_HTTPS, ListenerProtocol.PROMETHEUS},
+            listener_protocols=frozenset(ListenerProtocol) - {ListenerProtocol.PROMETHEUS},
             pool_protocols=frozenset(PoolProtocol),
             lb_algorithms=frozenset(LbAlgorithm),
             health_monitor_types=frozenset(HealthMonitorType),
@@ -91,13 +85,13 @@ class OctaviaProvider:
             flavor_keys=frozenset(),
         )
 
-    async def call(self, call: ProviderCall) -> None:
+    async def call(self, call: ProviderCall, secrets: Secrets = NO_SECRETS) -> None:
         """Make a call; when it returns, the driver has accepted. Raises Unsupported and Conflict, which only a change of
         the wish can cure, and Retry, each blaming the object."""
         loop = asyncio.get_running_loop()
         with blaming(call.kind, call.object_id):
             try:
-                await loop.run_in_executor(self._threads, self._making(call))
+                await loop.run_in_executor(self._threads, self._making(call, secrets))
             except (exceptions.UnsupportedOptionError, exceptions.NotImplementedError, NotImplementedError) as error:
                 raise Unsupported("", _words(error, f"provider {self.provider} does not do {call.name}")) from error
             except FrontinusError:
@@ -116,11 +110,11 @@ class OctaviaProvider:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _making(self, call: ProviderCall) -> Callable[[], None]:
+    def _making(self, call: ProviderCall, secrets: Secrets) -> Callable[[], None]:
         method = getattr(self._driver, call.name, None)
         if method is None:
             raise Unsupported("", f"provider {self.provider} has no {call.name}")
-        arguments = _arguments(call)
+        arguments = _arguments(call, secrets)
 
         def make() -> None:
             if call.name == "loadbalancer_create":
@@ -152,7 +146,7 @@ def _made(point: EntryPoint) -> Any:
     return point.load()()
 
 
-def _arguments(call: ProviderCall) -> tuple[Any, ...]:
+def _arguments(call: ProviderCall, secrets: Secrets) -> tuple[Any, ...]:
     before, after = call.before, call.after
     settled, then = call.settled, call.then
     if call.name == "member_batch_update" and then is not None:
@@ -161,10 +155,10 @@ def _arguments(call: ProviderCall) -> tuple[Any, ...]:
         if before is None or settled is None:
             raise Bug(f"{call.name} is about nothing")
         cascade = (True,) if call.name == "loadbalancer_delete" and _has_children(settled) else ()
-        return (views.view(before, settled), *cascade)
+        return (views.view(before, settled, secrets), *cascade)
     if before is None or settled is None:
-        return (views.bare(after),)
-    return views.view(before, settled), views.difference(before, after)
+        return (views.bare(after, secrets),)
+    return views.view(before, settled, secrets), views.difference(before, after, secrets)
 
 
 def _has_children(tree: LoadBalancerTree) -> bool:

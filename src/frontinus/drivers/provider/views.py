@@ -9,6 +9,8 @@ from typing import Any
 
 from octavia_lib.api.drivers import data_models
 
+from frontinus.drivers.provider.tls_data import listener_tls, pool_tls
+from frontinus.model.certificates import NO_SECRETS, Secrets
 from frontinus.model.enums import Kind
 from frontinus.model.tree import (
     HealthMonitor,
@@ -43,24 +45,25 @@ ID_NAMES: dict[Kind, str] = {
 }
 
 
-def view(value: TreeObject, tree: LoadBalancerTree) -> Any:
+def view(value: TreeObject, tree: LoadBalancerTree, secrets: Secrets = NO_SECRETS) -> Any:
     """A whole object with what hangs on it in this tree, as a driver is handed it. Lists that would be empty are Unset."""
-    return MODELS[value.kind](**_plain(value), **_children(value, tree))
+    return MODELS[value.kind](**_plain(value, secrets), **_children(value, tree, secrets))
 
 
-def bare(value: TreeObject) -> Any:
+def bare(value: TreeObject, secrets: Secrets = NO_SECRETS) -> Any:
     """An object without what hangs on it, as a driver is asked to create it."""
     empty: dict[Kind, dict[str, Any]] = {
         Kind.LISTENER: {"l7policies": [], "default_pool": None},
         Kind.POOL: {"members": []},
         Kind.L7_POLICY: {"rules": []},
     }
-    return MODELS[value.kind](**_plain(value), **empty.get(value.kind, {}))
+    return MODELS[value.kind](**_plain(value, secrets), **empty.get(value.kind, {}))
 
 
-def difference(before: TreeObject, after: TreeObject) -> Any:
+def difference(before: TreeObject, after: TreeObject, secrets: Secrets = NO_SECRETS) -> Any:
     """The id, and the attributes that are other than before: the second argument of an update."""
-    old, new = _plain(before), _plain(after)
+    # Both with the same secrets: what is behind a reference differs only where the reference does.
+    old, new = _plain(before, secrets), _plain(after, secrets)
     identity = ID_NAMES[after.kind]
     changed = {name: value for name, value in new.items() if name == identity or old.get(name) != value}
     if any(name.startswith("redirect_") for name in changed) or "action" in changed:
@@ -93,40 +96,40 @@ def _additional(load_balancer: LoadBalancer) -> list[dict[str, Any]]:
     ]
 
 
-def _children(value: TreeObject, tree: LoadBalancerTree) -> Mapping[str, Any]:
+def _children(value: TreeObject, tree: LoadBalancerTree, secrets: Secrets) -> Mapping[str, Any]:
     lists: dict[str, list[Any]] = {}
     single: dict[str, Any] = {}
     match value:
         case LoadBalancer():
             lists = {
-                "listeners": [view(x, tree) for x in tree.listeners],
-                "pools": [view(x, tree) for x in tree.pools],
+                "listeners": [view(x, tree, secrets) for x in tree.listeners],
+                "pools": [view(x, tree, secrets) for x in tree.pools],
             }
         case Listener():
-            lists = {"l7policies": [view(x, tree) for x in tree.l7_policies_of(value.id)]}
+            lists = {"l7policies": [view(x, tree, secrets) for x in tree.l7_policies_of(value.id)]}
             pool = tree.pool(value.default_pool_id)
-            single = {} if pool is None else {"default_pool": view(pool, tree)}
+            single = {} if pool is None else {"default_pool": view(pool, tree, secrets)}
         case Pool():
-            lists = {"members": [view(x, tree) for x in tree.members_of(value.id)]}
+            lists = {"members": [view(x, tree, secrets) for x in tree.members_of(value.id)]}
             monitor = tree.health_monitor_of(value.id)
-            single = {} if monitor is None else {"healthmonitor": view(monitor, tree)}
+            single = {} if monitor is None else {"healthmonitor": view(monitor, tree, secrets)}
         case L7Policy():
-            lists = {"rules": [view(x, tree) for x in tree.l7_rules_of(value.id)]}
+            lists = {"rules": [view(x, tree, secrets) for x in tree.l7_rules_of(value.id)]}
         case _:
             pass
     return {**{name: each for name, each in lists.items() if each}, **single}
 
 
-def _plain(value: TreeObject) -> dict[str, Any]:
+def _plain(value: TreeObject, secrets: Secrets) -> dict[str, Any]:
     """The attributes of an object by octavia-lib's names, what hangs on it aside."""
     common = {"admin_state_up": value.admin_state_up, "name": value.name, "project_id": value.project_id}
     match value:
         case LoadBalancer():
             return common | _load_balancer(value)
         case Listener():
-            return common | _listener(value)
+            return common | _listener(value) | listener_tls(value, secrets)
         case Pool():
-            return common | _pool(value)
+            return common | _pool(value) | pool_tls(value, secrets)
         case Member():
             return common | _member(value)
         case HealthMonitor():
@@ -190,7 +193,6 @@ def _pool(value: Pool) -> dict[str, Any]:
             "persistence_timeout": persistence.persistence_timeout,
             "persistence_granularity": persistence.persistence_granularity,
         },
-        "tls_enabled": value.tls_enabled,
     }
 
 
