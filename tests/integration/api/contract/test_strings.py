@@ -83,7 +83,13 @@ EVERYDAY = (
     "%[src]",
     "\\",
 )
-EVERYTHING = (*CONTROL, *SURROGATES, *LENGTHS, *SPECIAL, *(f"a{x}b" for x in SPECIAL), SPECIAL[:32], *UNICODE, *TRICKS)
+EVERYTHING = tuple(
+    dict.fromkeys(  # each once: what is named alike is a conflict, where names are unique
+        (*CONTROL, *SURROGATES, *LENGTHS, *SPECIAL, *(f"a{x}b" for x in SPECIAL), SPECIAL[:32], *UNICODE, *TRICKS)
+    )
+)
+EMPTY_IS_DEFAULT = ("provider", "tls_ciphers")
+"""Of these an empty string is as if nothing was said, as in Octavia."""
 
 
 def places(key: str) -> Iterator[tuple[str, str]]:
@@ -166,6 +172,7 @@ class Strings:
             self.ledger.check(f"{name}: is refused in words", True, refused, (answer.status, answer.body))
         elif resource_of(self.key)["fields"][wire]["in_response"]:
             ignored = wire in ("project_id", "tenant_id") and self.key != "loadbalancer"
+            ignored |= value == "" and wire in EMPTY_IS_DEFAULT
             self.ledger.check(f"{name}: is kept", True, ignored or is_kept(value, shown.get(wire)), shown.get(wire))
 
 
