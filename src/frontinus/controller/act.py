@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
 
 import structlog
@@ -68,54 +69,81 @@ class Situation:
         return found
 
 
-async def act(step: Step, situation: Situation, hands: Hands) -> None:
-    """Carry out one step. When it returns, what the step says is true and recorded. Safe to repeat."""
+@dataclass(frozen=True)
+class Outcome:
+    """What is known after a step: the tree as it is now (None: it must be read anew), and whether that was the end, recorded
+    as settled and the lease given back."""
+
+    tree: LoadBalancerTree | None = None
+    ended: bool = False
+
+
+READ_ANEW = Outcome()
+
+
+async def act(step: Step, situation: Situation, hands: Hands, *, closing: int | None = None) -> Outcome:
+    """Carry out one step. When it returns, what the step says is true and recorded. Safe to repeat.
+
+    `closing` is the generation that is settled with this step, when nothing remains after it: then the end is recorded with
+    the step, unless something came meanwhile."""
     match step:
         case RecordAmphora():
-            await _record_amphora(step, situation, hands)
+            return await _record_amphora(step, situation, hands)
         case BeginReplacement():
             now = hands.now()
             turns = hands.settings.replacements_at_once if step.counted else None
             await hands.store.transact(lambda tx: convergence.begin_replacement(tx, situation.lease, now, turns=turns))
         case BuildAmphora():
-            await _build(step, situation, hands)
+            return await _build(step, situation, hands)
         case AwaitAgent():
-            await _await_agent(situation.amphora(step.amphora_id), situation, hands)
+            return await _await_agent(situation.amphora(step.amphora_id), situation, hands)
         case ApplyConfiguration():
-            await _apply(situation.amphora(step.amphora_id), situation, hands)
+            return await _apply(situation.amphora(step.amphora_id), situation, hands, closing)
         case PlugAmphora():
-            await _plug(situation.amphora(step.amphora_id), situation, hands, exact=False)
+            return await _plug(situation.amphora(step.amphora_id), situation, hands, exact=False)
         case UnplugAmphora():
-            await _plug(situation.amphora(step.amphora_id), situation, hands, exact=True)
+            return await _plug(situation.amphora(step.amphora_id), situation, hands, exact=True)
         case DismissSuspicion():
-            await _update(situation.amphora(step.amphora_id), situation, hands, suspected_at=None, seen_at=hands.now())
+            amphora = situation.amphora(step.amphora_id)
+            return await _update(amphora, situation, hands, suspected_at=None, seen_at=hands.now())
         case CondemnAmphora():
-            await _condemn(step, situation, hands)
+            return await _condemn(step, situation, hands)
         case DestroyAmphora():
-            await _destroy(situation.amphora(step.amphora_id), situation, hands)
+            return await _destroy(situation.amphora(step.amphora_id), situation, hands)
         case ForgetLoadBalancer():
-            load_balancer, now = situation.tree.load_balancer, hands.now()
-            await hands.network.release_vip(
-                load_balancer.id,
-                load_balancer.vip,
-                port_owned=load_balancer.vip_port_owned,
-                additional=load_balancer.additional_vips,
-            )
-            await hands.store.transact(lambda tx: convergence.record_deleted(tx, situation.lease, now))
+            await _forget(situation, hands)
         case RecordSettled():
-            now = hands.now()
-            await hands.store.transact(
-                lambda tx: convergence.record_settled(
-                    tx, situation.lease, step.generation, now, excluding=situation.left_out, tree=situation.tree
-                )
-            )
+            return await _settle(step, situation, hands, closing)
         case LookAgain():
             await _look_again(step, situation, hands)
         case _:
             assert_never(step)
+    return READ_ANEW
 
 
-async def _record_amphora(step: RecordAmphora, situation: Situation, hands: Hands) -> None:
+async def _forget(situation: Situation, hands: Hands) -> None:
+    load_balancer, now = situation.tree.load_balancer, hands.now()
+    await hands.network.release_vip(
+        load_balancer.id,
+        load_balancer.vip,
+        port_owned=load_balancer.vip_port_owned,
+        additional=load_balancer.additional_vips,
+    )
+    await hands.store.transact(lambda tx: convergence.record_deleted(tx, situation.lease, now))
+
+
+async def _settle(step: RecordSettled, situation: Situation, hands: Hands, closing: int | None) -> Outcome:
+    lease, now, left_out, tree = situation.lease, hands.now(), situation.left_out, situation.tree
+    if closing == step.generation and not left_out:
+        finish = partial(convergence.finish, lease=lease, generation=step.generation, now=now, tree=tree)
+        return Outcome(ended=await hands.store.transact(finish))
+    await hands.store.transact(
+        lambda tx: convergence.record_settled(tx, lease, step.generation, now, excluding=left_out, tree=tree)
+    )
+    return READ_ANEW
+
+
+async def _record_amphora(step: RecordAmphora, situation: Situation, hands: Hands) -> Outcome:
     amphora = Amphora(
         id=step.amphora_id,
         load_balancer_id=situation.tree.id,
@@ -126,24 +154,26 @@ async def _record_amphora(step: RecordAmphora, situation: Situation, hands: Hand
     apart = APART in hands.compute.features
     hosts = {x.host for x in situation.tree.amphorae if apart and x.host is not None}
 
-    def work(tx: Transaction) -> None:
-        if convergence.add_spare_amphora(tx, situation.lease, amphora, hands.spare_pool, hosts) is None:
-            convergence.add_amphora(tx, situation.lease, amphora)
+    def work(tx: Transaction) -> Amphora | None:
+        if convergence.add_spare_amphora(tx, situation.lease, amphora, hands.spare_pool, hosts) is not None:
+            return None
+        return convergence.add_amphora(tx, situation.lease, amphora)
 
-    await hands.store.transact(work)
+    added = await hands.store.transact(work)
+    return READ_ANEW if added is None else Outcome(replace(situation.tree, amphorae=(*situation.tree.amphorae, added)))
 
 
-async def _condemn(step: CondemnAmphora, situation: Situation, hands: Hands) -> None:
+async def _condemn(step: CondemnAmphora, situation: Situation, hands: Hands) -> Outcome:
     amphora, now = situation.amphora(step.amphora_id), hands.now()
     move_amphora(amphora.status, AmphoraStatus.PENDING_DELETE)
     condemned = replace(amphora, status=AmphoraStatus.PENDING_DELETE, updated_at=now)
 
-    def work(tx: Transaction) -> None:
+    def work(tx: Transaction) -> Amphora | None:
         if step.counted:
             convergence.take_turn(tx, situation.lease, now, hands.settings.replacements_at_once)
-        convergence.update_amphora(tx, situation.lease, condemned)
+        return convergence.update_amphora(tx, situation.lease, condemned)
 
-    await hands.store.transact(work)
+    return _outcome(situation.tree, await hands.store.transact(work))
 
 
 async def _look_again(step: LookAgain, situation: Situation, hands: Hands) -> None:
@@ -164,12 +194,12 @@ async def _look_again(step: LookAgain, situation: Situation, hands: Hands) -> No
     )
 
 
-async def _build(step: BuildAmphora, situation: Situation, hands: Hands) -> None:
+async def _build(step: BuildAmphora, situation: Situation, hands: Hands) -> Outcome:
     amphora = situation.amphora(step.amphora_id)
     if situation.tree.load_balancer.applied_generation and not step.revive:
         await _hold_vip(situation.tree.load_balancer, hands)
     built = await places.build(amphora, situation.tree, hands)
-    await _update(
+    return await _update(
         built,
         situation,
         hands,
@@ -206,7 +236,7 @@ async def _hold_vip(load_balancer: LoadBalancer, hands: Hands) -> None:
     )
 
 
-async def _await_agent(amphora: Amphora, situation: Situation, hands: Hands) -> None:
+async def _await_agent(amphora: Amphora, situation: Situation, hands: Hands) -> Outcome:
     try:
         answered = await places.first_answer(amphora, situation.tree, hands)
     except Retry as silent:
@@ -216,10 +246,10 @@ async def _await_agent(amphora: Amphora, situation: Situation, hands: Hands) -> 
             after=silent.after,
             code=silent.code,
         ) from silent
-    await _update(answered, situation, hands, status=AmphoraStatus.READY)
+    return await _update(answered, situation, hands, status=AmphoraStatus.READY)
 
 
-async def _plug(amphora: Amphora, situation: Situation, hands: Hands, *, exact: bool) -> None:
+async def _plug(amphora: Amphora, situation: Situation, hands: Hands, *, exact: bool) -> Outcome:
     """Make, attach and configure the ports that are needed; if `exact`, also take away the others, after that."""
     network_of = await _networks(amphora, situation, hands)
     management = port_for(amphora.ports, PortPurpose.MANAGEMENT)
@@ -237,7 +267,7 @@ async def _plug(amphora: Amphora, situation: Situation, hands: Hands, *, exact: 
                 await hands.compute.detach(amphora.id, port)
                 await hands.network.delete_port(amphora.id, port.id)
     plugged = tuple(replace(x, interface=interfaces.get(x.id)) for x in ports)
-    await _update(amphora, situation, hands, **plugging.recorded(plugged))
+    return await _update(amphora, situation, hands, **plugging.recorded(plugged))
 
 
 async def _tell_of_ports(amphora: Amphora, situation: Situation, hands: Hands) -> dict[PortId, str]:
@@ -267,11 +297,12 @@ async def _networks(amphora: Amphora, situation: Situation, hands: Hands) -> dic
     return known
 
 
-async def _apply(amphora: Amphora, situation: Situation, hands: Hands) -> None:
+async def _apply(amphora: Amphora, situation: Situation, hands: Hands, closing: int | None) -> Outcome:
     rendered = situation.rendered[amphora.id]
     with hands.metrics.push_seconds.time():
         applied = await hands.amphora_driver.apply(amphora, situation.carried, rendered)
     hands.metrics.pushes.labels(applied.action).inc()
+    balancer_version = applied.balancer_version or amphora.balancer_version
     # The wish may carry the time of another machine, whose clock is ahead; it is obeyed all the same.
     applied_at = max(hands.now(), amphora.push_requested_at or amphora.created_at)
     receipt = Receipt(
@@ -282,21 +313,31 @@ async def _apply(amphora: Amphora, situation: Situation, hands: Hands) -> None:
         action=applied.action,
         driver=hands.amphora_driver.name,
         amphora_version=applied.agent_version,
-        balancer_version=applied.balancer_version or amphora.balancer_version,
+        balancer_version=balancer_version,
     )
-    await _update(
+    carries = _changed(
         amphora,
-        situation,
         hands,
         status=AmphoraStatus.ALLOCATED,
         receipt=receipt,
-        # Should it be another than before, the next round renders for it.
-        balancer_version=applied.balancer_version or amphora.balancer_version,
+        balancer_version=balancer_version,
         suspected_at=None,
     )
+    # Should the balancer be another than before, the next round renders for it.
+    if closing is not None and applied.digest == rendered.digest and balancer_version == amphora.balancer_version:
+        finish = partial(
+            convergence.finish,
+            lease=situation.lease,
+            generation=closing,
+            now=hands.now(),
+            tree=situation.tree,
+            amphora=carries,
+        )
+        return Outcome(ended=await hands.store.transact(finish))
+    return await _record(carries, situation, hands)
 
 
-async def _destroy(amphora: Amphora, situation: Situation, hands: Hands) -> None:
+async def _destroy(amphora: Amphora, situation: Situation, hands: Hands) -> Outcome:
     # One that was silent is not asked to stop: it would not hear that either, and its successor waits.
     if amphora.management_address is not None and amphora.suspected_at is None:
         try:
@@ -305,12 +346,28 @@ async def _destroy(amphora: Amphora, situation: Situation, hands: Hands) -> None
             pass  # it does not answer; destroying its place stops it all the same
     await hands.compute.destroy(amphora.id)
     await places.delete_ports(amphora.id, hands)
-    await _update(amphora, situation, hands, status=AmphoraStatus.DELETED, **plugging.recorded(()))
+    return await _update(amphora, situation, hands, status=AmphoraStatus.DELETED, **plugging.recorded(()))
 
 
-async def _update(amphora: Amphora, situation: Situation, hands: Hands, **changes: object) -> None:
+async def _update(amphora: Amphora, situation: Situation, hands: Hands, **changes: object) -> Outcome:
+    return await _record(_changed(amphora, hands, **changes), situation, hands)
+
+
+def _changed(amphora: Amphora, hands: Hands, **changes: object) -> Amphora:
     status = changes.get("status")
     if isinstance(status, AmphoraStatus):
         move_amphora(amphora.status, status)
-    changed = replace(amphora, updated_at=hands.now(), **changes)
-    await hands.store.transact(lambda tx: convergence.update_amphora(tx, situation.lease, changed))
+    return replace(amphora, updated_at=hands.now(), **changes)
+
+
+async def _record(amphora: Amphora, situation: Situation, hands: Hands) -> Outcome:
+    written = await hands.store.transact(lambda tx: convergence.update_amphora(tx, situation.lease, amphora))
+    return _outcome(situation.tree, written)
+
+
+def _outcome(tree: LoadBalancerTree, written: Amphora | None) -> Outcome:
+    """What the tree is after this amphora was written; None: there is news."""
+    if written is None:
+        return READ_ANEW
+    others = (written if x.id == written.id else x for x in tree.amphorae)
+    return Outcome(replace(tree, amphorae=tuple(x for x in others if x.status is not AmphoraStatus.DELETED)))

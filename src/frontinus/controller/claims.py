@@ -33,6 +33,12 @@ RETRY_AFTER_TROUBLE_S = 1.0
 FIRST_HESITATION = timedelta(milliseconds=5)
 """What a controller that found nothing waits for at most after the next wake-up, before it looks again."""
 
+GATHERED = 4
+"""Where all places were taken, work is claimed when one in so many is free, ..."""
+
+GATHER_S = 0.05
+"""... or after this: what is claimed together costs the database hardly more than one alone."""
+
 
 class Claims:
     """What one controller works on. One owner: the task that runs `run`."""
@@ -44,12 +50,12 @@ class Claims:
         cohort: CohortName,
         settings: ControllerSettings,
         now: Callable[[], datetime],
-        work: Callable[[Lease], Awaitable[None]],
+        work: Callable[[Lease], Awaitable[bool | None]],
         metrics: ControllerMetrics,
         grace: Grace | None = None,
     ) -> None:
-        """`work` brings one load balancer as far as it goes for now; it may raise LeaseLost. `grace` is told of outages of
-        the store."""
+        """`work` brings one load balancer as far as it goes for now, and says True when it gave the lease back itself; it may
+        raise LeaseLost. `grace` is told of outages of the store."""
         self._store = store
         self._owner = owner
         self._cohort = cohort
@@ -128,6 +134,8 @@ class Claims:
             with suppress(TimeoutError):
                 async with asyncio.timeout(longest):
                     await self._freed.wait()
+            if not self._end.is_set():
+                await self._gather()
             return False
         waiting: asyncio.Task[bool] = asyncio.create_task(wakeups.wait(longest))
         ending = asyncio.create_task(self._end.wait())
@@ -139,6 +147,14 @@ class Claims:
                 task.cancel()
             await asyncio.gather(waiting, ending, return_exceptions=True)
 
+    async def _gather(self) -> None:
+        """Wait for further places, for a moment."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GATHER_S):
+                while (self._settings.concurrency - len(self._busy)) * GATHERED < self._settings.concurrency:
+                    self._freed.clear()
+                    await self._freed.wait()
+
     async def _converge(self, lease: Lease, before: asyncio.Task[None] | None) -> None:
         """Work on one load balancer until nothing remains for now. `before` is this process's work under an older lease:
         it ends first, since the fence keeps it from writing, not from building."""
@@ -146,12 +162,13 @@ class Claims:
             before.cancel()
             await asyncio.gather(before, return_exceptions=True)
         started = time.perf_counter()
+        released: bool | None = False
         work = asyncio.ensure_future(self._work(lease))
         renewal = asyncio.create_task(self._renew(lease))
         try:
             await asyncio.wait((work, renewal), return_when=asyncio.FIRST_COMPLETED)
             if work.done():
-                await work
+                released = await work
             else:
                 raise LeaseLost("it ran out, or was taken over")
         except LeaseLost:
@@ -163,8 +180,9 @@ class Claims:
             for task in (work, renewal):
                 task.cancel()
             await asyncio.gather(work, renewal, return_exceptions=True)
-            with suppress(Exception):  # an unreleased lease runs out by itself
-                await self._store.transact(lambda tx: leases.release(tx, lease))
+            if not released:
+                with suppress(Exception):  # an unreleased lease runs out by itself
+                    await self._store.transact(lambda tx: leases.release(tx, lease))
             self._metrics.reconcile_seconds.observe(time.perf_counter() - started)
             if self._busy.get(lease.load_balancer_id) is asyncio.current_task():
                 del self._busy[lease.load_balancer_id]

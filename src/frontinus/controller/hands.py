@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from frontinus.controller.metrics import ControllerMetrics
 from frontinus.controller.restraint import Grace
 from frontinus.controller.settings import ControllerSettings
+from frontinus.controller.trees import Trees
 from frontinus.drivers.amphora.interface import AmphoraDriver
 from frontinus.drivers.compute.interface import ComputeDriver
 from frontinus.drivers.network.interface import PORTS, NetworkDriver
@@ -34,6 +36,10 @@ class Hands:
     now: Callable[[], datetime]
     metrics: ControllerMetrics = field(default_factory=ControllerMetrics)
     grace: Grace = field(default_factory=lambda: Grace(time.monotonic))
+
+    @cached_property
+    def trees(self) -> Trees:
+        return Trees(self.store)
 
     @property
     def cohort(self) -> CohortName:

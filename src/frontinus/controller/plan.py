@@ -178,6 +178,17 @@ def carried_before_next_push(steps: tuple[Step, ...], pushed: Mapping[AmphoraId,
     return min(pushed.values())
 
 
+def closing_generation(steps: tuple[Step, ...], tree: LoadBalancerTree) -> int | None:
+    """The generation that is settled by the first of these steps, when nothing is left to do after it; else None."""
+    if any(x.replacement_requested_at is not None for x in tree.amphorae):
+        return None  # its turn comes when what is settled now serves
+    match steps:
+        case (RecordSettled(generation),) | (ApplyConfiguration(), RecordSettled(generation)):
+            return generation
+        case _:
+            return None
+
+
 def _plan_deletion(tree: LoadBalancerTree) -> tuple[Step, ...]:
     steps: list[Step] = []
     for amphora in tree.amphorae:

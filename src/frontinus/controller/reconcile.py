@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -19,7 +19,14 @@ from frontinus.controller.act import Situation, act
 from frontinus.controller.backoff import continued, is_reported_as_error, pause
 from frontinus.controller.hands import Hands
 from frontinus.controller.omission import omitted_with, omitted_without_address
-from frontinus.controller.plan import NO_HOLDS, Sighting, carried_before_next_push, needs_look, plan
+from frontinus.controller.plan import (
+    NO_HOLDS,
+    Sighting,
+    carried_before_next_push,
+    closing_generation,
+    needs_look,
+    plan,
+)
 from frontinus.controller.plugging import Plugging, plugging_of
 from frontinus.controller.restraint import Hold, Restraint, holds_of
 from frontinus.controller.secrets import Resolver, SecretsOutOfReach, SecretUnreadable
@@ -69,9 +76,10 @@ BIND_ADVICE = {
 }
 
 
-async def reconcile(lease: Lease, hands: Hands) -> None:
-    """Converge the leased load balancer. Raises LeaseLost when another controller took over; nothing else: what goes
-    wrong is a fault on the load balancer, with a time for the next try."""
+async def reconcile(lease: Lease, hands: Hands) -> bool:
+    """Converge the leased load balancer; whether the lease was given back with the last record. Raises LeaseLost when
+    another controller took over; nothing else: what goes wrong is a fault on the load balancer, with a time for the next
+    try."""
     left_out: dict[str, Fault] = {}
     judged_at = 0  # the generation whose objects were left out
     doubted: set[AmphoraId] = set()
@@ -81,15 +89,16 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
     settled = False
     resolver = Resolver(hands.secret)
     tree: LoadBalancerTree | None = None
-    known: LoadBalancerTree | None = None
+    before: LoadBalancerTree | None = None  # the tree as it was in the last round, if only little can have changed
+    known: LoadBalancerTree | None = None  # what the tree is now, when the last step left no doubt of it
     step: Step | None = None
     rounds = 0
     while rounds < MAX_ROUNDS:
         rounds += 1
-        tree = known = await hands.store.read(_reading(lease, known))
+        tree, known = known or await _read(lease, before, hands), None
         if tree is None:
-            return  # deleted for good, by whoever held the lease before
-        tree = replace(tree, fence=lease.epoch)
+            return False  # deleted for good, by whoever held the lease before
+        tree = before = replace(tree, fence=lease.epoch)
         if tree.load_balancer.generation != judged_at:
             # An edit came, perhaps the one that mends what was left out: it is judged anew.
             left_out, judged_at = {}, tree.load_balancer.generation
@@ -113,13 +122,15 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
                 plugged=plugged,
             )
             if not steps and settled:
-                return
+                return False
             # Nothing to do for a load balancer that was due is an outcome too: recorded, it is due no more.
-            step = steps[0] if steps else RecordSettled(tree.load_balancer.generation)
+            steps = steps or (RecordSettled(tree.load_balancer.generation),)
+            step = steps[0]
             carried_already = carried_before_next_push(steps, pushed)
             if carried_already is not None:
                 step = RecordSettled(carried_already)
-            await act(step, Situation(lease, tree, carried, rendered, left_out), hands)
+            closing = None if left_out or carried_already is not None else closing_generation(steps, tree)
+            outcome = await act(step, Situation(lease, tree, carried, rendered, left_out), hands, closing=closing)
             if isinstance(step, PlugAmphora):
                 plugged.add(step.amphora_id)
         except LeaseLost:
@@ -143,12 +154,16 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
                 rounds -= 1  # bounded by the number of objects: each is left out once in a generation
                 continue
             await _record_fault(error, step, lease, tree, hands)
-            return
+            return False
+        if outcome.ended and closing is not None:
+            _tell_outcome(RecordSettled(closing), tree, left_out, hands)
+            return True
+        known = outcome.tree
         if isinstance(step, LookAgain):
             hands.metrics.reconciles.labels("waiting").inc()
-            return
+            return False
         if isinstance(step, RecordSettled | ForgetLoadBalancer):
-            known = None  # statuses were settled below it
+            before = None  # statuses were settled below it
             _tell_outcome(step, tree, left_out, hands)
             if carried_already is not None:
                 # A burst of edits. What is carried is settled; what comes within the window goes with the next push.
@@ -158,7 +173,7 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
                 await asyncio.sleep(hands.settings.coalesce_window.total_seconds())
                 continue
             if isinstance(step, ForgetLoadBalancer) or left_out:
-                return
+                return False
             settled = True
         else:
             settled = False
@@ -167,13 +182,14 @@ async def reconcile(lease: Lease, hands: Hands) -> None:
             plugged.discard(step.amphora_id)
     if tree is not None:
         await _record_fault(Bug(f"the plan does not end: {step!r} after {MAX_ROUNDS} rounds"), step, lease, tree, hands)
+    return False
 
 
-def _reading(lease: Lease, before: LoadBalancerTree | None) -> Callable[[Transaction], LoadBalancerTree | None]:
+async def _read(lease: Lease, before: LoadBalancerTree | None, hands: Hands) -> LoadBalancerTree | None:
     """The whole tree for the first round, what can have changed for the others."""
     if before is None:
-        return lambda tx: trees.read_tree(tx, lease.load_balancer_id)
-    return lambda tx: trees.read_again(tx, before)
+        return await hands.trees.read(lease.load_balancer_id)
+    return await hands.store.read(lambda tx: trees.read_again(tx, before))
 
 
 def _tell_outcome(

@@ -54,9 +54,16 @@ class _Held(msgspec.Struct, frozen=True):
     """The load balancer's row as it is under the lease."""
 
     load_balancer: LoadBalancer
+    expires_at: datetime | None
     due_at: int | None
     nudged: bool
     claimed_generation: int
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something was asked or noticed since the lease was taken. If not, a tree that was read under the lease is
+        what another look would find, but for what the holder himself wrote."""
+        return self.nudged or self.claimed_generation != self.load_balancer.generation
 
 
 _SELECT_HELD = Statement(
@@ -168,11 +175,13 @@ def _fail_children(kind: Kind, *, new: bool) -> Statement:
     return Statement(failed.values(provisioning_status=_P.ERROR.value, **told))
 
 
-def add_amphora(tx: Transaction, lease: Lease, amphora: Amphora) -> None:
-    """Note an amphora before anything is built under its name. Raises LeaseLost; Bug if the id exists."""
-    _hold(tx, lease)
+def add_amphora(tx: Transaction, lease: Lease, amphora: Amphora) -> Amphora | None:
+    """Note an amphora before anything is built under its name. Returns it, or None when there is news (see
+    update_amphora). Raises LeaseLost; Bug if the id exists."""
+    held = _hold(tx, lease)
     _require_own(lease, amphora)
     tx.insert(_INSERT_AMPHORA, rows.AMPHORA.columns, [rows.AMPHORA.encode(amphora)])
+    return None if held.has_news else amphora
 
 
 def add_spare_amphora(
@@ -195,12 +204,19 @@ def add_spare_amphora(
     return amphora
 
 
-def update_amphora(tx: Transaction, lease: Lease, amphora: Amphora) -> None:
-    """Write what changed of an amphora. Raises LeaseLost; Bug for an unknown id or a status that cannot follow.
+def update_amphora(tx: Transaction, lease: Lease, amphora: Amphora) -> Amphora | None:
+    """Write what changed of an amphora, and return it as it is now; None when there is news: something was asked or noticed
+    since the lease was taken, and whoever goes on must read the tree anew. Raises LeaseLost; Bug for an unknown id or a
+    status that cannot follow.
 
     What health/ noted meanwhile is not undone: a later seen_at stays, and so does a suspicion that arose since the
     lease was taken, because this controller cannot have looked into it. Nor are wishes of the API."""
     held = _hold(tx, lease)
+    changed = _update_amphora(tx, lease, held, amphora)
+    return None if held.has_news else changed
+
+
+def _update_amphora(tx: Transaction, lease: Lease, held: _Held, amphora: Amphora) -> Amphora:
     _require_own(lease, amphora)
     row = tx.row(_SELECT_AMPHORA, {"which": amphora.id})
     if row is None:
@@ -208,15 +224,20 @@ def update_amphora(tx: Transaction, lease: Lease, amphora: Amphora) -> None:
     before = rows.AMPHORA.decode(row)
     _require_own(lease, before)
     move_amphora(before.status, amphora.status)
-    changed = rows.AMPHORA.changed(before, amphora)
+    kept: dict[str, datetime | None] = {
+        # Others ask: the API, and health.
+        "replacement_requested_at": before.replacement_requested_at,
+        "push_requested_at": before.push_requested_at,
+    }
     if before.seen_at is not None and (amphora.seen_at is None or amphora.seen_at < before.seen_at):
-        changed.pop("seen_at", None)
+        kept["seen_at"] = before.seen_at
     if held.nudged and before.suspected_at is not None:
-        changed.pop("suspected_at", None)
-    for wish in ("replacement_requested_at", "push_requested_at"):
-        changed.pop(wish, None)  # others ask: the API, and health
+        kept["suspected_at"] = before.suspected_at
+    after = replace(amphora, **kept)
+    changed = rows.AMPHORA.changed(before, after)
     if changed:
         tx.run(update_of(rows.AMPHORA, tuple(changed)), {**changed, "which": amphora.id})
+    return after
 
 
 def request_replacement(tx: Transaction, lease: Lease, amphora_id: AmphoraId, now: datetime) -> None:
@@ -249,14 +270,48 @@ def record_settled(
     balancer too, and it is due again at the earliest retry_at. `tree` is this one as it was read at that generation or a
     later one, under this lease: of what it does not have nothing need be settled. Raises LeaseLost; Bug for a generation
     never asked for or a load balancer that is to be deleted."""
-    held = _hold(tx, lease, now)
+    return _record_settled(tx, _hold(tx, lease, now), generation, excluding or {}, tree)
+
+
+def finish(
+    tx: Transaction,
+    lease: Lease,
+    generation: int,
+    now: datetime,
+    *,
+    amphora: Amphora | None = None,
+    tree: LoadBalancerTree | None = None,
+) -> bool:
+    """As record_settled, after update_amphora of `amphora` if the last step was its, and give the lease back: everything
+    that ends the work on a load balancer, in one transaction. Returns whether the lease was given back.
+
+    It is not while there is news (see update_amphora): then the amphora is written and nothing is settled before the
+    holder has looked again; without an amphora, what is settled is settled. Raises as both."""
+    held = _hold(tx, lease, None if amphora is not None else now)
+    if amphora is not None:
+        _update_amphora(tx, lease, held, amphora)
+        if held.has_news or held.expires_at is None or held.expires_at <= now:
+            return False
+    _record_settled(tx, held, generation, {}, tree, release=not held.has_news)
+    return not held.has_news
+
+
+def _record_settled(
+    tx: Transaction,
+    held: _Held,
+    generation: int,
+    excluding: Mapping[str, Fault],
+    tree: LoadBalancerTree | None,
+    *,
+    release: bool = False,
+) -> LoadBalancer:
     load_balancer = held.load_balancer
     if generation > load_balancer.generation:
         raise Bug(f"generation {generation} of load balancer {load_balancer.id} was never asked for")
     is_current = generation == load_balancer.generation
     if is_current and load_balancer.delete_requested:
         raise Bug(f"load balancer {load_balancer.id} is to be deleted, not settled")
-    faults = dict(excluding or {})
+    faults = dict(excluding)
     # Where it was settled already, as when only a driver of another version pushed, nothing below it can be otherwise.
     was_settled = (
         load_balancer.applied_generation == generation
@@ -279,7 +334,7 @@ def record_settled(
     retries = [x.retry_at for x in faults.values() if x.retry_at is not None and not x.permanent]
     again = min(retries, default=None)
     due_at = optional_microseconds(again) if is_current and not held.nudged else held.due_at
-    _write(tx, held, settled, due_at)
+    _write(tx, held, settled, due_at, release=release)
     return settled
 
 
@@ -386,10 +441,12 @@ def _hold(tx: Transaction, lease: Lease, now: datetime | None = None) -> _Held:
     if row is None:
         raise lost(lease)
     expires_at, due_at, nudges, claimed_nudges, claimed_generation = row[-len(_WORK_COLUMNS) :]
-    if now is not None and (expires_at is None or from_microseconds(expires_at) <= now):
+    expires = None if expires_at is None else from_microseconds(expires_at)
+    if now is not None and (expires is None or expires <= now):
         raise lost(lease)
     return _Held(
         load_balancer=rows.LOAD_BALANCER.decode(row[: -len(_WORK_COLUMNS)]),
+        expires_at=expires,
         due_at=due_at,
         nudged=nudges != claimed_nudges,
         claimed_generation=claimed_generation,
@@ -397,13 +454,21 @@ def _hold(tx: Transaction, lease: Lease, now: datetime | None = None) -> _Held:
 
 
 def _write(
-    tx: Transaction, held: _Held, after: LoadBalancer, due_at: int | None, *, claimed_generation: int | None = None
+    tx: Transaction,
+    held: _Held,
+    after: LoadBalancer,
+    due_at: int | None,
+    *,
+    claimed_generation: int | None = None,
+    release: bool = False,
 ) -> None:
     changed: dict[str, Value] = rows.LOAD_BALANCER.changed(held.load_balancer, after)
     if due_at != held.due_at:
         changed["due_at"] = due_at
     if claimed_generation is not None:
         changed["claimed_generation"] = claimed_generation
+    if release:
+        changed |= {"lease_owner": None, "lease_expires_at": None}
     if changed:
         tx.run(update_of(rows.LOAD_BALANCER, tuple(changed)), {**changed, "which": after.id})
 

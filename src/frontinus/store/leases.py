@@ -7,17 +7,19 @@ that says how many rows it matched."""
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
 
 import msgspec
 from sqlalchemy import and_, bindparam, case, func, or_, select, update
 
 from frontinus.model.cohorts import CohortName
-from frontinus.model.errors import LeaseLost
+from frontinus.model.errors import Bug, LeaseLost
 from frontinus.model.ids import ControllerId, LoadBalancerId
 from frontinus.store.engine import Transaction
 from frontinus.store.rows import from_microseconds, to_microseconds
 from frontinus.store.schema import load_balancer
-from frontinus.store.statement import Statement, Value
+from frontinus.store.statement import Statement, Value, is_one_of, padded, padded_size
 
 _t = load_balancer.c
 
@@ -45,6 +47,24 @@ _WORKABLE_AT = func.min(
     case((or_(_t.lease_owner.is_(None), _t.lease_expires_at <= _t.due_at), _t.due_at), else_=_t.lease_expires_at)
 )
 
+
+def _claimed(epoch: Any) -> dict[Any, Any]:
+    return {
+        _t.lease_owner: bindparam("owner"),
+        _t.lease_epoch: epoch,
+        _t.lease_expires_at: bindparam("expires"),
+        _t.claimed_nudges: _t.nudges,
+        _t.claimed_generation: _t.generation,
+    }
+
+
+@cache
+def _claim_all(size: int) -> Statement:
+    # As _next says, by the engine, whose rows these are: they were locked when their epochs were read.
+    following = case((_t.lease_epoch + 1 > bindparam("now"), _t.lease_epoch + 1), else_=bindparam("now"))
+    return Statement(update(load_balancer).where(is_one_of(_t.id, size), _FREE).values(_claimed(following)))
+
+
 # The cohort stands in both halves, since each must be found by the index alone: SQLite looks at them one by one.
 _DUE_AND_OURS = or_(and_(_OURS, _t.due_at <= bindparam("now")), and_(_OURS, _t.due_at > bindparam("beyond")))
 
@@ -65,13 +85,7 @@ _COUNT_DUE = Statement(
 _CLAIM = Statement(
     update(load_balancer)
     .where(_t.id == bindparam("which"), _t.lease_epoch == bindparam("epoch"), _FREE)
-    .values(
-        lease_owner=bindparam("owner"),
-        lease_epoch=bindparam("next"),
-        lease_expires_at=bindparam("expires"),
-        claimed_nudges=_t.nudges,
-        claimed_generation=_t.generation,
-    )
+    .values(_claimed(bindparam("next")))
 )
 _RENEW = Statement(
     update(load_balancer)
@@ -93,26 +107,18 @@ def claim_due(
     """Take up to `limit` load balancers of this cohort that are due and free, the longest due first."""
     expires_at = now + duration
     moment = to_microseconds(now)
-    leases: list[Lease] = []
-    beyond = to_microseconds(now + CLOCK_WAS_WRONG_BEYOND)
-    candidates = tx.rows(_SELECT_DUE, {"now": moment, "beyond": beyond, **_whose(cohort), "most": limit})
-    for load_balancer_id, epoch in candidates:
-        matched = tx.run(
-            _CLAIM,
-            {
-                "which": load_balancer_id,
-                "epoch": epoch,
-                "now": moment,
-                "beyond": beyond,
-                "owner": owner,
-                "expires": to_microseconds(expires_at),
-                "next": _next(epoch, moment),
-            },
-        )
-        if matched == 1:
-            taken = _next(epoch, moment)
-            leases.append(Lease(load_balancer_id=load_balancer_id, owner=owner, epoch=taken, expires_at=expires_at))
-    return leases
+    when: dict[str, Value] = {"now": moment, "beyond": to_microseconds(now + CLOCK_WAS_WRONG_BEYOND)}
+    free = {row[0]: row[1] for row in tx.rows(_SELECT_DUE, {**when, **_whose(cohort), "most": limit})}
+    if not free:
+        return []
+    size = padded_size(len(free))
+    claim: dict[str, Value] = {"owner": owner, "expires": to_microseconds(expires_at)}
+    if tx.run(_claim_all(size), {**padded(list(free), size), **when, **claim}) != len(free):
+        raise Bug("load balancers that were free and locked are somebody's")
+    return [
+        Lease(load_balancer_id=LoadBalancerId(x), owner=owner, epoch=_next(epoch, moment), expires_at=expires_at)
+        for x, epoch in free.items()
+    ]
 
 
 def claim_one(

@@ -124,7 +124,8 @@ class World:
         )
         for lease in claimed:
             try:
-                await reconcile(lease, self.hands)
+                if await reconcile(lease, self.hands):
+                    continue
             except LeaseLost:
                 continue
             held = lease

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,13 @@ WRITES: list[tuple[str, Write]] = [
         ),
     ),
     ("record_settled", lambda tx, lease, tree: convergence.record_settled(tx, lease, 1, SOON)),
+    ("finish", lambda tx, lease, tree: convergence.finish(tx, lease, 1, SOON)),
+    (
+        "finish with an amphora",
+        lambda tx, lease, tree: convergence.finish(
+            tx, lease, 1, SOON, amphora=replace(tree.amphorae[0], status=AmphoraStatus.BOOTING)
+        ),
+    ),
     (
         "record_fault",
         lambda tx, lease, tree: convergence.record_fault(
@@ -116,6 +124,59 @@ async def test_with_the_lease_each_of_them_writes(store: Store, database: Path, 
     before = _dump(database)
     await store.transact(lambda tx: write(tx, lease, tree))
     assert _dump(database) != before
+
+
+@pytest.mark.parametrize(
+    "news, at, ends",
+    [
+        pytest.param("", SOON, True, id="nothing"),
+        pytest.param("edit", SOON, False, id="an edit"),
+        pytest.param("nudge", SOON, False, id="a suspicion of another amphora"),
+        pytest.param("", LATER + LEASE, False, id="the lease ran out"),
+    ],
+)
+async def test_the_last_push_settles_only_if_nothing_came_meanwhile(
+    store: Store, news: str, at: datetime, ends: bool
+) -> None:
+    tree = a_tree()
+    await create(store, tree)
+    lease = await claim_one(store)
+    pushed, other = an_amphora(tree), an_amphora(tree)
+    for each in (pushed, replace(other, status=AmphoraStatus.ALLOCATED)):
+        assert await store.transact(partial(convergence.add_amphora, lease=lease, amphora=each)) == each
+    if news == "edit":
+        await edit(store, tree, SOON)
+    elif news == "nudge":
+        await store.transact(lambda tx: health.suspect(tx, [other.id], SOON))
+    booting = replace(pushed, status=AmphoraStatus.BOOTING)
+    assert await store.transact(lambda tx: convergence.finish(tx, lease, 1, at, amphora=booting)) is ends
+    found = await stored(store, tree)
+    # What was carried is written in any case.
+    assert AmphoraStatus.BOOTING in {x.status for x in found.amphorae}
+    assert found.load_balancer.applied_generation == (1 if ends else 0)
+    assert await _is_due(store) is not ends
+    holds = partial(convergence.require_lease, lease=lease)
+    if ends:
+        with pytest.raises(LeaseLost):
+            await store.transact(holds)
+    else:
+        await store.transact(holds)
+
+
+async def test_an_amphora_is_told_back_as_it_lies_unless_there_is_news(store: Store) -> None:
+    tree = a_tree()
+    await create(store, tree)
+    lease = await claim_one(store)
+    amphora = an_amphora(tree)
+    await store.transact(lambda tx: convergence.add_amphora(tx, lease, amphora))
+    await store.transact(lambda tx: health.write_seen(tx, [amphora.id], SOON))
+    booting = replace(amphora, status=AmphoraStatus.BOOTING)
+    written = await store.transact(lambda tx: convergence.update_amphora(tx, lease, booting))
+    assert written == (await stored(store, tree)).amphorae[0]
+    assert written == replace(booting, seen_at=SOON)
+    await edit(store, tree, SOON)
+    ready = replace(booting, status=AmphoraStatus.READY)
+    assert await store.transact(lambda tx: convergence.update_amphora(tx, lease, ready)) is None
 
 
 async def test_a_lease_whose_time_is_over_records_nothing(store: Store, database: Path) -> None:

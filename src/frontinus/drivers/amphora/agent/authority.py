@@ -80,6 +80,7 @@ class Authority:
         self._clock = clock
         self._paths = tuple(directory / name for name in (ISSUING, NEW, OLD, HEARTBEAT, HEARTBEAT_NEW, HEARTBEAT_OLD))
         self._last = self._read()
+        self._bundle: tuple[tuple[int | None, ...], bytes] | None = None
         self._judged: tuple[tuple[Path, str, int | None], tuple[int | None, ...], datetime | None] | None = None
 
     @classmethod
@@ -121,8 +122,11 @@ class Authority:
 
     @property
     def bundle(self) -> bytes:
-        """The certificates of `trusted`, PEM. Public."""
-        return b"".join(map(_certificate_pem, self.trusted))
+        """The certificates of `trusted`, PEM. Public. Each request asks, so it is kept for as long as no file has changed."""
+        held = self._held()
+        if self._bundle is None or self._bundle[0] != held.seen:
+            self._bundle = (held.seen, b"".join(map(_certificate_pem, self.trusted)))
+        return self._bundle[1]
 
     @property
     def digest(self) -> str:

@@ -185,25 +185,26 @@ class AgentClient:
         if known is not None:
             return known
         timeout = self._settings.info_timeout
-        answer = await self._ask(amphora, "GET", "/", timeout=timeout)
-        # Octavia's rule: an agent without discovery is of version 0.5.
-        api = "0.5" if answer.status == 404 else self._decode(answer, _Version).api_version
-        if api != API_VERSION:
-            raise Incompatible(f"API {api}", f"API {API_VERSION}")
         answer = await self._ask(amphora, "GET", "/frontinus", timeout=timeout)
-        if answer.status == 404:
-            version = AgentVersion(api=api)
-        else:
+        if answer.status != 404:
+            # Whoever has the extension speaks Octavia's protocol in that version: one question less for each.
             extension = self._decode(answer, _Extension)
             if extension.extension != EXTENSION:
                 raise Incompatible(f"extension {extension.extension}", f"extension {EXTENSION}")
             version = AgentVersion(
-                api=api,
+                api=API_VERSION,
                 extension=extension.extension,
                 agent=extension.agent_version,
                 balancer=extension.haproxy_version,
                 features=extension.features,
             )
+        else:
+            answer = await self._ask(amphora, "GET", "/", timeout=timeout)
+            # Octavia's rule: an agent without discovery is of version 0.5.
+            api = "0.5" if answer.status == 404 else self._decode(answer, _Version).api_version
+            if api != API_VERSION:
+                raise Incompatible(f"API {api}", f"API {API_VERSION}")
+            version = AgentVersion(api=api)
         self._versions[amphora.id] = version
         return version
 
