@@ -48,5 +48,20 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def cpu_of_all(pid: int) -> float:
+    """The same of a process and its descendants, also of those that ended meanwhile and were waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    own = sum(int(x) for x in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return own + sum(_cpu_if_there(int(x)) for x in children)
+
+
+def _cpu_if_there(pid: int) -> float:
+    try:
+        return cpu_of_all(pid)
+    except FileNotFoundError:
+        return 0.0  # it ended just now, and is counted by its parent
+
+
 def print_result(name: str, **figures: object) -> None:
     print(json.dumps({"bench": name, **figures}, indent=2))

@@ -1,26 +1,26 @@
 """A rollout over many simulated amphorae (real mutual TLS, real controllers, PostgreSQL): how long, and what is pushed twice.
 
-    bench/rollout.py [--amphorae 10000] [--database postgresql|mariadb]
+    bench/rollout.py [--amphorae 10000] [--controllers 2] [--database postgresql|mariadb]
 
-All-out there and back with one controller of each version; then again with that controller killed in the middle and another
-one started; then with a canary and at most N at once. Making the fleet takes much longer than rolling it out and is not
-counted."""
+All-out there and back; then again with every controller of the new version killed in the middle and others started; then with
+a canary and at most N at once. CPU time is told of the controllers, the database and the simulated amphorae apart: in life
+the last two have machines of their own. Making the fleet takes longer than rolling it out and is not counted."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from common import cpu_seconds, print_result
+from common import cpu_of_all, cpu_seconds, print_result
 from msgspec.structs import replace
 from sqlalchemy import func, select
 
@@ -30,7 +30,7 @@ from frontinus.model.cohorts import CohortName
 from frontinus.model.ids import SubnetId
 from frontinus.model.network import VipRequest
 from frontinus.model.rollouts import MoveState, Rollout, RolloutState
-from frontinus.store import cohorts, rollouts, trees
+from frontinus.store import controllers, rollouts, trees
 from frontinus.store.engine import Store, Transaction
 from frontinus.store.schema import load_balancer
 from frontinus.store.statement import Statement
@@ -38,7 +38,7 @@ from frontinus.testing.simulated.fleet import SimulatedFleet
 
 from tests.acceptance.support import COMMAND, free_port
 from tests.integration.store.world import a_tree
-from tests.servers import serving
+from tests.servers import Server, serving
 
 ANOTHER = [sys.executable, str(Path(__file__).parent.parent / "tests" / "acceptance" / "another_version.py")]
 OLD, NEW = HaproxyDriver.version, "9.0.0"
@@ -51,12 +51,35 @@ _ACTIVE = Statement(
 )
 
 
+@dataclass(frozen=True)
+class Cpu:
+    """CPU seconds of each part so far."""
+
+    controllers: float
+    database: float
+    amphorae: float
+
+    def since(self, before: Cpu, pushes: int) -> dict[str, object]:
+        parts = {
+            "controllers": self.controllers - before.controllers,
+            "database": self.database - before.database,
+            "amphorae": self.amphorae - before.amphorae,
+        }
+        return {
+            "cpu_seconds": {name: round(x, 1) for name, x in parts.items()},
+            "cpu_ms_per_push": {name: round(1000 * x / max(pushes, 1), 2) for name, x in parts.items()},
+        }
+
+
 class Stage:
     """An installation on a database server whose amphorae are simulated."""
 
-    def __init__(self, directory: Path, url: str, fleet: SimulatedFleet, concurrency: int) -> None:
-        self.directory, self.fleet, self.url = directory, fleet, url
+    def __init__(self, directory: Path, server: Server, fleet: SimulatedFleet, concurrency: int) -> None:
+        self.directory, self.fleet, self.server = directory, fleet, server
+        url = server.make_database("rollout")
         self.store = Store.open(url)
+        self.controllers: list[subprocess.Popen[bytes]] = []
+        self._ended_cpu = 0.0
         self._config = directory / "bench.toml"
         self._config.write_text(
             f'database = "{url}"\nstate_dir = "{directory / "state"}"\n[log]\nlevel = "warning"\n'
@@ -78,13 +101,39 @@ class Stage:
             raise SystemExit(f"{words}: {done.stdout}{done.stderr}")
         return done.stdout.strip()
 
-    def start(self, version: str) -> subprocess.Popen[bytes]:
-        profile = os.environ.get("PROFILE_DIR")
-        words = self.command("controller", version=version)
-        if profile and version == NEW:
-            words = [words[0], "-m", "cProfile", "-o", f"{profile}/{version}.prof", *words[1:]]
+    async def start(self, version: str, count: int) -> list[subprocess.Popen[bytes]]:
+        """So many controllers of a version, which are there when it returns."""
+        fresh = [self._start(version) for _ in range(count)]
+        pids = {x.pid for x in fresh}
+        for _ in range(600):
+            if pids <= {x.pid for x in await self.store.read(controllers.running)}:
+                return fresh
+            await asyncio.sleep(0.1)
+        raise SystemExit(
+            f"no controller registers: {(self.directory / f'controller-{version}.log').read_text()[-2000:]}"
+        )
+
+    def _start(self, version: str) -> subprocess.Popen[bytes]:
         with (self.directory / f"controller-{version}.log").open("ab") as log:
-            return subprocess.Popen(words, stdout=log, stderr=log, env=self._environment())
+            words = self.command("controller", version=version)
+            process = subprocess.Popen(words, stdout=log, stderr=log, env=self._environment())
+        self.controllers.append(process)
+        return process
+
+    def end(self, processes: list[subprocess.Popen[bytes]], number: signal.Signals) -> None:
+        for process in processes:
+            self._ended_cpu += cpu_seconds(process.pid)
+            process.send_signal(number)
+        for process in processes:
+            process.wait()
+            self.controllers.remove(process)
+
+    def cpu(self) -> Cpu:
+        return Cpu(
+            controllers=self._ended_cpu + sum(cpu_seconds(x.pid) for x in self.controllers),
+            database=0.0 if self.server.process is None else cpu_of_all(self.server.process.pid),
+            amphorae=sum(cpu_seconds(x.pid) for x in self.fleet.processes),
+        )
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, **self.fleet.environment()}
@@ -106,16 +155,6 @@ def _left(tx: Transaction) -> int:
 
 def _active(tx: Transaction) -> int:
     return tx.rows(_ACTIVE, {})[0][0]
-
-
-@contextmanager
-def controller(stage: Stage, version: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = stage.start(version)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
 
 
 async def make(stage: Stage, count: int) -> None:
@@ -155,89 +194,67 @@ def pushes(stage: Stage) -> tuple[int, int]:
     return sum(x.pushes for x in records), sum(x.repeats for x in records)
 
 
-async def timed(stage: Stage, pid: int, *words: str) -> dict[str, object]:
-    before, cpu, began = pushes(stage), cpu_seconds(pid), time.monotonic()
+async def timed(stage: Stage, *words: str, kill: list[subprocess.Popen[bytes]] | None = None) -> dict[str, object]:
+    """A rollout from the command to its end. `kill`: these controllers, when a third has passed, and others in their place."""
+    before, cpu, began = pushes(stage), stage.cpu(), time.monotonic()
     stage.run("rollout", *words)
+    if kill is not None:
+        await _third_passed(stage)
+        stage.end(kill, signal.SIGKILL)
+        await stage.start(NEW, len(kill))
     rollout = await over(stage)
-    took = time.monotonic() - began
+    took, spent = time.monotonic() - began, stage.cpu()
     after = pushes(stage)
     return {
         "state": rollout.state.value,
         **({"reason": rollout.reason} if rollout.reason else {}),
         "seconds": round(took, 1),
-        "controller_cpu_seconds": round(cpu_seconds(pid) - cpu, 1),
         "pushes": after[0] - before[0],
         "repeated": after[1] - before[1],
+        **spent.since(cpu, after[0] - before[0]),
     }
 
 
-async def killed(stage: Stage, first: subprocess.Popen[bytes], count: int) -> dict[str, object]:
-    """All-out, with the controller that does it killed when a third has passed, and another one in its place."""
-    before, began = pushes(stage), time.monotonic()
-    stage.run("rollout", "start", "--all-out", "--no-heartbeats", "--to", NEW)
+async def _third_passed(stage: Stage) -> None:
     (rollout,) = await stage.store.read(partial(rollouts.latest, most=1))
-    passed = 0
-    while passed < count / 3:
-        await asyncio.sleep(0.05)
-        passed = (await stage.store.read(partial(rollouts.counts, rollout_id=rollout.id))).get(MoveState.PASSED, 0)
-    first.kill()
-    first.wait()
-    with controller(stage, NEW):
-        rollout = await over(stage)
-        took = time.monotonic() - began
-        await stage.settled(count)
-    after = pushes(stage)
-    return {
-        "state": rollout.state.value,
-        **({"reason": rollout.reason} if rollout.reason else {}),
-        "seconds": round(took, 1),
-        "pushes": after[0] - before[0],
-        "repeated": after[1] - before[1],
-    }
-
-
-async def measure(stage: Stage, count: int, at_once: int) -> None:
-    stage.run("db", "upgrade")
-    began = time.monotonic()
-    with ExitStack() as stack:
-        old = stack.enter_context(controller(stage, OLD))
-        await _known(stage, OLD)
-        await make(stage, count)
-        made = time.monotonic() - began
-        print(f"made in {made:.0f} s", file=sys.stderr)
-        new = stack.enter_context(controller(stage, NEW))
-        await _known(stage, NEW)
-        # What follows a creation is over: nobody has anything to do.
-        await asyncio.sleep(5)
-        figures: dict[str, object] = {"made_in_s": round(made, 1)}
-        figures["all_out"] = await timed(stage, new.pid, "start", "--all-out", "--no-heartbeats", "--to", NEW)
-        print(figures, file=sys.stderr)
-        figures["back"] = await timed(stage, old.pid, "rollback")
-        print(figures, file=sys.stderr)
-        figures["killed_in_the_middle"] = await killed(stage, new, count)
-        print(figures, file=sys.stderr)
-        stack.enter_context(controller(stage, NEW))
-        await _known(stage, NEW)
-        stage.run("rollout", "rollback", "--watch")
-        waves = ("--canary", "10", "--canary-soak", "5", "--at-once", str(at_once), "--soak", "0", "--no-heartbeats")
-        figures["with_canary"] = await timed(stage, old.pid, "start", *waves, "--to", NEW)
-    await stage.store.close()
-    print_result("rollout", amphorae=count, at_once=at_once, goal_all_out_s=60, **figures)
-
-
-async def _known(stage: Stage, version: str) -> None:
-    for _ in range(300):
-        found = await stage.store.read(cohorts.all_cohorts)
-        if any(x.driver_version == version and x.alive_at is not None for x in found):
+    while True:
+        counts = await stage.store.read(partial(rollouts.counts, rollout_id=rollout.id))
+        if counts.get(MoveState.PASSED, 0) >= sum(counts.values()) / 3:
             return
-        await asyncio.sleep(0.1)
-    raise SystemExit(f"no controller registers: {(stage.directory / f'controller-{version}.log').read_text()[-2000:]}")
+        await asyncio.sleep(0.05)
+
+
+async def measure(stage: Stage, count: int, at_once: int, each: int) -> None:
+    stage.run("db", "upgrade")
+    began, cpu = time.monotonic(), stage.cpu()
+    await stage.start(OLD, each)
+    await make(stage, count)
+    made = {"seconds": round(time.monotonic() - began, 1), **stage.cpu().since(cpu, count)}
+    figures: dict[str, object] = {"made": made}
+    print(figures, file=sys.stderr)
+    new = await stage.start(NEW, each)
+    await asyncio.sleep(5)  # what follows a start is over: nobody has anything to do
+    all_out = ("start", "--all-out", "--no-heartbeats", "--to", NEW)
+    waves = ("--canary", "10", "--canary-soak", "5", "--at-once", str(at_once), "--soak", "0", "--no-heartbeats")
+    for name, words, kill in (
+        ("all_out", all_out, None),
+        ("back", ("rollback",), None),
+        ("killed_in_the_middle", all_out, new),
+        ("back_again", ("rollback",), None),
+        ("with_canary", ("start", *waves, "--to", NEW), None),
+    ):
+        figures[name] = await timed(stage, *words, kill=kill)
+        print({name: figures[name]}, file=sys.stderr)
+        await stage.settled(count)
+    await stage.store.close()
+    print_result("rollout", amphorae=count, controllers=each, at_once=at_once, goal_all_out_s=60, **figures)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--amphorae", type=int, default=10_000)
     parser.add_argument("--at-once", type=int, default=200)
+    parser.add_argument("--controllers", type=int, default=2, help="of each version")
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--hosts", type=int, default=1)
     parser.add_argument("--database", default="postgresql")
@@ -247,8 +264,11 @@ def main() -> None:
         serving(given.database) as server,
         SimulatedFleet(given.hosts, free_port()) as fleet,
     ):
-        stage = Stage(Path(directory), server.make_database("rollout"), fleet, given.concurrency)
-        asyncio.run(measure(stage, given.amphorae, given.at_once))
+        stage = Stage(Path(directory), server, fleet, given.concurrency)
+        try:
+            asyncio.run(measure(stage, given.amphorae, given.at_once, given.controllers))
+        finally:
+            stage.end(list(stage.controllers), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.testing.simulated.agent import Answer, Boot, Nonsense, Order, Record, SimulatedAgent
 from frontinus.testing.simulated.http import Connection, NamedTls, TlsConnection
 
-KEPT_CONTEXTS = 2_000
-"""TLS contexts that are kept; one is made in a millisecond."""
+KEPT_CONTEXTS = 20_000
+"""TLS contexts that are kept: one takes a millisecond to make, which a real agent does when it starts, and 26 KB."""
 
 SHORTEST_PAUSE_S = 0.002
 
