@@ -5,6 +5,7 @@ Decides nothing about load balancers. Next: claims.py, which gives them to recon
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -28,6 +29,9 @@ from frontinus.model.ids import ControllerId, new_id
 from frontinus.store import convergence, idempotency, leases, maintenance, previews
 
 log = structlog.get_logger()
+
+TIDY_EVERY_S = 60.0
+"""How often a controller forgets in the store what has served its time. A hundred of them look a hundred times as often."""
 
 
 class Controller:
@@ -83,6 +87,7 @@ class Controller:
         """Work until cancelled, or where that was asked for until the cohort is drained and nothing is left to do."""
         keepers = [
             asyncio.create_task(self._keep_alive(), name="controller-keep-alive"),
+            asyncio.create_task(self._tidy(), name="controller-tidy"),
             asyncio.create_task(self._sweeper.run(), name="controller-sweeper"),
             asyncio.create_task(self._witness.run(), name="controller-witness"),
             asyncio.create_task(self._previewer.run(), name="controller-previewer"),
@@ -105,17 +110,12 @@ class Controller:
         while True:
             await asyncio.sleep(self._hands.settings.keep_alive_interval.total_seconds())
             now = self._hands.now()
-            oldest = now - self._hands.settings.deleted_retention
             try:
                 is_done = await self._membership.look()
                 self._claims.among(self._membership.controllers)
                 self._previewer.among(self._membership.controllers)
-                await self._hands.store.transact(partial(convergence.purge_deleted, before=oldest))
                 count = partial(leases.count_due, cohort=self._hands.cohort, now=now)
                 self._hands.metrics.due.set(await self._hands.store.read(count))
-                await self._hands.store.transact(partial(idempotency.purge, now=now))
-                await self._hands.store.transact(partial(previews.purge, now=now))
-                await self._hands.store.transact(partial(maintenance.purge, now=now))
                 if is_done and self._ends_when_drained:
                     self._claims.end()
             except NotFound:  # somebody forgot a silent controller: this process was stopped, or the database restored
@@ -123,3 +123,20 @@ class Controller:
                     await self.register()
             except Exception:  # the next turn says it again
                 log.exception("keep-alive could not be written")
+
+    async def _tidy(self) -> None:
+        """Forget in the store what has served its time. Each controller does it, so with many it is done often enough."""
+        store = self._hands.store
+        while True:
+            # At its own time, so that many controllers that were started at once do not do it at once.
+            await asyncio.sleep(TIDY_EVERY_S * random.uniform(0.5, 1.5))
+            now = self._hands.now()
+            oldest = now - self._hands.settings.deleted_retention
+            try:
+                await store.transact(partial(convergence.purge_deleted, before=oldest))
+                while await store.transact(partial(idempotency.purge, now=now)) >= idempotency.MOST_PURGED:
+                    pass
+                await store.transact(partial(previews.purge, now=now))
+                await store.transact(partial(maintenance.purge, now=now))
+            except Exception:  # the next turn does it
+                log.exception("what is old could not be forgotten")

@@ -25,6 +25,9 @@ from frontinus.store import spares
 log = structlog.get_logger()
 
 
+SELDOM = 15
+"""So much longer is the interval where none are wanted and none were there: others may have been told to want some, once."""
+
 LONGEST_WAIT_S = 30.0
 """An empty slot waits no longer for a controller without work: one that always has some needs spares most."""
 
@@ -38,6 +41,7 @@ class Spares:
         self._hands = hands
         self._is_busy = is_busy
         self._waiting_since: float | None = None
+        self._are_any = True
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -48,13 +52,15 @@ class Spares:
                 log.warning("spare amphorae were not looked after", reason=str(trouble))
             except Exception:  # the loop protects its next turn
                 log.exception("looking after spare amphorae failed")
-            await asyncio.sleep(self._hands.settings.spare_interval.total_seconds())
+            seldom = 1 if self._hands.spares_wanted or self._are_any else SELDOM
+            await asyncio.sleep(self._hands.settings.spare_interval.total_seconds() * seldom)
 
     async def look(self) -> None:
         """Fill empty slots, look at what is in the others, and empty those that are too many."""
         hands = self._hands
         pool, wanted = hands.spare_pool, hands.spares_wanted
         found = {x.slot: x for x in await hands.store.read(lambda tx: spares.in_pool(tx, pool))}
+        self._are_any = bool(found)
         hands.metrics.spares.set(sum(x.status is SpareStatus.READY for x in found.values()))
         empty = [slot for slot in range(wanted) if slot not in found]
         work = [self._fill(slot) for slot in empty] if empty and self._has_turn() else []
