@@ -48,6 +48,7 @@ EVERY_MS = {"qemu": 50}
 """How often the client asks, where that is not every 5 ms: an emulated machine does not take 200 connections a second."""
 PATIENCE_S = 150.0
 AGENT_PORT = 9443
+SETTLED = "load balancer settled"
 CALM_S = 0.9
 """Nothing may fail any more in this time after a death is over."""
 SOURCES = range(20, 36)
@@ -74,6 +75,7 @@ class Scene:
         self._installation, self._api = installation, installation.api()
         self.id = str(load_balancer["id"])
         self._spares_taken = 0
+        self._settlings = 0
 
     def amphora(self) -> dict[str, Any]:
         """The one that serves, as soon as one does."""
@@ -87,6 +89,7 @@ class Scene:
 
     def kill(self, what: str, amphora: dict[str, Any]) -> float:
         """Have it die by force; when."""
+        self._settlings = self._log().count(SETTLED)
         match what:
             case "haproxy" | "agent" if self.place == "qemu":
                 moment = time.monotonic()
@@ -121,6 +124,10 @@ class Scene:
                 until(lambda: _listens(before["lb_network_ip"]), PATIENCE_S, "no agent", pause=0.2)
             case "agent":
                 until(lambda: self.pids(self.amphora()["id"], _is_agent), PATIENCE_S, "no agent")
+        if what in ("link", "amphora"):
+            # Traffic is back before the controller is done. One that speaks with a machine that dies that very moment waits
+            # for its answer first, which would be a second death at a time, too.
+            until(lambda: self._log().count(SETTLED) > self._settlings, PATIENCE_S, "it is not settled", pause=0.1)
         self._api.settled(self.id, PATIENCE_S)
 
     def await_spare(self) -> None:
@@ -156,7 +163,10 @@ class Scene:
         return [x for x in amphorae if x["status"] == "ALLOCATED"]
 
     def _spares_made(self) -> int:
-        return (self._installation.state_dir.parent / "up.log").read_text(errors="replace").count("spare amphora ready")
+        return self._log().count("spare amphora ready")
+
+    def _log(self) -> str:
+        return (self._installation.state_dir.parent / "up.log").read_text(errors="replace")
 
 
 def _listens(address: str) -> bool:

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 # Where the processor is emulated and busy, a machine may not get it for a third of a second, and is not dead for that.
 OPTIONS = f"""default_topology = "ACTIVE_STANDBY"
 [driver_options.haproxy]
-vrrp_advert_interval = "400ms"
+vrrp_advert_interval = 0.4
 [controller]
 spares = 0
 [driver_options.qemu]
