@@ -4,13 +4,13 @@ A network driver and a secret driver fit. The API must not import drivers, so th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from frontinus.model.certificates import Authorities, Certificate, Revocations
 from frontinus.model.ids import LoadBalancerId, ProjectId, SubnetId
-from frontinus.model.network import AllocatedVip, Subnet, VipRequest
+from frontinus.model.network import AllocatedVip, Reference, Subnet, Tenant, VipRequest
 from frontinus.model.tree import AdditionalVip, Vip
 
 Clock = Callable[[], datetime]
@@ -37,6 +37,8 @@ class VipAllocator(Protocol):
         port_owned: bool,
         additional: tuple[AdditionalVip, ...] = (),
     ) -> None: ...
+
+    async def require_access(self, tenant: Tenant, references: Sequence[Reference]) -> None: ...
 
     async def get_subnet(self, subnet_id: SubnetId) -> Subnet: ...
 

@@ -42,7 +42,10 @@ def plugging_of(tree: LoadBalancerTree, amphora: Amphora) -> Plugging:
         lacks=vip_port is None
         or not wanted <= has
         or not lets_in <= allowed
-        or any(x.interface is None for x in ports),
+        or any(x.interface is None for x in ports)
+        # What a user wants of the VIP's port is brought to it in one step, whatever it was.
+        or set(vip_port.security_group_ids) != set(tree.load_balancer.vip_sg_ids)
+        or vip_port.qos_policy_id != tree.load_balancer.vip_qos_policy_id,
         spare=bool(has - wanted) or bool(allowed - lets_in),
     )
 
@@ -53,11 +56,12 @@ def member_subnets(tree: LoadBalancerTree) -> tuple[SubnetId, ...]:
 
 
 def wanted_traffic(tree: LoadBalancerTree, amphora: Amphora) -> tuple[AllowedTraffic, ...]:
-    """What reaches the VIP port: enabled listeners, from where they may be asked; and the other amphora of a pair."""
+    """What reaches the VIP port: enabled listeners, from where they may be asked, unless the user has groups of his own that
+    say so; and the other amphora of a pair."""
     wanted = {
         AllowedTraffic(_PROTOCOL_OF.get(x.protocol, TrafficProtocol.TCP), x.protocol_port, source)
         for x in tree.listeners
-        if x.admin_state_up
+        if x.admin_state_up and not tree.load_balancer.vip_sg_ids
         for source in x.allowed_cidrs or (None,)
     }
     # Where nginx carries datagrams nobody listens there.
@@ -106,6 +110,8 @@ def port_requests(
             vips=tree.addresses() if network_id == vip_network else (),
             allowed=tuple(sorted(allowed, key=_order)) if network_id == vip_network else (),
             port_id=recorded_on.get(network_id),
+            security_group_ids=tree.load_balancer.vip_sg_ids if network_id == vip_network else (),
+            qos_policy_id=tree.load_balancer.vip_qos_policy_id if network_id == vip_network else None,
         )
         for network_id, on_network in subnets.items()
     )

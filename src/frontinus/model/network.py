@@ -5,11 +5,13 @@ Shared by the network driver's interface and by api/ports.py, which must not imp
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 
 import msgspec
 
 from frontinus.model.errors import Invalid
-from frontinus.model.ids import NetworkId, PortId, SubnetId
+from frontinus.model.ids import NetworkId, PortId, ProjectId, SubnetId
+from frontinus.model.secrets import Secret
 from frontinus.model.tree import AdditionalVip, Vip
 
 
@@ -40,6 +42,32 @@ class Subnet(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     cidr: str
     gateway: str | None = None
+
+
+class ReferenceKind(StrEnum):
+    """Objects of the network that a user may name."""
+
+    NETWORK = "network"
+    SUBNET = "subnet"
+    PORT = "port"
+    SECURITY_GROUP = "security_group"
+    QOS_POLICY = "qos_policy"
+
+
+class Reference(msgspec.Struct, frozen=True, kw_only=True):
+    """An object that a user named, and in which field of his request."""
+
+    kind: ReferenceKind
+    id: str
+    field: str
+
+
+class Tenant(msgspec.Struct, frozen=True, kw_only=True):
+    """For whom something is asked: the project that it will belong to, and the caller's own token where it is one that
+    the network can be asked with."""
+
+    project_id: ProjectId
+    token: Secret | None = None
 
 
 def check_additional_subnets(primary: Vip, subnets: Sequence[Subnet]) -> None:

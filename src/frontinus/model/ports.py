@@ -81,6 +81,8 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[PortAddress, ...]
     attachment: str
     allowed: tuple[AllowedTraffic, ...] = ()
+    security_group_ids: tuple[str, ...] = ()
+    qos_policy_id: str | None = None
     interface: str | None = None
 
     @property
@@ -107,6 +109,10 @@ class PortRequest(msgspec.Struct, frozen=True, kw_only=True):
     subnet_ids: tuple[SubnetId, ...] = ()
     vips: tuple[str, ...] = ()
     allowed: tuple[AllowedTraffic, ...] = ()
+    security_group_ids: tuple[str, ...] = ()
+    """Groups of the user's that say what else comes in (features vip_sg_ids)."""
+    qos_policy_id: str | None = None
+    """A policy of the user's that what goes through the port is held to (feature vip_qos_policy_id)."""
     port_id: PortId | None = None
 
 

@@ -237,6 +237,8 @@ class FakePortNetwork(FakeNetwork):
                 addresses=tuple(kept.get(x.id) or self._free(x) for x in subnets),
                 attachment=f"fake-{network_id}",
                 allowed=request.allowed,
+                security_group_ids=request.security_group_ids,
+                qos_policy_id=request.qos_policy_id,
             )
             self.port_owners[port_id] = request.load_balancer_id
         return self.ports[port_id]

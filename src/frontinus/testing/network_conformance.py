@@ -22,10 +22,14 @@ PROJECT = ProjectId("conformance")
 
 @dataclass(frozen=True)
 class NetworkBench:
-    """`subnet_id` is a subnet to try on, with a dozen free addresses; None: the first that list_subnets names."""
+    """`subnet_id` is a subnet to try on, with a dozen free addresses; None: the first that list_subnets names.
+    `further_subnet_ids` are others on its network, where the driver does not list them itself; `project_id` is a project
+    that may use them, where the network knows projects."""
 
     factory: Callable[[], NetworkDriver]
     subnet_id: SubnetId | None = None
+    further_subnet_ids: tuple[SubnetId, ...] = ()
+    project_id: ProjectId = PROJECT
 
 
 async def examine(bench: NetworkBench, *, limit: float = 60.0) -> Report:
@@ -43,6 +47,15 @@ class Candidate:
     driver: NetworkDriver
     subnet: Subnet
     used: list[LoadBalancerId]
+    project_id: ProjectId = PROJECT
+    further_subnet_ids: tuple[SubnetId, ...] = ()
+
+    async def subnets_on_network(self) -> tuple[Subnet, ...]:
+        """Those on the network of the first, with that one."""
+        listed = {x.id: x for x in await self.driver.list_subnets()}
+        named = [await self.driver.get_subnet(x) for x in self.further_subnet_ids]
+        known = {**listed, self.subnet.id: self.subnet, **{x.id: x for x in named}}
+        return tuple(x for x in known.values() if x.network_id == self.subnet.network_id)
 
     def fresh_id(self) -> LoadBalancerId:
         load_balancer_id = LoadBalancerId(new_id())
@@ -51,7 +64,7 @@ class Candidate:
 
     async def allocate(self, load_balancer_id: LoadBalancerId, address: str | None = None) -> AllocatedVip:
         request = VipRequest(subnet_id=self.subnet.id, address=address)
-        return await self.driver.allocate_vip(load_balancer_id, PROJECT, request)
+        return await self.driver.allocate_vip(load_balancer_id, self.project_id, request)
 
     async def a_free_address(self) -> str:
         holder = self.fresh_id()
@@ -72,7 +85,7 @@ async def candidate_of(bench: NetworkBench) -> AsyncIterator[Candidate]:
             if not subnets:
                 raise NotExaminable("the bench has no `subnet_id`, and the driver lists no subnets")
             subnet = subnets[0]
-        yield Candidate(driver, subnet, used)
+        yield Candidate(driver, subnet, used, bench.project_id, bench.further_subnet_ids)
     finally:
         for load_balancer_id in used:
             await driver.release_owned(load_balancer_id)
@@ -109,7 +122,7 @@ async def address_is_of_the_subnet(bench: NetworkBench) -> None:
 async def network_is_enough(bench: NetworkBench) -> None:
     async with candidate_of(bench) as candidate:
         request = VipRequest(network_id=candidate.subnet.network_id)
-        allocated = await candidate.driver.allocate_vip(candidate.fresh_id(), PROJECT, request)
+        allocated = await candidate.driver.allocate_vip(candidate.fresh_id(), candidate.project_id, request)
         require(allocated.vip.network_id == candidate.subnet.network_id, f"it is on {allocated.vip.network_id}")
 
 
@@ -122,7 +135,7 @@ async def allocation_repeats(bench: NetworkBench) -> None:
         require(again == first, f"first {first}, then {again}")
         try:
             request = VipRequest(subnet_id=candidate.subnet.id)
-            after = await other.allocate_vip(load_balancer_id, PROJECT, request)
+            after = await other.allocate_vip(load_balancer_id, candidate.project_id, request)
         finally:
             await other.close()
         require(after == first, f"first {first}, after a restart {after}")
@@ -133,19 +146,28 @@ async def a_preview_takes_nothing(bench: NetworkBench) -> None:
     async with candidate_of(bench) as candidate:
         load_balancer_id, other = candidate.fresh_id(), candidate.fresh_id()
         request = VipRequest(subnet_id=candidate.subnet.id)
-        foreseen = await candidate.driver.preview_vip(load_balancer_id, PROJECT, request)
+        foreseen = await candidate.driver.preview_vip(load_balancer_id, candidate.project_id, request)
         require(load_balancer_id not in await candidate.driver.list_owned(), "it is on record")
         by_address = VipRequest(subnet_id=candidate.subnet.id, address=foreseen.vip.address)
-        require(await candidate.driver.preview_vip(other, PROJECT, by_address) is not None, "its address is taken")
-        given = await candidate.driver.allocate_vip(other, PROJECT, by_address)
+        require(
+            await candidate.driver.preview_vip(other, candidate.project_id, by_address) is not None,
+            "its address is taken",
+        )
+        given = await candidate.driver.allocate_vip(other, candidate.project_id, by_address)
         require(
             given.vip.address == foreseen.vip.address, f"foreseen {foreseen.vip.address}, given {given.vip.address}"
         )
-        again = await candidate.driver.preview_vip(load_balancer_id, PROJECT, request)
+        again = await candidate.driver.preview_vip(load_balancer_id, candidate.project_id, request)
         require(again.vip.address != given.vip.address, "it foresees an address that is taken")
-        await expect(Conflict, candidate.driver.preview_vip(load_balancer_id, PROJECT, by_address), "a taken address")
+        await expect(
+            Conflict,
+            candidate.driver.preview_vip(load_balancer_id, candidate.project_id, by_address),
+            "a taken address",
+        )
         unknown = VipRequest(subnet_id=SubnetId(new_id()))
-        await expect(Invalid, candidate.driver.preview_vip(load_balancer_id, PROJECT, unknown), "an unknown subnet")
+        await expect(
+            Invalid, candidate.driver.preview_vip(load_balancer_id, candidate.project_id, unknown), "an unknown subnet"
+        )
 
 
 @_checks.claim("two calls at once for one load balancer get one address")
@@ -230,7 +252,7 @@ async def unknown_references_are_invalid(bench: NetworkBench) -> None:
             VipRequest(),
         ):
             load_balancer_id = candidate.fresh_id()
-            call = candidate.driver.allocate_vip(load_balancer_id, PROJECT, request)
+            call = candidate.driver.allocate_vip(load_balancer_id, candidate.project_id, request)
             await expect(Invalid, call, f"{request}")
             require(load_balancer_id not in await candidate.driver.list_owned(), f"{request} left something behind")
 
@@ -299,7 +321,7 @@ async def interrupted_allocation_is_found(bench: NetworkBench) -> None:
         async with candidate_of(bench) as candidate:
             load_balancer_id, dying = candidate.fresh_id(), bench.factory()
             request = VipRequest(subnet_id=candidate.subnet.id)
-            task = asyncio.ensure_future(dying.allocate_vip(load_balancer_id, PROJECT, request))
+            task = asyncio.ensure_future(dying.allocate_vip(load_balancer_id, candidate.project_id, request))
             for _ in range(turns):
                 await asyncio.sleep(0)
             task.cancel()
@@ -315,13 +337,13 @@ async def interrupted_allocation_is_found(bench: NetworkBench) -> None:
 async def additional_vips_are_given(bench: NetworkBench) -> None:
     async with candidate_of(bench) as candidate:
         load_balancer_id, request = candidate.fresh_id(), await _with_second_subnet(candidate)
-        first = await candidate.driver.allocate_vip(load_balancer_id, PROJECT, request)
+        first = await candidate.driver.allocate_vip(load_balancer_id, candidate.project_id, request)
         require(len(first.additional) == 1, f"asked for one more, got {len(first.additional)}")
         further, wanted = first.additional[0], await candidate.driver.get_subnet(request.additional[0].subnet_id)
         require(further.subnet_id == wanted.id, f"it is on subnet {further.subnet_id}")
         require(ip_address(further.address) in ip_network(wanted.cidr), f"{further.address} is outside {wanted.cidr}")
         require(further.port_id and further.port_id != first.vip.port_id, "it has no port of its own")
-        again = await candidate.driver.allocate_vip(load_balancer_id, PROJECT, request)
+        again = await candidate.driver.allocate_vip(load_balancer_id, candidate.project_id, request)
         require(again == first, f"first {first}, then {again}")
 
 
@@ -330,13 +352,17 @@ async def additional_vips_are_all_or_none(bench: NetworkBench) -> None:
     async with candidate_of(bench) as candidate:
         request = await _with_second_subnet(candidate)
         holder, late = candidate.fresh_id(), candidate.fresh_id()
-        held = (await candidate.driver.allocate_vip(holder, PROJECT, request)).additional[0]
+        held = (await candidate.driver.allocate_vip(holder, candidate.project_id, request)).additional[0]
         taken = msgspec.structs.replace(request, additional=(_asked(held.subnet_id, held.address),))
-        await expect(Conflict, candidate.driver.allocate_vip(late, PROJECT, taken), "an additional address taken")
+        await expect(
+            Conflict, candidate.driver.allocate_vip(late, candidate.project_id, taken), "an additional address taken"
+        )
         same = msgspec.structs.replace(request, additional=(_asked(candidate.subnet.id),))
-        await expect(Invalid, candidate.driver.allocate_vip(late, PROJECT, same), "the first VIP's subnet again")
+        await expect(
+            Invalid, candidate.driver.allocate_vip(late, candidate.project_id, same), "the first VIP's subnet again"
+        )
         missing = msgspec.structs.replace(request, additional=(_asked(SubnetId(new_id())),))
-        await expect(Invalid, candidate.driver.allocate_vip(late, PROJECT, missing), "an unknown subnet")
+        await expect(Invalid, candidate.driver.allocate_vip(late, candidate.project_id, missing), "an unknown subnet")
         require(late not in await candidate.driver.list_owned(), "list_owned names who got nothing")
 
 
@@ -346,7 +372,7 @@ async def additional_vips_are_released(bench: NetworkBench) -> None:
         request = await _with_second_subnet(candidate)
         for by_owner in (False, True):
             load_balancer_id = candidate.fresh_id()
-            given = await candidate.driver.allocate_vip(load_balancer_id, PROJECT, request)
+            given = await candidate.driver.allocate_vip(load_balancer_id, candidate.project_id, request)
             if by_owner:
                 await candidate.driver.release_owned(load_balancer_id)
             else:
@@ -357,7 +383,7 @@ async def additional_vips_are_released(bench: NetworkBench) -> None:
             further = given.additional[0]
             again = msgspec.structs.replace(request, additional=(_asked(further.subnet_id, further.address),))
             next_one = candidate.fresh_id()
-            await candidate.driver.allocate_vip(next_one, PROJECT, again)
+            await candidate.driver.allocate_vip(next_one, candidate.project_id, again)
             await candidate.driver.release_owned(next_one)
 
 
@@ -369,10 +395,10 @@ async def _with_second_subnet(candidate: Candidate) -> VipRequest:
     """A request for a VIP on the bench's subnet and one more on another subnet of its network."""
     if "additional_vips" not in candidate.driver.features:
         raise NotExaminable("the driver does not have the feature additional_vips")
-    for subnet in await candidate.driver.list_subnets():
-        if subnet.network_id == candidate.subnet.network_id and subnet.id != candidate.subnet.id:
+    for subnet in await candidate.subnets_on_network():
+        if subnet.id != candidate.subnet.id:
             return VipRequest(subnet_id=candidate.subnet.id, additional=(_asked(subnet.id),))
-    raise NotExaminable("the driver lists no second subnet on the network of the first")
+    raise NotExaminable("neither driver nor bench know a second subnet on the network of the first")
 
 
 CHECKS = _checks.all()

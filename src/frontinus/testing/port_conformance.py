@@ -18,7 +18,7 @@ from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, SubnetId, 
 from frontinus.model.network import Subnet
 from frontinus.model.ports import AllowedTraffic, PortPurpose, PortRequest, TrafficProtocol
 from frontinus.testing.exam import Checks, NotExaminable, Report, expect, hold, require
-from frontinus.testing.network_conformance import PROJECT, Candidate, NetworkBench, candidate_of
+from frontinus.testing.network_conformance import Candidate, NetworkBench, candidate_of
 
 
 async def examine(bench: NetworkBench, *, limit: float = 60.0) -> Report:
@@ -50,7 +50,7 @@ class _PortTrial:
         return PortRequest(
             amphora_id=amphora_id or self.amphora_id,
             load_balancer_id=self.load_balancer_id,
-            project_id=PROJECT,
+            project_id=self.candidate.project_id,
             purpose=purpose,
             network_id=None if is_management else on[0].network_id,
             subnet_ids=() if is_management else tuple(x.id for x in on),
@@ -104,9 +104,9 @@ async def port_repeats(bench: NetworkBench) -> None:
 @_checks.claim("a port is brought to what is asked; the addresses that it keeps stay the same")
 async def port_is_brought_to_what_is_asked(bench: NetworkBench) -> None:
     async with _port_trial(bench) as trial:
-        driver, subnet = trial.candidate.driver, trial.candidate.subnet
+        driver = trial.candidate.driver
         first = await driver.create_port(trial.request(allowed=(_HTTP,)))
-        on_network = tuple(x for x in await driver.list_subnets() if x.network_id == subnet.network_id)
+        on_network = await trial.candidate.subnets_on_network()
         wide = await driver.create_port(trial.request(subnets=on_network))
         require((wide.id, wide.mac) == (first.id, first.mac), f"{first} became {wide}")
         require(wide.allowed == (), f"it still lets in {wide.allowed}")

@@ -13,7 +13,13 @@ from frontinus.api.choices import Choices, hold_choices, read_choices, refuse_ne
 from frontinus.api.commits import commit
 from frontinus.api.etags import object_response
 from frontinus.api.fields import LOAD_BALANCER
-from frontinus.api.handlers.references import require_secrets_of_tree, require_subnets
+from frontinus.api.handlers.references import (
+    port_references,
+    require_secrets_of_tree,
+    require_subnets,
+    tenant_of,
+    vip_references,
+)
 from frontinus.api.honour import require_honoured
 from frontinus.api.placing import place
 from frontinus.api.rendering import (
@@ -66,8 +72,10 @@ async def create(call: Call) -> Response:
         return wanted, choices, cohort
 
     wanted, choices, cohort = await api.store.read(judge)
+    project_id = wanted.load_balancer.project_id
+    await api.network.require_access(tenant_of(call, project_id), vip_references(request, wanted.load_balancer))
     await _require_network(call, request, choices)
-    await require_subnets(api.network, whole_tree.asked_members(asked))
+    await require_subnets(call, project_id, whole_tree.asked_members(asked))
     await require_secrets_of_tree(call, wanted)
     return await _store_with_vip(call, wanted, request, choices, cohort)
 
@@ -173,6 +181,7 @@ def _vip_request(asked: Asked) -> VipRequest:
 async def update(call: Call) -> Response:
     api = call.api
     asked = parse_body(LOAD_BALANCER, Operation.UPDATE, call.body)
+    await _require_port_references(call, asked)
     now = api.clock()
 
     def edit(tree: LoadBalancerTree) -> Edit:
@@ -183,6 +192,16 @@ async def update(call: Call) -> Response:
         return object_response(LOAD_BALANCER, render_object(tree, tree.load_balancer))
 
     return await change(call, Kind.LOAD_BALANCER, _id(call), edit, answer)
+
+
+async def _require_port_references(call: Call, asked: Asked) -> None:
+    """What the change names of the network must be the project's to use."""
+    named = port_references(asked.values.get("vip_sg_ids") or (), asked.values.get("vip_qos_policy_id"))
+    if not named:
+        return
+    found = await call.api.store.read(lambda tx: listing.get_load_balancer(tx, _id(call)))
+    if found is not None:
+        await call.api.network.require_access(tenant_of(call, found.value.project_id), named)
 
 
 async def delete(call: Call) -> Response:

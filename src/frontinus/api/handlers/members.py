@@ -21,6 +21,7 @@ from frontinus.api.wire_types import lenient_boolean
 from frontinus.model import edits
 from frontinus.model.enums import Kind, OperatingStatus, VnicType
 from frontinus.model.errors import Invalid
+from frontinus.model.ids import ProjectId
 from frontinus.model.tree import LoadBalancerTree, Member, Pool
 from frontinus.store import listing, trees
 from frontinus.store.engine import Transaction
@@ -123,15 +124,15 @@ async def _look_up(call: Call, asked: Sequence[Asked]) -> bool:
         return False
     pool_id = call.params[Kind.POOL]
 
-    def look(tx: Transaction) -> bool:
+    def look(tx: Transaction) -> tuple[ProjectId, bool]:
         load_balancer_id = trees.load_balancer_of(tx, Kind.POOL, pool_id)
         found = None if load_balancer_id is None else listing.get_load_balancer(tx, load_balancer_id)
         if found is None:
             raise not_found(Kind.POOL, pool_id)
-        return wants_sriov and allows_sriov_members(tx, found.value)
+        return found.value.project_id, wants_sriov and allows_sriov_members(tx, found.value)
 
-    sriov = await call.api.store.read(look)
-    await require_subnets(call.api.network, asked)
+    project_id, sriov = await call.api.store.read(look)
+    await require_subnets(call, project_id, asked)
     return sriov
 
 

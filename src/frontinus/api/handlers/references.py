@@ -6,30 +6,71 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from frontinus.api.calls import Call
-from frontinus.api.ports import SecretReader, VipAllocator
+from frontinus.api.identity.interface import presented_token
+from frontinus.api.ports import SecretReader
 from frontinus.api.requests import Asked
+from frontinus.api.settings import Authentication
 from frontinus.model.certificates import SecretKind, secret_uses
 from frontinus.model.enums import Kind
 from frontinus.model.errors import CallerError, Invalid
 from frontinus.model.ids import ListenerId, PoolId, ProjectId, SubnetId
+from frontinus.model.network import Reference, ReferenceKind, Tenant, VipRequest
 from frontinus.model.revocations import foreign_issuer
-from frontinus.model.tree import Listener, LoadBalancerTree, Pool
+from frontinus.model.secrets import Secret
+from frontinus.model.tree import Listener, LoadBalancer, LoadBalancerTree, Pool
 from frontinus.store import listing, trees
 from frontinus.store.engine import Transaction
 
 
-async def require_subnets(network: VipAllocator, members: Iterable[Asked]) -> None:
-    """Each subnet that a member names must exist; each is asked for once. Raises Invalid naming the first that does not."""
+async def require_subnets(call: Call, project_id: ProjectId, members: Iterable[Asked]) -> None:
+    """Each subnet that a member names must exist, and the project may use it; each is asked for once. Raises Invalid naming
+    the first that does not."""
+    network = call.api.network
     asked: dict[str, str] = {}
     for member in members:
         subnet_id = member.values["subnet_id"]
         if subnet_id is not None:
             asked.setdefault(subnet_id, f"{member.path}.subnet_id")
+    named = [Reference(kind=ReferenceKind.SUBNET, id=x, field=path) for x, path in asked.items()]
+    await network.require_access(tenant_of(call, project_id), named)
     for subnet_id, path in asked.items():
         try:
             await network.get_subnet(SubnetId(subnet_id))
         except CallerError as error:
             raise Invalid(path, error.reason) from error
+
+
+def tenant_of(call: Call, project_id: ProjectId) -> Tenant:
+    """For whom the network is asked whether he may use what he names: with the caller's own token where it is Keystone's."""
+    token = presented_token(call.headers) if call.api.settings.auth is Authentication.KEYSTONE else None
+    return Tenant(project_id=project_id, token=None if token is None else Secret(token))
+
+
+def vip_references(request: VipRequest, load_balancer: LoadBalancer) -> tuple[Reference, ...]:
+    """What a new load balancer names of the network, its members aside."""
+    first = {
+        "vip_port_id": (ReferenceKind.PORT, request.port_id),
+        "vip_network_id": (ReferenceKind.NETWORK, None if request.port_id else request.network_id),
+        "vip_subnet_id": (ReferenceKind.SUBNET, None if request.port_id else request.subnet_id),
+    }
+    found = [Reference(kind=kind, id=x, field=f"load_balancer.{field}") for field, (kind, x) in first.items() if x]
+    for number, further in enumerate(request.additional):
+        field = f"load_balancer.additional_vips[{number}]"
+        if further.port_id is not None:
+            found.append(Reference(kind=ReferenceKind.PORT, id=further.port_id, field=f"{field}.port_id"))
+        else:
+            found.append(Reference(kind=ReferenceKind.SUBNET, id=further.subnet_id, field=f"{field}.subnet_id"))
+    return (*found, *port_references(load_balancer.vip_sg_ids, load_balancer.vip_qos_policy_id))
+
+
+def port_references(vip_sg_ids: Iterable[str], vip_qos_policy_id: str | None) -> tuple[Reference, ...]:
+    """What may be changed of a VIP's port later, too."""
+    groups = (Reference(kind=ReferenceKind.SECURITY_GROUP, id=x, field="load_balancer.vip_sg_ids") for x in vip_sg_ids)
+    policy = vip_qos_policy_id
+    if not policy:
+        return tuple(groups)
+    field = "load_balancer.vip_qos_policy_id"
+    return (*groups, Reference(kind=ReferenceKind.QOS_POLICY, id=policy, field=field))
 
 
 _SECRET_FIELDS: dict[str, SecretKind] = {

@@ -6,17 +6,28 @@ Conflict for an address taken), Retry when the network cannot be asked."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from frontinus.model.belongings import Belonging, BelongingKind
 from frontinus.model.errors import Bug
 from frontinus.model.findings import Finding
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId, ProjectId, SubnetId
-from frontinus.model.network import AllocatedVip, Subnet, VipRequest
+from frontinus.model.network import AllocatedVip, Reference, Subnet, Tenant, VipRequest
 from frontinus.model.ports import PORTS, Adoptee, Port, PortRequest
 from frontinus.model.tree import AdditionalVip, Vip
 
-__all__ = ["PORTS", "AllocatedVip", "NetworkDriver", "Port", "PortRequest", "Subnet", "VipRequest"]
+__all__ = [
+    "PORTS",
+    "AllocatedVip",
+    "NetworkDriver",
+    "Port",
+    "PortRequest",
+    "Reference",
+    "Subnet",
+    "Tenant",
+    "VipRequest",
+]
 
 
 ADOPTS = "adopts"
@@ -60,6 +71,10 @@ class NetworkDriver(ABC):
         additional: tuple[AdditionalVip, ...] = (),
     ) -> None:
         """Give the addresses back. Unknown ones are done already. A port that the user brought is kept."""
+
+    async def require_access(self, tenant: Tenant, references: Sequence[Reference]) -> None:  # noqa: B027 - all may be used by default
+        """That the tenant may use each of the objects, where the network knows tenants: asked before anything is given or
+        stored that names them. Raises Invalid naming the field of the first that he may not, or that does not exist."""
 
     @abstractmethod
     async def get_subnet(self, subnet_id: SubnetId) -> Subnet:

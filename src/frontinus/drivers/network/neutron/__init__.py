@@ -1,0 +1,1 @@
+"""Network driver `neutron`: VIPs and ports of an OpenStack cloud. Open first: driver.py."""

@@ -1,0 +1,302 @@
+"""Ports of amphorae: one of a purpose on a network, in our own project, each with a security group of its own.
+
+The group says what the request lets in, and goes with its port; between the making of one and of the other nothing is let
+in. The port comes first and goes last, so whatever is left by a crash hangs on a port that is found by its name. By allowed
+address pairs the amphora may send and be reached under the VIPs; what else it sends, Neutron drops (port security), which is
+asked for here whatever the network's own setting.
+Next: rules.py, neutron.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from ipaddress import ip_address
+
+from frontinus.drivers.network.neutron import choice, names, rules
+from frontinus.drivers.network.neutron.facts import NetworkFacts, PortFacts, RuleFacts, SubnetFacts
+from frontinus.drivers.network.neutron.names import Names
+from frontinus.drivers.network.neutron.neutron import Neutron
+from frontinus.drivers.network.neutron.vips import NONE_LEFT
+from frontinus.drivers.openstack.trouble import Refused
+from frontinus.model.errors import FrontinusError, Invalid, Retry
+from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, PortId, SubnetId
+from frontinus.model.ports import AllowedTraffic, Port, PortPurpose, PortRequest, TrafficProtocol
+
+_ATTEMPTS = 4
+_MAC_TAKEN = "MacAddressInUse"
+_RULE_EXISTS = "SecurityGroupRuleExists"
+
+
+@dataclass(frozen=True)
+class Management:
+    """How amphorae are managed: on which network, by its name or id; let in by which groups, or, where none is named, on
+    which TCP ports by a group of their own."""
+
+    network: str
+    security_groups: tuple[str, ...]
+    ports: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """A request, with what Neutron says of its network and subnets, in the request's order."""
+
+    request: PortRequest
+    network: NetworkFacts
+    subnets: tuple[SubnetFacts, ...]
+    allowed: tuple[AllowedTraffic, ...]
+    groups: tuple[str, ...]
+    """Groups that are others' than the port's own."""
+    has_own_group: bool
+
+
+class AmphoraPorts:
+    """Every method blocks, and raises what the methods of the interface raise that are called like it. `project_id` of each
+    is the project that our account works in."""
+
+    def __init__(self, neutron: Neutron, marks: Names, management: Management) -> None:
+        self._neutron = neutron
+        self._names = marks
+        self._management = management
+
+    def create(self, request: PortRequest, project_id: str) -> Port:
+        wish = self._wish(request)
+        port = self._find(wish, project_id)
+        if port is None:
+            port = self._make(wish, project_id)
+        tags = self._names.port_tags(request.amphora_id, request.load_balancer_id)
+        if not set(tags) <= set(port.tags):
+            self._neutron.set_port_tags(port.id, (*port.tags, *tags))
+        groups = wish.groups
+        if wish.has_own_group:
+            groups = (self._own_group(wish, port, project_id), *groups)
+        port = self._brought_to(wish, port, groups)
+        return _as_port(
+            port, request.amphora_id, request.purpose, wish.network, wish.subnets, wish.allowed, wish.groups
+        )
+
+    def delete(self, port_id: PortId, project_id: str) -> None:
+        port = self._neutron.port(port_id)
+        if port is None or port.project_id != project_id or self._names.read_port(port) is None:
+            return
+        groups = self._neutron.groups(name=names.group_name(port_id), project_id=project_id)
+        if groups and port.security_groups:
+            self._neutron.update_port(port_id, {"security_groups": []})
+        for group in groups:
+            self._neutron.delete_group(group.id)
+        self._neutron.delete_port(port_id)
+
+    def of_amphora(self, amphora_id: AmphoraId, project_id: str) -> tuple[Port, ...]:
+        found = self._neutron.ports(name=names.port_name(amphora_id), project_id=project_id)
+        ours = [(port, read) for port in found if (read := self._names.read_port(port)) is not None]
+        if not ours:
+            return ()
+        ids = sorted({port.network_id for port, _ in ours})
+        networks = {x.id: x for x in self._neutron.networks(id=ids)}
+        subnets = self._neutron.subnets(network_id=ids)
+        own = {names.group_name(port.id) for port, _ in ours}
+        groups = {x.id for x in self._neutron.groups(name=sorted(own), project_id=project_id)}
+        by_group: dict[str, list[RuleFacts]] = {x: [] for x in groups}
+        for rule in self._neutron.rules(security_group_id=sorted(groups)) if groups else ():
+            by_group[rule.security_group_id].append(rule)
+        return tuple(
+            _as_port(
+                port,
+                read[0],
+                read[1],
+                networks.get(port.network_id, NetworkFacts(id=port.network_id)),
+                [x for x in subnets if x.network_id == port.network_id],
+                self._shown(port, read[1], by_group),
+                tuple(x for x in port.security_groups if x not in groups),
+            )
+            for port, read in sorted(ours, key=lambda x: (list(PortPurpose).index(x[1][1]), x[0].id))
+        )
+
+    def of_load_balancer(self, load_balancer_id: LoadBalancerId, project_id: str) -> list[PortId]:
+        marks = list(self._names.port_marks(load_balancer_id))
+        found = self._neutron.ports(description=marks, project_id=project_id)
+        return [x.id for x in found if self._names.read_port(x) is not None]
+
+    def owned(self, project_id: str) -> list[tuple[PortFacts, AmphoraId, LoadBalancerId]]:
+        """Every port of an amphora, and whose."""
+        found = ((x, self._names.read_port(x)) for x in self._neutron.ports(project_id=project_id))
+        return [(port, read[0], read[2]) for port, read in found if read is not None]
+
+    # What is asked for
+
+    def _wish(self, request: PortRequest) -> _Wish:
+        """Raises Invalid naming what does not exist."""
+        if request.purpose is PortPurpose.MANAGEMENT:
+            network = self.management_network()
+            subnets = sorted(self._neutron.subnets(network_id=network.id), key=lambda x: x.ip_version)
+            if not subnets:
+                raise Invalid("management_network", f"network {network.id} has no subnet")
+            allowed = tuple(AllowedTraffic(TrafficProtocol.TCP, x) for x in self._management.ports)
+            groups = self._management.security_groups
+            return _Wish(request, network, (subnets[0],), () if groups else allowed, groups, not groups)
+        found = None if request.network_id is None else self._neutron.network(request.network_id)
+        if found is None:
+            raise Invalid("network_id", f"network {request.network_id} does not exist")
+        on_network = {x.id: x for x in self._neutron.subnets(network_id=found.id)}
+        for subnet_id in request.subnet_ids:
+            if subnet_id not in on_network:
+                is_elsewhere = self._neutron.subnet(subnet_id) is not None
+                told = f"is not on network {found.id}" if is_elsewhere else "does not exist"
+                raise Invalid("subnet_id", f"subnet {subnet_id} {told}")
+        wanted = tuple(on_network[x] for x in request.subnet_ids)
+        return _Wish(request, found, wanted, request.allowed, request.security_group_ids, has_own_group=True)
+
+    def management_network(self) -> NetworkFacts:
+        """Raises Retry while there is not just one of that name."""
+        wanted = self._management.network
+        found = self._neutron.networks(id=wanted) or self._neutron.networks(name=wanted)
+        if len(found) != 1:
+            count = "no network" if not found else f"{len(found)} networks"
+            raise Retry(
+                f"Neutron knows {count} {wanted!r}; set driver_options.neutron.management_network",
+                after=30.0,
+                code="management-network",
+            )
+        return found[0]
+
+    # The port
+
+    def _find(self, wish: _Wish, project_id: str) -> PortFacts | None:
+        amphora_id, purpose = wish.request.amphora_id, wish.request.purpose
+        found = self._neutron.ports(name=names.port_name(amphora_id), project_id=project_id, network_id=wish.network.id)
+        ours = [x for x in found if (read := self._names.read_port(x)) is not None and read[1] is purpose]
+        return min(ours, key=lambda x: x.id, default=None)
+
+    def _make(self, wish: _Wish, project_id: str) -> PortFacts:
+        request = wish.request
+        for attempt in range(_ATTEMPTS):
+            mac = names.port_mac(request.amphora_id, request.purpose, wish.network.id, attempt)
+            try:
+                return self._neutron.create_port(
+                    name=names.port_name(request.amphora_id),
+                    description=self._names.port_mark(request.purpose, request.load_balancer_id),
+                    network_id=wish.network.id,
+                    project_id=project_id,
+                    mac_address=mac,
+                    fixed_ips=[{"subnet_id": x.id} for x in wish.subnets],
+                    security_groups=[],
+                    port_security_enabled=True,
+                    admin_state_up=True,
+                )
+            except Refused as refused:
+                if refused.kind != _MAC_TAKEN:
+                    raise _meaning(refused, wish.subnets) from refused
+                found = self._find(wish, project_id)  # whoever was quicker may have been asked the same
+                if found is not None:
+                    return found
+        raise Retry(
+            f"Neutron has given every MAC that a port of amphora {request.amphora_id} may have to others",
+            after=30.0,
+            code="neutron-refused",
+        )
+
+    def _brought_to(self, wish: _Wish, port: PortFacts, groups: Sequence[str]) -> PortFacts:
+        request = wish.request
+        wanted = [x.id for x in wish.subnets]
+        changes: dict[str, object] = {}
+        if {x.subnet_id for x in port.fixed_ips} != set(wanted):
+            kept = {x.subnet_id: x.ip_address for x in port.fixed_ips}
+            changes["fixed_ips"] = [{"subnet_id": x} | ({"ip_address": kept[x]} if x in kept else {}) for x in wanted]
+        if set(port.security_groups) != set(groups):
+            changes["security_groups"] = list(groups)
+        if {ip_address(x.ip_address.partition("/")[0]) for x in port.allowed_address_pairs} != set(
+            map(ip_address, request.vips)
+        ):
+            changes["allowed_address_pairs"] = [{"ip_address": x} for x in request.vips]
+        if port.qos_policy_id != request.qos_policy_id:
+            changes["qos_policy_id"] = request.qos_policy_id
+        if not port.port_security_enabled:
+            changes["port_security_enabled"] = True
+        if not changes:
+            return port
+        try:
+            return self._neutron.update_port(port.id, changes)
+        except Refused as refused:
+            raise _meaning(refused, wish.subnets) from refused
+
+    # Its group
+
+    def _own_group(self, wish: _Wish, port: PortFacts, project_id: str) -> str:
+        """The group of the port, letting in what is asked for and nothing else."""
+        name = names.group_name(port.id)
+        found = self._neutron.groups(name=name, project_id=project_id)
+        group = min(found, key=lambda x: x.id, default=None)
+        if group is None:
+            mark = self._names.group_mark(wish.request.load_balancer_id)
+            group = self._neutron.create_group(name=name, description=mark, project_id=project_id)
+        have = rules.read(self._neutron.rules(security_group_id=group.id))
+        # Where a user's groups decide, they decide about ICMP too.
+        is_reached = wish.request.purpose is not PortPurpose.MEMBER and not wish.request.security_group_ids
+        wanted = rules.wanted(wish.allowed, ping=is_reached)
+        missing = sorted(wanted - have.keys(), key=repr)
+        if missing:
+            self._add_rules(group.id, missing)
+        for rule in sorted(have.keys() - wanted, key=repr):
+            self._neutron.delete_rule(have[rule])
+        return group.id
+
+    def _add_rules(self, group_id: str, missing: Iterable[rules.Rule]) -> None:
+        bodies = [x.as_body(group_id) for x in missing]
+        try:
+            self._neutron.create_rules(bodies)
+        except Refused as refused:
+            if refused.kind != _RULE_EXISTS:
+                raise
+            # Somebody does the same at this moment; Neutron takes all of them or none.
+            for body in bodies:
+                try:
+                    self._neutron.create_rules([body])
+                except Refused as one:
+                    if one.kind != _RULE_EXISTS:
+                        raise
+
+    def _shown(
+        self, port: PortFacts, purpose: PortPurpose, by_group: Mapping[str, Sequence[RuleFacts]]
+    ) -> tuple[AllowedTraffic, ...]:
+        return rules.allowed(rules.read(x for group in port.security_groups for x in by_group.get(group, ())))
+
+
+def _as_port(
+    port: PortFacts,
+    amphora_id: AmphoraId,
+    purpose: PortPurpose,
+    network: NetworkFacts,
+    subnets: Iterable[SubnetFacts],
+    allowed: tuple[AllowedTraffic, ...],
+    groups: tuple[str, ...],
+) -> Port:
+    """In the order of `subnets`; of a port that is only listed, in Neutron's."""
+    by_id: dict[SubnetId, SubnetFacts] = {x.id: x for x in subnets}
+    order = {x: number for number, x in enumerate(by_id)}
+    addresses = sorted((x for x in port.fixed_ips if x.subnet_id in by_id), key=lambda x: order[x.subnet_id])
+    return Port(
+        id=port.id,
+        amphora_id=amphora_id,
+        purpose=purpose,
+        network_id=NetworkId(port.network_id),
+        mac=port.mac_address,
+        mtu=network.mtu,
+        addresses=tuple(by_id[x.subnet_id].as_address(x.ip_address) for x in addresses),
+        attachment=names.ATTACHMENT,
+        allowed=allowed,
+        security_group_ids=tuple(sorted(groups)) if purpose is not PortPurpose.MANAGEMENT else (),
+        qos_policy_id=port.qos_policy_id if purpose is PortPurpose.VIP else None,
+    )
+
+
+def _meaning(refused: Refused, subnets: Sequence[SubnetFacts]) -> FrontinusError:
+    """Of a refusal to make or to widen a port."""
+    if refused.kind in NONE_LEFT and subnets:
+        named = next((x for x in subnets if x.id in refused.detail), subnets[0])
+        return choice.no_free_address(named)
+    if refused.status == HTTPStatus.BAD_REQUEST:
+        return Invalid("port", refused.detail)
+    if refused.status == HTTPStatus.NOT_FOUND:
+        return Invalid("port", f"{refused.detail}; it may have been removed since it was named")
+    return refused
