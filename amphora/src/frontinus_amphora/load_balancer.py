@@ -30,6 +30,7 @@ from frontinus_amphora.vrrp import Vrrp
 
 CHECK_TIMEOUT = 60.0
 REMOVAL_DELAY = 0.2
+GLANCE = 0.005
 LOOK_EVERY = 1.0  # seconds; where a peer stands by, a haproxy that hangs is found without anybody's doubt
 
 
@@ -261,7 +262,10 @@ class LoadBalancer:
         with self._lock:
             now = time.monotonic()
             if self._restart_at is not None and now >= self._restart_at:
-                self._restart()
+                if self._vrrp.is_leaving():
+                    self._restart_at = now + GLANCE
+                else:
+                    self._restart()
             if self._vrrp.is_wanted() and now >= self._look_at:
                 self._look_at = now + LOOK_EVERY
                 self._hang.doubt()

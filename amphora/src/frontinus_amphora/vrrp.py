@@ -32,6 +32,9 @@ WITHHELD_FOR = 0.5
 """Seconds for which keepalived is not told of a fallen balancer, where no peer answers. Then it is: a peer that comes
 meanwhile must find the addresses free, and not held by somebody who does not serve."""
 
+LEAVING_FOR = 0.3
+"""Seconds in which the addresses have left once keepalived was told; it takes some hundredths."""
+
 ADVERT_INTERVAL = re.compile(r"^\s*advert_int\s+([\d.]+)\s*$", re.MULTILINE)
 ADDRESSES = re.compile(r"^\s*virtual_ipaddress\s*\{\s*([0-9a-fA-F.:]+)", re.MULTILINE)
 
@@ -64,6 +67,7 @@ class Vrrp:
         self._owner: str | None = None  # the load balancer whose configuration runs, "" for the plain protocol's
         self._fallen: frozenset[str] = frozenset()  # load balancers that do not serve, and should
         self._withheld_until: float | None = None  # while keepalived is not told of them
+        self._leaving_until = 0.0  # while the addresses may still be here, although it was told
 
     # What load balancers ask
 
@@ -133,6 +137,11 @@ class Vrrp:
                     elif not self._fallen:
                         self._withheld_until = None
                     self._write_fault()
+
+    def is_leaving(self) -> bool:
+        """True while the addresses are still here that the peer is about to have. A balancer that starts now would meet clients
+        of whom it knows nothing yet, give them other members, and teach the peer so. *Any thread.*"""
+        return time.monotonic() < self._leaving_until and bool(self.is_active())
 
     def is_wanted(self) -> bool:
         """True while a keepalived should run here. *Any thread.*"""
@@ -282,6 +291,7 @@ class Vrrp:
                 os.write(descriptor, content)
             finally:
                 os.close(descriptor)
+            self._leaving_until = time.monotonic() + LEAVING_FOR if content == b"1\n" else 0.0
             log("keepalived told", serves=content == b"0\n")
 
     def _is_needed(self) -> bool:
