@@ -24,6 +24,11 @@ CLIENT = "10.20.0.202"
 MEMBERS = ("10.20.0.203", "10.20.0.204")
 
 
+TAKEOVER_S, REPAIR_S = 1.0, 2.0
+"""The longest time without an answer when the other takes over, and while a new amphora starts beside it, on a machine with ten
+times as many busy processes as cores; docs/performance.md has the figures."""
+
+
 class Pair:
     """A load balancer with a pair, on one network with its client; the members answer with their names."""
 
@@ -203,8 +208,9 @@ def lose(pair: Pair, asking: Asking, *programs: str) -> str:
     answered = len(asking.said)
     frontinus.until(lambda: len(asking.said) > answered + 10, "it answers")
     assert len(set(asking.said)) == 1, "the client's member was known to each"
+    assert asking.gap(killed) < TAKEOVER_S, f"the other had the VIP after {taken:.2f} s: {asking.tale(killed)}"
     frontinus.until(pair.whole, "both serve", 30)
-    assert asking.gap(killed) < 0.8, f"the other had the VIP after {taken:.2f} s: {asking.tale(killed)}"
+    assert asking.gap(killed) < REPAIR_S, f"the other had the VIP after {taken:.2f} s: {asking.tale(killed)}"
     frontinus.until(lambda: pair.connections() > counted, "connections are counted, and never fewer")
     return victim
 
