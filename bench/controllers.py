@@ -418,7 +418,7 @@ async def measure(given: argparse.Namespace, server: Server) -> dict[str, object
                 await create(store, *made[first : first + 50])
             return len(made)
 
-        note("creates", await carried_out(create_some, store, controllers))
+        note("creating", await carried_out(create_some, store, controllers))
         await seed(store, many[len(made) :], made[0].id)
         note(f"idle_with_{count_}", await idle(controllers, server))
         note("edit_to_applied", await wake_ups(store, many))
