@@ -161,9 +161,9 @@ async def make(stage: Stage, count: int) -> None:
     """Load balancers of one listener, one pool and two members, and the amphorae for them."""
     network = NoopNetwork()
     cohort = CohortName(HaproxyDriver.name, OLD)
-    for start in range(0, count, 500):
+    for start in range(0, count, 100):  # a transaction must end within 20 s on a busy machine too
         made = []
-        for _ in range(min(500, count - start)):
+        for _ in range(min(100, count - start)):
             tree = a_tree()
             allocated = await network.allocate_vip(tree.id, tree.load_balancer.project_id, VipRequest(subnet_id=SUBNET))
             made.append(replace(tree, load_balancer=replace(tree.load_balancer, vip=allocated.vip)))
@@ -256,7 +256,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=200)
     parser.add_argument("--controllers", type=int, default=2, help="of each version")
     parser.add_argument("--concurrency", type=int, default=16)
-    parser.add_argument("--hosts", type=int, default=1)
+    parser.add_argument("--hosts", type=int, default=2, help="processes of amphorae; each has a limit of open files")
     parser.add_argument("--database", default="postgresql")
     given = parser.parse_args()
     with (
