@@ -204,7 +204,6 @@ async def test_a_pair_is_taken_over_under_traffic(
 
     # Whoever has the VIP dies: the other has it, by Octavia's keepalived and our configuration.
     await asyncio.to_thread(master.stop)
-    ip("-n", master.name, "link", "set", "ens4", "down")
 
     async def answers() -> bool:
         try:
