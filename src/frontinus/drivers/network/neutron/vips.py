@@ -309,11 +309,13 @@ class Vips:
         raise Conflict(wish.field, f"port {port.id} has just been taken by another")
 
     def _let_go(self, load_balancer_id: LoadBalancerId, port: PortFacts) -> None:
+        """The port is its user's alone. By the load balancer's tag it is found until the last of it that matters is gone."""
         if names.holder(port) == load_balancer_id:
             self._neutron.update_port(port.id, {"device_id": "", "device_owner": ""})
-        if names.holder(port) in (load_balancer_id, None):
-            self._neutron.remove_port_tag(port.id, self._names.tag)
         self._neutron.remove_port_tag(port.id, names.device_of(load_balancer_id))
+        left = self._neutron.port(port.id)
+        if left is not None and not left.device_id and names.tagged_holder(left) is None:
+            self._neutron.remove_port_tag(port.id, self._names.tag)
 
     def _give_back(self, load_balancer_id: LoadBalancerId, port: PortFacts) -> None:
         if self._names.is_our_vip(port):
