@@ -3,6 +3,7 @@ Run by test_sandbox.py."""
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import json
 import os
@@ -134,7 +135,7 @@ class Asking:
             try:
                 with opener.open(self._url, timeout=0.1) as answer:
                     self.said.append(answer.read().decode())
-            except OSError as error:
+            except (OSError, http.client.HTTPException) as error:  # also an answer that was cut
                 self.failures.append((time.monotonic(), str(error)))
                 continue
             self.moments.append(time.monotonic())
