@@ -18,9 +18,9 @@ from frontinus.drivers.amphora.agent.authority import Authority, Phase
 from frontinus.drivers.amphora.agent.octavia_authority import TakenOver
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
 from frontinus.main import check as check_settings
-from frontinus.model.errors import FrontinusError, Invalid
+from frontinus.model.errors import FrontinusError, Invalid, NotFound
 from frontinus.settings import Settings
-from frontinus.store import inventory
+from frontinus.store import inventory, rollouts
 from frontinus.store.engine import Store
 
 LOOK_S = 0.5
@@ -33,6 +33,11 @@ WHAT_NEXT = {
 """What the step out of each phase does."""
 
 Work = Callable[[Authority, "Progress"], Awaitable[int]]
+
+HELD = (
+    "a rollout brings the authority's phase to the amphorae, in waves: wait for its end (`frontinus rollout watch`), or go on "
+    "with `frontinus rollout start --authority`"
+)
 
 
 class Progress:
@@ -47,17 +52,16 @@ class Progress:
         """How many amphorae there are, and how many of them have not what this digest says."""
         return await self._store.read(lambda tx: inventory.count_identities(tx, self._driver, digest, kept=self._kept))
 
+    async def held(self) -> bool:
+        """Whether a rollout says when amphorae get it."""
+        return await self._store.read(lambda tx: rollouts.holds_authority(tx, self._driver))
+
 
 def run(file: Path | None, overrides: dict[str, object], work: Work) -> int:
     """Exit status of the work: 0; 1 when something is in the way, 2 for what can never be."""
     settings = settings_or_exit(file, overrides)
     try:
-        directory = _authority_of(settings)
-        if not directory.is_dir():
-            # Made by the first controller: not by a slip in --state-dir.
-            complain(f"there is no authority yet in {directory}: it is made when `frontinus up` or a controller starts")
-            return 1
-        return asyncio.run(_with_store(work, Authority.open(directory), settings))
+        return asyncio.run(_with_store(work, authority_of(settings), settings))
     except Invalid as error:
         complain(str(error))
         return 2
@@ -70,18 +74,29 @@ async def _with_store(work: Work, authority: Authority, settings: Settings) -> i
     # One store in one loop: connections to a server belong to the loop that opened them.
     store = Store.open(settings.database_url, connections=1)
     try:
-        octavia = TakenOver(authority.directory)()
-        kept = "" if octavia is None else octavia.digest
-        return await work(authority, Progress(store, settings.drivers.amphora, kept))
+        return await work(authority, progress_of(store, settings, authority))
     finally:
         await store.close()
 
 
-def _authority_of(settings: Settings) -> Path:
+def progress_of(store: Store, settings: Settings, authority: Authority) -> Progress:
+    octavia = TakenOver(authority.directory)()
+    return Progress(store, settings.drivers.amphora, "" if octavia is None else octavia.digest)
+
+
+def authority_of(settings: Settings) -> Authority:
+    """The one of these settings. Raises Invalid where the driver has none of ours, NotFound where nobody has made it yet,
+    ValueError where what is there is none."""
     found = check_settings(settings).get(settings.drivers.amphora)
     if not isinstance(found, AgentDriverSettings):
         raise Invalid("drivers.amphora", f"{settings.drivers.amphora!r} has no authority of ours")
-    return found.authority_directory
+    directory = found.authority_directory
+    if not directory.is_dir():
+        # Made by the first controller: not by a slip in --state-dir.
+        raise NotFound(
+            "authority", f"there is none yet in {directory}: it is made when `frontinus up` or a controller starts"
+        )
+    return Authority.open(directory)
 
 
 async def show(authority: Authority, progress: Progress) -> int:
@@ -91,6 +106,8 @@ async def show(authority: Authority, progress: Progress) -> int:
         say(f"{_fingerprint(certificate)}  until {certificate.not_valid_after_utc.astimezone(UTC):%Y-%m-%d}  {role}")
     every, others = await progress.look(authority.digest)
     say(f"phase: {authority.phase}; {every - others} of {every} amphorae have what it says")
+    if await progress.held():
+        say(HELD)
     return 0
 
 
@@ -116,10 +133,14 @@ def rotate(timeout: float, *, one_step: bool) -> Work:
 
 
 async def _all_reached(authority: Authority, progress: Progress, timeout: float) -> bool:
-    """Whether every amphora has what the phase says, at the latest after this many seconds; if not, that was said."""
+    """Whether every amphora has what the phase says, at the latest after this many seconds, and no rollout is what brings
+    it to them; if not, that was said."""
     deadline = time.monotonic() + timeout
     told = None
     while True:
+        if await progress.held():
+            complain(HELD)
+            return False
         every, others = await progress.look(authority.digest)
         if not others:
             return True

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from frontinus.cli.ca import WHAT_NEXT, authority_of, progress_of
 from frontinus.cli.output import complain, in_words, say, settings_or_exit
 from frontinus.cli.rollout_preview import PlanOfLoadBalancer, plan_all, tell_plan
 from frontinus.model.cohorts import Cohort, CohortState, newest
@@ -84,7 +85,7 @@ def run(file: Path | None, overrides: dict[str, object], work: Work) -> int:
     except Invalid as error:
         complain(str(error))
         return 2
-    except (FrontinusError, OSError) as error:
+    except (FrontinusError, OSError, ValueError) as error:
         complain(in_words(error))
         return 1
     except KeyboardInterrupt:
@@ -117,7 +118,7 @@ def plan(wish: Wish, most: int, *, as_json: bool) -> Work:
         if target.there_already:
             say(f"{target.there_already} more are there already, and are left alone.")
         tell_plan(plans, len(target.load_balancer_ids))
-        if wish.kind is RolloutKind.CERTIFICATES:
+        if wish.kind in (RolloutKind.CERTIFICATES, RolloutKind.AUTHORITY):
             say("Each amphora is given another certificate; what it carries is not touched.")
         return 0
 
@@ -141,18 +142,20 @@ def start(wish: Wish, *, watching: bool) -> Work:
                 selection=wish.selection,
                 waves=wish.waves,
                 gates=wish.gates,
-                state=RolloutState.RUNNING,
+                state=RolloutState.PAUSED if wish.kind is RolloutKind.AUTHORITY else RolloutState.RUNNING,
                 in_canary=wish.waves.canary > 0,
                 wave_since=now,
                 created_at=now,
                 active_driver=target.driver,
             )
-            if target.load_balancer_ids:
+            if target.load_balancer_ids or wish.kind is RolloutKind.AUTHORITY:  # that takes its step for nobody, too
                 rollouts.add(tx, rollout, target.load_balancer_ids)
             return rollout, target
 
         rollout, target = await store.transact(write)
-        if not target.load_balancer_ids:
+        if wish.kind is RolloutKind.AUTHORITY:
+            await _step(store, settings, rollout)
+        elif not target.load_balancer_ids:
             say(f"Nothing to do: {target.there_already} load balancers are there already, and no other is meant.")
             return 0
         say(rollout.id)
@@ -161,6 +164,19 @@ def start(wish: Wish, *, watching: bool) -> Work:
         return 0
 
     return work
+
+
+async def _step(store: Store, settings: Settings, rollout: Rollout) -> None:
+    """Let the authority take its step, now that the rollout keeps others from bringing it to all amphorae at once, and let
+    the rollout run. A step that has not reached everybody is gone on with."""
+    authority = authority_of(settings)
+    every, others = await progress_of(store, settings, authority).look(authority.digest)
+    if others:
+        complain(f"{every - others} of {every} amphorae are at phase {authority.phase!s}: it goes to the others first")
+    else:
+        complain(WHAT_NEXT[authority.phase])
+        authority.advance()
+    await store.transact(lambda tx: rollouts.change_state(tx, rollout, RolloutState.RUNNING, "", datetime.now(UTC)))
 
 
 def list_(*, as_json: bool) -> Work:
@@ -320,6 +336,12 @@ def _named(tx: Transaction, rollout_id: str | None) -> Rollout:
 def _target(tx: Transaction, wish: Wish, settings: Settings, now: datetime) -> Target:
     """Raises Invalid for a driver or version that no controller has."""
     driver = wish.driver or settings.drivers.amphora
+    if wish.kind is RolloutKind.AUTHORITY:
+        if wish.selection != Selection():
+            raise Invalid("--authority", "each step is for every amphora: no --flavor, --project, --tag or --percent")
+        if driver != settings.drivers.amphora:
+            raise Invalid("--driver", f"the authority here is that of {settings.drivers.amphora}")
+        authority_of(settings)
     known = [x for x in cohorts.all_cohorts(tx) if x.driver == driver]
     if not known:
         raise Invalid("--driver", f"no controller of driver {driver!r} was ever registered")
@@ -408,5 +430,7 @@ def _words(wish: Wish, target: Target) -> str:
             return f"To {target.driver} {target.version}"
         case RolloutKind.CERTIFICATES:
             return f"Fresh certificates for amphorae of {target.driver}"
+        case RolloutKind.AUTHORITY:
+            return f"The next step of the authority of {target.driver}"
         case RolloutKind.IMAGE:
             return f"Amphorae of {target.driver} from the current image"

@@ -17,7 +17,8 @@ WATCH = click.option("--watch", "watching", is_flag=True, help="Say how far it i
 
 @click.group()
 def rollout() -> None:
-    """Change many load balancers, in waves: a new version of the driver, certificates, amphorae from another image.
+    """Change many load balancers, in waves: a new version of the driver, certificates, the authority, amphorae from
+    another image.
 
     Controllers move a rollout on; it halts by itself on the first bad sign, and goes on when a controller dies. ROLLOUT is an
     id or its beginning; without one it is the youngest."""
@@ -26,6 +27,11 @@ def rollout() -> None:
 _WISH = (
     click.option("--to", "version", metavar="VERSION", help="Version of the driver. Default: the newest that runs."),
     click.option("--certificates", is_flag=True, help="Instead: give amphorae fresh certificates."),
+    click.option(
+        "--authority",
+        is_flag=True,
+        help="Instead: take the next step of a change of the authority; three make it whole.",
+    ),
     click.option("--image", is_flag=True, help="Instead: replace amphorae by such of the current image."),
     click.option("--driver", help="Whose load balancers. Default: drivers.amphora of the settings."),
     click.option("--flavor", help="Only load balancers of this flavor, by its id."),
@@ -75,12 +81,11 @@ def _wish(given: dict[str, Any]) -> Any:
     from frontinus.cli.rollout import Wish
     from frontinus.model.rollouts import RolloutKind, Selection
 
-    asked = [x for x in ("version", "certificates", "image") if given[x]]
+    asked = [x for x in ("version", "certificates", "authority", "image") if given[x]]
     if len(asked) > 1:
-        raise click.UsageError("a rollout is of one thing: --to, --certificates or --image")
-    kind = {"certificates": RolloutKind.CERTIFICATES, "image": RolloutKind.IMAGE}.get(
-        "".join(asked), RolloutKind.DRIVER
-    )
+        raise click.UsageError("a rollout is of one thing: --to, --certificates, --authority or --image")
+    kinds = {str(x): x for x in (RolloutKind.CERTIFICATES, RolloutKind.AUTHORITY, RolloutKind.IMAGE)}
+    kind = kinds.get("".join(asked), RolloutKind.DRIVER)
     return Wish(
         kind=kind,
         driver=given["driver"],

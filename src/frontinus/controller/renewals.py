@@ -2,7 +2,8 @@
 
 What an amphora carries is not touched, so this is no step of a plan and no trouble with it shows on a load balancer: half
 of a certificate's time is left when it begins, and it is tried again until it works. It holds the load balancer's lease
-all the same, since it writes. Next: store/inventory.py, model/boot.py."""
+all the same, since it writes. While a rollout brings a phase of the authority's change to them, the rollout says whose
+turn it is: it makes their certificates due. Next: store/inventory.py, model/boot.py."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from frontinus.model.enums import AmphoraStatus
 from frontinus.model.errors import Incompatible, LeaseLost, Retry, WorldError
 from frontinus.model.ids import AmphoraId, ControllerId, LoadBalancerId
 from frontinus.model.tree import Amphora
-from frontinus.store import convergence, inventory, leases, trees
+from frontinus.store import convergence, inventory, leases, rollouts, trees
+from frontinus.store.engine import Transaction
 from frontinus.store.leases import Lease
 
 log = structlog.get_logger()
@@ -38,6 +40,7 @@ class Renewals:
         self._owner = owner
         self._hands = hands
         self._failed_at: dict[AmphoraId, float] = {}
+        self._held = False
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -55,16 +58,7 @@ class Renewals:
         hands, digest = self._hands, self._hands.amphora_driver.identity_digest
         if not digest:
             return
-        due = await hands.store.read(
-            partial(
-                inventory.identities_due,
-                driver=hands.amphora_driver.name,
-                digest=digest,
-                kept=hands.amphora_driver.kept_identity_digest,
-                now=hands.now(),
-                most=MOST_IN_A_TURN,
-            )
-        )
+        self._held, due = await hands.store.read(partial(self._find, digest=digest))
         moment = asyncio.get_running_loop().time()
         self._failed_at = {x: at for x, at in self._failed_at.items() if moment - at < PATIENCE_S}
         turns = asyncio.Semaphore(AT_ONCE)
@@ -74,6 +68,21 @@ class Renewals:
                 await self._renew(amphora_id, load_balancer_id)
 
         await asyncio.gather(*(one(x, y) for x, y in due if x not in self._failed_at))
+
+    def _find(self, tx: Transaction, digest: str) -> tuple[bool, list[tuple[AmphoraId, LoadBalancerId]]]:
+        """Whether a rollout brings the authority's phase to amphorae, in waves; and whose identity is due."""
+        driver = self._hands.amphora_driver
+        held = rollouts.holds_authority(tx, driver.name)
+        due = inventory.identities_due(
+            tx,
+            driver.name,
+            digest,
+            self._hands.now(),
+            MOST_IN_A_TURN,
+            kept=driver.kept_identity_digest,
+            only_over=held,
+        )
+        return held, due
 
     async def _renew(self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId) -> None:
         hands = self._hands
@@ -101,7 +110,7 @@ class Renewals:
         is_over = amphora.certificate_renew_at is not None and amphora.certificate_renew_at <= self._hands.now()
         driver = self._hands.amphora_driver
         kept = amphora.identity_digest is not None and amphora.identity_digest == driver.kept_identity_digest
-        return is_over or not (kept or amphora.identity_digest == driver.identity_digest)
+        return is_over or not (self._held or kept or amphora.identity_digest == driver.identity_digest)
 
     async def _carry_out(self, amphora: Amphora, lease: Lease) -> None:
         hands = self._hands

@@ -116,7 +116,8 @@ def judge(move: Move, facts: Facts | None, rollout: Rollout, now: datetime) -> J
     arrived_at = move.arrived_at
     if arrived_at is None:
         # Where nothing was pushed and nobody asks to watch there is nothing to wait for.
-        watched = _soak(rollout) or (gates.heartbeats and before.heard and _was_pushed(facts, before))
+        changed = rollout.kind is not RolloutKind.DRIVER or _was_pushed(facts, before)
+        watched = _soak(rollout) or (gates.heartbeats and before.heard and changed)
         return Judgement(Fate.ARRIVED if watched else Fate.PASSED)
     if now - arrived_at < _soak_of(rollout):
         return Judgement(Fate.WAIT)
@@ -225,7 +226,7 @@ def _has_it(facts: Facts, rollout: Rollout, moved_at: datetime) -> bool:
             return facts.is_settled
         case RolloutKind.IMAGE:
             return facts.is_settled and bool(facts.amphorae) and not any(x.unwanted for x in facts.amphorae)
-        case RolloutKind.CERTIFICATES:
+        case RolloutKind.CERTIFICATES | RolloutKind.AUTHORITY:
             return all(x.renew_at is None or x.renew_at > moved_at for x in facts.amphorae)
 
 

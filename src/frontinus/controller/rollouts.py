@@ -116,7 +116,7 @@ def _under_way(tx: Transaction, rollout: Rollout, now: datetime) -> list[Move]:
         return rollouts.with_news(tx, rollout.id, MoveState.RETURNING, overdue, MOST_IN_A_TURN * 2)
     moved = (
         rollouts.in_state(tx, rollout.id, MoveState.MOVED, MOST_IN_A_TURN * 2)
-        if rollout.kind is RolloutKind.CERTIFICATES  # these are not made due
+        if rollout.kind in (RolloutKind.CERTIFICATES, RolloutKind.AUTHORITY)  # these are not made due
         else rollouts.with_news(tx, rollout.id, MoveState.MOVED, overdue, MOST_IN_A_TURN * 2)
     )
     return [*moved, *rollouts.in_state(tx, rollout.id, MoveState.ARRIVED, MOST_IN_A_TURN * 4)]

@@ -30,6 +30,8 @@ class RolloutKind(StrEnum):
     """It is served by another version of its driver, and so has what that renders."""
     CERTIFICATES = "certificates"
     """Its amphorae get fresh certificates of the current authority."""
+    AUTHORITY = "authority"
+    """Its amphorae get what the present phase of a change of the authority says (drivers/amphora/agent/authority.py)."""
     IMAGE = "image"
     """Its amphorae are replaced by such of the current image, one of a pair at a time."""
 
@@ -155,6 +157,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
                 return f"driver {self.driver} to {self.target}"
             case RolloutKind.CERTIFICATES:
                 return f"fresh certificates for amphorae of {self.driver}"
+            case RolloutKind.AUTHORITY:
+                return f"a step of the authority of {self.driver}"
             case RolloutKind.IMAGE:
                 return f"amphorae of {self.driver} from the current image"
 

@@ -39,18 +39,16 @@ _OF_ANOTHER = or_(
     ),
     _a.identity_digest.is_(None),
 )
-_IDENTITIES_DUE = Statement(
+_ALLOCATED = (
     select(_a.id, _a.load_balancer_id)
     .select_from(_OF_DRIVER)
-    .where(
-        or_(_a.certificate_renew_at <= bindparam("now"), _OF_ANOTHER),
-        _a.status == AmphoraStatus.ALLOCATED.value,
-        _a.suspected_at.is_(None),
-        _SERVED,
-    )
+    .where(_a.status == AmphoraStatus.ALLOCATED.value, _a.suspected_at.is_(None), _SERVED)
     .order_by(_a.certificate_renew_at, _a.id)
     .limit(bindparam("most"))
 )
+_IS_OVER = _a.certificate_renew_at <= bindparam("now")
+_IDENTITIES_DUE = Statement(_ALLOCATED.where(or_(_IS_OVER, _OF_ANOTHER)))
+_IDENTITIES_OVER = Statement(_ALLOCATED.where(_IS_OVER))
 _PLUGGED = Statement(
     select(_a.id, _a.ports)
     .where(
@@ -120,10 +118,11 @@ def unheard(tx: Transaction, since: datetime) -> list[AmphoraId]:
 
 
 def identities_due(
-    tx: Transaction, driver: str, digest: str, now: datetime, most: int, *, kept: str = ""
+    tx: Transaction, driver: str, digest: str, now: datetime, most: int, *, kept: str = "", only_over: bool = False
 ) -> list[tuple[AmphoraId, LoadBalancerId]]:
-    """Amphorae of this driver that serve, and whose certificate is due or whose identity has another digest than these two;
-    those first that wait longest."""
+    """Amphorae of this driver that serve, and whose certificate is due or (unless `only_over`) whose identity has another
+    digest than these two; those first that wait longest."""
+    found = _IDENTITIES_OVER if only_over else _IDENTITIES_DUE
     values: dict[str, Value] = {
         "driver": driver,
         "digest": digest,
@@ -131,7 +130,7 @@ def identities_due(
         "now": to_microseconds(now),
         "most": most,
     }
-    return [(AmphoraId(row[0]), LoadBalancerId(row[1])) for row in tx.rows(_IDENTITIES_DUE, values)]
+    return [(AmphoraId(row[0]), LoadBalancerId(row[1])) for row in tx.rows(found, values)]
 
 
 def count_identities(tx: Transaction, driver: str, digest: str, *, kept: str = "") -> tuple[int, int]:

@@ -130,6 +130,12 @@ _REASON = Statement(
     .where(_m.rollout_id == bindparam("which"), _m.load_balancer_id == bindparam("whose"))
     .values(reason=bindparam("why"))
 )
+_LAST_OF_AUTHORITY = Statement(
+    select(_t.state)
+    .where(_t.driver == bindparam("driver"), _t.kind == bindparam("of", RolloutKind.AUTHORITY.value))
+    .order_by(_t.created_at.desc(), _t.id.desc())
+    .limit(1)
+)
 _LOOK_ANEW = Statement(
     update(schema.rollout_load_balancer)
     .where(_m.rollout_id == bindparam("which"), _m.state == bindparam("state_before"))
@@ -220,6 +226,13 @@ def change_state(tx: Transaction, rollout: Rollout, to: RolloutState, reason: st
         raise Conflict("rollout", f"{rollout.id} changed meanwhile: look at it again")
     tx.wake()
     return changed
+
+
+def holds_authority(tx: Transaction, driver: str) -> bool:
+    """Whether a rollout is what brings the authority's present phase to the amphorae of this driver, so that nobody else
+    does: from before the phase begins until one has finished."""
+    row = tx.row(_LAST_OF_AUTHORITY, {"driver": driver})
+    return row is not None and row[0] != RolloutState.FINISHED.value
 
 
 def look_anew(tx: Transaction, rollout_id: RolloutId, now: datetime, *, failed_too: bool) -> None:
@@ -469,7 +482,7 @@ def _select_traffic(size: int) -> Statement:
 
 @cache
 def _asks(kind: RolloutKind, size: int) -> Statement:
-    asked = "certificate_renew_at" if kind is RolloutKind.CERTIFICATES else "replacement_requested_at"
+    asked = "replacement_requested_at" if kind is RolloutKind.IMAGE else "certificate_renew_at"
     return Statement(
         update(schema.amphora)
         .where(and_(is_one_of(_a.load_balancer_id, size), _a.status == AmphoraStatus.ALLOCATED.value))
