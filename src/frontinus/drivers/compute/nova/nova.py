@@ -1,0 +1,151 @@
+"""Nova's and Glance's API as far as we use it: one method for each request, facts in and out.
+
+Every method blocks, and raises Retry when the service cannot be asked, Refused when it refuses. What the answers mean is
+decided by who asks (driver.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+from openstack import exceptions as sdk
+
+from frontinus.drivers.compute.nova.facts import (
+    ActionFacts,
+    FlavorFacts,
+    GroupFacts,
+    ImageFacts,
+    InterfaceFacts,
+    ServerFacts,
+)
+from frontinus.drivers.openstack.cloud import Cloud
+from frontinus.drivers.openstack.trouble import Refused
+from frontinus.model.ids import PortId
+
+_T = TypeVar("_T")
+MICROVERSION = "2.69"
+"""Of Rocky, 2018: with tags at the create (2.52), user data at a rebuild (2.57), one policy of a group (2.64), and servers of
+a cell that does not answer (2.69)."""
+_GROUPS_AT_ONCE = 500
+
+
+class Nova:
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    # Servers
+
+    def servers(self, **filters: object) -> list[ServerFacts]:
+        """Of our project."""
+        found: list[ServerFacts] = []
+        path: str | None = "/servers/detail"
+        parameters: Mapping[str, object] | None = filters
+        while path is not None:
+            answer = self._request("GET", path, params=parameters)
+            found += _convert(answer["servers"], list[ServerFacts])
+            path = next((x["href"] for x in answer.get("servers_links", ()) if x["rel"] == "next"), None)
+            parameters = None  # the next one's URL is whole
+        return found
+
+    def server(self, server_id: str) -> ServerFacts | None:
+        try:
+            answer = self._request("GET", _server(server_id))
+        except Refused as refused:
+            if refused.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+        return _convert(answer["server"], ServerFacts)
+
+    def create_server(self, body: Mapping[str, object], hints: Mapping[str, object]) -> str:
+        """Its id."""
+        more = {"os:scheduler_hints": dict(hints)} if hints else {}
+        answer = self._request("POST", "/servers", json={"server": dict(body), **more})
+        return str(answer["server"]["id"])
+
+    def act(self, server_id: str, action: str, body: Mapping[str, object] | None = None) -> None:
+        self._request("POST", f"{_server(server_id)}/action", json={action: None if body is None else dict(body)})
+
+    def delete_server(self, server_id: str) -> None:
+        self._delete(_server(server_id))
+
+    def actions(self, server_id: str) -> list[ActionFacts]:
+        answer = self._request("GET", f"{_server(server_id)}/os-instance-actions")
+        return _convert(answer["instanceActions"], list[ActionFacts])
+
+    # Interfaces
+
+    def interfaces(self, server_id: str) -> list[InterfaceFacts]:
+        answer = self._request("GET", f"{_server(server_id)}/os-interface")
+        return _convert(answer["interfaceAttachments"], list[InterfaceFacts])
+
+    def attach(self, server_id: str, port_id: PortId) -> None:
+        body = {"interfaceAttachment": {"port_id": port_id}}
+        self._request("POST", f"{_server(server_id)}/os-interface", json=body)
+
+    def detach(self, server_id: str, port_id: PortId) -> None:
+        self._delete(f"{_server(server_id)}/os-interface/{quote(port_id, safe='')}")
+
+    # Server groups
+
+    def groups(self) -> list[GroupFacts]:
+        """Of our project."""
+        found: list[GroupFacts] = []
+        while True:
+            page = {"limit": _GROUPS_AT_ONCE, "offset": len(found)}
+            answer = self._request("GET", "/os-server-groups", params=page)
+            found += _convert(answer["server_groups"], list[GroupFacts])
+            if len(answer["server_groups"]) < _GROUPS_AT_ONCE:
+                return found
+
+    def create_group(self, name: str, policy: str) -> GroupFacts:
+        answer = self._request("POST", "/os-server-groups", json={"server_group": {"name": name, "policy": policy}})
+        return _convert(answer["server_group"], GroupFacts)
+
+    def delete_group(self, group_id: str) -> None:
+        self._delete(f"/os-server-groups/{quote(group_id, safe='')}")
+
+    # What servers are made of
+
+    def flavors(self) -> list[FlavorFacts]:
+        return _convert(self._request("GET", "/flavors")["flavors"], list[FlavorFacts])
+
+    def newest_image(self, tag: str, owner: str) -> ImageFacts | None:
+        """The newest that can be used."""
+
+        def question(image: Any) -> Any:
+            wanted = {"tag": tag, "owner": owner, "status": "active", "sort": "created_at:desc", "limit": 1}
+            response = image.get("/images", params=wanted)
+            sdk.raise_from_response(response)
+            return response.json()
+
+        found = _convert(self._cloud.call("image", question)["images"], list[ImageFacts])
+        return found[0] if found else None
+
+    # How all of them ask
+
+    def _delete(self, path: str) -> None:
+        """What is not there is done already."""
+        try:
+            self._request("DELETE", path)
+        except Refused as refused:
+            if refused.status != HTTPStatus.NOT_FOUND:
+                raise
+
+    def _request(self, method: str, path: str, **words: Any) -> Any:
+        def question(compute: Any) -> Any:
+            response = compute.request(path, method, microversion=MICROVERSION, **words)
+            sdk.raise_from_response(response)
+            return response.json() if response.content else None
+
+        return self._cloud.call("compute", question)
+
+
+def _server(server_id: str) -> str:
+    return f"/servers/{quote(server_id, safe='')}"
+
+
+def _convert(value: Any, kind: type[_T]) -> _T:
+    return msgspec.convert(value, kind, strict=False)

@@ -1,0 +1,48 @@
+"""The driver `nova` keeps every promise of its interface, with the real Nova of the lab."""
+
+from __future__ import annotations
+
+import pytest
+
+from frontinus.model.ids import AmphoraId
+from frontinus.model.ports import Port, PortPurpose
+from frontinus.testing import attach_conformance, compute_conformance
+from frontinus.testing.compute_conformance import ComputeBench
+from frontinus.testing.exam import Check, NotExaminable
+
+from tests.integration.drivers.compute.conftest import NovaSite
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.long,
+    pytest.mark.timeout(900),
+    # Between parts of openstacksdk, when the tests themselves look.
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
+]
+
+UNSEEN = frozenset({"an end is told", "a lost link is told"})
+"""Nova tells nobody by itself."""
+
+
+@pytest.mark.usefixtures("tidy")
+@pytest.mark.parametrize("check", [*compute_conformance.CHECKS, *attach_conformance.CHECKS], ids=str)
+async def test_nova(check: Check[ComputeBench], nova_site: NovaSite) -> None:
+    async def stop(amphora_id: AmphoraId) -> None:
+        for server in nova_site.servers(amphora_id):
+            nova_site.admin.compute.reset_server_state(server.id, "error")
+
+    async def port(amphora_id: AmphoraId, purpose: PortPurpose) -> Port:
+        return nova_site.port(amphora_id, purpose)
+
+    async def unplug(amphora_id: AmphoraId, gone: Port) -> None:
+        (server,) = nova_site.servers(amphora_id)
+        nova_site.look.compute.delete_server_interface(gone.id, server=server.id)
+        while any(x.port_id == gone.id for x in nova_site.look.compute.server_interfaces(server.id)):
+            pass
+
+    bench = ComputeBench(factory=nova_site.driver, patience=120.0, port=port, stop=stop, unplug=unplug)
+    if check.name in UNSEEN:
+        with pytest.raises(NotExaminable, match="sees nothing by itself"):
+            await check.run(bench)
+    else:
+        await check.run(bench)
