@@ -1,0 +1,169 @@
+"""What the driver `nova` does is really so, looked up with openstacksdk behind its back; and its death between any two
+calls to OpenStack leaks nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from keystoneauth1.session import TCPKeepAliveAdapter
+from openstack.connection import Connection
+
+from frontinus.drivers.compute.interface import PlaceState
+from frontinus.drivers.compute.nova.driver import NovaCompute
+from frontinus.drivers.openstack.cloud import open_connection
+from frontinus.drivers.openstack.settings import OpenStackSettings
+from frontinus.model.boot import BootFiles
+from frontinus.model.errors import Retry
+from frontinus.model.ids import AmphoraId, LoadBalancerId, new_id
+from frontinus.model.ports import PortPurpose
+from frontinus.testing.faults import Killed
+
+from tests.integration.drivers.compute.conftest import NovaSite
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.long,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
+    pytest.mark.usefixtures("tidy"),
+]
+
+BOOT = BootFiles(files={"agent.conf": b"id = 1\n"})
+
+
+@pytest.fixture
+async def driver(nova_site: NovaSite) -> AsyncIterator[NovaCompute]:
+    made = nova_site.driver()
+    yield made
+    for amphora_id in await made.list_owned():
+        await made.destroy(amphora_id)
+    await made.close()
+
+
+async def build(
+    driver: NovaCompute, site: NovaSite, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId | None = None
+) -> None:
+    management = site.port(amphora_id, PortPurpose.MANAGEMENT)
+    await driver.build(amphora_id, load_balancer_id or LoadBalancerId(new_id()), BOOT, (management,))
+
+
+async def test_a_server_is_what_the_settings_say(driver: NovaCompute, nova_site: NovaSite) -> None:
+    amphora_id, load_balancer_id = AmphoraId(new_id()), LoadBalancerId(new_id())
+    await build(driver, nova_site, amphora_id, load_balancer_id)
+    (server,) = nova_site.servers(amphora_id)
+    look = nova_site.look
+    assert server.status == "ACTIVE"
+    assert look.image.get_image(server.image.id).tags == ["fake-image"]
+    assert server.flavor.original_name == "lb.tiny"
+    assert server.has_config_drive
+    assert server.metadata["frontinus_load_balancer"] == load_balancer_id
+    management = nova_site.port(amphora_id, PortPurpose.MANAGEMENT)
+    assert look.network.get_port(management.id).device_id == server.id
+    (group,) = nova_site.groups()
+    assert group.member_ids == [server.id]
+
+
+async def test_a_pair_is_on_two_hosts_and_its_group_goes_with_the_last(
+    driver: NovaCompute, nova_site: NovaSite
+) -> None:
+    pair, load_balancer_id = [AmphoraId(new_id()), AmphoraId(new_id())], LoadBalancerId(new_id())
+    await asyncio.gather(*(build(driver, nova_site, x, load_balancer_id) for x in pair))
+    assert len(nova_site.groups()) == 1
+    hosts = {nova_site.admin.compute.get_server(nova_site.servers(x)[0].id).compute_host for x in pair}
+    assert len(hosts) == 2
+    await driver.destroy(pair[0])
+    assert len(nova_site.groups()) == 1
+    await driver.destroy(pair[1])
+    assert nova_site.groups() == []
+
+
+async def test_a_strangers_image_is_not_used(nova_site: NovaSite) -> None:
+    driver, amphora_id = nova_site.driver(image_owner=None), AmphoraId(new_id())
+    try:
+        with pytest.raises(Retry, match="no image with the tag"):
+            await build(driver, nova_site, amphora_id)
+        assert nova_site.servers(amphora_id) == []
+    finally:
+        await driver.destroy(amphora_id)
+        await driver.close()
+
+
+async def test_a_planned_stop_is_told_from_a_failure(driver: NovaCompute, nova_site: NovaSite) -> None:
+    amphora_id = AmphoraId(new_id())
+    await build(driver, nova_site, amphora_id)
+    (server,) = nova_site.servers(amphora_id)
+    nova_site.look.compute.stop_server(server.id)
+    nova_site.look.compute.wait_for_server(server, status="SHUTOFF", interval=1)
+    assert (await driver.get(amphora_id)).state is PlaceState.STOPPED_ON_PURPOSE
+    nova_site.admin.compute.reset_server_state(server.id, "error")
+    assert (await driver.get(amphora_id)).state is PlaceState.STOPPED
+
+
+async def test_a_server_of_an_octavia_is_never_listed(driver: NovaCompute, nova_site: NovaSite) -> None:
+    amphora_id, look = AmphoraId(new_id()), nova_site.look
+    image = next(iter(look.image.images(tag="fake-image")))
+    flavor = look.compute.find_flavor("lb.tiny", ignore_missing=False)
+    octavias = look.compute.create_server(
+        name=f"amphora-{amphora_id}", image_id=image.id, flavor_id=flavor.id, networks="none"
+    )
+    try:
+        assert amphora_id not in await driver.list_owned()
+        assert amphora_id not in {x.amphora_id for x in await driver.list_belongings()}
+    finally:
+        look.compute.delete_server(octavias.id)
+        look.compute.wait_for_delete(octavias)
+
+
+class _Deadly(TCPKeepAliveAdapter):
+    """Its user dies at every request from this number on; 0: never. `made` counts the requests."""
+
+    def __init__(self, fatal: int) -> None:
+        super().__init__()
+        self.fatal, self.made = fatal, 0
+
+    def send(self, *words: Any, **named: Any) -> Any:
+        self.made += 1
+        if self.fatal and self.made >= self.fatal:
+            raise Killed
+        return super().send(*words, **named)
+
+
+def dying_driver(site: NovaSite, deadly: _Deadly) -> NovaCompute:
+    def connect(settings: OpenStackSettings) -> Connection:
+        connection = open_connection(settings)
+        sending: Any = connection.session.session
+        sending.mount("http://", deadly)
+        return connection
+
+    return NovaCompute(site.settings(), connect)
+
+
+@pytest.mark.timeout(3600)
+async def test_death_between_any_two_calls_leaks_nothing_and_converges(nova_site: NovaSite) -> None:
+    """Nova is polled, so how many calls a life has is not known before: each is killed one call later, until one lives."""
+    survivor = nova_site.driver()
+    fatal, lived = 0, False
+    try:
+        while not lived:
+            fatal += 1
+            amphora_id, victim = AmphoraId(new_id()), dying_driver(nova_site, _Deadly(fatal))
+            try:
+                await build(victim, nova_site, amphora_id)
+                await victim.destroy(amphora_id)
+                lived = True
+            except Killed:
+                pass
+            await victim.close()
+            if nova_site.servers(amphora_id):
+                assert amphora_id in await survivor.list_owned(), f"after call {fatal} nobody would find it"
+            if fatal % 2:
+                await build(survivor, nova_site, amphora_id)
+                assert len(nova_site.servers(amphora_id)) == 1, f"after call {fatal}"
+            await survivor.destroy(amphora_id)
+            assert nova_site.servers(amphora_id) == [], f"after call {fatal} a server is left"
+            assert nova_site.groups() == [], f"after call {fatal} a group is left"
+    finally:
+        await survivor.close()
