@@ -3,7 +3,7 @@ the run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -77,6 +77,11 @@ class NovaSite:
         if amphora_id is None:
             return list(self.look.compute.servers(tags=f"frontinus-{self.installation}"))
         return [x for x in self.look.compute.servers() if x.name == f"amphora-{amphora_id}"]
+
+    def hosts(self, amphora_ids: Iterable[AmphoraId]) -> set[str]:
+        """Where their servers are."""
+        found = [server for x in amphora_ids for server in self.servers(x)]
+        return {self.admin.compute.get_server(x.id).compute_host for x in found}
 
     def groups(self) -> list[Any]:
         return [x for x in self.look.compute.server_groups() if self.installation in x.name]

@@ -31,8 +31,8 @@ class NovaSettings:
     """Where amphorae are made; None: wherever Nova likes."""
 
     server_groups: str = "soft-anti-affinity"
-    """How the amphorae of one load balancer are kept apart: `soft-anti-affinity` on different hosts while there are any,
-    `anti-affinity` rather none at all than two on one host, `none` not."""
+    """How the amphorae of one load balancer are kept apart: `soft-anti-affinity` on different hosts where Nova can (of two
+    made at the same moment it may not see the other), `anti-affinity` rather none at all than two on one host, `none` not."""
 
     volume_size_gib: int | None = None
     """Boot from a volume of this size, made from the image and gone with its server; None: from the image on the host's
