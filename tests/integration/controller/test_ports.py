@@ -21,7 +21,7 @@ from frontinus.store import health
 from frontinus.testing.fake_network import FAKE_MEMBER_SUBNET, FAKE_SUBNET_V6, FakePortNetwork
 from frontinus.testing.faults import Killed, When
 
-from tests.integration.controller.world import World
+from tests.integration.controller.world import SETTINGS, World
 
 Story = Callable[[World], Awaitable[LoadBalancerId]]
 
@@ -320,7 +320,7 @@ async def test_a_link_that_was_lost_unheard_is_found_by_asking_compute(tmp_path:
     await world.store.close()
 
 
-async def test_ports_of_an_amphora_that_nobody_knows_are_deleted_when_seen_twice(tmp_path: Path) -> None:
+async def test_ports_of_an_amphora_that_nobody_knows_are_deleted_after_their_grace(tmp_path: Path) -> None:
     world = await world_in(tmp_path)
     load_balancer_id = await world.create(80)
     await world.converge()
@@ -331,6 +331,7 @@ async def test_ports_of_an_amphora_that_nobody_knows_are_deleted_when_seen_twice
     sweeper = Sweeper(world.hands)
     await sweeper.sweep()
     assert stray.id in world.network.ports
+    world.now += SETTINGS.orphan_grace
     await sweeper.sweep()
     assert stray.id not in world.network.ports
     await world.delete(load_balancer_id)
