@@ -65,6 +65,7 @@ class Claims:
         self._metrics = metrics
         self._grace = grace
         self._busy: dict[LoadBalancerId, asyncio.Task[None]] = {}
+        self._is_more = False  # the last look found all that it asked for: there may be more
         self._hesitation = Hesitation(FIRST_HESITATION, settings.poll_interval)
         self._freed = asyncio.Event()
         self._end = asyncio.Event()
@@ -104,6 +105,7 @@ class Claims:
         room = self._settings.concurrency - len(self._busy)
         if room <= 0:
             return None
+        self._is_more = False
         now, duration = self._now(), self._settings.lease_duration
         try:
             claimed = await self._store.transact(
@@ -123,19 +125,24 @@ class Claims:
             task = asyncio.create_task(self._converge(lease, before), name=f"reconcile-{lease.load_balancer_id}")
             self._busy[lease.load_balancer_id] = task
         self._metrics.leases.set(len(self._busy))
+        self._is_more = len(claimed) == room
         return len(claimed)
 
     async def _rest(self, wakeups: Wakeups) -> bool:
         """Until a wake-up, or the poll interval (spread, so that many controllers do not poll as one), or, where all places
-        are taken or the end is near, a place is free. Whether it was a wake-up."""
+        are taken or the end is near, a place is free. Whether it was a wake-up. Nobody wakes for what was due before, so
+        where there may be more of it this is only a moment, also when places became free during the look."""
         longest = self._settings.poll_interval.total_seconds() * (0.75 + random.random() / 2)
         self._freed.clear()
-        if self._end.is_set() or len(self._busy) >= self._settings.concurrency:
+        is_full = len(self._busy) >= self._settings.concurrency
+        if self._end.is_set() or is_full:
             with suppress(TimeoutError):
                 async with asyncio.timeout(longest):
                     await self._freed.wait()
-            if not self._end.is_set():
-                await self._gather()
+        if not self._end.is_set() and (is_full or self._is_more):
+            await self._gather()
+            return False
+        if self._end.is_set():
             return False
         waiting: asyncio.Task[bool] = asyncio.create_task(wakeups.wait(longest))
         ending = asyncio.create_task(self._end.wait())
