@@ -88,7 +88,7 @@ EVERYTHING = tuple(
         (*CONTROL, *SURROGATES, *LENGTHS, *SPECIAL, *(f"a{x}b" for x in SPECIAL), SPECIAL[:32], *UNICODE, *TRICKS)
     )
 )
-EMPTY_IS_DEFAULT = ("provider", "tls_ciphers")
+EMPTY_IS_DEFAULT = ("project_id", "provider", "tenant_id", "tls_ciphers")
 """Of these an empty string is as if nothing was said, as in Octavia."""
 
 
