@@ -4,7 +4,7 @@ A network driver and a secret driver fit. The API must not import drivers, so th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -48,6 +48,10 @@ class VipAllocator(Protocol):
 class SecretReader(Protocol):
     """Whether a reference can be used: see drivers/secret/interface.py. What is read is let go of at once. Raises Invalid
     naming the reference, or Retry."""
+
+    async def require_access(
+        self, tenant: Tenant, load_balancer_id: LoadBalancerId, references: Mapping[str, str]
+    ) -> None: ...
 
     async def certificate(self, reference: str, project_id: ProjectId) -> Certificate: ...
 

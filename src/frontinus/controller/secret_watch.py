@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from frontinus.controller.hands import Hands
+from frontinus.controller.secret_consumers import SecretConsumers
 from frontinus.model.errors import CallerError, WorldError
 from frontinus.store import secrets
 
@@ -24,6 +25,7 @@ class SecretWatch:
     def __init__(self, hands: Hands) -> None:
         self._hands = hands
         self._looked_at: datetime | None = None
+        self._consumers = SecretConsumers(hands)
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -31,6 +33,7 @@ class SecretWatch:
             try:
                 await self.look()
                 await self.warn()
+                await self._consumers.tend()
             except WorldError as trouble:
                 log.warning("secrets not watched", reason=str(trouble))
             except Exception:  # the loop protects its next turn

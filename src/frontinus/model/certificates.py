@@ -14,6 +14,7 @@ import msgspec
 
 from frontinus.model.compatibility import TLS_LISTENERS
 from frontinus.model.enums import ClientAuthentication, Kind
+from frontinus.model.ids import LoadBalancerId, ProjectId
 from frontinus.model.tree import Listener, LoadBalancerTree, Pool
 
 
@@ -81,6 +82,14 @@ class SecretUse(msgspec.Struct, frozen=True):
     object_kind: Kind
     object_id: str
     field: str
+
+
+class SecretConsumer(msgspec.Struct, frozen=True, kw_only=True):
+    """A load balancer that uses a secret, as a secret store that keeps account of its users records it."""
+
+    reference: str
+    project_id: ProjectId
+    load_balancer_id: LoadBalancerId
 
 
 def secret_uses(tree: LoadBalancerTree) -> tuple[SecretUse, ...]:

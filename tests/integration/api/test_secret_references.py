@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from frontinus.api.app import create_app
 from frontinus.api.settings import ApiSettings
 from frontinus.model.certificates import Authorities, Revocations
-from frontinus.model.errors import Retry
-from frontinus.model.ids import ProjectId
+from frontinus.model.errors import Invalid, Retry
+from frontinus.model.ids import LoadBalancerId, ProjectId
+from frontinus.model.network import Tenant
 from frontinus.testing.certificates import TestAuthority
 from frontinus.testing.fake_secret import FakeSecrets
 
@@ -163,3 +165,34 @@ async def test_a_secret_that_is_named_a_thousand_times_is_read_once(world: World
     whole = {"loadbalancer": {"vip_subnet_id": SUBNET_ID, "listeners": listeners}}
     assert (await world.call("POST", "loadbalancers", whole)).status == 201
     assert secrets.faults.calls["secret"] == 2
+
+
+class Selective(FakeSecrets):
+    """Knows who may read what before it reads; `asked` is what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[Tenant, LoadBalancerId, dict[str, str]]] = []
+
+    async def require_access(
+        self, tenant: Tenant, load_balancer_id: LoadBalancerId, references: Mapping[str, str]
+    ) -> None:
+        self.asked.append((tenant, load_balancer_id, dict(references)))
+        for reference, field in references.items():
+            if reference == "hidden":
+                raise Invalid(field, f"{reference}: the project may not read it")
+
+
+async def test_the_store_is_asked_for_the_user_before_it_is_read(world: World, secrets: FakeSecrets) -> None:
+    selective = Selective()
+    selective.store = secrets.store
+    world.app = create_app(world.store, world.network, ApiSettings(), world.clock, secrets=selective)
+    asked = {"protocol": "TERMINATED_HTTPS", "protocol_port": 443, "default_tls_container_ref": "cert"}
+    listener: dict[str, object] = {"loadbalancer_id": world.ids["lb"], **asked}
+    refused = await world.call("POST", "listeners", {"listener": {**listener, "sni_container_refs": ["hidden"]}})
+    assert refused.status == 400
+    assert "sni_container_refs: hidden" in refused.fault
+    made = await world.make("listener", **listener)
+    tenant = Tenant(project_id=ProjectId(made["project_id"]))
+    _, load_balancer_id, references = selective.asked[-1]
+    assert (tenant, world.ids["lb"], ["cert"]) == (selective.asked[-1][0], load_balancer_id, list(references))

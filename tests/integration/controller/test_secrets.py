@@ -15,15 +15,18 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from frontinus.controller.metrics import ControllerMetrics
+from frontinus.controller.secret_consumers import EVERY, SecretConsumers
 from frontinus.controller.secret_watch import SecretWatch
 from frontinus.drivers.amphora.interface import Rendered
 from frontinus.drivers.compute.interface import Place
+from frontinus.model.certificates import SecretConsumer
 from frontinus.model.edits import apply
 from frontinus.model.enums import Kind, ListenerProtocol
 from frontinus.model.errors import Retry
 from frontinus.model.ids import LoadBalancerId
 from frontinus.model.tree import Listener, LoadBalancerTree
 from frontinus.testing.certificates import TestAuthority
+from frontinus.testing.fake_secret import FakeSecrets
 
 from tests.integration.controller.world import PROJECT, World
 
@@ -285,3 +288,49 @@ async def test_a_listener_that_changes_its_reference_gets_the_other(world: World
     await world.converge()
     (file,) = runs(world).files
     assert other.private_key in file.content
+
+
+class Accounting(FakeSecrets):
+    """A secret store that records who uses its secrets, whatever way the reference is spelled."""
+
+    keeps_consumers = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.consumers: set[SecretConsumer] = set()
+
+    async def list_consumers(self) -> tuple[SecretConsumer, ...]:
+        async with self.faults.around("list_consumers"):
+            return tuple(self.consumers)
+
+    def canonical(self, reference: str) -> str:
+        return reference.lower()
+
+    async def register(self, consumer: SecretConsumer) -> None:
+        self.consumers.add(replace(consumer, reference=self.canonical(consumer.reference)))
+
+    async def unregister(self, consumer: SecretConsumer) -> None:
+        async with self.faults.around("unregister"):
+            self.consumers.discard(consumer)
+
+
+async def test_consumers_of_secrets_follow_what_uses_them(world: World) -> None:
+    accounting = Accounting()
+    world.hands = dataclasses.replace(world.hands, secret=accounting)
+    load_balancer_id = await world.create(80)
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    await world.add(load_balancer_id, tls(world.listener(load_balancer_id, 443, tree.pools[0].id), "fake:ONE"))
+    used = SecretConsumer(reference="fake:one", project_id=PROJECT, load_balancer_id=load_balancer_id)
+    unused = replace(used, load_balancer_id=LoadBalancerId("gone"))
+    accounting.consumers.add(unused)
+
+    consumers = SecretConsumers(world.hands)
+    await consumers.tend()
+    # Put back what is missing; what nobody uses may be of a request that is under way.
+    assert accounting.consumers == {used, unused}
+    await consumers.tend()
+    assert accounting.consumers == {used, unused}
+    world.now += EVERY
+    await consumers.tend()
+    assert accounting.consumers == {used}

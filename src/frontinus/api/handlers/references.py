@@ -13,7 +13,7 @@ from frontinus.api.settings import Authentication
 from frontinus.model.certificates import SecretKind, secret_uses
 from frontinus.model.enums import Kind
 from frontinus.model.errors import CallerError, Invalid
-from frontinus.model.ids import ListenerId, PoolId, ProjectId, SubnetId
+from frontinus.model.ids import ListenerId, LoadBalancerId, PoolId, ProjectId, SubnetId
 from frontinus.model.network import Reference, ReferenceKind, Tenant, VipRequest
 from frontinus.model.revocations import foreign_issuer
 from frontinus.model.secrets import Secret
@@ -102,13 +102,16 @@ async def require_secrets(call: Call, asked: Asked, owner: Kind, owner_id: str) 
     if not named or call.api.secrets is None:
         return
 
-    def look(tx: Transaction) -> tuple[ProjectId | None, Listener | Pool | None]:
-        return trees.project_of(tx, owner, owner_id), _stored(tx, owner, owner_id)
+    def look(tx: Transaction) -> tuple[ProjectId | None, LoadBalancerId | None, Listener | Pool | None]:
+        own = LoadBalancerId(owner_id) if owner is Kind.LOAD_BALANCER else trees.load_balancer_of(tx, owner, owner_id)
+        return trees.project_of(tx, owner, owner_id), own, _stored(tx, owner, owner_id)
 
-    project_id, stored = await call.api.store.read(look)
-    if project_id is None:
+    project_id, load_balancer_id, stored = await call.api.store.read(look)
+    if project_id is None or load_balancer_id is None:
         return  # the change itself says what is not there
     secrets = call.api.secrets
+    fields = {reference: f"{asked.path}.{field}" for field, _, reference in named}
+    await secrets.require_access(tenant_of(call, project_id), load_balancer_id, fields)
     for field, kind, reference in named:
         await _require_secret(secrets, kind, reference, project_id, f"{asked.path}.{field}")
     names = {field for field, _, _ in named}
@@ -135,6 +138,9 @@ async def require_secrets_of_tree(call: Call, wanted: LoadBalancerTree) -> None:
     if call.api.secrets is None:
         return
     uses = secret_uses(wanted)
+    tenant, own = tenant_of(call, wanted.load_balancer.project_id), wanted.load_balancer.id
+    fields = {use.reference: f"{use.object_kind}.{use.field}" for use in uses[::-1]}
+    await call.api.secrets.require_access(tenant, own, fields)
     # Each once, as above: a body has room for thousands of references to the same.
     for use in {(use.kind, use.reference): use for use in uses[::-1]}.values():
         field = f"{use.object_kind}.{use.field}"

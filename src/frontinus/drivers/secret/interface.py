@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 from frontinus.model.belongings import Belonging
-from frontinus.model.certificates import Authorities, Certificate, Revocations
+from frontinus.model.certificates import Authorities, Certificate, Revocations, SecretConsumer
 from frontinus.model.errors import Bug
 from frontinus.model.findings import Finding
-from frontinus.model.ids import ProjectId
+from frontinus.model.ids import LoadBalancerId, ProjectId
+from frontinus.model.network import Tenant
 
 INTERFACE_VERSION = 1
 INTERFACE_MATURITY = "experimental"
@@ -23,6 +25,16 @@ class SecretDriver(ABC):
     name: ClassVar[str]
     interface: ClassVar[int] = INTERFACE_VERSION
     """The version of this interface that it was written for; a driver of another distribution says it itself."""
+
+    keeps_consumers: ClassVar[bool] = False
+    """Whether the store records who uses its secrets; of one that does not, the methods about consumers are not called."""
+
+    async def require_access(  # noqa: B027 - reading is enough by default
+        self, tenant: Tenant, load_balancer_id: LoadBalancerId, references: Mapping[str, str]
+    ) -> None:
+        """A user has named these references, each in the field that is its value, for a load balancer that may not exist
+        yet: that he may read them is made certain, with his own token where the store can be asked with it, and they are
+        readable by his project from now on. Raises Invalid naming the field, or Retry."""
 
     @abstractmethod
     async def certificate(self, reference: str, project_id: ProjectId) -> Certificate:
@@ -46,6 +58,21 @@ class SecretDriver(ABC):
 
     def forget_changes(self) -> None:  # noqa: B027 - nothing to forget by default
         """What `changes` told last did not arrive: its next answer is a first one again."""
+
+    async def list_consumers(self) -> tuple[SecretConsumer, ...]:
+        """Every consumer that this installation has registered. Raises Retry."""
+        return ()
+
+    def canonical(self, reference: str) -> str:
+        """The one spelling of a reference, by which consumers are compared."""
+        return reference
+
+    async def register(self, consumer: SecretConsumer) -> None:  # noqa: B027 - see keeps_consumers
+        """The load balancer uses the secret, which a user with the right to read it has named. Safe to repeat. Raises
+        Invalid when the secret is not there or not readable, and Retry."""
+
+    async def unregister(self, consumer: SecretConsumer) -> None:  # noqa: B027 - see keeps_consumers
+        """It does no longer; a secret or a consumer that is not there is done. Safe to repeat. Raises Retry."""
 
     async def list_unused(self) -> tuple[Belonging, ...]:
         """What this driver itself made and nobody uses any more, such as the rest of a file whose writer was killed. Never

@@ -1,1 +1,1 @@
-"""Secrets kept by this installation itself: bundle.py reads what people bring, driver.py keeps it encrypted."""
+"""Secrets kept by this installation itself, encrypted; ../bundle.py reads what people bring."""

@@ -22,8 +22,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from frontinus.drivers.private_files import locked, scratch_files, write_private
+from frontinus.drivers.secret.bundle import FIELD, describe, first_end, parse_bundle
 from frontinus.drivers.secret.interface import SecretDriver
-from frontinus.drivers.secret.local.bundle import FIELD, describe, first_end, parse_bundle
 from frontinus.model.belongings import Belonging, BelongingKind
 from frontinus.model.certificates import Authorities, Certificate, Revocations
 from frontinus.model.errors import Invalid, Retry

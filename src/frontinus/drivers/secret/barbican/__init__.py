@@ -1,0 +1,1 @@
+"""Secrets in OpenStack's key manager: names.py reads references, barbican.py asks, driver.py decides."""
