@@ -1,18 +1,25 @@
-"""What the driver `nova` does is really so, looked up with openstacksdk behind its back."""
+"""What the driver `nova` does is really so, looked up with openstacksdk behind its back; and its death between any two
+calls to OpenStack leaks nothing."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from keystoneauth1.session import TCPKeepAliveAdapter
+from openstack.connection import Connection
 
 from frontinus.drivers.compute.interface import PlaceState
 from frontinus.drivers.compute.nova.driver import NovaCompute
+from frontinus.drivers.openstack.cloud import open_connection
+from frontinus.drivers.openstack.settings import OpenStackSettings
 from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId, new_id
 from frontinus.model.ports import PortPurpose
+from frontinus.testing.faults import Killed
 
 from tests.integration.drivers.compute.conftest import NovaSite
 
@@ -122,3 +129,55 @@ async def test_a_server_of_an_octavia_is_never_listed(driver: NovaCompute, nova_
     finally:
         look.compute.delete_server(octavias.id)
         look.compute.wait_for_delete(octavias)
+
+
+class _Deadly(TCPKeepAliveAdapter):
+    """Its user dies at every request from this number on; 0: never. `made` counts the requests."""
+
+    def __init__(self, fatal: int) -> None:
+        super().__init__()
+        self.fatal, self.made = fatal, 0
+
+    def send(self, *words: Any, **named: Any) -> Any:
+        self.made += 1
+        if self.fatal and self.made >= self.fatal:
+            raise Killed
+        return super().send(*words, **named)
+
+
+def dying_driver(site: NovaSite, deadly: _Deadly) -> NovaCompute:
+    def connect(settings: OpenStackSettings) -> Connection:
+        connection = open_connection(settings)
+        sending: Any = connection.session.session
+        sending.mount("http://", deadly)
+        return connection
+
+    return NovaCompute(site.settings(), connect)
+
+
+@pytest.mark.timeout(3600)
+async def test_death_between_any_two_calls_leaks_nothing_and_converges(nova_site: NovaSite) -> None:
+    """Nova is polled, so how many calls a life has is not known before: each is killed one call later, until one lives."""
+    survivor = nova_site.driver()
+    fatal, lived = 0, False
+    try:
+        while not lived:
+            fatal += 1
+            amphora_id, victim = AmphoraId(new_id()), dying_driver(nova_site, _Deadly(fatal))
+            try:
+                await build(victim, nova_site, amphora_id)
+                await victim.destroy(amphora_id)
+                lived = True
+            except Killed:
+                pass
+            await victim.close()
+            if nova_site.servers(amphora_id):
+                assert amphora_id in await survivor.list_owned(), f"after call {fatal} nobody would find it"
+            if fatal % 2:
+                await build(survivor, nova_site, amphora_id)
+                assert len(nova_site.servers(amphora_id)) == 1, f"after call {fatal}"
+            await survivor.destroy(amphora_id)
+            assert nova_site.servers(amphora_id) == [], f"after call {fatal} a server is left"
+            assert nova_site.groups() == [], f"after call {fatal} a group is left"
+    finally:
+        await survivor.close()
