@@ -152,6 +152,11 @@ class Asking:
         told = [(x, what) for x, what in told if x > since]
         return [f"{x - since:.3f} {what}" for n, (x, what) in enumerate(told) if n == 0 or told[n - 1][1] != what]
 
+    def turns(self, since: float) -> list[str]:
+        """When another member answered than before, from then on."""
+        told = list(zip(self.moments, self.said, strict=False))
+        return [f"{x - since:.3f} {said}" for n, (x, said) in enumerate(told) if n == 0 or told[n - 1][1] != said]
+
     def __enter__(self) -> Self:
         return self
 
@@ -187,11 +192,15 @@ def knows(frontinus: Installation, amphora_id: str, client: str) -> bool:
 
 
 def kill(amphora_id: str, *programs: str) -> float:
-    """SIGKILL; all that it runs when no program is named. When."""
-    pids = [x for x, program in processes_of(amphora_id).items() if not programs or program in programs]
-    assert pids
+    """SIGKILL; all that it runs when no program is named. When. All are stopped first: one that still ran could start another."""
     moment = time.monotonic()
-    for pid in pids:
+    held: set[int] = set()
+    while found := {x for x, name in processes_of(amphora_id).items() if not programs or name in programs} - held:
+        for pid in found:
+            os.kill(pid, signal.SIGSTOP)
+        held |= found
+    assert held
+    for pid in held:
         os.kill(pid, signal.SIGKILL)
     return moment
 
@@ -208,7 +217,9 @@ def lose(pair: Pair, asking: Asking, *programs: str) -> str:
     frontinus.until(lambda: pair.master() not in (None, victim), "the other alone has the VIP")
     answered = len(asking.said)
     frontinus.until(lambda: len(asking.said) > answered + 10, "it answers")
-    assert len(set(asking.said)) == 1, "the client's member was known to each"
+    assert len(set(asking.said)) == 1, (
+        f"the client's member was known to each: {asking.turns(killed)} {asking.tale(killed)}"
+    )
     assert asking.gap(killed) < TAKEOVER_S, f"the other had the VIP after {taken:.2f} s: {asking.tale(killed)}"
     frontinus.until(pair.whole, "both serve", 30)
     assert asking.gap(killed) < REPAIR_S, f"the other had the VIP after {taken:.2f} s: {asking.tale(killed)}"
