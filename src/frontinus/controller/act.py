@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from frontinus.controller import places, plugging
 from frontinus.controller.backoff import continued, is_reported_as_error
 from frontinus.controller.hands import Hands
+from frontinus.controller.plan import newest_arrival
 from frontinus.controller.steps import (
     PHASE_OF_STEP,
     ApplyConfiguration,
@@ -26,15 +27,18 @@ from frontinus.controller.steps import (
     DestroyAmphora,
     DismissSuspicion,
     ForgetLoadBalancer,
+    IntroducePeer,
     LookAgain,
     PlugAmphora,
     RecordAmphora,
     RecordSettled,
     Step,
     UnplugAmphora,
+    WishReplacement,
 )
 from frontinus.drivers.amphora.interface import Rendered
 from frontinus.drivers.compute.interface import APART
+from frontinus.drivers.network.interface import KEEPS_CONNECTIONS
 from frontinus.model.enums import AmphoraStatus, Kind
 from frontinus.model.errors import Bug, CallerError, Invalid, Retry, Subject
 from frontinus.model.ids import AmphoraId, NetworkId, PortId, SubnetId
@@ -99,6 +103,13 @@ async def act(step: Step, situation: Situation, hands: Hands, *, closing: int | 
             return await _await_agent(situation.amphora(step.amphora_id), situation, hands)
         case ApplyConfiguration():
             return await _apply(situation.amphora(step.amphora_id), situation, hands, closing)
+        case IntroducePeer():
+            return await _introduce(situation.amphora(step.amphora_id), situation, hands)
+        case WishReplacement():
+            now = hands.now()
+            await hands.store.transact(
+                lambda tx: convergence.request_replacement(tx, situation.lease, step.amphora_id, now)
+            )
         case PlugAmphora():
             return await _plug(situation.amphora(step.amphora_id), situation, hands, exact=False)
         case UnplugAmphora():
@@ -337,16 +348,50 @@ async def _apply(amphora: Amphora, situation: Situation, hands: Hands, closing: 
     return await _record(carries, situation, hands)
 
 
+async def _introduce(amphora: Amphora, situation: Situation, hands: Hands) -> Outcome:
+    """It still carries the generation that it did. That it knows the other one is told by the time of its receipt."""
+    rendered, before = situation.rendered[amphora.id], amphora.receipt
+    if before is None:
+        raise Bug(f"amphora {amphora.id} carries nothing yet, and cannot be introduced to another")
+    applied = await hands.amphora_driver.introduce(amphora, situation.carried, rendered)
+    hands.metrics.pushes.labels(applied.action).inc()
+    known_since = max(hands.now(), newest_arrival(situation.tree) or before.applied_at)
+    receipt = replace(before, digest=applied.digest, applied_at=known_since, action=applied.action)
+    return await _update(amphora, situation, hands, receipt=receipt, suspected_at=None)
+
+
 async def _destroy(amphora: Amphora, situation: Situation, hands: Hands) -> Outcome:
     # One that was silent is not asked to stop: it would not hear that either, and its successor waits.
     if amphora.management_address is not None and amphora.suspected_at is None:
         try:
+            if amphora.receipt is not None and _is_succeeded(amphora, situation.tree):
+                await hands.amphora_driver.leave(amphora, situation.tree, lambda: _shut(amphora, situation, hands))
             await hands.amphora_driver.retire(amphora, situation.tree)
         except Retry:
             pass  # it does not answer; destroying its place stops it all the same
     await hands.compute.destroy(amphora.id)
     await places.delete_ports(amphora.id, hands)
     return await _update(amphora, situation, hands, status=AmphoraStatus.DELETED, **plugging.recorded(()))
+
+
+def _is_succeeded(amphora: Amphora, tree: LoadBalancerTree) -> bool:
+    """Whether another one serves in its stead: nobody waits for its connections otherwise."""
+    others = (x for x in tree.amphorae if x.id != amphora.id)
+    return not tree.load_balancer.delete_requested and any(
+        x.status is AmphoraStatus.ALLOCATED and x.receipt is not None and x.suspected_at is None for x in others
+    )
+
+
+async def _shut(amphora: Amphora, situation: Situation, hands: Hands) -> bool:
+    """Have the network let no new connection of a client in, where that leaves the others alone; whether it does. It is not
+    on record: the amphora goes with its ports."""
+    if KEEPS_CONNECTIONS not in hands.network.features:
+        return False
+    network_of = await _networks(amphora, situation, hands)
+    for request in plugging.port_requests(situation.carried, amphora, network_of, exact=False):
+        if request.purpose is PortPurpose.VIP:
+            await hands.network.create_port(plugging.shut_to_clients(request))
+    return True
 
 
 async def _update(amphora: Amphora, situation: Situation, hands: Hands, **changes: object) -> Outcome:

@@ -25,12 +25,14 @@ from frontinus.controller.steps import (
     DestroyAmphora,
     DismissSuspicion,
     ForgetLoadBalancer,
+    IntroducePeer,
     LookAgain,
     PlugAmphora,
     RecordAmphora,
     RecordSettled,
     Step,
     UnplugAmphora,
+    WishReplacement,
 )
 from frontinus.drivers.compute.interface import Place, PlaceState
 from frontinus.model.enums import AmphoraRole, AmphoraStatus, ProvisioningStatus, Topology
@@ -149,11 +151,12 @@ def plan(
     holds: Mapping[AmphoraId, Hold] = NO_HOLDS,
     grace: datetime | None = None,
     plugged: Collection[AmphoraId] = (),
+    outgrown: Collection[AmphoraId] = (),
 ) -> tuple[Step, ...]:
     """The steps that remain. `digests` says what each amphora should run; `partial` that some listeners are left out of
     it, so that the result must be recorded even if the generation is the same; `plugging` what its ports lack, None where
     there are no ports. `holds` and `grace` as in `verdict`; `plugged` are those that were plugged already since this work
-    began."""
+    began, `outgrown` those of which it was found that they are too old for what is wanted: they are pushed to no more."""
     if tree.load_balancer.delete_requested:
         return _plan_deletion(tree)
     verdicts = {
@@ -161,7 +164,16 @@ def plan(
         for x in tree.amphorae
     }
     return _plan_presence(
-        tree, verdicts, sightings, digests, fresh_ids, partial=partial, plugging=plugging, holds=holds, plugged=plugged
+        tree,
+        verdicts,
+        sightings,
+        digests,
+        fresh_ids,
+        partial=partial,
+        plugging=plugging,
+        holds=holds,
+        plugged=plugged,
+        outgrown=outgrown,
     )
 
 
@@ -207,18 +219,22 @@ def _plan_presence(
     plugging: Mapping[AmphoraId, Plugging] | None,
     holds: Mapping[AmphoraId, Hold],
     plugged: Collection[AmphoraId],
+    outgrown: Collection[AmphoraId],
 ) -> tuple[Step, ...]:
     load_balancer = tree.load_balancer
     removals: list[Step] = []
     arrivals: list[Step] = []
     dismissals: list[Step] = []
     plugs: list[Step] = []
-    pushes: list[ApplyConfiguration] = []
+    pushes: list[ApplyConfiguration | IntroducePeer] = []
+    wishes: list[WishReplacement] = []
     unplugs: list[Step] = []
     waits: list[LookAgain] = []
     free_roles = list(ROLES_OF_TOPOLOGY[load_balancer.topology])
     replacing: list[bool] = []  # of each amphora that is torn down although it served, whether that is counted
     leaving = _next_to_leave(tree, verdicts)
+    uninformed = _uninformed(tree)
+    roles = {x.id: x.role for x in tree.amphorae}
     for amphora in tree.amphorae:
         judged = verdicts[amphora.id]
         if judged is Verdict.DEAD or amphora.id == leaving or amphora.role not in free_roles:
@@ -242,7 +258,12 @@ def _plan_presence(
                 waits.append(LookAgain(LOOK_AGAIN_AFTER[judged], holds.get(amphora.id) or _stopped(amphora)))
             case Verdict.SERVING | Verdict.UNWANTED:
                 pass
-        if judged not in LOOK_AGAIN_AFTER and (judged is Verdict.STARTING or not _runs(amphora, digests[amphora.id])):
+        if amphora.id in outgrown:
+            if amphora.id in uninformed and judged not in LOOK_AGAIN_AFTER:
+                pushes.append(IntroducePeer(amphora.id))
+            if judged is Verdict.SERVING:
+                wishes.append(WishReplacement(amphora.id))
+        elif judged not in LOOK_AGAIN_AFTER and (judged is Verdict.STARTING or not _runs(amphora, digests[amphora.id])):
             pushes.append(ApplyConfiguration(amphora.id))
         if plugging is not None and judged not in LOOK_AGAIN_AFTER:
             if _lacks_ports(amphora, plugging[amphora.id], sightings.get(amphora.id, Sighting()), plugged):
@@ -259,13 +280,15 @@ def _plan_presence(
         if plugging is not None:
             plugs.append(PlugAmphora(amphora_id))
         pushes.append(ApplyConfiguration(amphora_id))
-    pushes = _in_order(pushes, tree)
+    pushes = _in_order(pushes, tree, uninformed)
+    # Whether the others are too old as well is known by then, and of several the backup goes first.
+    wishes.sort(key=lambda x: roles[x.amphora_id] is not AmphoraRole.BACKUP)
     # A generation that is under way already ends in a receipt of its own.
     begins = replacing and load_balancer.applied_generation == load_balancer.generation
     # Suspicion is dismissed after plugging: only who is suspected is asked what it is attached to.
     # The dead go before their replacement comes: whatever is left of them may still hold the address.
     beginning = [BeginReplacement(any(replacing))] if begins else []
-    steps = [*beginning, *removals, *arrivals, *plugs, *dismissals, *pushes, *unplugs]
+    steps = [*beginning, *removals, *arrivals, *plugs, *dismissals, *pushes, *wishes, *unplugs]
     if waits:
         return (*steps, LookAgain(min(x.after for x in waits), next((x.because for x in waits if x.because), None)))
     if steps or partial or not _settled(tree):
@@ -273,21 +296,33 @@ def _plan_presence(
     return tuple(steps)
 
 
-def _in_order(pushes: list[ApplyConfiguration], tree: LoadBalancerTree) -> list[ApplyConfiguration]:
-    """Who has the oldest configuration comes first: under edits without end each amphora of a pair gets its turn.
+def newest_arrival(tree: LoadBalancerTree) -> datetime | None:
+    """When an amphora that is new to a pair, and was never pushed to, changed last; None without one."""
+    there = (x.updated_at for x in tree.amphorae if x.receipt is None and x.updated_at is not None)
+    return max(there, default=None)
 
-    Before an amphora that is new to a pair comes the one that serves, if it was pushed to before the other was there: it
-    must speak to the new one before that one listens, or else both would take the addresses."""
-    carries = {x.id: -1 if x.receipt is None else x.receipt.generation for x in tree.amphorae}
-    newcomers = [x.updated_at for x in tree.amphorae if x.receipt is None and x.updated_at is not None]
-    uninformed = {
-        x.id: any(x.receipt.applied_at < there for there in newcomers)
+
+def _uninformed(tree: LoadBalancerTree) -> frozenset[AmphoraId]:
+    """Who serves and was pushed to before another was there: it must speak to the new one before that one listens, or else
+    both would take the addresses."""
+    arrived = newest_arrival(tree)
+    return frozenset(
+        x.id
         for x in tree.amphorae
         if x.receipt is not None and x.status is AmphoraStatus.ALLOCATED
-    }
+        if arrived is not None and x.receipt.applied_at < arrived
+    )
 
-    def turn(push: ApplyConfiguration) -> tuple[bool, int]:
-        return not uninformed.get(push.amphora_id, False), carries.get(push.amphora_id, -1)
+
+def _in_order(
+    pushes: list[ApplyConfiguration | IntroducePeer], tree: LoadBalancerTree, uninformed: Collection[AmphoraId]
+) -> list[ApplyConfiguration | IntroducePeer]:
+    """Who has the oldest configuration comes first: under edits without end each amphora of a pair gets its turn. Before an
+    amphora that is new to a pair comes the one that serves, and does not know of it yet."""
+    carries = {x.id: -1 if x.receipt is None else x.receipt.generation for x in tree.amphorae}
+
+    def turn(push: ApplyConfiguration | IntroducePeer) -> tuple[bool, int]:
+        return push.amphora_id not in uninformed, carries.get(push.amphora_id, -1)
 
     return sorted(dict.fromkeys(pushes), key=turn)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 
 import msgspec
+from msgspec.structs import replace
 
 from frontinus.model.compatibility import DATAGRAM_LISTENERS, LVS_SYNC_PORT
 from frontinus.model.enums import AmphoraStatus, ListenerProtocol
@@ -115,6 +116,12 @@ def port_requests(
         )
         for network_id, on_network in subnets.items()
     )
+
+
+def shut_to_clients(request: PortRequest) -> PortRequest:
+    """The same port, but no client may open a TCP connection by it; the other one of the pair may."""
+    kept = (x for x in request.allowed if x.protocol is not TrafficProtocol.TCP or x.port == PEERS_PORT)
+    return replace(request, allowed=tuple(kept))
 
 
 def management_request(tree: LoadBalancerTree, amphora: Amphora) -> PortRequest:

@@ -35,6 +35,7 @@ from frontinus.controller.steps import (
     PHASE_OF_STEP,
     ApplyConfiguration,
     ForgetLoadBalancer,
+    IntroducePeer,
     LookAgain,
     PlugAmphora,
     RecordSettled,
@@ -86,6 +87,7 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
     without_turn: Hold | None = None
     pushed: dict[AmphoraId, int] = {}
     plugged: set[AmphoraId] = set()
+    outgrown: set[AmphoraId] = set()
     settled = False
     resolver = Resolver(hands.secret)
     tree: LoadBalancerTree | None = None
@@ -102,6 +104,7 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
         if tree.load_balancer.generation != judged_at:
             # An edit came, perhaps the one that mends what was left out: it is judged anew.
             left_out, judged_at = {}, tree.load_balancer.generation
+            outgrown.clear()
         step = None
         try:
             sightings = await _look(tree, hands)
@@ -120,6 +123,7 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
                 holds=holds,
                 grace=hands.grace.since,
                 plugged=plugged,
+                outgrown=outgrown,
             )
             if not steps and settled:
                 return False
@@ -147,7 +151,7 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
                 continue
             if await _agent_fell_silent(error, step, lease, tree, hands, doubted):
                 continue
-            if await _agent_is_outgrown(error, step, lease, tree, hands):
+            if await _agent_is_outgrown(error, step, tree, hands, outgrown):
                 continue
             if omitted := _omitted(error, step, tree, left_out, hands):
                 left_out |= omitted
@@ -333,7 +337,7 @@ async def _agent_fell_silent(
 
     Only once per claim, which `doubted` remembers: an agent that answers questions and still takes no push (its disk is
     full) is in trouble but not silent, and doubting it again would only go round in a circle."""
-    if not (isinstance(error, Retry) and isinstance(step, ApplyConfiguration | PlugAmphora)):
+    if not (isinstance(error, Retry) and isinstance(step, ApplyConfiguration | IntroducePeer | PlugAmphora)):
         return False
     if isinstance(error, NoFreeAddress):
         return False  # nobody has asked the agent yet
@@ -347,10 +351,10 @@ async def _agent_fell_silent(
 
 
 async def _agent_is_outgrown(
-    error: Exception, step: Step | None, lease: Lease, tree: LoadBalancerTree, hands: Hands
+    error: Exception, step: Step | None, tree: LoadBalancerTree, hands: Hands, outgrown: set[AmphoraId]
 ) -> bool:
     """An amphora that served until now and is of no version that can carry what is wanted is to be replaced from the
-    current image: the lazy upgrade. Says whether it was so; the next round plans the replacement.
+    current image: the lazy upgrade. Says whether it was so, which `outgrown` remembers; the next round plans what is done.
 
     One that has never carried anything is of the current image: another one would be no better, and that is a fault."""
     if not (isinstance(error, Incompatible) and isinstance(step, ApplyConfiguration)):
@@ -358,14 +362,14 @@ async def _agent_is_outgrown(
     if hands.settings.outgrown_amphorae is Outgrown.REFUSE:
         return False
     amphora = next((x for x in tree.amphorae if x.id == step.amphora_id), None)
-    if amphora is None or amphora.receipt is None or amphora.replacement_requested_at is not None:
+    if amphora is None or amphora.receipt is None:
         return False
-    marks = await hands.store.read(maintenance.marks)
-    if mark_on(amphora.id, amphora.load_balancer_id, amphora.host, marks, hands.now()) is not None:
-        return False  # nothing is replaced under it, and the fault is tried again
+    if amphora.replacement_requested_at is None:
+        marks = await hands.store.read(maintenance.marks)
+        if mark_on(amphora.id, amphora.load_balancer_id, amphora.host, marks, hands.now()) is not None:
+            return False  # nothing is replaced under it, and the fault is tried again
     log.info("amphora is outgrown", load_balancer_id=tree.id, amphora_id=amphora.id, reason=str(error))
-    now = hands.now()
-    await hands.store.transact(lambda tx: convergence.request_replacement(tx, lease, amphora.id, now))
+    outgrown.add(amphora.id)
     return True
 
 

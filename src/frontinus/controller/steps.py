@@ -47,6 +47,18 @@ class ApplyConfiguration(msgspec.Struct, frozen=True):
     amphora_id: AmphoraId
 
 
+class IntroducePeer(msgspec.Struct, frozen=True):
+    """Have the driver tell an amphora that is too old for what is wanted who the other one of its pair is now."""
+
+    amphora_id: AmphoraId
+
+
+class WishReplacement(msgspec.Struct, frozen=True):
+    """Write that the amphora is to be replaced, as if somebody had asked for it: it is too old for what is wanted."""
+
+    amphora_id: AmphoraId
+
+
 class PlugAmphora(msgspec.Struct, frozen=True):
     """Give the amphora the ports that the wanted tree needs and it has not, and have its agent configure them."""
 
@@ -103,6 +115,8 @@ Step: TypeAlias = (
     | AwaitAgent
     | PlugAmphora
     | ApplyConfiguration
+    | IntroducePeer
+    | WishReplacement
     | UnplugAmphora
     | DismissSuspicion
     | CondemnAmphora
@@ -119,6 +133,8 @@ PHASE_OF_STEP: dict[type[Step], FaultPhase] = {
     AwaitAgent: FaultPhase.COMPUTE,
     PlugAmphora: FaultPhase.NETWORK,
     ApplyConfiguration: FaultPhase.APPLY,
+    IntroducePeer: FaultPhase.APPLY,
+    WishReplacement: FaultPhase.INTERNAL,
     UnplugAmphora: FaultPhase.NETWORK,
     DismissSuspicion: FaultPhase.INTERNAL,
     CondemnAmphora: FaultPhase.INTERNAL,

@@ -6,7 +6,7 @@ Renders a text that a person can read in a failed assertion: one line per object
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -78,6 +78,7 @@ class FakeVouching:
 class FakeAmphoraDriver(AmphoraDriver):
     """`places` is FakeCompute's world. Listeners whose port is in `taken_ports` are refused by its kernel, unless that
     listener balances on the port already. Objects whose id is in `unspeakable` cannot be rendered.
+    Amphorae in `outgrown` take no push; of a pair they are told their peers all the same.
     What balances everywhere is of `balancer_version`, and what is rendered is for one version."""
 
     name: ClassVar[str] = "fake"
@@ -100,6 +101,7 @@ class FakeAmphoraDriver(AmphoraDriver):
         faults: Faults | None = None,
         unspeakable: set[str] | None = None,
         vouching: FakeVouching | None = None,
+        outgrown: set[AmphoraId] | None = None,
     ) -> None:
         self.places: Mapping[AmphoraId, FakePlace] = {} if places is None else places
         self.taken_ports: set[int] = set() if taken_ports is None else taken_ports
@@ -107,6 +109,7 @@ class FakeAmphoraDriver(AmphoraDriver):
         self.unspeakable: set[str] = set() if unspeakable is None else unspeakable
         self.balancer_version = "1"
         self.vouching = vouching
+        self.outgrown: set[AmphoraId] = set() if outgrown is None else outgrown
 
     def render(self, tree: LoadBalancerTree, amphora: Amphora, secrets: Secrets = NO_SECRETS) -> Rendered:
         wanted = tree.wanted()
@@ -154,6 +157,8 @@ class FakeAmphoraDriver(AmphoraDriver):
     async def apply(self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
         async with self.faults.around("apply"):
             place = self._agent_of(amphora)
+            if amphora.id in self.outgrown:
+                raise Incompatible("0.1", "agents of today")
             if rendered.digest != _digest(rendered.text, rendered.files):
                 raise Rejected("digest", "it is not the digest of text and files")
             before = place.runs
@@ -171,6 +176,23 @@ class FakeAmphoraDriver(AmphoraDriver):
                 place.balancing = True
             place.history.append(action)
         return Applied(digest=rendered.digest, action=action, balancer_version=self.balancer_version)
+
+    async def introduce(self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
+        async with self.faults.around("introduce"):
+            place = self._agent_of(amphora)
+            before = Rendered(text="", digest="") if place.on_disk is None else place.on_disk
+            lines = [x for x in before.text.splitlines() if not x.startswith("peer ")]
+            lines += [x for x in rendered.text.splitlines() if x.startswith("peer ")]
+            text = "\n".join(lines) + "\n"
+            place.on_disk = Rendered(text=text, digest=_digest(text, before.files), files=before.files)
+            place.history.append("introduce")
+        return Applied(digest=place.on_disk.digest, action="reload")
+
+    async def leave(self, amphora: Amphora, tree: LoadBalancerTree, shut: Callable[[], Awaitable[bool]]) -> None:
+        async with self.faults.around("leave"):
+            place = self._agent_of(amphora)
+            await shut()
+            place.history.append("leave")
 
     async def plug(self, amphora: Amphora, tree: LoadBalancerTree) -> Mapping[PortId, str]:
         async with self.faults.around("plug"):

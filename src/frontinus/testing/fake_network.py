@@ -11,7 +11,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 from msgspec.structs import replace
 
-from frontinus.drivers.network.interface import PORTS, NetworkDriver
+from frontinus.drivers.network.interface import KEEPS_CONNECTIONS, PORTS, NetworkDriver
 from frontinus.model.capabilities import NETWORK_FEATURES
 from frontinus.model.errors import Conflict, FrontinusError, Invalid, NoFreeAddress
 from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId
@@ -200,7 +200,7 @@ FAKE_MEMBER_SUBNET = Subnet(
 class FakePortNetwork(FakeNetwork):
     """One that makes ports too: `ports` is that part of the world."""
 
-    features: ClassVar[frozenset[str]] = NETWORK_FEATURES | {PORTS}
+    features: ClassVar[frozenset[str]] = NETWORK_FEATURES | {PORTS, KEEPS_CONNECTIONS}
 
     def __init__(
         self,

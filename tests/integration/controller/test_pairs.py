@@ -3,17 +3,21 @@ before it is spoken to."""
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from frontinus.controller.plugging import PEERS_PORT
 from frontinus.drivers.amphora.interface import Applied, Rendered
 from frontinus.model.enums import AmphoraRole, Topology
 from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.ports import PortPurpose
 from frontinus.model.tree import Amphora, LoadBalancerTree
 from frontinus.store import health
 from frontinus.testing.fake_amphora import FakeAmphoraDriver
+from frontinus.testing.fake_network import FakePortNetwork
 from frontinus.testing.faults import Killed, When
 
 from tests.integration.controller.world import World
@@ -27,6 +31,7 @@ class Watcher:
     def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         self.unannounced: list[AmphoraId] = []
         self.fewest = 2
+        self.arrived: list[AmphoraRole] = []
         apply = FakeAmphoraDriver.apply
 
         async def watched(
@@ -34,6 +39,7 @@ class Watcher:
         ) -> Applied:
             others = [x for y, x in world.places.items() if y != amphora.id and x.runs is not None]
             if world.places[amphora.id].runs is None:
+                self.arrived += [amphora.role] if amphora.role not in self.arrived[-1:] else []
                 line = f"peer {amphora.vrrp_address}\n"
                 self.unannounced += [amphora.id for x in others if x.runs is not None and line not in x.runs.text]
             self.fewest = min(self.fewest, sum(x.runs is not None for x in world.places.values()))
@@ -108,6 +114,118 @@ async def test_a_failover_leaves_one_serving_all_the_time(tmp_path: Path, monkey
     assert watcher.unannounced == []
     assert watcher.fewest == 1
     await world.store.close()
+
+
+BACKUP_FIRST = [AmphoraRole.BACKUP, AmphoraRole.MASTER]
+
+
+async def outgrown_pair(world: World, load_balancer_id: LB) -> set[AmphoraId]:
+    """Both amphorae are too old for what is asked from now on."""
+    before = {x.id for x in (await world.assert_served(load_balancer_id)).amphorae}
+    world.outgrown |= before
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    await world.add(load_balancer_id, world.listener(load_balancer_id, 81, tree.pools[0].id))
+    return before
+
+
+async def test_a_pair_that_is_too_old_is_replaced_while_it_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, load_balancer_id = await a_pair(tmp_path)
+    await world.converge()
+    watcher = Watcher(world, monkeypatch)
+    before = await outgrown_pair(world, load_balancer_id)
+    await world.converge()
+    tree = await world.assert_served(load_balancer_id)
+    assert before.isdisjoint(x.id for x in tree.amphorae)
+    assert (watcher.arrived, watcher.unannounced, watcher.fewest) == (BACKUP_FIRST, [], 1)
+    await world.store.close()
+
+
+@pytest.mark.parametrize("old", list(BACKUP_FIRST))
+async def test_of_a_pair_only_the_one_that_is_too_old_is_replaced(
+    old: AmphoraRole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, load_balancer_id = await a_pair(tmp_path)
+    await world.converge()
+    watcher = Watcher(world, monkeypatch)
+    before = await outgrown_pair(world, load_balancer_id)
+    world.outgrown = world.hands.amphora_driver.outgrown = {await role(world, load_balancer_id, old)}  # type: ignore[attr-defined]
+    await world.converge()
+    tree = await world.assert_served(load_balancer_id)
+    assert before - world.outgrown < {x.id for x in tree.amphorae}
+    assert (watcher.arrived, watcher.unannounced, watcher.fewest) == ([old], [], 1)
+    await world.store.close()
+
+
+async def test_who_serves_lets_go_of_its_connections_before_it_goes(tmp_path: Path) -> None:
+    """Nobody new is let in before it gives the addresses up; whoever is dead, or the last, is not waited for."""
+    world, load_balancer_id = await a_pair(tmp_path)
+    await world.converge()
+    network = world.network
+    assert isinstance(network, FakePortNetwork)
+    shut: list[set[int | None]] = []
+
+    async def look(amphora: Amphora, tree: LoadBalancerTree) -> None:
+        ports = (x for x in network.ports.values() if x.amphora_id == amphora.id and x.purpose is PortPurpose.VIP)
+        shut.extend({y.port for y in x.allowed} for x in ports)
+
+    world.hands.amphora_driver.retire = look  # type: ignore[method-assign]
+    await world.store.transact(lambda tx: world.ask_for_failover(tx, load_balancer_id))
+    await world.converge()
+    assert (world.faults.calls["leave"], shut) == (2, [{None, PEERS_PORT}] * 2)
+    gone = await role(world, load_balancer_id, AmphoraRole.MASTER)
+    world.places[gone].kill()
+    await world.store.transact(lambda tx: health.suspect(tx, [gone], world.now))
+    await world.converge()
+    assert world.faults.calls["leave"] == 2
+    await world.delete(load_balancer_id)
+    await world.converge()
+    await world.assert_nothing(load_balancer_id)
+    assert world.faults.calls["leave"] == 2
+    await world.store.close()
+
+
+@pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
+@pytest.mark.parametrize("method", ["introduce", "leave", "retire", "destroy", "build", "apply", "plug"])
+@pytest.mark.parametrize("number", [1, 2])
+async def test_replacing_what_is_too_old_killed_at_a_step(
+    method: str, number: int, when: When, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await replace_outgrown_killed(tmp_path, monkeypatch, method, number, when)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
+async def test_replacing_what_is_too_old_killed_at_every_moment(
+    when: When, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for moment in itertools.count(1):
+        with monkeypatch.context() as patch:
+            if not await replace_outgrown_killed(tmp_path / f"{moment}", patch, None, moment, when):
+                break
+    assert moment > 60, "so many calls it takes"
+
+
+async def replace_outgrown_killed(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, method: str | None, number: int, when: When
+) -> bool:
+    """The controller dies before or after that call of anything outside, the store included, and another one goes on; whether
+    there was such a call."""
+    world, load_balancer_id = await a_pair(directory)
+    await world.converge()
+    watcher = Watcher(world, monkeypatch)
+    before = await outgrown_pair(world, load_balancer_id)
+    made = world.faults.total
+    world.faults.fail(method, number, when=when, error=Killed())
+    await world.converge(120)
+    tree = await world.assert_served(load_balancer_id)
+    assert before.isdisjoint(x.id for x in tree.amphorae)
+    assert watcher.arrived == BACKUP_FIRST
+    assert watcher.unannounced == []
+    await world.store.close()
+    return world.faults.total >= made + number
 
 
 @pytest.mark.long

@@ -80,6 +80,7 @@ class World:
         self.places: dict[AmphoraId, FakePlace] = {}
         self.taken_ports: set[int] = set()
         self.unspeakable: set[str] = set()
+        self.outgrown: set[AmphoraId] = set()
         self.vouching = FakeVouching(lambda: self.now)
         self.network = FakePortNetwork(faults=self.faults) if has_ports else FakeNetwork(faults=self.faults)
         self.secrets = FakeSecrets(faults=self.faults)
@@ -90,7 +91,7 @@ class World:
         return Hands(
             store=cast(Any, MortalStore(self.store, self.faults)),
             amphora_driver=FakeAmphoraDriver(
-                self.places, self.taken_ports, self.faults, self.unspeakable, self.vouching
+                self.places, self.taken_ports, self.faults, self.unspeakable, self.vouching, self.outgrown
             ),
             compute=FakeCompute(self.places, self.faults),
             network=self.network,

@@ -8,6 +8,7 @@ import http.server
 import json
 import os
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -109,11 +110,13 @@ class Host:
         return self.within(ask)
 
     def serve(self, port: int) -> None:
-        """Answer HTTP and datagrams with the host's name, until the process ends."""
+        """Answer HTTP and datagrams with the host's name, until the process ends; HTTP for `/after/SECONDS` so late."""
         name = self.name.encode()
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                _, _, seconds = self.path.partition("/after/")
+                time.sleep(float(seconds or 0))
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(name)))
                 self.end_headers()
@@ -139,6 +142,24 @@ class Host:
                 datagrams.sendto(name, sender)
 
         threading.Thread(target=answer, daemon=True).start()
+
+    def echo(self, port: int) -> None:
+        """Send back what comes over TCP, until the process ends."""
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                while said := self.request.recv(4096):
+                    self.request.sendall(said)
+
+        class Server(socketserver.ThreadingTCPServer):
+            allow_reuse_address = True
+            daemon_threads = True
+
+            def handle_error(self, request: object, client_address: object) -> None:
+                """As above."""
+
+        server = self.within(lambda: Server(("", port), Handler))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
 def _udp(port: int) -> socket.socket:

@@ -15,7 +15,8 @@ UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--
 PREPARE = 'mount -t tmpfs tmpfs /run && mount -t sysfs sysfs /sys && ip link set lo up && exec "$@"'
 
 
-def run(file: str, *words: str, seconds: float = 300) -> None:
+def run(file: str, *words: str, seconds: float = 300) -> str:
+    """What it printed."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", str(HERE / file), *words]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
@@ -29,6 +30,7 @@ def run(file: str, *words: str, seconds: float = 300) -> None:
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout[-20_000:]}\n{done.stderr[-5_000:]}"
+    return done.stdout
 
 
 @pytest.mark.beside
@@ -42,6 +44,19 @@ def test_stories(file: str) -> None:
 def test_stories_of_pairs(story: str) -> None:
     """Each in a machine of its own: two installations would want one management network."""
     run("stories_pairs.py", "-k", story)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "story", ["amphora-0.5", "amphora-0.6", "failover and balancer", "failover and amphora]", "lasts_too_long"]
+)
+def test_stories_of_upgrades(story: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the clients saw is printed."""
+    told = run("stories_upgrades.py", "-s", "-k", story)
+    with capsys.disabled():
+        sys.stdout.write(
+            "\n" + "\n".join(x.removeprefix("seen: ") for x in told.splitlines() if x.startswith("seen: "))
+        )
 
 
 @pytest.mark.long

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
 
-from frontinus.controller.plan import Sighting, Verdict, carried_before_next_push, needs_look, plan, verdict
+from frontinus.controller.plan import (
+    Sighting,
+    Verdict,
+    carried_before_next_push,
+    closing_generation,
+    needs_look,
+    plan,
+    verdict,
+)
 from frontinus.controller.plugging import Plugging, plugging_of, port_requests, wanted_traffic
 from frontinus.controller.settings import ControllerSettings
 from frontinus.controller.steps import (
@@ -20,12 +28,14 @@ from frontinus.controller.steps import (
     DestroyAmphora,
     DismissSuspicion,
     ForgetLoadBalancer,
+    IntroducePeer,
     LookAgain,
     PlugAmphora,
     RecordAmphora,
     RecordSettled,
     Step,
     UnplugAmphora,
+    WishReplacement,
 )
 from frontinus.drivers.compute.interface import Place, PlaceState
 from frontinus.model.enums import AmphoraRole, AmphoraStatus, ListenerProtocol, ProvisioningStatus, Topology
@@ -85,11 +95,16 @@ def ids() -> Iterator[AmphoraId]:
 
 
 def steps(
-    tree: LoadBalancerTree, sighting: Sighting | None = None, *, digest: str = WANTED, partial: bool = False
+    tree: LoadBalancerTree,
+    sighting: Sighting | None = None,
+    *,
+    digest: str = WANTED,
+    partial: bool = False,
+    outgrown: Collection[AmphoraId] = (),
 ) -> tuple[Step, ...]:
     sightings = {} if sighting is None else {OLD: sighting}
     digests = {x.id: digest for x in tree.amphorae}
-    return plan(tree, sightings, digests, NOW, SETTINGS, ids(), partial=partial)
+    return plan(tree, sightings, digests, NOW, SETTINGS, ids(), partial=partial, outgrown=outgrown)
 
 
 def seen(state: PlaceState, *, answering: bool = False, balancing: bool | None = None) -> Sighting:
@@ -332,6 +347,86 @@ def test_the_survivor_of_a_pair_speaks_to_the_newcomer_before_that_one_listens()
     told = replace(RECEIPT, applied_at=NOW + timedelta(seconds=2))
     assert pushed_first({"receipt": told}, new) == [OTHER, OLD], "edits go on: the new one gets its turn"
     assert pushed_first(new, new | {"status": AmphoraStatus.BOOTING}) == [OLD, OTHER]
+
+
+READY: dict[str, object] = {
+    "status": AmphoraStatus.READY,
+    "receipt": None,
+    "updated_at": NOW + timedelta(seconds=1),
+}
+INTRODUCED: dict[str, object] = {"receipt": replace(RECEIPT, digest="old", applied_at=NOW + timedelta(seconds=2))}
+STALE: dict[str, object] = {"receipt": replace(RECEIPT, digest="old")}
+
+
+@pytest.mark.parametrize(
+    "master, backup, outgrown, expected",
+    [
+        pytest.param(
+            STALE,
+            STALE,
+            {OLD},
+            (ApplyConfiguration(OTHER), WishReplacement(OLD)),
+            id="the other may be too old as well",
+        ),
+        pytest.param(
+            STALE,
+            STALE,
+            {OLD, OTHER},
+            (WishReplacement(OTHER), WishReplacement(OLD)),
+            id="both are: the backup's replacement is written first, so that it goes first whoever dies",
+        ),
+        pytest.param(STALE, {}, {OLD}, (WishReplacement(OLD),), id="the backup can take it, and has"),
+        pytest.param(
+            STALE,
+            READY,
+            {OLD},
+            (IntroducePeer(OLD), ApplyConfiguration(OTHER), WishReplacement(OLD)),
+            id="a newcomer listens when the one that serves knows it, which takes no push",
+        ),
+        pytest.param(
+            INTRODUCED, READY, {OLD}, (ApplyConfiguration(OTHER), WishReplacement(OLD)), id="it knows it already"
+        ),
+        pytest.param(
+            STALE | UNWANTED,
+            READY,
+            {OLD},
+            (IntroducePeer(OLD), ApplyConfiguration(OTHER)),
+            id="nor does it take one when it is to be replaced anyhow",
+        ),
+        pytest.param(
+            STALE | UNWANTED,
+            READY,
+            (),
+            (ApplyConfiguration(OLD), ApplyConfiguration(OTHER)),
+            id="one that is to be replaced and can take pushes is pushed to",
+        ),
+        pytest.param(
+            READY,
+            STALE,
+            {OTHER},
+            (IntroducePeer(OTHER), ApplyConfiguration(OLD), WishReplacement(OTHER)),
+            id="and so where it is the backup that is left",
+        ),
+    ],
+)
+def test_what_is_too_old_is_pushed_to_no_more(
+    master: dict[str, object], backup: dict[str, object], outgrown: Collection[AmphoraId], expected: tuple[Step, ...]
+) -> None:
+    planned = steps(a_pair(master, backup), Sighting(), outgrown=outgrown)
+    assert tuple(x for x in planned if not isinstance(x, AwaitAgent)) == (*expected, SETTLE)
+
+
+def test_a_single_one_that_is_too_old_is_replaced() -> None:
+    tree = LoadBalancerTree(load_balancer=load_balancer(generation=3), amphorae=(amphora(**STALE),))
+    assert steps(tree, outgrown={OLD})[0] == WishReplacement(OLD)
+    tree = replace(tree, amphorae=(amphora(**STALE, **UNWANTED),))
+    assert steps(tree, outgrown={OLD})[:2] == (CondemnAmphora(OLD), DestroyAmphora(OLD))
+
+
+def test_nothing_is_settled_by_the_push_to_the_other_one() -> None:
+    tree = a_pair(STALE, STALE)
+    assert closing_generation(steps(tree, outgrown={OLD}), tree) is None
+    assert closing_generation((ApplyConfiguration(OTHER), SETTLE), tree) == 2
 
 
 def test_one_that_does_not_serve_yet_is_replaced_whatever_the_other_does() -> None:

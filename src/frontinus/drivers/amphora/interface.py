@@ -8,7 +8,7 @@ BindRefused, Gone (frontinus.model.errors); anything else is a bug and is report
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import ClassVar
 
@@ -132,7 +132,15 @@ class AmphoraDriver(ABC):
         """Bring the amphora to `rendered` by the smallest change that gets there; when it returns, that is what runs.
 
         Idempotent. Raises BindRefused with nothing changed when the kernel gives some listeners no port; Rejected when
-        the balancer refuses the text; Retry when the agent cannot be reached; Gone never (ask compute)."""
+        the balancer refuses the text; Retry when the agent cannot be reached; Incompatible when this amphora is too old to run
+        it; Gone never (ask compute)."""
+
+    async def introduce(self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
+        """Tell an amphora of a pair, of which `apply` has said that it cannot run `rendered`, who the other one is in it; all
+        else is left as it runs. Idempotent. Without it a pair that is too old is not replaced while it serves.
+
+        Raises Retry; Incompatible when this amphora cannot even take that."""
+        raise Incompatible(self.name, "drivers that introduce the amphorae of a pair to each other")
 
     async def plug(self, amphora: Amphora, tree: LoadBalancerTree) -> Mapping[PortId, str]:
         """Have the amphora configure its attached ports (`amphora.ports`, but for management): addresses, routes, and
@@ -163,6 +171,17 @@ class AmphoraDriver(ABC):
         what it has; nothing that it carries is disturbed. Called when
         what it has is due or of another digest. Raises Retry; Incompatible when this amphora cannot take it."""
         raise Incompatible(self.name, "drivers that have an identity")
+
+    async def leave(  # noqa: B027 - one that cannot wait for connections cuts them
+        self, amphora: Amphora, tree: LoadBalancerTree, shut: Callable[[], Awaitable[bool]]
+    ) -> None:
+        """Have the connections of this amphora end, since it is about to be retired while the other one of its pair serves:
+        those that are kept open between requests first, and what has begun is waited for. It returns after a bounded time,
+        also where some go on. Called before `retire`, maybe more than once; traffic goes on meanwhile.
+
+        `shut`, which may be called once and late, has the network let no new TCP connection in any more, without a word to
+        whoever asks for one (he asks again, and the other one answers), and those that are there go on; it says whether
+        it did. Raises Retry, which the caller may ignore."""
 
     @abstractmethod
     async def retire(self, amphora: Amphora, tree: LoadBalancerTree) -> None:

@@ -34,6 +34,10 @@ ADOPTS = "adopts"
 """The feature of a driver that makes ports, and finds those by which the amphorae of an Octavia hang on networks. Without it an
 amphora that was taken over would get a second port on the network of its VIPs with its first change."""
 
+KEEPS_CONNECTIONS = "keeps-connections"
+"""The feature of a driver whose ports are stateless filters: where `create_port` lets less in than before, TCP connections that are
+there go on, and one that is asked for meets silence. So an amphora can be shut to newcomers before it gives its VIPs up."""
+
 INTERFACE_VERSION = 1
 INTERFACE_MATURITY = "experimental"
 
@@ -43,7 +47,7 @@ class NetworkDriver(ABC):
     interface: ClassVar[int] = INTERFACE_VERSION
     """The version of this interface that it was written for; a driver of another distribution says it itself."""
     features: ClassVar[frozenset[str]] = frozenset()
-    """Which of model.capabilities.NETWORK_FEATURES it has, and PORTS and ADOPTS. What it lacks is refused before it is called."""
+    """Which of model.capabilities.NETWORK_FEATURES it has, and PORTS, ADOPTS and KEEPS_CONNECTIONS. What it lacks is refused before it is called."""
 
     @abstractmethod
     async def allocate_vip(

@@ -282,6 +282,11 @@ class AgentClient:
         path = f"/1.0/loadbalancer/{load_balancer_id}/reload"
         self._expect_success(await self._ask(amphora, "PUT", path, body=b"", timeout=self._settings.apply_timeout))
 
+    async def stop(self, amphora: Amphora, load_balancer_id: LoadBalancerId) -> None:
+        """Plain protocol: HAProxy ends, whoever is connected; the addresses stay."""
+        path = f"/1.0/loadbalancer/{load_balancer_id}/stop"
+        self._expect_success(await self._ask(amphora, "PUT", path, body=b"", timeout=self._settings.apply_timeout))
+
     async def delete(self, amphora: Amphora, load_balancer_id: LoadBalancerId, fence: int = 0) -> None:
         """Nothing of the load balancer runs or is stored any more. Unknown ones are done already."""
         path = f"/1.0/listeners/{load_balancer_id}{_fence(fence)}"
@@ -352,6 +357,14 @@ class AgentClient:
         return self._decode(
             await self._ask(amphora, "GET", path, timeout=self._settings.info_timeout), _Interface
         ).interface
+
+    async def has_address(self, amphora: Amphora, address: str) -> bool:
+        """Whether the address is on one of the amphora's interfaces now."""
+        answer = await self._ask(amphora, "GET", f"/1.0/interface/{address}", timeout=self._settings.info_timeout)
+        if answer.status == 404:
+            return False
+        self._expect_success(answer)
+        return True
 
     async def close(self) -> None:
         if self._session is not None:

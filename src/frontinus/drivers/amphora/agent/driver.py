@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -30,13 +30,14 @@ from frontinus.drivers.amphora.agent.client import (
     ClientSettings,
     SentFile,
 )
-from frontinus.drivers.amphora.agent.files import FOR_LVS, KEEPALIVED, NGINX_FILES, Live, digest, marks
+from frontinus.drivers.amphora.agent.files import FOR_LVS, KEEPALIVED, NGINX_FILES, FileMark, Live, digest, marks
 from frontinus.drivers.amphora.agent.heartbeat import MAGIC, PART_MAGIC, claimed_sender, decode_plain, is_envelope
 from frontinus.drivers.amphora.agent.heartbeat_keys import HeartbeatKeys
+from frontinus.drivers.amphora.agent.leaving import Leaver, without_trouble
 from frontinus.drivers.amphora.agent.octavia_authority import TakenOver
 from frontinus.drivers.amphora.agent.plug import network_body, vip_body
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
-from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered
+from frontinus.drivers.amphora.interface import AmphoraDriver, AmphoraInfo, Applied, Refused, Rendered, RenderedFile
 from frontinus.model.belongings import Belonging, BelongingKind
 from frontinus.model.boot import BootFiles, Identity
 from frontinus.model.errors import Incompatible, Invalid, Rejected, Retry, Subject
@@ -120,6 +121,19 @@ class AgentDriver(AmphoraDriver):
         """What of the configuration an agent of our own with these features cannot do; None: nothing. Pure."""
         return None
 
+    def _introduced(self, live: str, rendered: str) -> str:
+        """The text that runs, with the other amphorae of the pair as they are in one that is rendered. Pure."""
+        return live
+
+    def _learns(self, live: str) -> bool:
+        """Whether the text has clients remembered. Pure."""
+        return False
+
+    def _closing(self, live: str) -> str:
+        """The text that runs, but so that no connection of a client is kept open between requests. Pure; repeating it changes
+        nothing."""
+        return live
+
     def boot_files(self, amphora_id: AmphoraId, management_address: str) -> BootFiles:
         return boot_files(amphora_id, management_address, self._authority, self._agent_settings)
 
@@ -136,11 +150,7 @@ class AgentDriver(AmphoraDriver):
                 self._need_lvs(amphora, rendered, version)
                 lacking = self._lacks(rendered, version.features)
                 if lacking is not None:
-                    raise Retry(
-                        f"the amphora's agent cannot {lacking}: install a newer agent there",
-                        after=self._agent.retry_after.total_seconds(),
-                        code="agent-too-old",
-                    )
+                    raise Incompatible(version.agent, f"agents that {lacking}")
                 if not rendered.text and not rendered.files:
                     applied = await self._stop(amphora, rendered, tree.fence)
                 elif version.extension is None:
@@ -156,6 +166,76 @@ class AgentDriver(AmphoraDriver):
             applied = replace(applied, balancer_version=version.balancer or None, agent_version=version.agent or None)
             self._remember(amphora.id, Live(rendered.text, marks(rendered.files)))
             return applied
+
+    async def introduce(self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
+        lock = self._locks.setdefault(amphora.id, asyncio.Lock())
+        async with lock:
+            self._live.pop(amphora.id, None)
+            version = await self._client.version(amphora)
+            keepalived = [x for x in rendered.files if x.name == KEEPALIVED]
+            if version.extension is None:
+                return await self._introduce_plain(amphora, rendered, keepalived)
+            if not {FILES, VRRP} <= version.features:
+                raise Incompatible(version.agent, "agents that run keepalived")
+            applied = await self._introduce(amphora, tree.fence, rendered, keepalived)
+            return replace(applied, balancer_version=version.balancer or None, agent_version=version.agent or None)
+
+    async def _introduce(
+        self, amphora: Amphora, fence: int, rendered: Rendered, keepalived: Sequence[RenderedFile]
+    ) -> Applied:
+        for _ in range(TRIES):
+            live, _runs = await self._read_live(amphora, takes_files=True)
+            if live is None:
+                raise Incompatible("that does not tell what it runs", "agents that do")
+            text = self._introduced(live.text, rendered.text)
+            kept = (x for x in live.files if x.name != KEEPALIVED)
+            files = (*(SentFile(x.name, x.sha256, x.private, None) for x in kept), *_sent(keepalived))
+            try:
+                answer = await self._client.apply(
+                    amphora,
+                    amphora.load_balancer_id,
+                    text=text,
+                    digest=digest(text, (FileMark(x.name, x.sha256, x.private) for x in files)),
+                    base=live.digest,
+                    commands=(),
+                    reload=text != live.text,
+                    files=files,
+                    fence=fence,
+                )
+            except BaseMismatch:
+                continue
+            return Applied(digest=answer.digest, action=answer.action, took_ms=answer.took_ms)
+        raise self._contended()
+
+    async def _introduce_plain(
+        self, amphora: Amphora, rendered: Rendered, keepalived: Sequence[RenderedFile]
+    ) -> Applied:
+        live = await self._client.read_text(amphora, amphora.load_balancer_id) or ""
+        text = self._introduced(live, rendered.text)
+        if text != live:
+            await self._client.upload(amphora, amphora.load_balancer_id, text)
+            await self._client.reload(amphora, amphora.load_balancer_id)
+        for file in keepalived:
+            await self._client.upload_keepalived(amphora, file.content)
+        return Applied(digest=digest(text), action="unchanged" if text == live else "reload")
+
+    async def leave(self, amphora: Amphora, tree: LoadBalancerTree, shut: Callable[[], Awaitable[bool]]) -> None:
+        """Only HAProxy is waited for, and only by the extension. A standby has no connections."""
+        lock = self._locks.setdefault(amphora.id, asyncio.Lock())
+        async with lock:
+            self._live.pop(amphora.id, None)
+            version = await self._client.version(amphora)
+            if version.extension is None or FILES not in version.features:
+                return
+            if not await self._client.has_address(amphora, tree.load_balancer.vip.address):
+                return
+            live, _runs = await self._read_live(amphora, takes_files=True)
+            if live is None or not live.text:
+                return
+            # A worker that has just begun knows no client yet, and would teach the other amphora whom it chose for him.
+            closing = None if self._learns(live.text) else self._closing(live.text)
+            leaver = Leaver(self._client, self._agent, amphora, tree)
+            await without_trouble(leaver.leave(live, closing, shut), amphora)
 
     async def plug(self, amphora: Amphora, tree: LoadBalancerTree) -> Mapping[PortId, str]:
         names: dict[PortId, str] = {}
@@ -276,7 +356,10 @@ class AgentDriver(AmphoraDriver):
                     reason=answer.fallback,
                 )
             return Applied(digest=answer.digest, action=answer.action, took_ms=answer.took_ms)
-        raise Retry(
+        raise self._contended()
+
+    def _contended(self) -> Retry:
+        return Retry(
             "the amphora's configuration keeps changing under us; is another controller pushing to it?",
             after=self._agent.retry_after.total_seconds(),
             code="agent-contended",
@@ -314,7 +397,8 @@ class AgentDriver(AmphoraDriver):
         return Applied(digest=rendered.digest, action="reload")
 
     def _need_nginx(self, amphora: Amphora, rendered: Rendered, version: AgentVersion) -> None:
-        """Raises Retry when nginx shall run and the amphora has none: whoever keeps it can install one."""
+        """Raises Retry when nginx shall run and the amphora has none: whoever keeps it can install one; Incompatible when its
+        agent is too old."""
         wanted = any(file.name in NGINX_FILES for file in rendered.files)
         if wanted and version.extension is not None and NGINX not in version.features:
             self._client.forget(amphora.id)
@@ -325,11 +409,7 @@ class AgentDriver(AmphoraDriver):
             )
         if wanted and version.extension is not None and DATAGRAMS not in version.features:
             self._client.forget(amphora.id)
-            raise Retry(
-                "the amphora's agent cannot run an nginx for datagrams alone: install a newer agent there",
-                after=self._agent.retry_after.total_seconds(),
-                code="nginx-missing",
-            )
+            raise Incompatible(version.agent, "agents that run an nginx for datagrams alone")
 
     def _need_lvs(self, amphora: Amphora, rendered: Rendered, version: AgentVersion) -> None:
         """Raises Retry when LVS shall run and the amphora has none, as `_need_nginx`."""
@@ -452,10 +532,13 @@ class AgentDriver(AmphoraDriver):
 
 def _sent_files(rendered: Rendered, base: Live | None) -> list[SentFile]:
     """The files of an apply: those that the amphora has are only named."""
-    there = frozenset(base.files if base is not None else ())
+    return _sent(rendered.files, frozenset(base.files if base is not None else ()))
+
+
+def _sent(files: Sequence[RenderedFile], there: Collection[FileMark] = frozenset()) -> list[SentFile]:
     return [
         SentFile(mark.name, mark.sha256, mark.private, None if mark in there else file.content)
-        for mark, file in zip(marks(rendered.files), rendered.files, strict=True)
+        for mark, file in zip(marks(files), files, strict=True)
     ]
 
 

@@ -79,6 +79,15 @@ class AgentDriverSettings:
     retry_after: timedelta = field(default=timedelta(seconds=1), metadata=OWN)
     """What a Retry for an agent out of reach proposes; the controller backs off on top of it."""
 
+    drain_timeout: timedelta = field(default=timedelta(seconds=10), metadata=OWN)
+    """How long connections may go on before an amphora of a pair that has the VIPs gives them up, to be replaced: nobody
+    notices this time, and what lasts longer is closed."""
+
+    drain_pause: timedelta = field(default=timedelta(seconds=2.5), metadata=OWN)
+    """How long, after that, what has begun may take while nobody new is let in. Clients who come meanwhile are answered by
+    the other amphora, when they have asked again: after 1 s, and after 3 s where this took more than one. It ends as soon
+    as nothing goes on, as a rule after a tenth of a second."""
+
     parallel_requests: int = field(default=1_000, metadata=OWN)
     """Requests under way to all agents together; each new one costs about 2 ms of CPU for TLS."""
 
@@ -110,3 +119,6 @@ class AgentDriverSettings:
         for name in ("heartbeat_interval", "server_certificate_validity", "connect_timeout", "apply_timeout"):
             if getattr(self, name) <= timedelta(0):
                 raise Invalid(name, "must be more than nothing")
+        for name in ("drain_timeout", "drain_pause"):
+            if not timedelta(0) <= getattr(self, name) <= timedelta(minutes=10):
+                raise Invalid(name, "must be from 0 to 10 minutes")

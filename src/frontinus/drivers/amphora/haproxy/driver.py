@@ -18,6 +18,7 @@ from frontinus.drivers.amphora.agent.lvs import with_lvs
 from frontinus.drivers.amphora.agent.vrrp import keepalived_file
 from frontinus.drivers.amphora.haproxy.blame import subject_of
 from frontinus.drivers.amphora.haproxy.diff import diff
+from frontinus.drivers.amphora.haproxy.mending import closing, introduced, learns
 from frontinus.drivers.amphora.haproxy.preview import preview
 from frontinus.drivers.amphora.haproxy.render import CAPABILITIES, MAX_MEMORY, render, rendered
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
@@ -62,6 +63,15 @@ class HaproxyDriver(AgentDriver):
     def _lacks(self, rendered: Rendered, features: Collection[str]) -> str | None:
         limited = f"\n    setenv {MAX_MEMORY} " in rendered.text
         return "limit HAProxy's memory (max_memory)" if limited and MEMORY not in features else None
+
+    def _introduced(self, live: str, rendered: str) -> str:
+        return introduced(live, rendered)
+
+    def _learns(self, live: str) -> bool:
+        return learns(live)
+
+    def _closing(self, live: str) -> str:
+        return closing(live)
 
     def _change(self, before: Live, rendered: Rendered, balancer: str) -> Change:
         return for_version(diff(before, rendered), balancer)

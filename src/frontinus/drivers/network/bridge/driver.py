@@ -32,7 +32,7 @@ from frontinus.drivers.network.bridge.records import (
     SubnetRecord,
     usable_range,
 )
-from frontinus.drivers.network.interface import PORTS, NetworkDriver
+from frontinus.drivers.network.interface import KEEPS_CONNECTIONS, PORTS, NetworkDriver
 from frontinus.model.belongings import Belonging, BelongingKind
 from frontinus.model.errors import Invalid
 from frontinus.model.findings import Finding
@@ -76,7 +76,7 @@ class BridgeNetwork(NetworkDriver):
     """See drivers/network/interface.py, whose docstrings are the law."""
 
     name: ClassVar[str] = "bridge"
-    features: ClassVar[frozenset[str]] = frozenset({"additional_vips", PORTS})
+    features: ClassVar[frozenset[str]] = frozenset({"additional_vips", PORTS, KEEPS_CONNECTIONS})
     Settings: ClassVar[type[BridgeSettings]] = BridgeSettings
 
     def __init__(self, settings: BridgeSettings) -> None:
