@@ -18,15 +18,13 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
-import click
-import msgspec
-
-from frontinus.cli.output import in_words, say, settings_or_exit
+from frontinus.cli.findings import conclude, show
+from frontinus.cli.output import in_words, settings_or_exit
 from frontinus.loading import DRIVER_KINDS
 from frontinus.main import Drivers
 from frontinus.main import check as check_settings
 from frontinus.model.errors import FrontinusError, Invalid
-from frontinus.model.findings import Finding, Grade, fine, trouble, warning
+from frontinus.model.findings import Finding, fine, trouble, warning
 from frontinus.settings import Settings
 from frontinus.store import controllers, diagnosis, health, receivers
 from frontinus.store.engine import Store, Transaction
@@ -36,19 +34,12 @@ SLOW_DATABASE_S = 0.05
 CONTROLLER_ALIVE = timedelta(seconds=15)
 HEARD_LATELY = timedelta(seconds=15)
 FREE_BYTES = 512 << 20
-MARKS = {Grade.OK: ("ok", "green"), Grade.WARNING: ("warning", "yellow"), Grade.TROUBLE: ("TROUBLE", "red")}
 
 
 def run(file: Path | None, overrides: dict[str, object], *, as_json: bool) -> int:
     """Exit status 0 when there is no trouble, else 1; 2 for settings that cannot be."""
     settings = settings_or_exit(file, overrides)
-    findings = asyncio.run(_collect(settings, as_json=as_json))
-    if as_json:
-        say(json.dumps([msgspec.to_builtins(x) for x in findings], indent=2))
-    count = sum(x.grade is Grade.TROUBLE for x in findings)
-    if not as_json:
-        say(f"{count} troubles, {sum(x.grade is Grade.WARNING for x in findings)} warnings")
-    return 1 if count else 0
+    return conclude(asyncio.run(_collect(settings, as_json=as_json)), as_json=as_json)
 
 
 async def _collect(settings: Settings, *, as_json: bool) -> list[Finding]:
@@ -56,15 +47,8 @@ async def _collect(settings: Settings, *, as_json: bool) -> list[Finding]:
     async for finding in _examine(settings):
         found.append(finding)
         if not as_json:
-            _show(finding)
+            show(finding)
     return found
-
-
-def _show(finding: Finding) -> None:
-    mark, colour = MARKS[finding.grade]
-    say(f"{click.style(f'{mark:8}', fg=colour)} {finding.subject:12} {finding.told}")
-    if finding.advice:
-        say(f"{'':21} -> {finding.advice}")
 
 
 async def _examine(settings: Settings) -> AsyncIterator[Finding]:

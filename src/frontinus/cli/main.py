@@ -10,6 +10,7 @@ import click
 from frontinus import __version__
 from frontinus.cli.maintenance_commands import maintenance, status
 from frontinus.cli.network_commands import network
+from frontinus.cli.openstack_commands import openstack
 from frontinus.cli.options import CONFIG, JSON, STATE_DIR, overrides
 from frontinus.cli.part_commands import api, controller, health, receipt
 from frontinus.cli.rollout_commands import rollout
@@ -173,7 +174,7 @@ def ca_rotate(state_dir: Path | None, config: Path | None, timeout: float, step:
     raise SystemExit(command.run(config, overrides(state_dir), command.rotate(timeout, one_step=step)))
 
 
-for apart in (api, controller, health, maintenance, network, receipt, rollout, secret, status, sweep):
+for apart in (api, controller, health, maintenance, network, openstack, receipt, rollout, secret, status, sweep):
     main.add_command(apart)
 
 

@@ -34,8 +34,9 @@ from frontinus.model.ports import Port, PortRequest
 from frontinus.model.tree import AdditionalVip, Vip
 
 _BY_NAME = "by its device, or its name and description in our project"
-_NEEDED = ("allowed-address-pairs", "port-security", "revision-if-match", "security-group", "standard-attr-tag")
-_USEFUL = {"qos": "QoS policies of VIPs are refused", "network-ip-availability": "a VIP may be put on a full subnet"}
+NEEDED = ("allowed-address-pairs", "port-security", "revision-if-match", "security-group", "standard-attr-tag")
+USEFUL = {"qos": "QoS policies of VIPs are refused", "network-ip-availability": "a VIP may be put on a full subnet"}
+"""Extensions of Neutron that the driver cannot do without; others, and what is lost without them."""
 
 
 @dataclass(frozen=True)
@@ -179,13 +180,13 @@ class NeutronNetwork(NetworkDriver):
             self._ports.management_network()
         except Retry as unreachable:
             return [trouble("neutron", unreachable.reason, "see [openstack] and clouds.yaml")]
-        missing = [x for x in _NEEDED if x not in extensions]
+        missing = [x for x in NEEDED if x not in extensions]
         findings = [
             trouble("neutron", f"has no extension {x}", "switch it on in Neutron; it comes with ML2") for x in missing
         ]
         findings += [
             warning("neutron", f"has no extension {name}", told)
-            for name, told in _USEFUL.items()
+            for name, told in USEFUL.items()
             if name not in extensions
         ]
         return findings or [fine("neutron", f"answers, and has the network {self._settings.management_network}")]

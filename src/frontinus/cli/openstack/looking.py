@@ -1,0 +1,265 @@
+"""Ask OpenStack's services how things stand: one method for each question, each an HTTP GET or two. What the answers mean is
+judged in judging.py.
+
+Everything blocks, on purpose: the command that asks has nothing else to do, and Ctrl-C ends it at once. Every method raises
+Retry when the service cannot be asked, and Refused when it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import msgspec
+from openstack import exceptions as sdk
+from requests import exceptions as requests
+
+from frontinus.cli.openstack.seen import (
+    Account,
+    Answer,
+    Endpoint,
+    Flavor,
+    Host,
+    Image,
+    Network,
+    Quota,
+    SecurityGroup,
+    Subnet,
+    Zone,
+)
+from frontinus.drivers.compute.nova.nova import MICROVERSION
+from frontinus.drivers.openstack.cloud import Cloud
+from frontinus.drivers.openstack.trouble import Refused
+
+_T = TypeVar("_T")
+_JSON = {"Accept": "application/json"}
+_WITH_CONSUMERS = "key-manager 1.1"
+
+
+class Look:
+    """As one account."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    # Keystone
+
+    def account(self) -> Account:
+        """Logs in."""
+
+        def question(identity: Any) -> Account:
+            access = identity.session.auth.get_access(identity.session)
+            catalogue = [
+                Endpoint(
+                    type=str(service["type"]),
+                    interface=str(x["interface"]),
+                    region=str(x.get("region_id") or x.get("region") or ""),
+                    url=str(x["url"]),
+                )
+                for service in access.service_catalog.catalog
+                for x in service["endpoints"]
+            ]
+            return Account(
+                user=str(access.username),
+                user_id=str(access.user_id),
+                project=str(access.project_name),
+                project_id=str(access.project_id or ""),
+                roles=frozenset(map(str, access.role_names)),
+                catalogue=tuple(catalogue),
+            )
+
+        return self._cloud.call("identity", question)
+
+    def region(self) -> str:
+        """The one that clouds.yaml names."""
+        named: object = self._cloud.call("identity", lambda identity: identity.region_name)
+        return str(named or "")
+
+    def token(self) -> str:
+        found: object = self._cloud.call("identity", lambda identity: identity.session.get_token())
+        return str(found)
+
+    def clock(self) -> tuple[datetime | None, datetime, datetime]:
+        """What Keystone's clock says, and ours before and after it was asked."""
+        asked = datetime.now(UTC)
+        date = self._cloud.call("identity", lambda identity: identity.get("/").headers.get("Date"))
+        answered = datetime.now(UTC)
+        try:
+            told = parsedate_to_datetime(date) if isinstance(date, str) else None
+        except ValueError:
+            told = None
+        return told, asked, answered
+
+    def role_names(self) -> frozenset[str]:
+        found = self._get("identity", "/roles")["roles"]
+        return frozenset(str(x["name"]) for x in found)
+
+    def roles_of_login(self, url: str, document: str, ca_file: str | None) -> tuple[str, frozenset[str]]:
+        """The user's id and roles of whoever logs in with this document (identity API, POST /auth/tokens)."""
+
+        def question(identity: Any) -> Any:
+            response = identity.session.post(
+                f"{url}/auth/tokens",
+                data=document,
+                headers={"Content-Type": "application/json", **_JSON},
+                authenticated=False,
+                log=False,
+                **({"verify": ca_file} if ca_file else {}),
+            )
+            return response.json()["token"]
+
+        token = self._cloud.call("identity", question)
+        return str(token["user"]["id"]), frozenset(str(x["name"]) for x in token.get("roles", ()))
+
+    def behind(self, url: str) -> Answer:
+        """What answers there, and whether it takes our token. Nothing is repeated, and no answer is an answer too."""
+        base, token = url.rstrip("/"), self.token()
+
+        def question(identity: Any) -> Answer:
+            plain = identity.session.session  # a requests session: our token goes only where we mean it to
+            timeout = self._cloud.settings.timeout.total_seconds()
+            try:
+                first = plain.get(f"{base}/", headers=_JSON, timeout=timeout, allow_redirects=False)
+                if not _is_load_balancing(first):
+                    return Answer(status=first.status_code)
+                words = {**_JSON, "X-Auth-Token": token}
+                second = plain.get(f"{base}/v2/lbaas/providers", headers=words, timeout=timeout, allow_redirects=False)
+            except requests.RequestException as error:
+                return Answer(trouble=_in_short(error))
+            # Whoever is known and may not (403) was known all the same.
+            return Answer(status=second.status_code, is_ours=True, takes_tokens=second.status_code in (200, 403))
+
+        return self._cloud.call("identity", question)
+
+    # Nova and Glance
+
+    def newest_microversion(self, service: str) -> tuple[int, int] | None:
+        def question(proxy: Any) -> Any:
+            data = proxy.get_endpoint_data()
+            return None if data is None else data.max_microversion
+
+        found = self._cloud.call(service, question)
+        return None if found is None else (int(found[0]), int(found[1]))
+
+    def servers(self) -> None:
+        """Whether those of our project may be listed."""
+        self._get("compute", "/servers", limit=1)
+
+    def flavors(self) -> list[Flavor]:
+        return self._list("compute", "/flavors/detail", "flavors", Flavor)
+
+    def has_key(self, name: str) -> bool:
+        pairs = self._get("compute", "/os-keypairs")["keypairs"]
+        return any(x["keypair"]["name"] == name for x in pairs)
+
+    def zones(self) -> list[Zone]:
+        found = self._get("compute", "/os-availability-zone")["availabilityZoneInfo"]
+        return [Zone(name=x["zoneName"], is_available=bool(x["zoneState"]["available"])) for x in found]
+
+    def hosts(self) -> list[Host]:
+        """Told to administrators only."""
+        return self._list("compute", "/os-services", "services", Host, binary="nova-compute")
+
+    def limits(self) -> Mapping[str, int]:
+        absolute = self._get("compute", "/limits")["limits"]["absolute"]
+        return {str(key): int(value) for key, value in absolute.items()}
+
+    def images(self, tag: str) -> list[Image]:
+        return self._list("image", "/images", "images", Image, tag=tag, limit=100)
+
+    # Neutron
+
+    def extensions(self) -> frozenset[str]:
+        return frozenset(str(x["alias"]) for x in self._get("network", "/extensions")["extensions"])
+
+    def networks(self, name_or_id: str) -> list[Network]:
+        """As the driver finds it: by id first."""
+        found: list[Any] = self._get("network", "/networks", id=name_or_id)["networks"]
+        found = found or self._get("network", "/networks", name=name_or_id)["networks"]
+        return [
+            Network(
+                id=x["id"],
+                name=x["name"],
+                admin_state_up=bool(x["admin_state_up"]),
+                subnets=tuple(self._list("network", "/subnets", "subnets", Subnet, network_id=x["id"])),
+            )
+            for x in found
+        ]
+
+    def free_addresses(self, network_id: str, subnet_id: str) -> int | None:
+        """None where Neutron cannot say."""
+        try:
+            answer = self._get("network", f"/network-ip-availabilities/{network_id}")
+        except Refused:
+            return None
+        of_subnets = answer["network_ip_availability"]["subnet_ip_availability"]
+        found = (x for x in of_subnets if x["subnet_id"] == subnet_id)
+        return next((int(x["total_ips"]) - int(x["used_ips"]) for x in found), None)
+
+    def security_groups(self, ids: tuple[str, ...]) -> list[SecurityGroup]:
+        return self._list("network", "/security-groups", "security_groups", SecurityGroup, id=list(ids))
+
+    def network_quotas(self, project_id: str, each: Mapping[str, int]) -> list[Quota]:
+        quotas = self._get("network", f"/quotas/{project_id}/details.json")["quota"]
+        return [
+            Quota(
+                name=name,
+                limit=int(quotas[name]["limit"]),
+                used=int(quotas[name]["used"]) + int(quotas[name].get("reserved") or 0),
+                each=count,
+            )
+            for name, count in each.items()
+            if name in quotas
+        ]
+
+    # Barbican
+
+    def readable_secrets(self) -> tuple[int, bool]:
+        """How many have an ACL that names our account; and whether secrets have consumers."""
+
+        def question(key_manager: Any) -> Any:
+            words = {**_JSON, "OpenStack-API-Version": _WITH_CONSUMERS}
+            response = key_manager.get("/secrets", params={"acl_only": "true", "limit": 1}, headers=words)
+            if response.status_code == HTTPStatus.NOT_ACCEPTABLE:
+                return 0, False
+            sdk.raise_from_response(response)
+            document = response.json()
+            count = int(document.get("total", len(document["secrets"])))
+            return count, response.headers.get("OpenStack-API-Version") == _WITH_CONSUMERS
+
+        found: tuple[int, bool] = self._cloud.call("key_manager", question)
+        return found
+
+    # How all of them ask
+
+    def _list(self, service: str, path: str, key: str, kind: type[_T], **parameters: object) -> list[_T]:
+        return msgspec.convert(self._get(service, path, **parameters)[key], list[kind], strict=False)  # type: ignore[valid-type]
+
+    def _get(self, service: str, path: str, **parameters: object) -> Any:
+        words: dict[str, object] = {"microversion": MICROVERSION} if service == "compute" else {}
+
+        def question(proxy: Any) -> Any:
+            response = proxy.get(path, params=parameters, headers=_JSON, **words)
+            sdk.raise_from_response(response)
+            return response.json()
+
+        return self._cloud.call(service, question)
+
+
+def _is_load_balancing(response: Any) -> bool:
+    """By its list of versions: v2.0 is told by every API of this kind, and stands under /v2."""
+    try:
+        versions = response.json()["versions"]
+        return any(x["id"] == "v2.0" and x["links"][0]["href"].rstrip("/").endswith("/v2") for x in versions)
+    except (ValueError, LookupError, TypeError):
+        return False
+
+
+def _in_short(error: Exception) -> str:
+    """What a person reads of a request that came to nothing; requests wraps several errors into each other."""
+    inner: BaseException = error
+    while (below := inner.__cause__ or inner.__context__) is not None:
+        inner = below
+    return " ".join(str(inner).split())[:200] or type(error).__name__
