@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from frontinus.api.settings import Authentication
 from frontinus.cli.output import complain, in_words, say, settings_or_exit, start_logging
 from frontinus.cli.serve import serve, state_lock
 from frontinus.main import Installation
@@ -36,7 +37,8 @@ def _announced(installation: Installation) -> Iterator[None]:
     endpoint_file = installation.settings.state_dir / ENDPOINT_FILE
     endpoint_file.write_text(str(installation.endpoint))
     say(f"Frontinus is up: {installation.endpoint} (state in {installation.settings.state_dir})")
-    say(f"  openstack --os-auth-type none --os-endpoint {installation.endpoint} loadbalancer list")
+    if installation.settings.api.auth is Authentication.NONE:
+        say(f"  openstack --os-auth-type none --os-endpoint {installation.endpoint} loadbalancer list")
     try:
         yield
     finally:

@@ -190,10 +190,7 @@ def image(tag: str, owner: str, tagged: Sequence[Image], chosen: Flavor | None, 
         told = f"image {name} needs {newest.min_disk} GiB of disk, and flavor {chosen.name} has {chosen.disk}"
         return trouble("glance", told, "choose a larger flavor, or set driver_options.nova.volume_size_gib")
     made = f"{newest.created_at:%Y-%m-%d %H:%M}"
-    if newest.visibility in ("public", "community"):
-        told = f"image {name} of {made} is {newest.visibility}: every tenant may start and read it"
-        return warning("glance", told, f"openstack image set --private {newest.id}")
-    return fine("glance", f"amphorae are made from image {name} of {made}")
+    return fine("glance", f"amphorae are made from image {name} of {made} ({newest.visibility})")
 
 
 def zone(wanted: str, known: Iterable[Zone]) -> Finding:
