@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -249,9 +249,9 @@ class Installation:
         host, port = self._listening.getsockname()[:2]
         return f"http://{_bracketed(host)}:{port}"
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then let go of everything. Amphorae are not touched. Raises whatever ended one of
-        the parts before its time."""
+    async def run(self, stop: asyncio.Event, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stop` is set, then let go of everything. `ready` is called when all parts run. Amphorae are not
+        touched. Raises whatever ended one of the parts before its time."""
         if self._controller is not None:
             await self._controller.register()
         if not self.settings.database:
@@ -272,6 +272,7 @@ class Installation:
         if self._health is not None:
             parts.add(asyncio.create_task(self._health.run(), name="health receiver"))
         stopping = asyncio.create_task(stop.wait(), name="stop")
+        ready()
         try:
             done, _ = await asyncio.wait({*parts, stopping}, return_when=asyncio.FIRST_COMPLETED)
             for part in done - {stopping}:

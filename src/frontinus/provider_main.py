@@ -6,6 +6,7 @@ controller/provider_loop.py."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from frontinus.controller.provider_agent import ProviderAgent
@@ -41,8 +42,8 @@ class ProviderInstallation:
         require_schema(self._store)
         self._drivers = Drivers(settings, 0)
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set or the cohort is drained. Raises Invalid when the driver cannot be loaded, OSError for sockets."""
+    async def run(self, stop: asyncio.Event, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stop` is set or the cohort is drained. `ready` is called when the controller runs. Raises Invalid when the driver cannot be loaded, OSError for sockets."""
         from frontinus.drivers.provider.agents import ProviderAgents, chosen
         from frontinus.drivers.provider.octavia import OctaviaProvider
         from frontinus.drivers.provider.sockets import LOOKUP, STATISTICS, STATUS, DriverAgent
@@ -86,6 +87,7 @@ class ProviderInstallation:
             controller = ProviderController(hands, self._provider)
             await controller.register()
             working = asyncio.create_task(controller.run(), name="provider controller")
+            ready()
             await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 working.result()  # it ends by itself when its cohort is drained

@@ -15,6 +15,7 @@ from typing import Protocol, TextIO, TypeVar
 
 import uvloop
 
+from frontinus.cli import supervisor
 from frontinus.cli.output import complain, in_words, say, settings_or_exit, start_logging
 from frontinus.main import Installation, Part
 from frontinus.model.errors import Conflict, FrontinusError, Invalid, WorldError
@@ -24,7 +25,7 @@ from frontinus.settings import Settings
 class Runs(Protocol):
     """What serves until it is told to stop."""
 
-    async def run(self, stop: asyncio.Event) -> None: ...
+    async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None: ...
 
 
 _R = TypeVar("_R", bound=Runs)
@@ -101,10 +102,15 @@ def serve(build: Callable[[], _R], announced: Callable[[_R], AbstractContextMana
 
 async def _serve(installation: _R, announced: Callable[[_R], AbstractContextManager[object]]) -> int:
     stop = asyncio.Event()
+
+    def told_to_stop() -> None:
+        supervisor.tell(supervisor.STOPPING)
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, told_to_stop)
     with announced(installation):
-        await installation.run(stop)
+        await installation.run(stop, lambda: supervisor.tell(supervisor.READY))
     return 0
 
 
