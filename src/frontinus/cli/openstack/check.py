@@ -20,7 +20,7 @@ from frontinus.cli.findings import show_all
 from frontinus.cli.openstack import judging, trying
 from frontinus.cli.openstack.looking import Look
 from frontinus.cli.openstack.seen import Account, Flavor, Quota
-from frontinus.cli.output import settings_or_exit
+from frontinus.cli.output import settings_or_exit, start_logging
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
 from frontinus.drivers.compute.nova.nova import MICROVERSION
 from frontinus.drivers.compute.nova.settings import NO_GROUPS, NovaSettings
@@ -60,6 +60,7 @@ class _Wanted:
 def run(file: Path | None, overrides: dict[str, object], *, as_cloud: str | None, tries: bool, as_json: bool) -> int:
     """Exit status 0 when there is no trouble, else 1; 2 for settings that cannot be."""
     settings = settings_or_exit(file, overrides)
+    start_logging(settings.log)  # of what serves and is used here; standard output is for the findings
     return show_all(_examine(settings, as_cloud, tries=tries), as_json=as_json)
 
 
@@ -234,14 +235,17 @@ def _nova(settings: NovaSettings, who: Account, ours: Look, above: Look) -> Iter
         else:
             told = f"our account has no key pair {settings.key_name!r}"
             yield trouble("nova", told, "openstack keypair create, as our account; or set driver_options.nova.key_name")
-    if settings.availability_zone is not None:
-        yield judging.zone(settings.availability_zone, ours.zones())
-    yield from _may_see(
-        "nova",
-        "how many hosts there are",
-        lambda asker: judging.hosts(asker.hosts(), settings.server_groups, settings.availability_zone),
-        (ours, above),
-    )
+    zone = settings.availability_zone
+    in_zone = None if zone is None else judging.zone(zone, ours.zones())
+    if in_zone is not None:
+        yield in_zone
+    if in_zone is None or not in_zone.advice:
+        yield from _may_see(
+            "nova",
+            "how many hosts there are",
+            lambda asker: judging.hosts(asker.hosts(), settings.server_groups, zone),
+            (ours, above),
+        )
     yield from _nova_quotas(settings, who, ours, flavor)
     yield from _told("glance", _glance(settings, who, ours, flavor))
 
