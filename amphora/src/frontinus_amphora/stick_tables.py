@@ -9,7 +9,7 @@ its last connection follows. Commands: haproxy management guide 9.3 (show table,
 import re
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +21,9 @@ PROMPT = b"\n> "
 PATIENCE = 8.0
 """Seconds for one dump, and for telling all of it; haproxy cuts the connection that is held after ten. A hundred thousand
 entries take one and three. What is not told by then is learnt anew."""
+
+ROUNDS, SETTLES_IN = 8, 0.02
+"""How often it is looked whether those that teach each other agree, and seconds between two looks."""
 
 LONGEST_LINE = 12_000
 """haproxy takes a line of at most one buffer, 16 KiB unless it was built otherwise."""
@@ -74,22 +77,53 @@ class Handover:
             self._held.close()
 
     def finish(self) -> None:
-        """The new worker answers: tell it everything, twice, since the old one may have served until a moment ago."""
+        """The new worker answers: tell it everything, then whom the old one, which may have served until a moment ago, met since.
+
+        In its first milliseconds the new one knows nobody. A client who came then was given another member, and in a pair the
+        old worker, the peer and by them the new one again are taught so: that is put right on both, until it is."""
         if self._held is None:
             return
         try:
-            tell(self._path, self._told)
-            last = self._dump()
-            tell(self._path, dict(last.items() - self._told.items()))
+            for number in range(ROUNDS):
+                met = self._read(self._ask_new)
+                strays = self._strays(met)
+                self._forget(self._ask_new, strays)
+                tell(self._path, strays if number else self._told)
+                last = self._dump()
+                taught = self._strays(last)
+                self._forget(self._command, taught)
+                for command in _settings(taught):
+                    self._command(command)
+                known = self._told.keys() | met.keys()
+                tell(self._path, {key: server for key, server in last.items() if key not in known})
+                if not strays and not taught:
+                    return
+                time.sleep(SETTLES_IN)
         except OSError as error:
             self._lost(error)
 
     def _dump(self) -> Learnt:
+        """What the old worker knows."""
+        return self._read(self._command)
+
+    def _read(self, ask: Callable[[str], str]) -> Learnt:
         return {
             (name, key): server
             for name in self._names
-            for key, server in entries(self._command(f"show table {name} data.server_id gt 0"))
+            for key, server in entries(ask(f"show table {name} data.server_id gt 0"))
         }
+
+    def _strays(self, learnt: Learnt) -> Learnt:
+        """Who had another server when the reload began; that one."""
+        return {key: self._told[key] for key, server in learnt.items() if self._told.get(key, server) != server}
+
+    def _forget(self, ask: Callable[[str], str], learnt: Learnt) -> None:
+        """An entry has the server's name beside its id, which counts more and cannot be set."""
+        for name, key in learnt:
+            ask(f"clear table {name} key {key}")
+
+    def _ask_new(self, command: str) -> str:
+        return haproxy_cli.ask(self._path, command, PATIENCE)
 
     def _command(self, command: str) -> str:
         """Ask over the connection that is held. Raises OSError."""
@@ -121,9 +155,12 @@ def entries(dump: str) -> list[tuple[str, str]]:
 def tell(path: str, learnt: Mapping[tuple[str, str], str]) -> None:
     """Write these entries into the tables of the worker that answers at `path`. Raises OSError, also when it takes long."""
     deadline = time.monotonic() + PATIENCE
-    commands = (f"set table {name} key {key} data.server_id {server}" for (name, key), server in learnt.items())
-    for line in _lines(commands):
+    for line in _lines(_settings(learnt)):
         haproxy_cli.ask(path, line, max(0.001, deadline - time.monotonic()))
+
+
+def _settings(learnt: Mapping[tuple[str, str], str]) -> Iterator[str]:
+    return (f"set table {name} key {key} data.server_id {server}" for (name, key), server in learnt.items())
 
 
 def _lines(commands: Iterable[str]) -> Iterator[str]:

@@ -113,6 +113,11 @@ class Pair:
         settled = self.frontinus.load_balancer(self.id)["provisioning_status"] == "ACTIVE"
         return settled and statuses == [("BACKUP", "ALLOCATED"), ("MASTER", "ALLOCATED")] and self.master() is not None
 
+    def remembered(self, client: str) -> str | None:
+        """The member that the stick tables of all amphorae remember for this client; None while they do not agree."""
+        known = {member_of(self.frontinus, x["id"], client) for x in self.amphorae()}
+        return known.pop() if len(known) == 1 else None
+
     def connections(self) -> int:
         return int(self.frontinus.call("GET", f"/v2/lbaas/loadbalancers/{self.id}/stats")["stats"]["total_connections"])
 
@@ -174,8 +179,8 @@ def holds(amphora_id: str, address: str) -> bool:
     return False
 
 
-def knows(frontinus: Installation, amphora_id: str, client: str) -> bool:
-    """Whether its stick tables remember this client."""
+def member_of(frontinus: Installation, amphora_id: str, client: str) -> str | None:
+    """Which member its stick tables remember for this client, by the name that counts."""
     (path,) = (frontinus.state_dir / "amphorae" / amphora_id).glob("*.sock")
 
     def ask(command: str) -> str:
@@ -188,7 +193,14 @@ def knows(frontinus: Installation, amphora_id: str, client: str) -> bool:
         finally:
             os.close(descriptor)
 
-    return any(client in ask(f"show table {name}") for name in re.findall(r"# table: (\S+),", ask("show table")))
+    dumps = "".join(ask(f"show table {name}") for name in re.findall(r"# table: (\S+),", ask("show table")))
+    found = re.search(rf"key=\S*{re.escape(client)} .*server_key=(\S+)", dumps)
+    return None if found is None else found[1]
+
+
+def knows(frontinus: Installation, amphora_id: str, client: str) -> bool:
+    """Whether its stick tables remember this client."""
+    return member_of(frontinus, amphora_id, client) is not None
 
 
 def kill(amphora_id: str, *programs: str) -> float:
@@ -278,3 +290,21 @@ def test_both_dead_are_replaced(tmp_path: Path) -> None:
             kill(amphora_id)
         frontinus.until(lambda: before.isdisjoint(x["id"] for x in pair.amphorae()) and pair.whole(), "both new", 60)
         frontinus.until(lambda: pair.client.get(f"http://{VIP}/").startswith("member"), "it serves")
+
+
+def test_a_reload_forgets_no_client(tmp_path: Path) -> None:
+    """Two workers and two amphorae teach each other, and the worker that begins knows nobody: whom it gives another member in
+    its first milliseconds has his own again after that."""
+    with installation(tmp_path) as frontinus:
+        pair = Pair(frontinus, session_persistence={"type": "SOURCE_IP"})
+        pair.client.get(f"http://{VIP}/")
+        frontinus.until(lambda: pair.remembered(CLIENT) is not None, "both know the client")
+        known = pair.remembered(CLIENT)
+        with Asking(pair.client, f"http://{VIP}/") as one, Asking(pair.client, f"http://{VIP}/") as two:
+            for number in range(10):
+                asked = len(one.said) + len(two.said)
+                frontinus.until(lambda asked=asked: len(one.said) + len(two.said) > asked + 200, "clients are answered")  # type: ignore[misc]
+                listener = {"protocol": "HTTP", "protocol_port": 90 + number, "loadbalancer_id": pair.id}
+                frontinus.call("POST", "/v2/lbaas/listeners", {"listener": listener})
+                frontinus.settled(pair.id)
+                frontinus.until(lambda: pair.remembered(CLIENT) == known, f"both know the client's member: {number}", 2)

@@ -20,7 +20,7 @@ import pytest
 
 from tests.compatibility.subjects import PAST, Past, source_of
 from tests.integration.netns.hosts import Host, Installation, installation, processes_of
-from tests.integration.netns.stories_pairs import CLIENT, MEMBERS, VIP, Pair, knows
+from tests.integration.netns.stories_pairs import CLIENT, MEMBERS, VIP, Pair
 
 LATEST_S = 5.0
 """How long a client waits for anything: what takes longer is a failure."""
@@ -191,12 +191,11 @@ class Watched:
         """The stick table was handed on, to each amphora that came. While a worker begins it knows nobody yet."""
         said = [x for client in self.clients.values() if not isinstance(client, Conversation) for x in client.said]
         strays = len(said) - said.count(member)
-        frontinus, amphorae = self._pair.frontinus, [x["id"] for x in self._pair.amphorae()]
         tell(
             f"  {strays} of {len(said)} answers by another than the client's member, which is known to the new amphorae"
         )
         assert {self._pair.client.get(f"http://{VIP}/") for _ in range(5)} == {member}
-        frontinus.until(lambda: all(knows(frontinus, x, CLIENT) for x in amphorae), "both know the client")
+        self._pair.frontinus.until(lambda: self._pair.remembered(CLIENT) is not None, "both know the client")
 
 
 def a_pair(frontinus: Installation, **pool: object) -> Pair:
@@ -310,9 +309,10 @@ def test_an_older_pair_is_upgraded_by_a_push(past: Past, tmp_path: Path) -> None
 def test_a_failover_that_is_asked_for_fails_no_request(of: str, tmp_path: Path) -> None:
     """Of a pair in health: of all of it, and of the amphora that has the VIP."""
     with installation(tmp_path) as frontinus:
-        pair = a_pair(frontinus)
+        pair = a_pair(frontinus, session_persistence={"type": "SOURCE_IP"})
         before = {x["role"]: x["id"] for x in pair.amphorae()}
         watched = Watched(pair)
+        known = pair.client.get(f"http://{VIP}/")
         with watched.asking():
             if of == "load balancer":
                 frontinus.call("PUT", f"/v2/lbaas/loadbalancers/{pair.id}/failover")
@@ -325,6 +325,7 @@ def test_a_failover_that_is_asked_for_fails_no_request(of: str, tmp_path: Path) 
                 )
             watched.go_on()
         watched.assert_unharmed(f"failover of the {of}")
+        watched.assert_known_to(known)
 
 
 def test_what_lasts_too_long_is_closed_and_not_reset(tmp_path: Path) -> None:

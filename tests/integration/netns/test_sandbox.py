@@ -40,7 +40,7 @@ def test_stories(file: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("story", ["loses_one_process", "failover_that_is_asked_for", "both_dead"])
+@pytest.mark.parametrize("story", ["loses_one_process", "failover_that_is_asked_for", "both_dead", "reload"])
 def test_stories_of_pairs(story: str) -> None:
     """Each in a machine of its own: two installations would want one management network."""
     run("stories_pairs.py", "-k", story)
