@@ -75,6 +75,11 @@ def check(settings: Settings, parts: Collection[Part] = tuple(Part)) -> dict[str
             raise Invalid(key, f"must be from 0 to 65535, not {port}")
     if settings.controller.spares is not None and not 0 <= settings.controller.spares <= MOST_SPARES:
         raise Invalid("controller.spares", f"must be from 0 to {MOST_SPARES}, not {settings.controller.spares}")
+    for number, each in enumerate(settings.controller.spares_of):
+        if not 0 <= each.count <= MOST_SPARES:
+            raise Invalid(f"controller.spares_of[{number}].count", f"must be from 0 to {MOST_SPARES}, not {each.count}")
+        if not (each.flavor or each.availability_zone):
+            raise Invalid(f"controller.spares_of[{number}].flavor", "name a flavor, an availability zone, or both")
     if settings.database_connections < 1:
         raise Invalid("database_connections", f"must be at least 1, not {settings.database_connections}")
     if settings.database and not settings.database.startswith("sqlite:"):

@@ -13,6 +13,7 @@ from frontinus.drivers.compute.interface import ComputeDriver, Place
 from frontinus.drivers.compute.process.driver import ProcessCompute, ProcessSettings
 from frontinus.model.boot import BootFiles
 from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.placement import UNSPECIFIED, Placement
 from frontinus.model.ports import Port
 from frontinus.testing.simulated.compute import SimulatedCompute, SimulatedSettings
 from frontinus.testing.simulated.fleet import SimulatedFleet
@@ -56,9 +57,14 @@ class MixedCompute(ComputeDriver):
         return self._of(amphora_id).management_address(amphora_id)
 
     async def build(
-        self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: tuple[Port, ...] = ()
+        self,
+        amphora_id: AmphoraId,
+        load_balancer_id: LoadBalancerId,
+        boot: BootFiles,
+        ports: tuple[Port, ...] = (),
+        placement: Placement = UNSPECIFIED,
     ) -> Place:
-        return await self._of(amphora_id).build(amphora_id, load_balancer_id, boot, ports)
+        return await self._of(amphora_id).build(amphora_id, load_balancer_id, boot, ports, placement)
 
     async def get(self, amphora_id: AmphoraId) -> Place:
         return await self._of(amphora_id).get(amphora_id)

@@ -22,6 +22,7 @@ from frontinus.model.offers import (
     FlavorData,
     FlavorProfile,
     asked_keys,
+    placement_of,
     read_availability_zone_data,
     read_flavor_data,
 )
@@ -52,6 +53,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
             threads=self.flavor.threads,
             max_connections=self.flavor.max_connections,
             max_memory=self.flavor.max_memory,
+            placement=placement_of(self.flavor, self.zone),
         )
 
     def require(self, capabilities: Capabilities) -> None:

@@ -25,7 +25,7 @@ from frontinus.drivers.network.interface import ADOPTS as ADOPTS_PORTS
 from frontinus.drivers.secret.interface import SecretDriver
 from frontinus.main import Drivers
 from frontinus.main import check as check_settings
-from frontinus.model.capabilities import with_network
+from frontinus.model.capabilities import with_compute, with_network
 from frontinus.model.certificates import SecretKind, SecretUse, secret_uses
 from frontinus.model.errors import CallerError, Conflict, FrontinusError, Invalid, Retry
 from frontinus.model.ids import ProjectId
@@ -72,7 +72,8 @@ async def _adopt(settings: Settings, theirs: OctaviaSettings, url: str, *, carry
     drivers = Drivers(settings, settings.health.bind_port)
     now = datetime.now(UTC)
     try:
-        capabilities = with_network(drivers.amphora.offers(), drivers.network.features)
+        offered = with_network(drivers.amphora.offers(), drivers.network.features)
+        capabilities = with_compute(offered, drivers.compute.placement_words)
         findings = judge(snapshot, capabilities, digest_of(authority), now)
         obstacles = list(_obstacles(snapshot, settings, ours, theirs, drivers))
         readable, unreadable = await _readable(findings.trees, drivers.secret)

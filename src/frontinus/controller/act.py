@@ -163,10 +163,11 @@ async def _record_amphora(step: RecordAmphora, situation: Situation, hands: Hand
         created_at=hands.now(),
     )
     apart = APART in hands.compute.features
+    pool = hands.spare_pool(situation.tree.load_balancer.placement)
     hosts = {x.host for x in situation.tree.amphorae if apart and x.host is not None}
 
     def work(tx: Transaction) -> Amphora | None:
-        if convergence.add_spare_amphora(tx, situation.lease, amphora, hands.spare_pool, hosts) is not None:
+        if convergence.add_spare_amphora(tx, situation.lease, amphora, pool, hosts) is not None:
             return None
         return convergence.add_amphora(tx, situation.lease, amphora)
 

@@ -18,6 +18,7 @@ from frontinus.drivers.compute.interface import ComputeDriver
 from frontinus.drivers.network.interface import PORTS, NetworkDriver
 from frontinus.drivers.secret.interface import SecretDriver
 from frontinus.model.cohorts import CohortName
+from frontinus.model.placement import Placement
 from frontinus.store.engine import Store
 
 SPARES_WHERE_SLOW = 2
@@ -55,10 +56,11 @@ class Hands:
     def boot_timeout(self) -> timedelta:
         return self.compute.boot_timeout if self.settings.boot_timeout is None else self.settings.boot_timeout
 
-    @property
-    def spare_pool(self) -> str:
-        """Spares of which pool serve here: any amphora of this driver in a place of this compute driver."""
-        return f"{self.amphora_driver.name}/{self.compute.name}"
+    def spare_pool(self, placement: Placement | None) -> str:
+        """Spares of which pool serve a load balancer: amphorae of this driver in places of this compute driver, made of the same
+        and in the same place."""
+        alike = "" if placement is None else f"/{placement.digest}"
+        return f"{self.amphora_driver.name}/{self.compute.name}{alike}"
 
     @property
     def spares_wanted(self) -> int:

@@ -23,7 +23,7 @@ from frontinus.controller.secret_watch import SecretWatch
 from frontinus.controller.spares import Spares
 from frontinus.controller.sweeper import Sweeper
 from frontinus.controller.witness import Witness
-from frontinus.model.capabilities import with_network
+from frontinus.model.capabilities import with_compute, with_network
 from frontinus.model.errors import NotFound, WorldError
 from frontinus.model.ids import ControllerId, new_id
 from frontinus.store import convergence, idempotency, leases, maintenance, previews
@@ -55,7 +55,9 @@ class Controller:
             self.id,
             hands.cohort,
             providers,
-            with_network(hands.amphora_driver.offers(), hands.network.features),
+            with_compute(
+                with_network(hands.amphora_driver.offers(), hands.network.features), hands.compute.placement_words
+            ),
             hands.now,
             configuration=configuration,
             alone=alone,

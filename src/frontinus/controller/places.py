@@ -13,15 +13,19 @@ from frontinus.controller import plugging
 from frontinus.controller.hands import Hands
 from frontinus.model.errors import Retry
 from frontinus.model.ids import AmphoraId
+from frontinus.model.placement import MANAGEMENT_NETWORK, UNSPECIFIED, Placement, field_of
 from frontinus.model.ports import Port, PortPurpose
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
+LATER_S = 30.0
 AGENT_POLL_S = 0.02
 """Pause between two questions to an agent that starts. Short, since a `process` amphora is up in a tenth of a second."""
 
 
 async def build(amphora: Amphora, tree: LoadBalancerTree, hands: Hands) -> Amphora:
     """Make its place, with its ports, and give the start: the amphora as it is then. Raises what drivers raise."""
+    placement = tree.load_balancer.placement or UNSPECIFIED
+    _require_honoured(placement, hands)
     ports: tuple[Port, ...] = ()
     address = hands.compute.management_address(amphora.id)
     if hands.has_ports:
@@ -31,18 +35,34 @@ async def build(amphora: Amphora, tree: LoadBalancerTree, hands: Hands) -> Ampho
         others = [replace(x, interface=None) for x in amphora.ports if x.purpose is not PortPurpose.MANAGEMENT]
         ports = (management, *others)
     boot = hands.amphora_driver.boot_files(amphora.id, address or "")
-    place = await hands.compute.build(amphora.id, tree.id, boot, ports)
+    place = await hands.compute.build(amphora.id, tree.id, boot, ports, placement)
     identity = boot.identity
     return replace(
         amphora,
         compute_id=place.compute_id,
         management_address=place.management_address or address,
         host=place.host,
+        compute_flavor=place.compute_flavor,
+        image_id=place.image_id,
+        compute_zone=place.zone,
         identity_digest=None if identity is None else identity.digest,
         certificate_expires_at=None if identity is None else identity.expires_at,
         certificate_renew_at=None if identity is None else identity.renew_at,
         **plugging.recorded(ports),
     )
+
+
+def _require_honoured(placement: Placement, hands: Hands) -> None:
+    """What was promised by other drivers than are here now is waited for: never is something else built. Raises Retry."""
+    honoured = hands.compute.placement_words | (hands.network.features & {MANAGEMENT_NETWORK})
+    for word in sorted(placement.asked - honoured):
+        raise Retry(
+            f"by its {field_of(word).removesuffix('_id').replace('_', ' ')} the load balancer asks for {word} "
+            f"{getattr(placement, word)!r}, which compute driver {hands.compute.name} with network driver "
+            f"{hands.network.name} cannot give; run controllers with the drivers that it was made with",
+            after=LATER_S,
+            code="placement-refused",
+        )
 
 
 async def first_answer(amphora: Amphora, tree: LoadBalancerTree, hands: Hands) -> Amphora:

@@ -126,11 +126,15 @@ def shut_to_clients(request: PortRequest) -> PortRequest:
 
 def management_request(tree: LoadBalancerTree, amphora: Amphora) -> PortRequest:
     """The port that every amphora has from its build on."""
+    placement = tree.load_balancer.placement
     return PortRequest(
         amphora_id=amphora.id,
         load_balancer_id=tree.id,
         project_id=tree.load_balancer.project_id,
         purpose=PortPurpose.MANAGEMENT,
+        network_id=None
+        if placement is None or placement.management_network is None
+        else NetworkId(placement.management_network),
     )
 
 

@@ -15,6 +15,18 @@ class Outgrown(StrEnum):
 
 
 @dataclass(frozen=True)
+class SparesOf:
+    """Spare amphorae for load balancers of one flavor, of one availability zone, or of both: `[[controller.spares_of]]`."""
+
+    count: int
+    flavor: str = ""
+    """Name or id; empty: for load balancers whose flavor says nothing of how amphorae are made."""
+
+    availability_zone: str = ""
+    """Its name; empty: for those without one that says something of it."""
+
+
+@dataclass(frozen=True)
 class ControllerSettings:
     """Built once in main.py and passed down."""
 
@@ -84,6 +96,10 @@ class ControllerSettings:
     spares: int | None = None
     """How many amphorae run without a load balancer, to be taken by the next create or replacement, which is then a push
     only. Not set: 2 where amphorae start slowly (virtual machines), else none."""
+
+    spares_of: tuple[SparesOf, ...] = ()
+    """More of them, for flavors and availability zones that say of what or where amphorae are made (compute_flavor,
+    amp_image_tag, compute_zone, management_network): such load balancers take none of the others."""
 
     spare_interval: timedelta = timedelta(seconds=2)
     """How often spare amphorae are looked after. A slot is looked at by one controller in this time."""

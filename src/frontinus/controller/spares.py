@@ -8,19 +8,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 from msgspec.structs import replace
 
 from frontinus.controller import places
 from frontinus.controller.hands import Hands
+from frontinus.controller.settings import SparesOf
 from frontinus.drivers.compute.interface import PlaceState
 from frontinus.model.enums import AmphoraStatus
-from frontinus.model.errors import Retry, WorldError
+from frontinus.model.errors import CallerError, Retry, WorldError
 from frontinus.model.ids import AmphoraId, new_id
+from frontinus.model.offers import (
+    AvailabilityZoneData,
+    FlavorData,
+    placement_of,
+    read_availability_zone_data,
+    read_flavor_data,
+)
+from frontinus.model.placement import Placement
 from frontinus.model.spares import Spare, SpareStatus, tree_of, waiting
 from frontinus.model.tree import Amphora
-from frontinus.store import spares
+from frontinus.store import profiles, spares
+from frontinus.store.engine import Transaction
 
 log = structlog.get_logger()
 
@@ -30,6 +41,26 @@ SELDOM = 15
 
 LONGEST_WAIT_S = 30.0
 """An empty slot waits no longer for a controller without work: one that always has some needs spares most."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Spares that are alike, and how many there shall be."""
+
+    name: str
+    placement: Placement | None
+    wanted: int
+
+
+def _placement(tx: Transaction, spares_of: SparesOf) -> Placement | None:
+    """How amphorae of load balancers with these choices are made. Raises Invalid and Unsupported."""
+    flavor, zone = FlavorData(), AvailabilityZoneData()
+    if spares_of.flavor:
+        flavor = read_flavor_data(profiles.flavor_data(tx, spares_of.flavor), "flavor")
+    if spares_of.availability_zone:
+        told = profiles.availability_zone_data(tx, spares_of.availability_zone)
+        zone = read_availability_zone_data(told, "availability_zone")
+    return placement_of(flavor, zone)
 
 
 class Spares:
@@ -52,24 +83,41 @@ class Spares:
                 log.warning("spare amphorae were not looked after", reason=str(trouble))
             except Exception:  # the loop protects its next turn
                 log.exception("looking after spare amphorae failed")
-            seldom = 1 if self._hands.spares_wanted or self._are_any else SELDOM
+            seldom = 1 if self._hands.spares_wanted or self._hands.settings.spares_of or self._are_any else SELDOM
             await asyncio.sleep(self._hands.settings.spare_interval.total_seconds() * seldom)
 
     async def look(self) -> None:
         """Fill empty slots, look at what is in the others, and empty those that are too many."""
         hands = self._hands
-        pool, wanted = hands.spare_pool, hands.spares_wanted
-        found = {x.slot: x for x in await hands.store.read(lambda tx: spares.in_pool(tx, pool))}
+        every = hands.spare_pool(None)
+        pools = await hands.store.read(self._pools)
+        found = {(x.pool, x.slot): x for x in await hands.store.read(lambda tx: spares.of_kind(tx, every))}
         self._are_any = bool(found)
         hands.metrics.spares.set(sum(x.status is SpareStatus.READY for x in found.values()))
-        empty = [slot for slot in range(wanted) if slot not in found]
-        work = [self._fill(slot) for slot in empty] if empty and self._has_turn() else []
-        work += [self._look_at(x, is_wanted=x.slot < wanted) for x in found.values() if self._is_free(x)]
+        empty = [(x, slot) for x in pools.values() for slot in range(x.wanted) if (x.name, slot) not in found]
+        work = [self._fill(pool, slot) for pool, slot in empty] if empty and self._has_turn() else []
+        for spare in found.values():
+            pool = pools.get(spare.pool)
+            if self._is_free(spare):
+                work.append(self._look_at(spare, is_wanted=pool is not None and spare.slot < pool.wanted))
         for outcome in await asyncio.gather(*work, return_exceptions=True):
             if isinstance(outcome, WorldError):
                 log.warning("a spare amphora is in trouble", reason=str(outcome))
             elif isinstance(outcome, BaseException):
                 raise outcome
+
+    def _pools(self, tx: Transaction) -> dict[str, Pool]:
+        """Which pools shall have how many, by name. What an operator named and nobody offers is told, and has none."""
+        hands = self._hands
+        pools = [Pool(hands.spare_pool(None), None, hands.spares_wanted)]
+        for each in hands.settings.spares_of:
+            try:
+                placement = _placement(tx, each)
+            except CallerError as error:
+                log.warning("no spare amphorae of this kind", reason=str(error))
+                continue
+            pools.append(Pool(hands.spare_pool(placement), placement, each.count))
+        return {x.name: x for x in pools}
 
     def _has_turn(self) -> bool:
         """Whether empty slots are filled now: nobody is being served, or that has gone on for long."""
@@ -88,11 +136,11 @@ class Spares:
         # A time ahead is of a clock that was wrong.
         return abs(self._hands.now() - spare.touched_at) >= longest
 
-    async def _fill(self, slot: int) -> None:
+    async def _fill(self, pool: Pool, slot: int) -> None:
         hands, now = self._hands, self._hands.now()
         amphora = waiting(AmphoraId(new_id()), now)
         spare = Spare(
-            pool=hands.spare_pool,
+            pool=pool.name,
             slot=slot,
             amphora_id=amphora.id,
             status=SpareStatus.BUILDING,
@@ -102,7 +150,7 @@ class Spares:
         if not await hands.store.transact(lambda tx: spares.reserve(tx, spare)):
             return  # another controller was first
         try:
-            built = await places.build(amphora, tree_of(amphora), hands)
+            built = await places.build(amphora, tree_of(amphora, pool.placement), hands)
             ready = replace(await places.first_answer(built, tree_of(built), hands), status=AmphoraStatus.READY)
         except WorldError:
             await self._remove(spare)

@@ -29,6 +29,7 @@ from frontinus.model.enums import (
 )
 from frontinus.model.errors import Unsupported, blaming
 from frontinus.model.offers import FlavorData
+from frontinus.model.placement import BY_FLAVOR, BY_ZONE, MANAGEMENT_NETWORK, field_of
 from frontinus.model.ports import PORTS
 from frontinus.model.tree import (
     DEFAULT_IDLE_MS,
@@ -131,7 +132,21 @@ def with_network(amphorae: Capabilities, network_features: frozenset[str]) -> Ca
     topologies = amphorae.topologies
     if "vrrp" in amphorae.features and PORTS not in network_features:
         topologies -= {Topology.ACTIVE_STANDBY}
-    return replace(amphorae, topologies=topologies, features=(amphorae.features - NETWORK_FEATURES) | offered)
+    return replace(
+        amphorae,
+        topologies=topologies,
+        features=(amphorae.features - NETWORK_FEATURES) | offered,
+        availability_zone_keys=amphorae.availability_zone_keys | (network_features & {MANAGEMENT_NETWORK}),
+    )
+
+
+def with_compute(amphorae: Capabilities, placement_words: frozenset[str]) -> Capabilities:
+    """What an amphora driver can do together with a compute driver that honours these words of a placement."""
+    return replace(
+        amphorae,
+        flavor_keys=amphorae.flavor_keys | (placement_words & BY_FLAVOR),
+        availability_zone_keys=amphorae.availability_zone_keys | (placement_words & (BY_ZONE - {MANAGEMENT_NETWORK})),
+    )
 
 
 def require(tree: LoadBalancerTree, capabilities: Capabilities) -> None:
@@ -186,6 +201,11 @@ def _require_load_balancer(load_balancer: LoadBalancer, capabilities: Capabiliti
     for key in _SIZES:
         if getattr(load_balancer, key) is not None and key not in capabilities.flavor_keys:
             raise Unsupported("flavor_id", f"it asks for {key}, which this provider does not offer")
+    if load_balancer.placement is not None:
+        for word in sorted(
+            load_balancer.placement.asked - capabilities.flavor_keys - capabilities.availability_zone_keys
+        ):
+            raise Unsupported(field_of(word), f"it asks for {word}, which this provider does not offer")
     if load_balancer.topology not in capabilities.topologies:
         raise Unsupported("topology", f"this provider does not offer {load_balancer.topology}")
     if load_balancer.additional_vips:

@@ -14,6 +14,7 @@ import msgspec
 from frontinus.model.enums import Kind, Topology
 from frontinus.model.errors import Invalid, Unsupported
 from frontinus.model.ids import AvailabilityZoneProfileId, FlavorId, FlavorProfileId
+from frontinus.model.placement import BY_FLAVOR, BY_ZONE, Placement
 
 T = TypeVar("T")
 
@@ -120,6 +121,13 @@ def read_flavor_data(text: str, field: str) -> FlavorData:
 def read_availability_zone_data(text: str, field: str) -> AvailabilityZoneData:
     """As `read_flavor_data`."""
     return _read(text, field, AvailabilityZoneData)
+
+
+def placement_of(flavor: FlavorData, zone: AvailabilityZoneData) -> Placement | None:
+    """What the two say of how amphorae are made; None where neither says anything, as for most load balancers."""
+    words = {name: getattr(flavor, name) for name in BY_FLAVOR} | {name: getattr(zone, name) for name in BY_ZONE}
+    placement = Placement(**words)
+    return placement if placement.asked else None
 
 
 def asked_keys(data: FlavorData | AvailabilityZoneData) -> dict[str, Any]:

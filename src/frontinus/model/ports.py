@@ -98,7 +98,8 @@ class PortRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The port that an amphora shall have on a network: with an address on each of these subnets, no others; with just
     this traffic let in. `vips` are the addresses beside its own under which it may send and be reached.
 
-    A management port names neither network nor subnets: the driver knows them. `port_id` is of the port that is on record as
+    A management port names no subnets, and a network only where the placement of its load balancer does (feature
+    management_network): else the driver knows. `port_id` is of the port that is on record as
     this one: it is brought to what is asked, even if another program made it, and no other is made beside it."""
 
     amphora_id: AmphoraId

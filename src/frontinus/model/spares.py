@@ -10,6 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId
+from frontinus.model.placement import Placement
 from frontinus.model.tree import Amphora, LoadBalancer, LoadBalancerTree, Vip
 
 
@@ -38,10 +39,14 @@ def waiting(amphora_id: AmphoraId, now: datetime) -> Amphora:
     return Amphora(id=amphora_id, load_balancer_id=LoadBalancerId(amphora_id), project_id=ProjectId(""), created_at=now)
 
 
-def tree_of(amphora: Amphora) -> LoadBalancerTree:
+def tree_of(amphora: Amphora, placement: Placement | None = None) -> LoadBalancerTree:
     """What drivers are handed in place of the tree that a spare has not: nothing shall listen."""
     nowhere = Vip(address="", subnet_id=SubnetId(""), network_id=NetworkId(""), port_id=PortId(""))
     load_balancer = LoadBalancer(
-        id=amphora.load_balancer_id, project_id=amphora.project_id, vip=nowhere, created_at=amphora.created_at
+        id=amphora.load_balancer_id,
+        project_id=amphora.project_id,
+        vip=nowhere,
+        placement=placement,
+        created_at=amphora.created_at,
     )
     return LoadBalancerTree(load_balancer=load_balancer, amphorae=(amphora,))

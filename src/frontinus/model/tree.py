@@ -47,6 +47,7 @@ from frontinus.model.ids import (
     ProjectId,
     SubnetId,
 )
+from frontinus.model.placement import Placement
 from frontinus.model.ports import Port
 
 
@@ -105,6 +106,7 @@ class LoadBalancer(msgspec.Struct, frozen=True, kw_only=True):
     threads: int | None = None  # as max_connections by the flavor; None: what the driver's settings say
     max_connections: int | None = None
     max_memory: int | None = None  # MiB
+    placement: Placement | None = None  # by flavor and zone; None: what the drivers' settings say
     vip_port_owned: bool = True  # we made the VIP's port, so we remove it
     flavor_id: str | None = None
     availability_zone: str | None = None
@@ -293,7 +295,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 class Amphora(msgspec.Struct, frozen=True, kw_only=True):
     """One appliance. Its compute name is derived from the id, and the row exists before anything is built under it.
 
-    `management_address` is where its agent listens, `host` on which machine compute says that it is. `speaks_plain` says that
+    `management_address` is where its agent listens, `host` on which machine compute says that it is; `compute_flavor`,
+    `image_id` and `compute_zone` of what and where it says that it made it. `speaks_plain` says that
     its agent knows no other heartbeats than Octavia's. `balancer_version` is what the agent said of the program that
     balances when it was last asked; None: nobody asked yet. `identity_digest`, `certificate_expires_at` and
     `certificate_renew_at` are of the identity that it was given last (model.boot.Identity). `suspected_at` is set while it
@@ -320,6 +323,9 @@ class Amphora(msgspec.Struct, frozen=True, kw_only=True):
     vrrp_port_id: PortId | None = None
     vrrp_interface: str | None = None
     host: str | None = None
+    compute_flavor: str | None = None
+    image_id: str | None = None
+    compute_zone: str | None = None
     speaks_plain: bool = False
     receipt: Receipt | None = None
     identity_digest: str | None = None

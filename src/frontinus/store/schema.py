@@ -135,6 +135,7 @@ load_balancer = Table(
     _counter("threads", nullable=True),
     _counter("max_connections", nullable=True),
     _counter("max_memory", nullable=True),
+    _text("placement", nullable=True),
     _flag("vip_port_owned"),
     _id("flavor_id", nullable=True),
     _name("availability_zone", nullable=True),
@@ -301,6 +302,9 @@ amphora = Table(
     _id("vrrp_port_id", nullable=True),
     _word("vrrp_interface", nullable=True),
     _name("host", nullable=True),
+    _name("compute_flavor", nullable=True),
+    _id("image_id", nullable=True),
+    _name("compute_zone", nullable=True),
     # It sends Octavia's plain datagrams, and only of such they are accepted.
     Column("speaks_plain", Boolean, nullable=False, server_default=false()),
     _text("receipt", nullable=True),

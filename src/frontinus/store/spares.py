@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import and_, bindparam, delete, select, update
+from sqlalchemy import and_, bindparam, delete, or_, select, update
 
 from frontinus.model.ids import AmphoraId
 from frontinus.model.spares import Spare, SpareStatus
@@ -26,6 +26,11 @@ _THIS = and_(
 
 _RESERVE = Statement(insert_if_absent(schema.spare, _SHAPE.columns))
 _IN_POOL = Statement(select(*_COLUMNS).where(_t.pool == bindparam("which_pool")).order_by(_t.slot))
+_OF_KIND = Statement(
+    select(*_COLUMNS)
+    .where(or_(_t.pool == bindparam("which_pool"), _t.pool.like(bindparam("below"))))
+    .order_by(_t.pool, _t.slot)
+)
 _READY = Statement(
     select(*_COLUMNS)
     .where(_t.pool == bindparam("which_pool"), _t.status == SpareStatus.READY.value)
@@ -55,6 +60,11 @@ def reserve(tx: Transaction, spare: Spare) -> bool:
 def in_pool(tx: Transaction, pool: str) -> list[Spare]:
     """All slots that are not empty."""
     return [_SHAPE.decode(row) for row in tx.rows(_IN_POOL, {"which_pool": pool})]
+
+
+def of_kind(tx: Transaction, pool: str) -> list[Spare]:
+    """All slots that are not empty of this pool and of those whose names go on from its name with a slash."""
+    return [_SHAPE.decode(row) for row in tx.rows(_OF_KIND, {"which_pool": pool, "below": f"{pool}/%"})]
 
 
 def touch(tx: Transaction, spare: Spare, status: SpareStatus, now: datetime) -> bool:

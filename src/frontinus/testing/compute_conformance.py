@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from frontinus.drivers.compute.interface import ATTACH, ComputeDriver, Place, PlaceState
 from frontinus.model.boot import BootFiles
 from frontinus.model.ids import AmphoraId, LoadBalancerId, new_id
+from frontinus.model.placement import UNSPECIFIED, Placement
 from frontinus.model.ports import Port, PortPurpose
 from frontinus.testing.exam import Checks, NotExaminable, Report, hold, require
 
@@ -25,7 +26,10 @@ class ComputeBench:
     behind the driver's back; `patience` is how many seconds a place may take to come up after its build.
 
     `port` makes the port of an amphora for a purpose, for a driver that attaches ports: those for VIPs and members it may
-    make up as long as their attachment exists. `unplug` takes the link of a port away behind the driver's back."""
+    make up as long as their attachment exists. `unplug` takes the link of a port away behind the driver's back.
+
+    `placement` says words that are there, and that the driver's settings do not say, for a driver that honours some; `made_as`
+    tells of what and where a place was made, in the same words, seen behind the driver's back."""
 
     factory: Callable[[], ComputeDriver]
     boot: Callable[[AmphoraId, str | None], BootFiles] = _little_boot
@@ -33,6 +37,8 @@ class ComputeBench:
     patience: float = 10.0
     port: Callable[[AmphoraId, PortPurpose], Awaitable[Port]] | None = None
     unplug: Callable[[AmphoraId, Port], Awaitable[None]] | None = None
+    placement: Placement = UNSPECIFIED
+    made_as: Callable[[AmphoraId], Awaitable[Placement]] | None = None
 
 
 async def examine(bench: ComputeBench, *, limit: float = 60.0) -> Report:
@@ -56,12 +62,15 @@ class Candidate:
         self.used.append(amphora_id)
         return amphora_id
 
-    async def build(self, amphora_id: AmphoraId, driver: ComputeDriver | None = None) -> Place:
+    async def build(
+        self, amphora_id: AmphoraId, driver: ComputeDriver | None = None, placement: Placement = UNSPECIFIED
+    ) -> Place:
         by = driver or self.driver
         address, ports = by.management_address(amphora_id), await self.management(amphora_id)
         if ports:
             address = ports[0].addresses[0].address
-        return await by.build(amphora_id, LoadBalancerId(new_id()), self.bench.boot(amphora_id, address), ports)
+        boot = self.bench.boot(amphora_id, address)
+        return await by.build(amphora_id, LoadBalancerId(new_id()), boot, ports, placement)
 
     async def management(self, amphora_id: AmphoraId) -> tuple[Port, ...]:
         """The port that a place is built with, for a driver that attaches ports."""

@@ -16,8 +16,12 @@ from frontinus.drivers.compute.interface import ATTACH, ComputeDriver, Place, Pl
 from frontinus.model.boot import BootFiles, Identity
 from frontinus.model.errors import Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
+from frontinus.model.placement import COMPUTE_FLAVOR, COMPUTE_ZONE, IMAGE_TAG, UNSPECIFIED, Placement
 from frontinus.model.ports import Port, PortPurpose, port_for
 from frontinus.testing.faults import Faults
+
+NO_SUCH = "no-such-"
+"""How words begin that there never are."""
 
 
 @dataclass
@@ -40,6 +44,7 @@ class FakePlace:
     attached: dict[PortId, Port] = field(default_factory=dict)
     configured: dict[str, Port] = field(default_factory=dict)
     host: str = "host-1"
+    placement: Placement = UNSPECIFIED
     identity: Identity | None = None
     history: list[str] = field(default_factory=list)
     """The action of every push that was carried out, in order."""
@@ -75,7 +80,8 @@ class FakePlace:
 class FakeCompute(ComputeDriver):
     """`places` is the world. Delete a key and the place is gone without a trace.
 
-    It attaches ports where it is given any, and has an address of its own for a place that is built without."""
+    It attaches ports where it is given any, and has an address of its own for a place that is built without. It takes any
+    flavor, tag and zone for one that it has, but for those in `lacks` and those that begin with NO_SUCH."""
 
     name: ClassVar[str] = "fake"
     features: ClassVar[frozenset[str]] = frozenset({ATTACH})
@@ -85,14 +91,24 @@ class FakeCompute(ComputeDriver):
     ) -> None:
         self.places: MutableMapping[AmphoraId, FakePlace] = {} if places is None else places
         self.faults = Faults() if faults is None else faults
+        self.lacks: set[str] = set()
         self._watchers: list[Callable[[AmphoraId], None]] = []
+
+    @property
+    def placement_words(self) -> frozenset[str]:
+        return frozenset({COMPUTE_FLAVOR, IMAGE_TAG, COMPUTE_ZONE})
 
     def management_address(self, amphora_id: AmphoraId) -> str | None:
         one, two, three = sha256(amphora_id.encode()).digest()[:3]
         return f"127.{128 | one & 63}.{two}.{1 + three % 254}"
 
     async def build(
-        self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: tuple[Port, ...] = ()
+        self,
+        amphora_id: AmphoraId,
+        load_balancer_id: LoadBalancerId,
+        boot: BootFiles,
+        ports: tuple[Port, ...] = (),
+        placement: Placement = UNSPECIFIED,
     ) -> Place:
         async with self.faults.around("build"):
             place = self.places.get(amphora_id)
@@ -101,7 +117,13 @@ class FakeCompute(ComputeDriver):
                 address = self.management_address(amphora_id) or ""
                 if management is not None:
                     address = management.addresses[0].address
+                missing = [x for x in sorted(placement.asked) if self._lacks(getattr(placement, x))]
+                if missing:
+                    raise Retry(
+                        f"there is no {missing[0]} {getattr(placement, missing[0])!r}", after=0.0, code="no-flavor"
+                    )
                 place = FakePlace(amphora_id, load_balancer_id, address, boot, watchers=self._watchers)
+                place.placement = placement
                 self.places[amphora_id] = place
             place.boot = boot
             place.attached |= {x.id: x for x in ports}
@@ -147,6 +169,9 @@ class FakeCompute(ComputeDriver):
             pass
         return tuple(self.places)
 
+    def _lacks(self, word: str) -> bool:
+        return word in self.lacks or word.startswith(NO_SUCH)
+
     def _describe(self, amphora_id: AmphoraId) -> Place:
         place = self.places.get(amphora_id)
         if place is None:
@@ -163,4 +188,6 @@ class FakeCompute(ComputeDriver):
             host=place.host,
             balancing=place.balancing,
             attached=frozenset(place.attached),
+            compute_flavor=place.placement.compute_flavor,
+            zone=place.placement.compute_zone,
         )

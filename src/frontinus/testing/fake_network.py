@@ -11,7 +11,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 from msgspec.structs import replace
 
-from frontinus.drivers.network.interface import KEEPS_CONNECTIONS, PORTS, NetworkDriver
+from frontinus.drivers.network.interface import KEEPS_CONNECTIONS, MANAGEMENT_NETWORK, PORTS, NetworkDriver
 from frontinus.model.capabilities import NETWORK_FEATURES
 from frontinus.model.errors import Conflict, FrontinusError, Invalid, NoFreeAddress
 from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId
@@ -198,9 +198,9 @@ FAKE_MEMBER_SUBNET = Subnet(
 
 
 class FakePortNetwork(FakeNetwork):
-    """One that makes ports too: `ports` is that part of the world."""
+    """One that makes ports too: `ports` is that part of the world. Every network that is asked for serves for management."""
 
-    features: ClassVar[frozenset[str]] = NETWORK_FEATURES | {PORTS, KEEPS_CONNECTIONS}
+    features: ClassVar[frozenset[str]] = NETWORK_FEATURES | {PORTS, KEEPS_CONNECTIONS, MANAGEMENT_NETWORK}
 
     def __init__(
         self,
@@ -221,8 +221,8 @@ class FakePortNetwork(FakeNetwork):
             subnets = tuple(self._subnet(x) for x in request.subnet_ids)
             network_id = request.network_id
             if request.purpose is PortPurpose.MANAGEMENT:
-                subnets, network_id = (FAKE_MANAGEMENT_SUBNET,), FAKE_MANAGEMENT_SUBNET.network_id
-            if network_id is None or any(x.network_id != network_id for x in subnets):
+                subnets, network_id = (FAKE_MANAGEMENT_SUBNET,), network_id or FAKE_MANAGEMENT_SUBNET.network_id
+            elif network_id is None or any(x.network_id != network_id for x in subnets):
                 raise Invalid("network_id", f"the subnets are not on network {network_id}")
             port_id = PortId(str(uuid5(NAMESPACE_OID, f"{request.amphora_id} {request.purpose} {network_id}")))
             before = self.ports.get(port_id)

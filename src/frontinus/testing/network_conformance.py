@@ -24,12 +24,14 @@ PROJECT = ProjectId("conformance")
 class NetworkBench:
     """`subnet_id` is a subnet to try on, with a dozen free addresses; None: the first that list_subnets names.
     `further_subnet_ids` are others on its network, where the driver does not list them itself; `project_id` is a project
-    that may use them, where the network knows projects."""
+    that may use them, where the network knows projects; `management_network` another network for management than that of the
+    settings, for a driver that can be asked for one."""
 
     factory: Callable[[], NetworkDriver]
     subnet_id: SubnetId | None = None
     further_subnet_ids: tuple[SubnetId, ...] = ()
     project_id: ProjectId = PROJECT
+    management_network: NetworkId | None = None
 
 
 async def examine(bench: NetworkBench, *, limit: float = 60.0) -> Report:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 import msgspec
+from msgspec.structs import replace
 
-from frontinus.drivers.network.interface import PORTS
+from frontinus.drivers.network.interface import MANAGEMENT_NETWORK, PORTS
 from frontinus.model.errors import Invalid
 from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, SubnetId, new_id
 from frontinus.model.network import Subnet
 from frontinus.model.ports import AllowedTraffic, PortPurpose, PortRequest, TrafficProtocol
-from frontinus.testing.exam import Checks, NotExaminable, Report, expect, hold, require
+from frontinus.testing.exam import Checks, NotApplicable, NotExaminable, Report, expect, hold, require
 from frontinus.testing.network_conformance import Candidate, NetworkBench, candidate_of
 
 
@@ -190,6 +191,27 @@ async def interrupted_port_is_found(bench: NetworkBench) -> None:
             await dying.close()
             port = await trial.candidate.driver.create_port(trial.request())
             require(await trial.candidate.driver.list_ports(trial.amphora_id) == (port,), "there is another one")
+
+
+@_checks.claim(
+    "with management_network a port for management is on the network that is asked for, and found again there"
+)
+async def management_is_where_it_is_asked_for(bench: NetworkBench) -> None:
+    async with _port_trial(bench) as trial:
+        driver = trial.candidate.driver
+        if MANAGEMENT_NETWORK not in driver.features:
+            raise NotApplicable("the driver does not have the feature management_network")
+        if bench.management_network is None:
+            raise NotExaminable("the bench has no `management_network`")
+        plain = trial.request(PortPurpose.MANAGEMENT)
+        asked = replace(plain, amphora_id=AmphoraId(new_id()), network_id=bench.management_network)
+        elsewhere, usual = await driver.create_port(asked), await driver.create_port(plain)
+        require(elsewhere.network_id == bench.management_network, f"it is on network {elsewhere.network_id}")
+        require(usual.network_id != bench.management_network, "without a wish it is there too")
+        again = await driver.create_port(asked)
+        require(again.id == elsewhere.id, f"{elsewhere.id} became {again.id}")
+        for port in (elsewhere, usual):
+            await driver.delete_port(port.amphora_id, port.id)
 
 
 CHECKS = _checks.all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pytest
 from msgspec.structs import replace
 
 from frontinus.api.settings import ApiSettings
-from frontinus.model.capabilities import NETWORK_FEATURES, Capabilities, with_network
+from frontinus.model.capabilities import NETWORK_FEATURES, Capabilities, with_compute, with_network
 from frontinus.model.enums import Topology, VnicType
 from frontinus.model.ids import NetworkId, PortId, SubnetId
 from frontinus.model.network import Subnet
+from frontinus.model.placement import MANAGEMENT_NETWORK, Placement
 from frontinus.model.tree import Vip
 from frontinus.testing.fake_network import FAKE_SUBNET, FAKE_SUBNET_V6
 
@@ -83,6 +85,52 @@ async def test_a_zone_is_named_and_is_then_in_use(world: World) -> None:
     await world.availability_zone("east", compute_zone="a")
     assert (await make(world, availability_zone="east"))["availability_zone"] == "east"
     assert (await world.call("DELETE", "availabilityzones/east")).status == 409
+
+
+async def test_flavor_and_zone_say_how_amphorae_are_made(world: World) -> None:
+    flavor = await world.flavor(compute_flavor="lb.huge", amp_image_tag="tested")
+    await world.availability_zone("east", compute_zone="a", management_network=OTHER.network_id)
+    both = await make(world, flavor_id=flavor, availability_zone="east")
+    made = (await world.tree(both["id"])).load_balancer.placement
+    assert made == Placement(
+        compute_flavor="lb.huge", amp_image_tag="tested", compute_zone="a", management_network=OTHER.network_id
+    )
+    assert (await world.tree((await make(world))["id"])).load_balancer.placement is None
+    only_size = await world.flavor("size", threads=2)
+    assert (await world.tree((await make(world, flavor_id=only_size))["id"])).load_balancer.placement is None
+
+
+@pytest.mark.parametrize(
+    "path,data,able",
+    [
+        pytest.param("flavorprofiles", "flavor_data", {"compute_flavor", "amp_image_tag"}, id="flavor"),
+        pytest.param(
+            "availabilityzoneprofiles",
+            "availability_zone_data",
+            {"compute_zone", "volume_zone", "management_network"},
+            id="zone",
+        ),
+    ],
+)
+async def test_only_what_the_drivers_honour_is_taken_and_listed(
+    world: World, path: str, data: str, able: set[str]
+) -> None:
+    """What a compute and a network driver lack is refused by name; a profile with it is not even written."""
+    amphora = replace(EVERYTHING, flavor_keys=frozenset(), availability_zone_keys=frozenset())
+    listing = "flavor_capabilities" if "flavor" in path else "availability_zone_capabilities"
+    for word in sorted(able):
+        others = able - {word}
+        network_features = NETWORK_FEATURES | (others & {MANAGEMENT_NETWORK})
+        await world.register(with_compute(with_network(amphora, network_features), frozenset(others)))
+        listed = (await world.call("GET", f"providers/amphora/{listing}")).json[listing]
+        assert {x["name"] for x in listed} == others
+        for name in sorted(able):
+            body = {"name": "p", "provider_name": "amphora", data: json.dumps({name: "x"})}
+            answer = await world.call("POST", path, {path[:-1].replace("availabilityzone", "availability_zone_"): body})
+            if name == word:
+                refused(answer, 501, name)
+            else:
+                assert answer.status == 201, answer.body
 
 
 @pytest.mark.parametrize("field, path", [("flavor_id", "flavors"), ("availability_zone", "availabilityzones")])

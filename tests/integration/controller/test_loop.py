@@ -17,6 +17,7 @@ from frontinus.drivers.amphora.interface import Applied, Rendered
 from frontinus.drivers.compute.interface import Place
 from frontinus.model.boot import BootFiles
 from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.placement import UNSPECIFIED, Placement
 from frontinus.model.ports import Port
 from frontinus.model.tree import Amphora, LoadBalancerTree
 from frontinus.store import leases
@@ -36,7 +37,12 @@ class Hand:
         world.hands.compute.build = self.build  # type: ignore[method-assign]
 
     async def build(
-        self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: tuple[Port, ...] = ()
+        self,
+        amphora_id: AmphoraId,
+        load_balancer_id: LoadBalancerId,
+        boot: BootFiles,
+        ports: tuple[Port, ...] = (),
+        placement: Placement = UNSPECIFIED,
     ) -> Place:
         self.inside += 1
         self.most_inside = max(self.most_inside, self.inside)

@@ -10,10 +10,15 @@ from pathlib import Path
 import pytest
 
 from frontinus.controller.hands import Hands
+from frontinus.controller.settings import SparesOf
 from frontinus.controller.spares import Spares
 from frontinus.controller.sweeper import Sweeper
+from frontinus.model.ids import AvailabilityZoneProfileId, FlavorId, FlavorProfileId, new_id
+from frontinus.model.offers import AvailabilityZone, AvailabilityZoneProfile, Flavor, FlavorProfile
+from frontinus.model.placement import Placement
 from frontinus.model.spares import Spare, SpareStatus
-from frontinus.store import spares
+from frontinus.store import offers, spares
+from frontinus.store.engine import Transaction
 from frontinus.testing.faults import Killed, When
 
 from tests.integration.controller.world import SETTINGS, World
@@ -31,8 +36,38 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await made.store.close()
 
 
-def hands(world: World, wanted: int = WANTED) -> Hands:
-    return dataclasses.replace(world.hands, settings=dataclasses.replace(SETTINGS, spares=wanted))
+def hands(world: World, wanted: int = WANTED, others: tuple[SparesOf, ...] = ()) -> Hands:
+    settings = dataclasses.replace(SETTINGS, spares=wanted, spares_of=others)
+    return dataclasses.replace(world.hands, settings=settings)
+
+
+async def offer(world: World, flavor: str, zone: str) -> None:
+    """A flavor with `lb.FLAVOR`, and a zone with compute zone `a`."""
+    of_flavor = FlavorProfile(
+        id=FlavorProfileId(new_id()),
+        name="p",
+        provider_name="amphora",
+        flavor_data=f'{{"compute_flavor": "lb.{flavor}"}}',
+        created_at=world.now,
+    )
+    of_zone = AvailabilityZoneProfile(
+        id=AvailabilityZoneProfileId(new_id()),
+        name="p",
+        provider_name="amphora",
+        availability_zone_data='{"compute_zone": "a"}',
+        created_at=world.now,
+    )
+
+    def work(tx: Transaction) -> None:
+        for each in (
+            of_flavor,
+            of_zone,
+            Flavor(id=FlavorId(new_id()), name=flavor, flavor_profile_id=of_flavor.id, created_at=world.now),
+            AvailabilityZone(name=zone, availability_zone_profile_id=of_zone.id, created_at=world.now),
+        ):
+            offers.add(tx, each)
+
+    await world.store.transact(work)
 
 
 async def look(world: World, wanted: int = WANTED) -> list[Spare]:
@@ -43,7 +78,7 @@ async def look(world: World, wanted: int = WANTED) -> list[Spare]:
 
 
 async def slots(world: World) -> list[Spare]:
-    return await world.store.read(lambda tx: spares.in_pool(tx, world.hands.spare_pool))
+    return await world.store.read(lambda tx: spares.in_pool(tx, world.hands.spare_pool(None)))
 
 
 def assert_ready(world: World, found: list[Spare], count: int = WANTED) -> None:
@@ -108,6 +143,43 @@ async def test_slots_stay_empty_for_a_while_as_long_as_load_balancers_are_worked
     busy = False
     await keeping.look()
     assert_ready(world, await slots(world))
+
+
+async def test_a_spare_of_another_make_is_not_taken(world: World) -> None:
+    large = Placement(compute_flavor="large")
+    assert_ready(world, await look(world))
+    plain = set(world.places)
+    await world.create(80, placement=large)
+    await world.converge()
+    (built,) = set(world.places) - plain
+    assert world.places[built].placement == large
+
+
+async def test_spares_of_a_flavor_serve_its_load_balancers_only(world: World) -> None:
+    await offer(world, "large", "east")
+    wanted = (SparesOf(count=1, flavor="large", availability_zone="east"), SparesOf(count=5, flavor="unheard of"))
+    world.now += SETTINGS.spare_interval
+    await Spares(hands(world, 1, wanted)).look()
+    both = Placement(compute_flavor="lb.large", compute_zone="a")
+    (of_it,) = [x for x in world.places if world.places[x].placement == both]
+    assert len(world.places) == 2, "one of it, a plain one, and none of what nobody offers"
+    await world.create(80, placement=Placement(compute_flavor="lb.large"))
+    await world.converge()
+    assert world.places[of_it].runs is None, "it is in a zone that was not asked for"
+    load_balancer_id = await world.create(80, placement=both)
+    await world.converge()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    assert [x.id for x in tree.amphorae] == [of_it]
+
+
+async def test_spares_of_a_flavor_that_are_wanted_no_more_go(world: World) -> None:
+    await offer(world, "large", "east")
+    world.now += SETTINGS.spare_interval
+    await Spares(hands(world, 0, (SparesOf(count=2, flavor="large"),))).look()
+    assert {x.placement for x in world.places.values()} == {Placement(compute_flavor="lb.large")}
+    await look(world, wanted=0)
+    assert not world.places
 
 
 async def test_fewer_are_wanted(world: World) -> None:

@@ -32,6 +32,7 @@ from frontinus.model.ids import (
     new_id,
 )
 from frontinus.model.network import VipRequest
+from frontinus.model.placement import Placement
 from frontinus.model.ports import PortPurpose
 from frontinus.model.tree import Amphora, Listener, LoadBalancer, LoadBalancerTree, Member, Pool, TreeChild
 from frontinus.store import amphorae, controllers, health, leases, trees
@@ -154,7 +155,11 @@ class World:
     # ---------------------------------------------------------------- the tenant
 
     async def create(
-        self, *ports: int, topology: Topology = Topology.SINGLE, known_as: LoadBalancerId | None = None
+        self,
+        *ports: int,
+        topology: Topology = Topology.SINGLE,
+        known_as: LoadBalancerId | None = None,
+        placement: Placement | None = None,
     ) -> LoadBalancerId:
         """What the API does for a whole-tree create: an address first, then one transaction."""
         load_balancer_id = known_as or LoadBalancerId(new_id())
@@ -171,7 +176,12 @@ class World:
         )
         tree = LoadBalancerTree(
             load_balancer=LoadBalancer(
-                id=load_balancer_id, project_id=PROJECT, vip=allocated.vip, topology=topology, created_at=self.now
+                id=load_balancer_id,
+                project_id=PROJECT,
+                vip=allocated.vip,
+                topology=topology,
+                placement=placement,
+                created_at=self.now,
             ),
             pools=(pool,),
             listeners=tuple(self.listener(load_balancer_id, port, pool.id) for port in ports),

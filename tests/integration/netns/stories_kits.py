@@ -16,7 +16,13 @@ from frontinus.drivers.network.bridge.driver import BridgeNetwork, BridgeSetting
 from frontinus.drivers.network.bridge.records import Records
 from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, ProjectId, SubnetId
 from frontinus.model.ports import Port, PortPurpose, PortRequest
-from frontinus.testing import attach_conformance, compute_conformance, network_conformance, port_conformance
+from frontinus.testing import (
+    attach_conformance,
+    compute_conformance,
+    network_conformance,
+    placement_conformance,
+    port_conformance,
+)
 from frontinus.testing.compute_conformance import ComputeBench
 from frontinus.testing.exam import Check
 from frontinus.testing.network_conformance import NetworkBench
@@ -59,7 +65,9 @@ async def test_network(check: Check[NetworkBench], subnet: str, tmp_path: Path) 
     assert_tidy(tmp_path)
 
 
-@pytest.mark.parametrize("check", [*compute_conformance.CHECKS, *attach_conformance.CHECKS], ids=str)
+@pytest.mark.parametrize(
+    "check", [*compute_conformance.CHECKS, *attach_conformance.CHECKS, placement_conformance.CHECKS[0]], ids=str
+)
 async def test_compute(check: Check[ComputeBench], tmp_path: Path) -> None:
     made = make_networks(tmp_path)
     network = BridgeNetwork(settings(tmp_path))

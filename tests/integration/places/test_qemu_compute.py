@@ -17,13 +17,15 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 
 from frontinus.drivers.compute.interface import PlaceState
-from frontinus.drivers.compute.qemu.driver import QemuCompute, QemuSettings
+from frontinus.drivers.compute.qemu.driver import QemuCompute, QemuFlavor, QemuImage, QemuSettings
 from frontinus.drivers.compute.qemu.machine import PID_FILE, QMP, tap_name
 from frontinus.drivers.compute.qemu.qmp import monitor
 from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, PortId, SubnetId, new_id
+from frontinus.model.placement import Placement
 from frontinus.model.ports import Port, PortAddress, PortPurpose
+from frontinus.testing import placement_conformance
 from frontinus.testing.compute_conformance import CHECKS, ComputeBench
 from frontinus.testing.exam import Check
 
@@ -94,8 +96,27 @@ def wait_for_line(path: Path, words: bytes, patience: float = 60.0) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=str)
-async def test_it_sits_the_exam(check: Check[ComputeBench], state_dir: Path, bridge: str) -> None:
+@pytest.mark.parametrize("check", [*CHECKS, *placement_conformance.CHECKS], ids=str)
+async def test_it_sits_the_exam(check: Check[ComputeBench], state_dir: Path, bridge: str, tmp_path: Path) -> None:
+    other_image = tmp_path / "other"
+    other_image.mkdir()
+    for file in IMAGE.iterdir():
+        (other_image / file.name).symlink_to(file)
+    settings = QemuSettings(
+        state_dir=state_dir,
+        image=IMAGE,
+        flavors=(QemuFlavor(name="large", memory_mib=320, cpus=2),),
+        images=(QemuImage(tag="next", path=other_image),),
+    )
+
+    async def made_as(amphora_id: AmphoraId) -> Placement:
+        """By the command line of its QEMU."""
+        pid = int((machine_of(state_dir, amphora_id) / PID_FILE).read_text())
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+        is_large = [words[words.index(x) + 1] for x in ("-m", "-smp")] == ["320", "2"]
+        is_other = any(x.startswith(str(other_image.resolve())) for x in words)
+        return Placement(compute_flavor="large" if is_large else None, amp_image_tag="next" if is_other else None)
+
     async def stop(amphora_id: AmphoraId) -> None:
         kill(state_dir, amphora_id)
 
@@ -104,10 +125,12 @@ async def test_it_sits_the_exam(check: Check[ComputeBench], state_dir: Path, bri
 
     await check.run(
         ComputeBench(
-            factory=lambda: QemuCompute(QemuSettings(state_dir=state_dir, image=IMAGE)),
+            factory=lambda: QemuCompute(settings),
             stop=stop,
             port=port,
             patience=20,
+            placement=Placement(compute_flavor="large", amp_image_tag="next"),
+            made_as=made_as,
         )
     )
 

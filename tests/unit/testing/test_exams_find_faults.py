@@ -11,9 +11,10 @@ from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Bug, Invalid
 from frontinus.model.ids import AmphoraId, LoadBalancerId, ProjectId, SubnetId, new_id
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest
+from frontinus.model.placement import UNSPECIFIED, Placement
 from frontinus.model.ports import Port
 from frontinus.model.tree import AdditionalVip, Vip
-from frontinus.testing import compute_conformance, network_conformance
+from frontinus.testing import compute_conformance, network_conformance, placement_conformance
 from frontinus.testing.compute_conformance import ComputeBench
 from frontinus.testing.exam import Check, Outcome, hold, require
 from frontinus.testing.fake_compute import FakeCompute, FakePlace
@@ -34,7 +35,12 @@ class BuildsAnew(FakeCompute):
     """Replaces a place instead of finding it."""
 
     async def build(
-        self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: tuple[Port, ...] = ()
+        self,
+        amphora_id: AmphoraId,
+        load_balancer_id: LoadBalancerId,
+        boot: BootFiles,
+        ports: tuple[Port, ...] = (),
+        placement: Placement = UNSPECIFIED,
     ) -> Place:
         place = await super().build(amphora_id, load_balancer_id, boot)
         return replace(place, compute_id=new_id())
@@ -82,6 +88,67 @@ class MovesOnRestart(FakeCompute):
 
     def management_address(self, amphora_id: AmphoraId) -> str | None:
         return f"127.1.0.{len(self.places)}"
+
+
+class IgnoresPlacements(FakeCompute):
+    """Claims to honour them."""
+
+    async def build(
+        self,
+        amphora_id: AmphoraId,
+        load_balancer_id: LoadBalancerId,
+        boot: BootFiles,
+        ports: tuple[Port, ...] = (),
+        placement: Placement = UNSPECIFIED,
+    ) -> Place:
+        return await super().build(amphora_id, load_balancer_id, boot, ports)
+
+
+class ForgetsOnRevival(FakeCompute):
+    """Starts again what stopped, and takes the usual flavor for it."""
+
+    async def build(
+        self,
+        amphora_id: AmphoraId,
+        load_balancer_id: LoadBalancerId,
+        boot: BootFiles,
+        ports: tuple[Port, ...] = (),
+        placement: Placement = UNSPECIFIED,
+    ) -> Place:
+        stopped = self.places.get(amphora_id)
+        place = await super().build(amphora_id, load_balancer_id, boot, ports, placement)
+        if stopped is not None:
+            stopped.placement = UNSPECIFIED
+        return place
+
+
+class PromisesTheNetworks(FakeCompute):
+    @property
+    def placement_words(self) -> frozenset[str]:
+        return frozenset({"management_network"})
+
+
+@pytest.mark.parametrize(
+    "driver, check",
+    [
+        pytest.param(IgnoresPlacements, "place is made as asked"),
+        pytest.param(IgnoresPlacements, "what is not there is waited for"),
+        pytest.param(ForgetsOnRevival, "revived place is as asked"),
+        pytest.param(PromisesTheNetworks, "placement words are known"),
+    ],
+)
+async def test_driver_that_breaks_placements_fails(driver: type[FakeCompute], check: str) -> None:
+    places: dict[AmphoraId, FakePlace] = {}
+
+    async def stop(amphora_id: AmphoraId) -> None:
+        places[amphora_id].kill()
+
+    async def made_as(amphora_id: AmphoraId) -> Placement:
+        return places[amphora_id].placement
+
+    placement = Placement(compute_flavor="large", amp_image_tag="tested", compute_zone="east")
+    bench = ComputeBench(factory=lambda: driver(places), stop=stop, patience=0.2, placement=placement, made_as=made_as)
+    assert check in (await placement_conformance.examine(bench)).failed
 
 
 @pytest.mark.parametrize(

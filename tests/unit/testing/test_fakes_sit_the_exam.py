@@ -13,7 +13,8 @@ from frontinus.drivers.compute.noop import NoopCompute
 from frontinus.drivers.network.noop import NoopNetwork
 from frontinus.drivers.secret.noop import NoopSecrets
 from frontinus.model.heartbeat import Heartbeat
-from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId, ProjectId, SubnetId, new_id
+from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId, new_id
+from frontinus.model.placement import Placement
 from frontinus.model.ports import Port, PortPurpose, PortRequest
 from frontinus.model.tree import Amphora, LoadBalancerTree
 from frontinus.testing import (
@@ -21,6 +22,7 @@ from frontinus.testing import (
     attach_conformance,
     compute_conformance,
     network_conformance,
+    placement_conformance,
     port_conformance,
     secret_conformance,
 )
@@ -46,7 +48,11 @@ def fake_compute_bench() -> ComputeBench:
     async def stop(amphora_id: AmphoraId) -> None:
         places[amphora_id].kill()
 
-    return ComputeBench(factory=lambda: FakeCompute(places), stop=stop)
+    async def made_as(amphora_id: AmphoraId) -> Placement:
+        return places[amphora_id].placement
+
+    placement = Placement(compute_flavor="large", amp_image_tag="tested", compute_zone="east")
+    return ComputeBench(factory=lambda: FakeCompute(places), stop=stop, placement=placement, made_as=made_as)
 
 
 def fake_attaching_bench() -> ComputeBench:
@@ -121,7 +127,7 @@ OF_FAKES = [
 """A fake balances nothing, and has an identity only where a test wants one."""
 
 
-@pytest.mark.parametrize("check", compute_conformance.CHECKS, ids=str)
+@pytest.mark.parametrize("check", [*compute_conformance.CHECKS, *placement_conformance.CHECKS], ids=str)
 async def test_fake_compute(check: Check[ComputeBench]) -> None:
     await check.run(fake_compute_bench())
 
@@ -148,7 +154,12 @@ async def test_fake_network_with_ports(check: Check[NetworkBench]) -> None:
     vips: dict[str, LoadBalancerId] = {}
     ports: dict[PortId, Port] = {}
     owners: dict[PortId, LoadBalancerId] = {}
-    await check.run(NetworkBench(factory=lambda: FakePortNetwork(vips, ports=ports, port_owners=owners)))
+    elsewhere = NetworkId("5b0c7b5e-0000-4000-8000-000000000013")
+    await check.run(
+        NetworkBench(
+            factory=lambda: FakePortNetwork(vips, ports=ports, port_owners=owners), management_network=elsewhere
+        )
+    )
 
 
 async def test_noop_compute_has_no_memory_and_keeps_the_other_promises() -> None:

@@ -18,6 +18,7 @@ from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Bug
 from frontinus.model.findings import Finding
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
+from frontinus.model.placement import UNSPECIFIED, Placement
 from frontinus.model.ports import Port
 
 INTERFACE_VERSION = 1
@@ -55,7 +56,9 @@ class PlaceState(StrEnum):
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where an amphora is. `balancing` is True when the balancer process is seen running in it, None when compute
     cannot see inside. `attached` are the ports whose link is there and up; None for a driver that attaches nothing, or
-    cannot tell. `host` names the machine, for marks of maintenance; None when compute does not tell."""
+    cannot tell. `host` names the machine, for marks of maintenance; None when compute does not tell. `compute_flavor`,
+    `image_id` and `zone` tell of what the place was made, and where, by names or ids of compute; None where it has no such
+    thing, or does not tell."""
 
     amphora_id: AmphoraId
     state: PlaceState
@@ -64,6 +67,9 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     host: str | None = None
     balancing: bool | None = None
     attached: frozenset[PortId] | None = None
+    compute_flavor: str | None = None
+    image_id: str | None = None
+    zone: str | None = None
 
 
 class ComputeDriver(ABC):
@@ -78,6 +84,12 @@ class ComputeDriver(ABC):
     """Whether from build to the agent's answer takes so long that spare amphorae are worth their memory."""
 
     @property
+    def placement_words(self) -> frozenset[str]:
+        """Which words of a placement `build` honours, as the driver's settings are; management_network is the network
+        driver's. What it lacks is refused before it is called."""
+        return frozenset()
+
+    @property
     def boot_timeout(self) -> timedelta:
         """From build to the agent's first answer, at worst: what takes longer has failed. On a machine that does much other
         work too."""
@@ -90,7 +102,12 @@ class ComputeDriver(ABC):
 
     @abstractmethod
     async def build(
-        self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: tuple[Port, ...] = ()
+        self,
+        amphora_id: AmphoraId,
+        load_balancer_id: LoadBalancerId,
+        boot: BootFiles,
+        ports: tuple[Port, ...] = (),
+        placement: Placement = UNSPECIFIED,
     ) -> Place:
         """Make the place and start what should run in it. If the place exists, it is brought to the same end with the
         new boot files; what already runs in it goes on running. Returns when the start was given, not when it is up.
@@ -98,7 +115,11 @@ class ComputeDriver(ABC):
         load balancer is on different hosts while there are any; rather on one than not at all.
 
         `ports` (with ATTACH; one is for management) are attached when it returns, and the management port's address is
-        configured: the agent listens there. The others are left to the agent."""
+        configured: the agent listens there. The others are left to the agent.
+
+        A place that is made is made as `placement` says, in each word that it says and that is among `placement_words`;
+        what is not said, by the settings. One that is there already keeps what it is. Raises Retry, and makes
+        nothing, while there is no such thing (`no-flavor`, `no-image`, `no-zone`)."""
 
     @abstractmethod
     async def get(self, amphora_id: AmphoraId) -> Place:

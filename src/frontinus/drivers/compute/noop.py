@@ -11,6 +11,7 @@ from typing import ClassVar
 from frontinus.drivers.compute.interface import ADOPTS, ComputeDriver, Place, PlaceState
 from frontinus.model.boot import BootFiles
 from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.placement import UNSPECIFIED, Placement
 from frontinus.model.ports import Port
 
 _REMEMBERED = 10_000
@@ -30,7 +31,12 @@ class NoopCompute(ComputeDriver):
         return "127.0.0.1"
 
     async def build(
-        self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: tuple[Port, ...] = ()
+        self,
+        amphora_id: AmphoraId,
+        load_balancer_id: LoadBalancerId,
+        boot: BootFiles,
+        ports: tuple[Port, ...] = (),
+        placement: Placement = UNSPECIFIED,
     ) -> Place:
         self._destroyed.pop(amphora_id, None)
         return await self.get(amphora_id)

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from frontinus.model import placement
 from frontinus.model.belongings import Belonging, BelongingKind
 from frontinus.model.errors import Bug
 from frontinus.model.findings import Finding
@@ -38,6 +39,9 @@ KEEPS_CONNECTIONS = "keeps-connections"
 """The feature of a driver whose ports are stateless filters: where `create_port` lets less in than before, TCP connections that are
 there go on, and one that is asked for meets silence. So an amphora can be shut to newcomers before it gives its VIPs up."""
 
+MANAGEMENT_NETWORK = placement.MANAGEMENT_NETWORK
+"""The feature of a driver that makes ports, and puts one for management on the network that is asked for."""
+
 INTERFACE_VERSION = 1
 INTERFACE_MATURITY = "experimental"
 
@@ -47,7 +51,8 @@ class NetworkDriver(ABC):
     interface: ClassVar[int] = INTERFACE_VERSION
     """The version of this interface that it was written for; a driver of another distribution says it itself."""
     features: ClassVar[frozenset[str]] = frozenset()
-    """Which of model.capabilities.NETWORK_FEATURES it has, and PORTS, ADOPTS and KEEPS_CONNECTIONS. What it lacks is refused before it is called."""
+    """Which of model.capabilities.NETWORK_FEATURES it has, and PORTS, ADOPTS, KEEPS_CONNECTIONS and
+    MANAGEMENT_NETWORK. What it lacks is refused before it is called."""
 
     @abstractmethod
     async def allocate_vip(

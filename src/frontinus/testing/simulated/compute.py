@@ -16,6 +16,7 @@ from frontinus.drivers.compute.interface import ComputeDriver, Place, PlaceState
 from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Invalid, Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.placement import UNSPECIFIED, Placement
 from frontinus.model.ports import Port
 from frontinus.testing.simulated.host import Building, Standing, socket_of
 
@@ -55,7 +56,12 @@ class SimulatedCompute(ComputeDriver):
         return hosts[int.from_bytes(sha256(amphora_id.encode()).digest()[:4]) % len(hosts)]
 
     async def build(
-        self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: tuple[Port, ...] = ()
+        self,
+        amphora_id: AmphoraId,
+        load_balancer_id: LoadBalancerId,
+        boot: BootFiles,
+        ports: tuple[Port, ...] = (),
+        placement: Placement = UNSPECIFIED,
     ) -> Place:
         body = msgspec.json.encode(Building(load_balancer_id=load_balancer_id, files=boot.files))
         return await self._ask_about("PUT", amphora_id, body)

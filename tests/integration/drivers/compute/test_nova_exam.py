@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from frontinus.model.ids import AmphoraId
+from frontinus.model.placement import Placement
 from frontinus.model.ports import Port, PortPurpose
-from frontinus.testing import attach_conformance, compute_conformance
+from frontinus.testing import attach_conformance, compute_conformance, placement_conformance
 from frontinus.testing.compute_conformance import ComputeBench
 from frontinus.testing.exam import Check, NotExaminable
 
@@ -46,3 +47,33 @@ async def test_nova(check: Check[ComputeBench], nova_site: NovaSite) -> None:
             await check.run(bench)
     else:
         await check.run(bench)
+
+
+@pytest.mark.usefixtures("tidy")
+@pytest.mark.parametrize("check", placement_conformance.CHECKS, ids=str)
+async def test_nova_makes_servers_as_they_are_asked_for(
+    check: Check[ComputeBench], nova_site: NovaSite, other_make: Placement
+) -> None:
+    """Looked up with openstacksdk: which flavor, of which tag the image, in which zone."""
+
+    async def stop(amphora_id: AmphoraId) -> None:
+        for server in nova_site.servers(amphora_id):
+            nova_site.admin.compute.reset_server_state(server.id, "error")
+
+    async def port(amphora_id: AmphoraId, purpose: PortPurpose) -> Port:
+        return nova_site.port(amphora_id, purpose)
+
+    async def made_as(amphora_id: AmphoraId) -> Placement:
+        (server,) = nova_site.servers(amphora_id)
+        tags = nova_site.look.image.get_image(server.image.id).tags
+        return Placement(
+            compute_flavor=server.flavor.original_name,
+            amp_image_tag=tags[0],
+            compute_zone=server.availability_zone,
+        )
+
+    await check.run(
+        ComputeBench(
+            factory=nova_site.driver, patience=120.0, port=port, stop=stop, placement=other_make, made_as=made_as
+        )
+    )

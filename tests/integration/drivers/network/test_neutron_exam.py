@@ -26,6 +26,10 @@ async def test_network(check: Check[NetworkBench], family: int, site: Site) -> N
     subnet_id = site.subnet_ids[family]
     further = tuple(x for x in site.subnet_ids if x != subnet_id)
     bench = NetworkBench(
-        factory=site.driver, subnet_id=subnet_id, further_subnet_ids=further, project_id=site.project_id
+        factory=site.driver,
+        subnet_id=subnet_id,
+        further_subnet_ids=further,
+        project_id=site.project_id,
+        management_network=site.network_id,
     )
     await check.run(bench)

@@ -54,6 +54,7 @@ from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Invalid, Retry
 from frontinus.model.findings import Finding, fine, trouble, warning
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
+from frontinus.model.placement import UNSPECIFIED, Placement
 from frontinus.model.ports import Port
 
 _T = TypeVar("_T")
@@ -159,7 +160,12 @@ class HostCompute(ComputeDriver):
     # The interface
 
     async def build(
-        self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: tuple[Port, ...] = ()
+        self,
+        amphora_id: AmphoraId,
+        load_balancer_id: LoadBalancerId,
+        boot: BootFiles,
+        ports: tuple[Port, ...] = (),
+        placement: Placement = UNSPECIFIED,
     ) -> Place:
         place = await self._in_thread(lambda: self._build(amphora_id, boot, ports))
         self._built.set()

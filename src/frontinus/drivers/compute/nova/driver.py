@@ -31,6 +31,7 @@ from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Retry
 from frontinus.model.findings import Finding, fine, trouble
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
+from frontinus.model.placement import COMPUTE_FLAVOR, COMPUTE_ZONE, IMAGE_TAG, UNSPECIFIED, Placement
 from frontinus.model.ports import Port
 
 ATTACHMENT = "neutron"
@@ -69,15 +70,24 @@ class NovaCompute(ComputeDriver):
     def boot_timeout(self) -> timedelta:
         return self._settings.boot_timeout
 
+    @property
+    def placement_words(self) -> frozenset[str]:
+        return frozenset({COMPUTE_FLAVOR, IMAGE_TAG, COMPUTE_ZONE})
+
     def management_address(self, amphora_id: AmphoraId) -> str | None:
         return None
 
     async def build(
-        self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: tuple[Port, ...] = ()
+        self,
+        amphora_id: AmphoraId,
+        load_balancer_id: LoadBalancerId,
+        boot: BootFiles,
+        ports: tuple[Port, ...] = (),
+        placement: Placement = UNSPECIFIED,
     ) -> Place:
         for port in ports:
             _require_attachable(port)
-        wish = Wish(amphora_id, load_balancer_id, boot, ports)
+        wish = Wish(amphora_id, load_balancer_id, boot, ports, placement)
         async with self._turn(amphora_id):
             why = ""
             for attempt in range(1 + self._settings.build_retries):
@@ -268,6 +278,9 @@ class NovaCompute(ComputeDriver):
             # Nobody sees into a server; but in one that failed nothing runs that could be counted on.
             balancing=False if state is PlaceState.STOPPED else None,
             attached=self._attached(server.id) if has_links else frozenset(),
+            compute_flavor=server.flavor.original_name,
+            image_id=server.image_id,
+            zone=server.zone or None,
         )
 
 

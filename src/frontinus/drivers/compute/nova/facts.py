@@ -51,6 +51,14 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class FlavorOfServer(msgspec.Struct, frozen=True, kw_only=True):
+    original_name: str | None = None
+
+
+class ImageOfServer(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+
+
 class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """`host` is told to administrators only, `host_id` to everybody: a word of its own for each project. `status` UNKNOWN: the
     part of Nova that knows does not answer."""
@@ -68,6 +76,15 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     task: str | None = msgspec.field(name="OS-EXT-STS:task_state", default=None)
     launched: str | None = msgspec.field(name="OS-SRV-USG:launched_at", default=None)
     """When it first ran; None of one that never did."""
+
+    flavor: FlavorOfServer = FlavorOfServer()
+    image: ImageOfServer | str = ""
+    """Empty of one that boots from a volume."""
+    zone: str | None = msgspec.field(name="OS-EXT-AZ:availability_zone", default=None)
+
+    @property
+    def image_id(self) -> str | None:
+        return self.image.id if isinstance(self.image, ImageOfServer) else None
 
     @property
     def is_going(self) -> bool:

@@ -112,6 +112,11 @@ class Nova:
     def flavors(self) -> list[FlavorFacts]:
         return _convert(self._request("GET", "/flavors")["flavors"], list[FlavorFacts])
 
+    def zones(self) -> frozenset[str]:
+        """Names of the availability zones that are there now."""
+        answer = self._request("GET", "/os-availability-zone")
+        return frozenset(str(x["zoneName"]) for x in answer["availabilityZoneInfo"] if x["zoneState"]["available"])
+
     def newest_image(self, tag: str, owner: str) -> ImageFacts | None:
         """The newest that can be used."""
 

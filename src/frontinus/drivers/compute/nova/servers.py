@@ -22,6 +22,7 @@ from frontinus.drivers.openstack.trouble import LATER_S, SOON_S, Refused
 from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Bug, Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.placement import UNSPECIFIED, Placement
 from frontinus.model.ports import Port, PortPurpose, port_for
 
 _MOST_USER_DATA = 65_535
@@ -36,6 +37,7 @@ class Wish:
     load_balancer_id: LoadBalancerId
     boot: BootFiles
     ports: tuple[Port, ...]
+    placement: Placement = UNSPECIFIED
 
     @property
     def user_data(self) -> str:
@@ -131,14 +133,15 @@ class Servers:
                     raise _meaning(refused) from refused
 
     def _body(self, wish: Wish) -> dict[str, object]:
-        image = self._image()
+        image = self._image(wish.placement)
+        zone = self._zone(wish.placement)
         management = port_for(wish.ports, PortPurpose.MANAGEMENT)
         body: dict[str, object] = {
             "name": server_name(wish.amphora_id),
             "tags": [self._names.tag],
             "metadata": {LOAD_BALANCER: wish.load_balancer_id}
             | ({} if management is None else {MANAGEMENT: management.addresses[0].address}),
-            "flavorRef": self._flavor(),
+            "flavorRef": self._flavor(wish.placement),
             "networks": [{"port": x.id} for x in wish.ports] or "none",
             "config_drive": True,
             "user_data": wish.user_data,
@@ -149,8 +152,8 @@ class Servers:
             body["block_device_mapping_v2"] = [self._volume(image, self._settings.volume_size_gib)]
         if self._settings.key_name is not None:
             body["key_name"] = self._settings.key_name
-        if self._settings.availability_zone is not None:
-            body["availability_zone"] = self._settings.availability_zone
+        if zone is not None:
+            body["availability_zone"] = zone
         return body
 
     def _volume(self, image: str, size_gib: int) -> Mapping[str, object]:
@@ -167,30 +170,49 @@ class Servers:
 
     def _rebuild(self, wish: Wish, server: ServerFacts) -> None:
         """The same server, with its ports and addresses, from today's image and with these boot files."""
-        self._nova.act(server.id, "rebuild", {"imageRef": self._image(), "user_data": wish.user_data})
+        self._nova.act(server.id, "rebuild", {"imageRef": self._image(wish.placement), "user_data": wish.user_data})
 
-    def _image(self) -> str:
+    def _image(self, placement: Placement = UNSPECIFIED) -> str:
+        tag = placement.amp_image_tag or self._settings.image_tag
         owner = self._settings.image_owner or self._project()
-        found = self._nova.newest_image(self._settings.image_tag, owner)
+        found = self._nova.newest_image(tag, owner)
         if found is None:
             raise Retry(
-                f"Glance has no image with the tag {self._settings.image_tag!r} of project {owner}; upload one, or set "
-                "driver_options.nova.image_tag and image_owner",
+                f"Glance has no image with the tag {tag!r} of project {owner}, which {_whose(placement.amp_image_tag)} asks for; "
+                "upload one, or set driver_options.nova.image_tag and image_owner",
                 after=LATER_S,
                 code="no-image",
             )
         return found.id
 
-    def _flavor(self) -> str:
-        wanted, known = self._settings.flavor, self._nova.flavors()
+    def _flavor(self, placement: Placement = UNSPECIFIED) -> str:
+        wanted, known = placement.compute_flavor or self._settings.flavor, self._nova.flavors()
         for flavor in known:
             if wanted in (flavor.id, flavor.name):
                 return flavor.id
         raise Retry(
-            f"Nova has no flavor {wanted!r} for our account; make it, or set driver_options.nova.flavor",
+            f"Nova has no flavor {wanted!r} for our account, which {_whose(placement.compute_flavor)} asks for; make it, or set "
+            "driver_options.nova.flavor",
             after=LATER_S,
             code="no-flavor",
         )
+
+    def _zone(self, placement: Placement) -> str | None:
+        """Nova's own, if none is asked for. That of the settings it refuses by itself."""
+        wanted = placement.compute_zone
+        if wanted is None:
+            return self._settings.availability_zone
+        if wanted not in self._nova.zones():
+            raise Retry(
+                f"Nova has no availability zone {wanted!r}, which {_whose(wanted)} asks for",
+                after=LATER_S,
+                code="no-zone",
+            )
+        return wanted
+
+
+def _whose(asked: str | None) -> str:
+    return "the configuration" if asked is None else "the load balancer, by its flavor or availability zone,"
 
 
 def _is_of_use(server: ServerFacts, *, afresh: bool) -> bool:

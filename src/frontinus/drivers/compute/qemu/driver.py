@@ -55,11 +55,13 @@ from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Invalid, Retry
 from frontinus.model.findings import Finding, fine, trouble, warning
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
+from frontinus.model.placement import COMPUTE_FLAVOR, IMAGE_TAG, UNSPECIFIED, Placement
 from frontinus.model.ports import Port, PortPurpose, port_for
 
 _T = TypeVar("_T")
 
 _SYSTEM_DIRECTORIES = "/usr/local/sbin:/usr/sbin:/sbin"
+LATER_S = 30.0
 _INSTALL = "apt-get install qemu-system-x86"
 _STATES: dict[str, PlaceState] = {
     "running": PlaceState.RUNNING,
@@ -74,6 +76,31 @@ _STATES: dict[str, PlaceState] = {
 
 BOOT_TIMEOUT = {"kvm": timedelta(seconds=60), "tcg": timedelta(seconds=180)}
 """Emulated: seven seconds of CPU, and several machines may share it with much other work (75 s were seen)."""
+
+
+LEAST_MEMORY_MIB = 192
+
+
+@dataclass(frozen=True, kw_only=True)
+class QemuFlavor:
+    """A size of machines that flavors may name: [[driver_options.qemu.flavors]]."""
+
+    name: str
+    """As `compute_flavor` of a flavor says it."""
+
+    memory_mib: int = 256
+    cpus: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class QemuImage:
+    """An image that flavors may name: [[driver_options.qemu.images]]."""
+
+    tag: str
+    """As `amp_image_tag` of a flavor says it."""
+
+    path: Path
+    """The directory that `make image IMAGE=...` filled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +126,12 @@ class QemuSettings:
     cpus: int = 1
     """Processors of a machine."""
 
+    flavors: tuple[QemuFlavor, ...] = ()
+    """Other sizes, for load balancers whose flavor names one (`compute_flavor`)."""
+
+    images: tuple[QemuImage, ...] = field(default=(), metadata={"own": True})
+    """Other images, for load balancers whose flavor names one (`amp_image_tag`)."""
+
     start_timeout: timedelta = field(default=timedelta(seconds=30), metadata={"own": True})
     """Until QEMU has set a machine up; the guest's own start is not part of it."""
 
@@ -109,10 +142,19 @@ class QemuSettings:
         """Raises Invalid naming the setting that cannot be."""
         if self.accelerator not in ("auto", *ACCELERATORS):
             raise Invalid("accelerator", f"must be auto, {' or '.join(ACCELERATORS)}, not {self.accelerator!r}")
-        if self.memory_mib < 192:
-            raise Invalid("memory_mib", f"must be at least 192, not {self.memory_mib}")
-        if self.cpus < 1:
-            raise Invalid("cpus", f"must be at least 1, not {self.cpus}")
+        sizes: list[tuple[str, QemuFlavor | QemuSettings]] = [("", self)]
+        sizes += [(f"flavors[{number}].", x) for number, x in enumerate(self.flavors)]
+        for path, size in sizes:
+            if size.memory_mib < LEAST_MEMORY_MIB:
+                raise Invalid(f"{path}memory_mib", f"must be at least {LEAST_MEMORY_MIB}, not {size.memory_mib}")
+            if size.cpus < 1:
+                raise Invalid(f"{path}cpus", f"must be at least 1, not {size.cpus}")
+        for field_name, known in (
+            ("flavors", [x.name for x in self.flavors]),
+            ("images", [x.tag for x in self.images]),
+        ):
+            if "" in known or len(set(known)) < len(known):
+                raise Invalid(field_name, "each needs a name of its own")
 
 
 class QemuCompute(ComputeDriver):
@@ -138,13 +180,25 @@ class QemuCompute(ComputeDriver):
     def boot_timeout(self) -> timedelta:
         return BOOT_TIMEOUT[self._accelerator()]
 
+    @property
+    def placement_words(self) -> frozenset[str]:
+        words = ((COMPUTE_FLAVOR, self._settings.flavors), (IMAGE_TAG, self._settings.images))
+        return frozenset(word for word, known in words if known)
+
     def management_address(self, amphora_id: AmphoraId) -> str | None:
         return None
 
     async def build(
-        self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: tuple[Port, ...] = ()
+        self,
+        amphora_id: AmphoraId,
+        load_balancer_id: LoadBalancerId,
+        boot: BootFiles,
+        ports: tuple[Port, ...] = (),
+        placement: Placement = UNSPECIFIED,
     ) -> Place:
-        place = await self._in_thread(amphora_id, lambda: self._build(amphora_id, load_balancer_id, boot, ports))
+        place = await self._in_thread(
+            amphora_id, lambda: self._build(amphora_id, load_balancer_id, boot, ports, placement)
+        )
         self._built.set()
         return place
 
@@ -192,9 +246,15 @@ class QemuCompute(ComputeDriver):
     # What the methods do, in a thread
 
     def _build(
-        self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId, boot: BootFiles, ports: Sequence[Port]
+        self,
+        amphora_id: AmphoraId,
+        load_balancer_id: LoadBalancerId,
+        boot: BootFiles,
+        ports: Sequence[Port],
+        placement: Placement,
     ) -> Place:
-        program = self._need_program()
+        image, size = self._image_of(placement), self._size_of(placement)
+        program = self._need_program(image)
         directory = self._directory(amphora_id)
         with directory.locked():
             directory.write(CONFIG_DRIVE, config_drive(amphora_id, load_balancer_id, boot, ports))
@@ -210,7 +270,16 @@ class QemuCompute(ComputeDriver):
                 self._end_all(amphora_id)
                 for port in ports:
                     self._raise_tap(directory, port)
-                self._start(amphora_id, directory, program, ports)
+                words = arguments(
+                    amphora_id=amphora_id,
+                    directory=directory.path,
+                    image=image,
+                    accelerator=self._accelerator(),
+                    memory_mib=size.memory_mib,
+                    cpus=size.cpus,
+                    ports=ports,
+                )
+                self._start(amphora_id, directory, [program, *words])
             return self._place(amphora_id, directory, *self._state(directory))
 
     def _get(self, amphora_id: AmphoraId) -> Place:
@@ -293,30 +362,60 @@ class QemuCompute(ComputeDriver):
         search = f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_DIRECTORIES}"
         return shutil.which(self._settings.program, path=search)
 
-    def _missing_of_image(self) -> Path | None:
-        files = (self._image / name for name in (KERNEL, RAM_DISK, DISK))
+    def _image_of(self, placement: Placement) -> Path:
+        """Raises Retry for a tag that no image has."""
+        if placement.amp_image_tag is None:
+            return self._image
+        for image in self._settings.images:
+            if image.tag == placement.amp_image_tag:
+                return image.path.expanduser().resolve()
+        raise Retry(
+            f"there is no image {placement.amp_image_tag!r}, which the flavor of the load balancer asks for; name it in "
+            "driver_options.qemu.images",
+            after=LATER_S,
+            code="no-image",
+        )
+
+    def _size_of(self, placement: Placement) -> QemuFlavor | QemuSettings:
+        """Raises Retry for a flavor that there is not."""
+        if placement.compute_flavor is None:
+            return self._settings
+        for flavor in self._settings.flavors:
+            if flavor.name == placement.compute_flavor:
+                return flavor
+        raise Retry(
+            f"there is no compute flavor {placement.compute_flavor!r}, which the flavor of the load balancer asks for; name "
+            "it in driver_options.qemu.flavors",
+            after=LATER_S,
+            code="no-flavor",
+        )
+
+    def _missing_of(self, image: Path) -> Path | None:
+        files = (image / name for name in (KERNEL, RAM_DISK, DISK))
         return next((file for file in files if not file.is_file()), None)
 
-    def _need_program(self) -> str:
+    def _need_program(self, image: Path) -> str:
         """QEMU's path. Raises Retry saying what to install or build."""
-        found, missing = self._find_program(), self._missing_of_image()
+        found, missing = self._find_program(), self._missing_of(image)
         if found is None:
             raise Retry(f"{self._settings.program} is not installed: {_INSTALL}", after=5.0, code="qemu-missing")
         if missing is not None:
-            raise Retry(f"the image lacks {missing}: make image IMAGE={self._image}", after=5.0, code="image-missing")
+            raise Retry(f"the image lacks {missing}: make image IMAGE={image}", after=5.0, code="image-missing")
         return found
 
     def _examine(self) -> Iterator[Finding]:
-        program, missing = self._find_program(), self._missing_of_image()
+        program = self._find_program()
         if program is None:
             yield trouble("qemu", f"{self._settings.program} is not installed", _INSTALL)
         else:
             yield version_of("qemu", [program, "--version"], r"version (\S+)", (6, 0))
-        if missing is None:
-            yield fine("image", f"{self._image}{_contents(self._image)}")
-        else:
-            build = f"make image IMAGE={self._image}, as root and in Frontinus' sources; it takes a minute"
-            yield trouble("image", f"there is none: {missing} is missing", build)
+        for image in (self._image, *(x.path.expanduser().resolve() for x in self._settings.images)):
+            missing = self._missing_of(image)
+            if missing is None:
+                yield fine("image", f"{image}{_contents(image)}")
+            else:
+                build = f"make image IMAGE={image}, as root and in Frontinus' sources; it takes a minute"
+                yield trouble("image", f"there is none: {missing} is missing", build)
         lack = kvm_lacks() if self._settings.accelerator != "tcg" else None
         if lack is not None and self._settings.accelerator == "kvm":
             yield trouble("kvm", f"no machine can start: {lack.reason}", f'{lack.advice}; or accelerator = "auto"')
@@ -333,19 +432,10 @@ class QemuCompute(ComputeDriver):
             return self._settings.accelerator
         return "kvm" if has_kvm() else "tcg"
 
-    def _start(self, amphora_id: AmphoraId, directory: MachineDirectory, program: str, ports: Sequence[Port]) -> None:
-        words = arguments(
-            amphora_id=amphora_id,
-            directory=directory.path,
-            image=self._image,
-            accelerator=self._accelerator(),
-            memory_mib=self._settings.memory_mib,
-            cpus=self._settings.cpus,
-            ports=ports,
-        )
+    def _start(self, amphora_id: AmphoraId, directory: MachineDirectory, command: Sequence[str]) -> None:
         try:
             subprocess.run(
-                [program, *words],
+                command,
                 cwd=directory.path,
                 # Nothing of our environment, which may hold secrets.
                 env={"PATH": f"/usr/bin:/bin:{_SYSTEM_DIRECTORIES}"},

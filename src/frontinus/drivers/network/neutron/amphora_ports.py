@@ -128,7 +128,7 @@ class AmphoraPorts:
     def _wish(self, request: PortRequest) -> _Wish:
         """Raises Invalid naming what does not exist."""
         if request.purpose is PortPurpose.MANAGEMENT:
-            network = self.management_network()
+            network = self.management_network(request.network_id)
             subnets = sorted(self._neutron.subnets(network_id=network.id), key=lambda x: x.ip_version)
             if not subnets:
                 raise Invalid("management_network", f"network {network.id} has no subnet")
@@ -147,14 +147,19 @@ class AmphoraPorts:
         wanted = tuple(on_network[x] for x in request.subnet_ids)
         return _Wish(request, found, wanted, request.allowed, request.security_group_ids, has_own_group=True)
 
-    def management_network(self) -> NetworkFacts:
-        """Raises Retry while there is not just one of that name."""
-        wanted = self._management.network
+    def management_network(self, asked: NetworkId | None = None) -> NetworkFacts:
+        """What was asked for, or that of the settings. Raises Retry while there is not just one of that name."""
+        wanted = asked or self._management.network
         found = self._neutron.networks(id=wanted) or self._neutron.networks(name=wanted)
         if len(found) != 1:
+            advice = (
+                "set driver_options.neutron.management_network"
+                if asked is None
+                else "the availability zone of the load balancer asks for it: make it, or one of this name"
+            )
             count = "no network" if not found else f"{len(found)} networks"
             raise Retry(
-                f"Neutron knows {count} {wanted!r}; set driver_options.neutron.management_network",
+                f"Neutron knows {count} {wanted!r}; {advice}",
                 after=30.0,
                 code="management-network",
             )

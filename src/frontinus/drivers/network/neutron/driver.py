@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from openstack.connection import Connection
 
-from frontinus.drivers.network.interface import PORTS, NetworkDriver
+from frontinus.drivers.network.interface import MANAGEMENT_NETWORK, PORTS, NetworkDriver
 from frontinus.drivers.network.neutron import access
 from frontinus.drivers.network.neutron.amphora_ports import AmphoraPorts, Management
 from frontinus.drivers.network.neutron.facts import PortFacts
@@ -71,7 +71,7 @@ class NeutronNetwork(NetworkDriver):
     """See drivers/network/interface.py, whose docstrings are the law."""
 
     name: ClassVar[str] = "neutron"
-    features: ClassVar[frozenset[str]] = NETWORK_FEATURES | {PORTS}
+    features: ClassVar[frozenset[str]] = NETWORK_FEATURES | {PORTS, MANAGEMENT_NETWORK}
     Settings: ClassVar[type[NeutronSettings]] = NeutronSettings
 
     def __init__(
