@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.fleet import Fleet
-from tests.acceptance.support import COMMAND, Api, Backend, free_port, serving, until
+from tests.acceptance.support import COMMAND, Api, Backend, Load, free_port, report, serving, until
 from tests.servers import Postgresql
 
 pytestmark = pytest.mark.long
@@ -98,6 +99,11 @@ def cohorts(fleet: Fleet) -> dict[str, tuple[str, bool, int]]:
     return {x["version"]: (x["state"], x["served"], x["load_balancers"]) for x in told(fleet, "controller", "list")}
 
 
+def tell(fleet: Fleet, moment: str) -> None:
+    of = (f"{version} {state}, {number} load balancers" for version, (state, _, number) in cohorts(fleet).items())
+    report(f"{moment}: {'; '.join(of)}")
+
+
 def live(fleet: Fleet, load_balancer_id: str) -> tuple[str, str, bool]:
     (receipt,) = told(fleet, "receipt", load_balancer_id)["receipts"]
     return receipt["driver_version"], receipt["amphora_version"], receipt["as_wanted"]
@@ -112,7 +118,7 @@ def made(api: Api, backends: list[Backend]) -> tuple[str, str, int]:
 
 
 @pytest.mark.timeout(400)
-def test_an_old_version_winds_down(fleet: Fleet, backends: list[Backend], record_property: Any) -> None:
+def test_an_old_version_winds_down(fleet: Fleet, backends: list[Backend]) -> None:
     assert fleet.run("db", "upgrade").returncode == 0
     fleet.start(apis=1, controllers=2)
     (api,) = fleet.apis()
@@ -126,6 +132,7 @@ def test_an_old_version_winds_down(fleet: Fleet, backends: list[Backend], record
     newer = made(api, backends)
     assert live(fleet, newer[0]) == (NEW, NEW, True)
     assert cohorts(fleet) == {OLD: ("active", True, 2), NEW: ("active", True, 1)}
+    tell(fleet, "two versions")
 
     # Other settings within one cohort.
     other = fleet.directory / "other.toml"
@@ -161,14 +168,24 @@ def test_an_old_version_winds_down(fleet: Fleet, backends: list[Backend], record
     api.delete(f"loadbalancers/{first[0]}?cascade=true")
     api.gone(f"loadbalancers/{first[0]}")
     assert [x.process.poll() for x in old_controllers] == [None, None], "one is left to serve"
+    tell(fleet, "drained, one of its two deleted, and one more created")
 
     # The last one is moved, and the old controllers end. It renders the same, so that nothing is pushed.
     before = api.amphorae(moving[0])
-    done = fleet.run("controller", "drain", "haproxy", OLD, "--move")
-    assert (done.returncode, "1 load balancers are moved" in done.stdout) == (0, True), done
-    for part in old_controllers:
-        assert part.process.wait(30) == 0
+    with Load(*moving[1:], kept=1, fresh=1, pause=0.005) as load:
+        load.more(20)
+        began = time.monotonic()
+        done = fleet.run("controller", "drain", "haproxy", OLD, "--move")
+        assert (done.returncode, "1 load balancers are moved" in done.stdout) == (0, True), done
+        statuses = [part.process.wait(30) for part in old_controllers]
+        took = time.monotonic() - began
+        load.more(20)
+    assert statuses == [0, 0]
+    report(f"the old controllers ended by themselves {took:.1f} s after the last one was moved, with status {statuses}")
+    report(f"meanwhile {load.total} requests, {len(load.errors)} failed, {load.reopened} connections opened again")
+    assert (load.errors, load.reopened) == ([], 0)
     assert cohorts(fleet) == {OLD: ("draining", False, 0), NEW: ("active", True, 3)}
+    tell(fleet, "moved")
 
     assert api.settled(moving[0])["provisioning_status"] == "ACTIVE"
     assert set(before) == set(api.amphorae(moving[0]))
@@ -178,6 +195,9 @@ def test_an_old_version_winds_down(fleet: Fleet, backends: list[Backend], record
     assert api.settled(moving[0], 60)["provisioning_status"] == "ACTIVE"
     assert live(fleet, moving[0]) == (NEW, NEW, True)
     serving(*moving[1:])
+    report(
+        f"at its next change the amphora of the one that was moved, with agent {OLD}, was replaced by one with {NEW}"
+    )
     assert not set(before) & set(api.amphorae(moving[0]))
 
     # With the only cohort draining nothing new is taken, and what is there can be changed.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from frontinus_amphora.stick_tables import entries, tables
+from frontinus_amphora.stick_tables import Server, entries, tables
 from frontinus_amphora.table_keeper import keeper_text
 
 
@@ -40,8 +40,8 @@ DUMP_3_0 = """# table: p/t, type: string, size:100, used:1
 @pytest.mark.parametrize(
     "dump, expected",
     [
-        pytest.param(DUMP_2_6, [("::ffff:127.84.7.11", "11"), ("2001:db8::1", "12")], id="2.6"),
-        pytest.param(DUMP_3_0, [("00AF", "11")], id="3.0"),
+        pytest.param(DUMP_2_6, [("::ffff:127.84.7.11", Server("11", "s1")), ("2001:db8::1", Server("12"))], id="2.6"),
+        pytest.param(DUMP_3_0, [("00AF", Server("11", "s1"))], id="3.0"),
         pytest.param("No such table\n", [], id="no table"),
         *(
             pytest.param(f"0x1: key={key} use=0 exp=0 server_id=11 server_key=s1\n", [], id=f"no key: {key}")
@@ -49,8 +49,21 @@ DUMP_3_0 = """# table: p/t, type: string, size:100, used:1
         ),
     ],
 )
-def test_a_dump_is_understood(dump: str, expected: list[tuple[str, str]]) -> None:
+def test_a_dump_is_understood(dump: str, expected: list[tuple[str, Server]]) -> None:
     assert entries(dump) == expected
+
+
+@pytest.mark.parametrize(
+    "known, told, expected",
+    [
+        pytest.param(Server("11", "s1"), Server("11", "s1"), True, id="the same"),
+        pytest.param(Server("11"), Server("11", "s1"), True, id="only told yet"),
+        pytest.param(Server("11", "s2"), Server("11", "s1"), False, id="told over what it had chosen: the name counts"),
+        pytest.param(Server("12", "s2"), Server("11"), False, id="another"),
+    ],
+)
+def test_whether_two_entries_mean_one_server(known: Server, told: Server, expected: bool) -> None:
+    assert known.agrees(told) is expected
 
 
 KEPT = """global

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from frontinus_amphora import haproxy_cli, haproxy_text
 from frontinus_amphora.haproxy_cli import HaproxySilent
@@ -25,16 +25,30 @@ entries take one and three. What is not told by then is learnt anew."""
 ROUNDS, SETTLES_IN = 8, 0.02
 """How often it is looked whether those that teach each other agree, and seconds between two looks."""
 
+MOST_LOOKED_AT = 10_000
+"""Of more entries the dumps alone take long, and are looked at once."""
+
 LONGEST_LINE = 12_000
 """haproxy takes a line of at most one buffer, 16 KiB unless it was built otherwise."""
 
 # A key goes into a command, and may be a client's words where a configuration says so: nothing passes that could end one.
-_ENTRY = re.compile(r"^0x\S+ key=([0-9A-Za-z:._-]+) use=\d+ .*\bserver_id=(\d+)", re.MULTILINE)
+_ENTRY = re.compile(r"^0x\S+ key=([0-9A-Za-z:._-]+) use=\d+ .*\bserver_id=(\d+)(?: server_key=(\S+))?", re.MULTILINE)
 _TELLABLE = ("ip", "ipv6", "string", "integer")
 """Types of tables that `set table` can write to; keys of others are not text."""
 
-Learnt = dict[tuple[str, str], str]
-"""Table and key -> the id of a server."""
+
+class Server(NamedTuple):
+    """`name` is empty where an entry has none, as while it was only told. Where it has one, it counts, and not the id."""
+
+    id: str
+    name: str = ""
+
+    def agrees(self, other: Self) -> bool:
+        return self.id == other.id and (not self.name or not other.name or self.name == other.name)
+
+
+Learnt = dict[tuple[str, str], Server]
+"""Table and key -> a server."""
 
 
 def tables(text: str) -> dict[str, tuple[str, ...]]:
@@ -80,22 +94,20 @@ class Handover:
         """The new worker answers: tell it everything, then whom the old one, which may have served until a moment ago, met since.
 
         In its first milliseconds the new one knows nobody. A client who came then was given another member, and in a pair the
-        old worker, the peer and by them the new one again are taught so: that is put right on both, until it is."""
+        old worker, the peer and by them the new one again are taught so: that is put right on both, until both agree."""
         if self._held is None:
             return
         try:
-            for number in range(ROUNDS):
-                met = self._read(self._ask_new)
-                strays = self._strays(met)
+            tell(self._path, self._told)
+            for _ in range(ROUNDS if len(self._told) <= MOST_LOOKED_AT else 1):
+                met, last = self._read(self._ask_new), self._dump()
+                strays, taught = self._strays(met), self._strays(last)
                 self._forget(self._ask_new, strays)
-                tell(self._path, strays if number else self._told)
-                last = self._dump()
-                taught = self._strays(last)
                 self._forget(self._command, taught)
                 for command in _settings(taught):
                     self._command(command)
                 known = self._told.keys() | met.keys()
-                tell(self._path, {key: server for key, server in last.items() if key not in known})
+                tell(self._path, strays | {key: server for key, server in last.items() if key not in known})
                 if not strays and not taught:
                     return
                 time.sleep(SETTLES_IN)
@@ -115,7 +127,8 @@ class Handover:
 
     def _strays(self, learnt: Learnt) -> Learnt:
         """Who had another server when the reload began; that one."""
-        return {key: self._told[key] for key, server in learnt.items() if self._told.get(key, server) != server}
+        told = self._told
+        return {key: told[key] for key, server in learnt.items() if key in told and not server.agrees(told[key])}
 
     def _forget(self, ask: Callable[[str], str], learnt: Learnt) -> None:
         """An entry has the server's name beside its id, which counts more and cannot be set."""
@@ -147,20 +160,21 @@ class Handover:
             self._held = None
 
 
-def entries(dump: str) -> list[tuple[str, str]]:
-    """Key and id of a server of each entry that `show table` printed."""
-    return [(match[1], match[2]) for match in _ENTRY.finditer(dump) if match[2] != "0"]
+def entries(dump: str) -> list[tuple[str, Server]]:
+    """Key and server of each entry that `show table` printed."""
+    found = ((x[1], Server(x[2], (x[3] or "").removeprefix("-"))) for x in _ENTRY.finditer(dump))
+    return [(key, server) for key, server in found if server.id != "0"]
 
 
-def tell(path: str, learnt: Mapping[tuple[str, str], str]) -> None:
+def tell(path: str, learnt: Mapping[tuple[str, str], Server]) -> None:
     """Write these entries into the tables of the worker that answers at `path`. Raises OSError, also when it takes long."""
     deadline = time.monotonic() + PATIENCE
     for line in _lines(_settings(learnt)):
         haproxy_cli.ask(path, line, max(0.001, deadline - time.monotonic()))
 
 
-def _settings(learnt: Mapping[tuple[str, str], str]) -> Iterator[str]:
-    return (f"set table {name} key {key} data.server_id {server}" for (name, key), server in learnt.items())
+def _settings(learnt: Mapping[tuple[str, str], Server]) -> Iterator[str]:
+    return (f"set table {name} key {key} data.server_id {server.id}" for (name, key), server in learnt.items())
 
 
 def _lines(commands: Iterable[str]) -> Iterator[str]:
