@@ -43,7 +43,7 @@ from frontinus.model.enums import AmphoraStatus, Kind
 from frontinus.model.errors import Bug, CallerError, Invalid, Retry, Subject
 from frontinus.model.ids import AmphoraId, NetworkId, PortId, SubnetId
 from frontinus.model.network import VipRequest
-from frontinus.model.ports import PortPurpose, port_for
+from frontinus.model.ports import PortPurpose, PortRequest, port_for
 from frontinus.model.status import move_amphora
 from frontinus.model.tree import Amphora, Fault, LoadBalancer, LoadBalancerTree, Receipt
 from frontinus.store import convergence
@@ -354,8 +354,13 @@ async def _introduce(amphora: Amphora, situation: Situation, hands: Hands) -> Ou
     rendered, before = situation.rendered[amphora.id], amphora.receipt
     if before is None:
         raise Bug(f"amphora {amphora.id} carries nothing yet, and cannot be introduced to another")
-    applied = await hands.amphora_driver.introduce(amphora, situation.carried, rendered)
+    applied = await hands.amphora_driver.introduce(
+        amphora, situation.carried, rendered, lambda: _shut(amphora, situation, hands)
+    )
     hands.metrics.pushes.labels(applied.action).inc()
+    if KEEPS_CONNECTIONS in hands.network.features:
+        for request in await _vip_requests(amphora, situation, hands):
+            await hands.network.create_port(request)
     known_since = max(hands.now(), newest_arrival(situation.tree) or before.applied_at)
     receipt = replace(before, digest=applied.digest, applied_at=known_since, action=applied.action)
     return await _update(amphora, situation, hands, receipt=receipt, suspected_at=None)
@@ -384,15 +389,22 @@ def _is_succeeded(amphora: Amphora, tree: LoadBalancerTree) -> bool:
 
 
 async def _shut(amphora: Amphora, situation: Situation, hands: Hands) -> bool:
-    """Have the network let no new connection of a client in, where that leaves the others alone; whether it does. It is not
-    on record: the amphora goes with its ports."""
+    """Have the network let no new connection of a client in, where that leaves the others alone; whether it does. It is on
+    record first: whoever goes on after a death plugs the amphora again, unless it goes with its ports."""
     if KEEPS_CONNECTIONS not in hands.network.features:
         return False
+    requests = [plugging.shut_to_clients(x) for x in await _vip_requests(amphora, situation, hands)]
+    for request in requests:
+        ports = (replace(x, allowed=request.allowed) if x.purpose is request.purpose else x for x in amphora.ports)
+        await _update(amphora, situation, hands, ports=tuple(ports))
+        await hands.network.create_port(request)
+    return bool(requests)
+
+
+async def _vip_requests(amphora: Amphora, situation: Situation, hands: Hands) -> list[PortRequest]:
     network_of = await _networks(amphora, situation, hands)
-    for request in plugging.port_requests(situation.carried, amphora, network_of, exact=False):
-        if request.purpose is PortPurpose.VIP:
-            await hands.network.create_port(plugging.shut_to_clients(request))
-    return True
+    requests = plugging.port_requests(situation.carried, amphora, network_of, exact=False)
+    return [x for x in requests if x.purpose is PortPurpose.VIP]
 
 
 async def _update(amphora: Amphora, situation: Situation, hands: Hands, **changes: object) -> Outcome:

@@ -177,9 +177,12 @@ class FakeAmphoraDriver(AmphoraDriver):
             place.history.append(action)
         return Applied(digest=rendered.digest, action=action, balancer_version=self.balancer_version)
 
-    async def introduce(self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
+    async def introduce(
+        self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered, shut: Callable[[], Awaitable[bool]]
+    ) -> Applied:
         async with self.faults.around("introduce"):
             place = self._agent_of(amphora)
+            await shut()
             before = Rendered(text="", digest="") if place.on_disk is None else place.on_disk
             lines = [x for x in before.text.splitlines() if not x.startswith("peer ")]
             lines += [x for x in rendered.text.splitlines() if x.startswith("peer ")]

@@ -135,11 +135,14 @@ class AmphoraDriver(ABC):
         the balancer refuses the text; Retry when the agent cannot be reached; Incompatible when this amphora is too old to run
         it; Gone never (ask compute)."""
 
-    async def introduce(self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
+    async def introduce(
+        self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered, shut: Callable[[], Awaitable[bool]]
+    ) -> Applied:
         """Tell an amphora of a pair, of which `apply` has said that it cannot run `rendered`, who the other one is in it; all
         else is left as it runs. Idempotent. Without it a pair that is too old is not replaced while it serves.
 
-        Raises Retry; Incompatible when this amphora cannot even take that."""
+        `shut` is as in `leave`, for one that must not meet a new client meanwhile; they are let in again when this has
+        returned. Raises Retry; Incompatible when this amphora cannot even take that."""
         raise Incompatible(self.name, "drivers that introduce the amphorae of a pair to each other")
 
     async def plug(self, amphora: Amphora, tree: LoadBalancerTree) -> Mapping[PortId, str]:

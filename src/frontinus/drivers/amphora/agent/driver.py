@@ -54,6 +54,9 @@ HEARTBEAT_KEY = "identity-heartbeat-key"
 in commands; it runs keepalived; its certificate and the authorities that it accepts can be replaced together; it
 limits the memory of HAProxy; what replaces them brings a heartbeat key along."""
 
+HANDS_TABLES_ON = "fence"
+"""Agents that know fences also tell a worker that begins what the one before had learnt of clients."""
+
 AUTHORITY_ENDS_SOON = timedelta(days=180)
 
 TRIES = 3
@@ -167,7 +170,9 @@ class AgentDriver(AmphoraDriver):
             self._remember(amphora.id, Live(rendered.text, marks(rendered.files)))
             return applied
 
-    async def introduce(self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
+    async def introduce(
+        self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered, shut: Callable[[], Awaitable[bool]]
+    ) -> Applied:
         lock = self._locks.setdefault(amphora.id, asyncio.Lock())
         async with lock:
             self._live.pop(amphora.id, None)
@@ -177,11 +182,19 @@ class AgentDriver(AmphoraDriver):
                 return await self._introduce_plain(amphora, rendered, keepalived)
             if not {FILES, VRRP} <= version.features:
                 raise Incompatible(version.agent, "agents that run keepalived")
-            applied = await self._introduce(amphora, tree.fence, rendered, keepalived)
+            # Where the agent does not tell a worker that begins what is known, only the one before does, a moment later.
+            quietly = None if HANDS_TABLES_ON in version.features else Leaver(self._client, self._agent, amphora, tree)
+            applied = await self._introduce(amphora, tree.fence, rendered, keepalived, quietly, shut)
             return replace(applied, balancer_version=version.balancer or None, agent_version=version.agent or None)
 
     async def _introduce(
-        self, amphora: Amphora, fence: int, rendered: Rendered, keepalived: Sequence[RenderedFile]
+        self,
+        amphora: Amphora,
+        fence: int,
+        rendered: Rendered,
+        keepalived: Sequence[RenderedFile],
+        quietly: Leaver | None,
+        shut: Callable[[], Awaitable[bool]],
     ) -> Applied:
         for _ in range(TRIES):
             live, _runs = await self._read_live(amphora, takes_files=True)
@@ -190,6 +203,7 @@ class AgentDriver(AmphoraDriver):
             text = self._introduced(live.text, rendered.text)
             kept = (x for x in live.files if x.name != KEEPALIVED)
             files = (*(SentFile(x.name, x.sha256, x.private, None) for x in kept), *_sent(keepalived))
+            is_shut = quietly is not None and text != live.text and self._learns(live.text) and await shut()
             try:
                 answer = await self._client.apply(
                     amphora,
@@ -204,6 +218,8 @@ class AgentDriver(AmphoraDriver):
                 )
             except BaseMismatch:
                 continue
+            if quietly is not None and is_shut:
+                await quietly.one_worker()
             return Applied(digest=answer.digest, action=answer.action, took_ms=answer.took_ms)
         raise self._contended()
 

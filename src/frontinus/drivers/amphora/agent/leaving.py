@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Leaver:
-    """For one departure. The caller keeps others from pushing meanwhile."""
+    """For one departure, or what comes before it. The caller keeps others from pushing meanwhile."""
 
     def __init__(
         self, client: AgentClient, settings: AgentDriverSettings, amphora: Amphora, tree: LoadBalancerTree
@@ -62,6 +62,11 @@ class Leaver:
             nobody_new_for=round(self._clock() - drained, 3) if is_shut else None,
             cut=left > 1,
         )
+
+    async def one_worker(self) -> None:
+        """The worker before the last reload has taught the new one, and is gone; or the time in which nobody new may be let in
+        is over. Raises Retry."""
+        await self._await_workers(1, self._settings.drain_pause.total_seconds())
 
     async def _run(self, live: Live, text: str) -> None:
         """A reload in any case: the worker that goes closes what is kept open between requests."""
