@@ -244,7 +244,7 @@ class Installation:
         self._controller = self._make_controller() if Part.CONTROLLER in parts else None
         self._health = self._make_health(health_settings) if Part.HEALTH in parts else None
         self._listening = _listen(settings.api.bind_host, settings.api.bind_port) if Part.API in parts else None
-        self._metrics_server = None if Part.API in parts else _serve_metrics(settings.metrics, self._registry)
+        self._metrics_server = None if Part.API in parts else serve_metrics(settings.metrics, self._registry)
 
     @property
     def endpoint(self) -> str | None:
@@ -360,7 +360,8 @@ class _MetricsServer:
         self._thread.join()
 
 
-def _serve_metrics(settings: MetricsSettings, registry: CollectorRegistry) -> _MetricsServer | None:
+def serve_metrics(settings: MetricsSettings, registry: CollectorRegistry) -> _MetricsServer | None:
+    """Until its `shutdown`; None where the settings name no port. Raises OSError."""
     if not settings.bind_port:
         return None
     try:

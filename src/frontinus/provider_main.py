@@ -9,10 +9,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
+from frontinus.controller.metrics import ControllerMetrics
 from frontinus.controller.provider_agent import ProviderAgent
 from frontinus.controller.provider_loop import ProviderController
 from frontinus.controller.provider_reconcile import ProviderHands
-from frontinus.main import Drivers, Part, check, now, require_schema
+from frontinus.main import Drivers, Part, check, now, require_schema, serve_metrics
 from frontinus.model.errors import Invalid
 from frontinus.model.ids import ControllerId, new_id
 from frontinus.model.tree import LoadBalancerTree, TreeObject
@@ -65,6 +68,8 @@ class ProviderInstallation:
             settings.driver_config_files,
             settings.agent_shutdown_wait.total_seconds(),
         )
+        registry = CollectorRegistry()
+        metrics = serve_metrics(self._settings.metrics, registry)
         await sockets.start()
         beside = asyncio.create_task(agents.run(), name="provider agents")
         driver: OctaviaProvider | None = None
@@ -83,6 +88,7 @@ class ProviderInstallation:
                 settings=self._settings.controller,
                 now=now,
                 report_wait=self._settings.provider.report_wait,
+                metrics=ControllerMetrics(registry),
             )
             controller = ProviderController(hands, self._provider)
             await controller.register()
@@ -102,5 +108,7 @@ class ProviderInstallation:
             if driver is not None:
                 driver.close()
             await sockets.close()
+            if metrics is not None:
+                metrics.shutdown()
             await self._drivers.close()
             await self._store.close()

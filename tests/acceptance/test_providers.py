@@ -65,6 +65,18 @@ def settled(api: Api, load_balancer_id: str) -> Any:
     return api.settled(load_balancer_id, timeout=30)
 
 
+def offer(api: Api, flavor: dict[str, Any], zone: dict[str, Any]) -> tuple[str, str]:
+    """The id of a flavor and the name of a zone of the registrar's, with these data."""
+    words = {"name": "p", "provider_name": "registrar"}
+    of_flavor = api.create("flavorprofiles", "flavorprofile", **words, flavor_data=json.dumps(flavor))
+    of_zone = api.create(
+        "availabilityzoneprofiles", "availability_zone_profile", **words, availability_zone_data=json.dumps(zone)
+    )
+    made = api.create("flavors", "flavor", name="copies", flavor_profile_id=of_flavor["id"])
+    placed = api.create("availabilityzones", "availability_zone", name="b", availability_zone_profile_id=of_zone["id"])
+    return made["id"], placed["name"]
+
+
 @pytest.mark.beside
 def test_a_provider_driver_is_run_unchanged(fleet: Fleet, register: Path) -> None:
     assert fleet.run("db", "upgrade").returncode == 0
@@ -75,11 +87,29 @@ def test_a_provider_driver_is_run_unchanged(fleet: Fleet, register: Path) -> Non
     known = "/v2/lbaas/providers/registrar/flavor_capabilities"
     until(lambda: api.get(known)[0] == 200, 40, "the provider does not register")
 
+    # Its driver says what it takes in flavors and zones, and judges what is written in them.
+    listed = api.show(known.removeprefix("/v2/lbaas/"), "flavor_capabilities")
+    assert {x["name"] for x in listed} == {"copies", "paper"}
+    flavor, zone = offer(api, {"copies": 2}, {"shelf": "b"})
+    profile: dict[str, str] = {}
+    for data, words in (({"size": 1}, "the registrar has no size"), ({"copies": "x"}, "copies must be a number")):
+        profile = {"name": "p", "provider_name": "registrar", "flavor_data": json.dumps(data)}
+        status, answer = api.call("POST", "/v2/lbaas/flavorprofiles", {"flavorprofile": profile})
+        assert (status, words in answer["faultstring"]) == (501, True), answer
+    (register / "fail").touch()
+    status, answer = api.call(
+        "POST", "/v2/lbaas/flavorprofiles", {"flavorprofile": {**profile, "flavor_data": '{"copies": 3}'}}
+    )
+    assert (status, "on fire" in answer["faultstring"]) == (503, True), answer
+    (register / "fail").unlink()
+
     # One call for each change, one after another.
     made = api.create(
         "loadbalancers",
         "loadbalancer",
         name="first",
+        flavor_id=flavor,
+        availability_zone=zone,
         provider="registrar",
         vip_subnet_id=api.subnet_id(),
         listeners=[
@@ -101,6 +131,8 @@ def test_a_provider_driver_is_run_unchanged(fleet: Fleet, register: Path) -> Non
     assert calls(register) == ["loadbalancer_create", "pool_create", "listener_create", "member_batch_update"]
     told = dict(taken(register))
     assert told["loadbalancer_create"]["vip_address"] == made["vip_address"]
+    assert told["loadbalancer_create"]["flavor"] == {"copies": 2}
+    assert told["loadbalancer_create"]["availability_zone"] == {"shelf": "b"}
     assert told["listener_create"]["default_pool_id"] == pool_id
     assert {x["address"] for x in told["member_batch_update"]} == {"192.0.2.1", "192.0.2.2"}
 
@@ -153,6 +185,12 @@ def test_a_provider_driver_is_run_unchanged(fleet: Fleet, register: Path) -> Non
     until(lambda: api.load_balancer(load_balancer_id)["fault"] is None, 20, "it does not heal")
     assert settled(api, load_balancer_id)["provisioning_status"] == "ACTIVE"
     assert taken(register)[-1] == ("loadbalancer_update", {"loadbalancer_id": load_balancer_id, "name": "second"})
+
+    # A failover is the driver's.
+    before = len(calls(register))
+    assert api.call("PUT", f"/v2/lbaas/loadbalancers/{load_balancer_id}/failover")[0] == 202
+    assert settled(api, load_balancer_id)["provisioning_status"] == "ACTIVE", fleet.log()
+    assert taken(register)[before:] == [("loadbalancer_failover", load_balancer_id)]
 
     # Killed between a call and its report: another process makes the call again.
     (register / "silent").touch()

@@ -5,6 +5,8 @@ attribute."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from frontinus.api.requests import Asked
@@ -22,9 +24,11 @@ from frontinus.model.offers import (
     FlavorData,
     FlavorProfile,
     asked_keys,
+    networks_named,
     placement_of,
     read_availability_zone_data,
     read_flavor_data,
+    read_object,
 )
 from frontinus.model.tree import LoadBalancer
 from frontinus.store import listing, offers
@@ -68,21 +72,30 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
         refuse_small_memory(self.flavor, capabilities, f"{_FIELD}.flavor_id")
 
 
-def read_choices(tx: Transaction, settings: ApiSettings, asked: Asked) -> Choices:
-    """By flavor first, then what was asked for, then the default (DESIGN section 2). Raises Invalid for a flavor or zone that
-    is not there or is switched off, and for a provider that contradicts either."""
+def read_choices(
+    tx: Transaction, settings: ApiSettings, asked: Asked, is_foreign: Callable[[str], bool] = lambda _: False
+) -> Choices:
+    """By flavor first, then what was asked for, then the default (DESIGN section 2). `is_foreign` says of a provider whether it
+    is a third party's. Raises Invalid for a flavor or zone that is not there or is switched off, and for a provider that
+    contradicts either."""
     provider: str | None = asked.extra.get("provider")
-    flavor, zone = _NO_FLAVOR, _NO_ZONE
     flavor_id, zone_name = asked.values["flavor_id"], asked.values["availability_zone"]
+    flavor_text, zone_text = "{}", "{}"
     if flavor_id is not None:
         profile = _flavor_profile(tx, FlavorId(flavor_id))
         provider = _agreed(settings, provider, profile.provider_name, "flavor")
-        flavor = read_flavor_data(profile.flavor_data, f"{_FIELD}.flavor_id")
+        flavor_text = profile.flavor_data
     provider = provider or settings.default_provider
     if zone_name is not None:
         zone_profile = _zone_profile(tx, zone_name)
         _agreed(settings, provider, zone_profile.provider_name, "availability zone")
-        zone = read_availability_zone_data(zone_profile.availability_zone_data, f"{_FIELD}.availability_zone")
+        zone_text = zone_profile.availability_zone_data
+    if (flavor_id is not None or zone_name is not None) and is_foreign(provider):
+        # Its words are its own, and it is handed them; but where VIPs may be, the API sees to.
+        flavor, zone = _NO_FLAVOR, AvailabilityZoneData(valid_vip_networks=networks_named(zone_text))
+    else:
+        flavor = read_flavor_data(flavor_text, f"{_FIELD}.flavor_id")
+        zone = read_availability_zone_data(zone_text, f"{_FIELD}.availability_zone")
     return Choices(provider=provider, topology=settings.default_topology, flavor=flavor, zone=zone)
 
 
@@ -101,7 +114,7 @@ def allows_sriov_members(tx: Transaction, load_balancer: LoadBalancer) -> bool:
     if load_balancer.flavor_id is None:
         return False
     profile = _flavor_profile(tx, FlavorId(load_balancer.flavor_id), in_use=True)
-    return bool(read_flavor_data(profile.flavor_data, f"{_FIELD}.flavor_id").allow_member_sriov)
+    return read_object(profile.flavor_data, f"{_FIELD}.flavor_id").get("allow_member_sriov") is True
 
 
 def refuse_switched_off_vip(request: VipRequest, settings: ApiSettings) -> None:

@@ -6,28 +6,26 @@ answer. Why so: docs/design/0006-dry-runs.md."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 import msgspec
 from starlette.responses import Response
 
+from frontinus.api.asking import ask
 from frontinus.api.calls import Call, json_response
 from frontinus.api.errors import HttpError
-from frontinus.api.placing import cohort_of
+from frontinus.api.placing import capabilities_for, cohort_of
 from frontinus.api.rendering import Wire
 from frontinus.api.wire_types import Faults
 from frontinus.api.written import Written
 from frontinus.model.errors import Invalid
-from frontinus.model.ids import new_id
 from frontinus.model.previews import Answer, Question, strongest
 from frontinus.store import previews
 from frontinus.store.engine import Store, Transaction, Wakeups
 
 ARGUMENT = "dry_run"
 
-_SHORTEST_POLL_S, _LONGEST_POLL_S = 0.005, 0.1
 _VALUES = {"true": True, "false": False}
 
 T = TypeVar("T")
@@ -65,10 +63,15 @@ class _Undone(Exception):
         self.written = written
 
 
+def real_store(call: Call) -> Store:
+    """The one that can be written, also in a dry run: for questions to controllers, and what is undone."""
+    store = call.api.store
+    return store.real if isinstance(store, ReadOnlyStore) else store
+
+
 async def rehearse(call: Call, work: Callable[[Transaction], Written]) -> Response:
     """Run `work` as if it were meant, undo it, and say what it would have come to."""
-    store = call.api.store
-    real = store.real if isinstance(store, ReadOnlyStore) else store
+    real = real_store(call)
 
     def undone(tx: Transaction) -> NoReturn:
         raise _Undone(work(tx))
@@ -86,7 +89,18 @@ async def _foresee(call: Call, written: Written, store: Store) -> Wire:
     if written.after is None:
         return _told("none", "amphorae have no part in it", Answer())
     question = Question(before=written.before, after=written.after, replaced=written.replaced)
-    answer = await _ask(call, question, store)
+    load_balancer = written.after.load_balancer
+    if (await store.read(lambda tx: capabilities_for(tx, call.api, load_balancer))).foreign is not None:
+        return _told("none", f"the provider {load_balancer.provider} cannot be asked beforehand", Answer())
+    answer = await ask(
+        call,
+        store,
+        load_balancer.provider,
+        question,
+        previews.answer_to,
+        cohort_of=lambda tx: cohort_of(tx, call.api, load_balancer),
+        about=load_balancer.id,
+    )
     if answer is None:
         wait = call.api.settings.preview_wait.total_seconds()
         return _told("unavailable", f"it is valid, but no controller has told within {wait:g} s what it would do", None)
@@ -115,31 +129,6 @@ def _told(preview: str, reason: str | None, answer: Answer | None) -> Wire:
         ],
         "faults": [] if answer is None else [faults.render(x) for x in answer.faults],
     }
-
-
-async def _ask(call: Call, question: Question, store: Store) -> Answer | None:
-    """A controller's answer; None if there is none in time. The question is taken away whatever happens."""
-    load_balancer = question.after.load_balancer
-    settings = call.api.settings
-    question_id, provider, now = new_id(), settings.served_by(load_balancer.provider), call.api.clock()
-
-    def ask(tx: Transaction) -> None:
-        cohort = cohort_of(tx, call.api, load_balancer)
-        previews.ask(tx, question_id, provider, cohort, load_balancer.id, question, now)
-
-    await store.transact(ask)
-    deadline = asyncio.get_running_loop().time() + settings.preview_wait.total_seconds()
-    pause = _SHORTEST_POLL_S
-    try:
-        while True:
-            answer = await store.read(lambda tx: previews.answer_to(tx, question_id))
-            left = deadline - asyncio.get_running_loop().time()
-            if answer is not None or left <= 0:
-                return answer
-            await asyncio.sleep(min(pause, left))
-            pause = min(2 * pause, _LONGEST_POLL_S)
-    finally:
-        await store.transact(lambda tx: previews.forget(tx, question_id))
 
 
 DRY_RUN_SCHEMA: Wire = {

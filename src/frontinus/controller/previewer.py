@@ -86,7 +86,7 @@ class Previewer:
             await self._answer(each)
         return bool(claimed)
 
-    async def _answer(self, claimed: Claimed) -> None:
+    async def _answer(self, claimed: Claimed[Question]) -> None:
         answer = await answer_to(claimed.question, self._hands)
         give = partial(previews.answer, question_id=claimed.id, owner=self._owner, given=answer)
         await self._hands.store.transact(give)

@@ -12,11 +12,11 @@ import structlog
 
 from frontinus.controller.claims import Claims
 from frontinus.controller.membership import Membership
-from frontinus.controller.metrics import ControllerMetrics
+from frontinus.controller.provider_offers import ProviderOffers
 from frontinus.controller.provider_reconcile import ProviderHands, reconcile
 from frontinus.model.capabilities import with_network
 from frontinus.model.errors import NotFound, WorldError
-from frontinus.store import convergence
+from frontinus.store import convergence, leases, previews
 
 log = structlog.get_logger()
 
@@ -41,8 +41,9 @@ class ProviderController:
             hands.settings,
             hands.now,
             lambda lease: reconcile(lease, hands),
-            ControllerMetrics(),  # such a process serves none yet
+            hands.metrics,
         )
+        self._offers = ProviderOffers(hands)
 
     async def register(self) -> None:
         """Publish the provider and what can be handed on to it. Call before serving."""
@@ -50,13 +51,17 @@ class ProviderController:
 
     async def run(self) -> None:
         """Work until cancelled, or until the cohort is drained and nothing is left to do."""
-        keeper = asyncio.create_task(self._keep_alive(), name="provider-keep-alive")
+        keepers = [
+            asyncio.create_task(self._keep_alive(), name="provider-keep-alive"),
+            asyncio.create_task(self._offers.run(), name="provider-offers"),
+        ]
         try:
             await self._claims.run()
             log.info("cohort is drained", cohort=str(self._hands.cohort))
         finally:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
+            for task in keepers:
+                task.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
             with suppress(WorldError):  # going away anyway; the row's age says the same
                 await self._membership.leave()
 
@@ -68,6 +73,9 @@ class ProviderController:
             try:
                 is_done = await self._membership.look()
                 self._claims.among(self._membership.controllers)
+                count = partial(leases.count_due, cohort=hands.cohort, now=hands.now())
+                hands.metrics.due.set(await hands.store.read(count))
+                await hands.store.transact(partial(previews.purge, now=hands.now()))
                 await hands.store.transact(partial(convergence.purge_deleted, before=oldest))
                 if is_done:
                     self._claims.end()

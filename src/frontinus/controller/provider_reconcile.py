@@ -7,7 +7,7 @@ made again: a driver may see a call twice after a crash, and never misses one. N
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -16,6 +16,7 @@ import structlog
 from msgspec.structs import replace
 
 from frontinus.controller.backoff import continued, is_reported_as_error, pause
+from frontinus.controller.metrics import ControllerMetrics
 from frontinus.controller.reconcile import fault_of
 from frontinus.controller.secrets import Resolver
 from frontinus.controller.settings import ControllerSettings
@@ -25,11 +26,13 @@ from frontinus.model.capabilities import Capabilities
 from frontinus.model.certificates import NO_SECRETS, Secrets
 from frontinus.model.cohorts import CohortName
 from frontinus.model.enums import FaultPhase, Kind, ProvisioningStatus
-from frontinus.model.errors import CallerError, FrontinusError, Retry, blaming
+from frontinus.model.errors import Bug, CallerError, FrontinusError, Retry, blaming
 from frontinus.model.ids import ControllerId, LoadBalancerId
-from frontinus.model.provider_calls import ProviderCall, essence, next_call
-from frontinus.model.tree import Fault, Listener, LoadBalancerTree, Pool
-from frontinus.store import convergence, providers, trees
+from frontinus.model.offer_questions import OfferAnswer, Offered, OfferQuestion
+from frontinus.model.offers import read_object
+from frontinus.model.provider_calls import FAILOVER, ProviderCall, essence, failover_of, next_call
+from frontinus.model.tree import Fault, Listener, LoadBalancer, LoadBalancerTree, Pool
+from frontinus.store import convergence, profiles, providers, trees
 from frontinus.store.engine import Store, Transaction
 from frontinus.store.leases import Lease
 from frontinus.store.providers import ProviderRecord
@@ -49,8 +52,12 @@ class Provider(Protocol):
     def offers(self) -> Capabilities:
         """What is published."""
 
-    async def call(self, call: ProviderCall, secrets: Secrets) -> None:
-        """Make a call, with what is behind the references of its trees. Raises CallerError for what only another wish can cure, else Retry."""
+    async def call(self, call: ProviderCall, secrets: Secrets, offered: Offered) -> None:
+        """Make a call, with what is behind the references of its trees, and what flavor and zone of the load balancer stand for.
+        Raises CallerError for what only another wish can cure, else Retry."""
+
+    async def judge(self, question: OfferQuestion) -> OfferAnswer:
+        """Whether the driver takes the data of a flavor or a zone. Raises nothing that an answer could say."""
 
 
 class Clock(Protocol):
@@ -70,6 +77,7 @@ class ProviderHands:
     settings: ControllerSettings
     now: Clock
     report_wait: timedelta
+    metrics: ControllerMetrics = field(default_factory=ControllerMetrics)
 
     @property
     def cohort(self) -> CohortName:
@@ -81,7 +89,7 @@ async def reconcile(lease: Lease, hands: ProviderHands) -> None:
     """Make calls until nothing remains, or a report must be awaited, or a fault is recorded. Raises LeaseLost."""
     left_out: dict[str, Fault] = {}
     for _ in range(MAX_CALLS):
-        tree, record = await hands.store.read(partial(_read, which=lease.load_balancer_id))
+        tree, record, requested_at = await hands.store.read(partial(_read, which=lease.load_balancer_id))
         if tree is None or tree.load_balancer.provisioning_status is ProvisioningStatus.DELETED:
             return
         if record.sent is not None:
@@ -90,10 +98,17 @@ async def reconcile(lease: Lease, hands: ProviderHands) -> None:
             continue
         wanted = essence(tree)
         call = next_call(record.settled, None if wanted is None else wanted.without(left_out))
+        if (
+            call is None
+            and wanted is not None
+            and _is_failover_due(record, requested_at)
+            and record.settled is not None
+        ):
+            call = failover_of(record.settled)
         if call is None:
             await _record_done(tree, wanted, left_out, lease, hands)
             return
-        error = await _make(call, record, lease, hands)
+        error = await _make(call, record, requested_at, lease, hands)
         if error is None:
             continue
         if isinstance(error, CallerError) and call.kind is not Kind.LOAD_BALANCER and call.before is None:
@@ -104,15 +119,32 @@ async def reconcile(lease: Lease, hands: ProviderHands) -> None:
         return
 
 
-def _read(tx: Transaction, which: LoadBalancerId) -> tuple[LoadBalancerTree | None, ProviderRecord]:
-    return trees.read_tree(tx, which), providers.read(tx, which)
+def _read(tx: Transaction, which: LoadBalancerId) -> tuple[LoadBalancerTree | None, ProviderRecord, datetime | None]:
+    return trees.read_tree(tx, which), providers.read(tx, which), providers.failover_requested_at(tx, which)
+
+
+def _is_failover_due(record: ProviderRecord, requested_at: datetime | None) -> bool:
+    return requested_at is not None and (record.failed_over_at is None or record.failed_over_at < requested_at)
+
+
+def _offered(tx: Transaction, load_balancer: LoadBalancer) -> Offered:
+    """What is in use keeps its data, so it is read when it is needed, and not kept twice."""
+    flavor = zone = "{}"
+    if load_balancer.flavor_id is not None:
+        flavor = profiles.flavor_data(tx, load_balancer.flavor_id)
+    if load_balancer.availability_zone is not None:
+        zone = profiles.availability_zone_data(tx, load_balancer.availability_zone)
+    return Offered(flavor=read_object(flavor, "flavor"), zone=read_object(zone, "availability_zone"))
 
 
 async def _look_at_report(record: ProviderRecord, lease: Lease, tree: LoadBalancerTree, hands: ProviderHands) -> bool:
     """Whether to go on: the call is reported, or to be made again. A report that is still awaited is looked for later."""
-    now, unsent = hands.now(), ProviderRecord(load_balancer_id=record.load_balancer_id, settled=record.settled)
+    now, unsent = hands.now(), _unsent(record)
     if record.reported in DONE:
-        done = replace(unsent, settled=record.then)
+        is_failover = (record.sent or "").startswith(FAILOVER)
+        done = replace(
+            unsent, settled=record.then, failed_over_at=record.sent_at if is_failover else record.failed_over_at
+        )
         await hands.store.transact(lambda tx: providers.write(tx, lease, done))
         return True
     if record.reported is not None:
@@ -141,27 +173,48 @@ async def _look_at_report(record: ProviderRecord, lease: Lease, tree: LoadBalanc
     return False
 
 
+def _unsent(record: ProviderRecord) -> ProviderRecord:
+    return ProviderRecord(
+        load_balancer_id=record.load_balancer_id, settled=record.settled, failed_over_at=record.failed_over_at
+    )
+
+
 async def _make(
-    call: ProviderCall, record: ProviderRecord, lease: Lease, hands: ProviderHands
+    call: ProviderCall,
+    record: ProviderRecord,
+    requested_at: datetime | None,
+    lease: Lease,
+    hands: ProviderHands,
 ) -> FrontinusError | None:
+    # The wish may carry the time of another machine, whose clock is ahead; it is fulfilled all the same.
+    sent_at = max(hands.now(), requested_at) if requested_at is not None else hands.now()
     sent = replace(
         record,
         sent=f"{call.name} {call.object_id}",
         then=call.then,
         sent_by=hands.id,
-        sent_at=hands.now(),
+        sent_at=sent_at,
         reported=None,
         about=None,
     )
     await hands.store.transact(lambda tx: providers.write(tx, lease, sent))
     try:
-        await hands.driver.call(call, await _secrets(call, hands))
+        load_balancer = (call.then or call.settled or _nothing(call)).load_balancer
+        offered = await hands.store.read(lambda tx: _offered(tx, load_balancer))
+        await hands.driver.call(call, await _secrets(call, hands), offered)
     except FrontinusError as error:
-        unsent = ProviderRecord(load_balancer_id=record.load_balancer_id, settled=record.settled)
+        unsent = _unsent(record)
+        if call.name == FAILOVER and isinstance(error, CallerError):
+            # It is told, and not asked for again and again: the load balancer is as it was.
+            unsent = replace(unsent, failed_over_at=sent_at)
         await hands.store.transact(lambda tx: providers.write(tx, lease, unsent))
         return error
     log.info("provider called", load_balancer_id=lease.load_balancer_id, call=call.name, object_id=call.object_id)
     return None
+
+
+def _nothing(call: ProviderCall) -> LoadBalancerTree:
+    raise Bug(f"{call.name} is about no load balancer")
 
 
 async def _secrets(call: ProviderCall, hands: ProviderHands) -> Secrets:
@@ -227,5 +280,6 @@ async def _record_fault(fault: Fault, lease: Lease, hands: ProviderHands) -> Non
         reason=fault.message,
         attempts=fault.attempts,
     )
+    hands.metrics.faults.labels(fault.code).inc()
     as_error = is_reported_as_error(fault, now, hands.settings.retry_budget)
     await hands.store.transact(lambda tx: convergence.record_fault(tx, lease, fault, now, report_error=as_error))

@@ -43,6 +43,15 @@ from frontinus.model.tree import (
 )
 
 
+class Foreign(msgspec.Struct, frozen=True, kw_only=True):
+    """What a third-party provider's driver is asked beside what every driver is: the keys that it takes in the data of its
+    flavors and availability zones, with what it says of each (None: it has no such thing), and whether it does failovers."""
+
+    flavor_words: dict[str, str] | None = None
+    zone_words: dict[str, str] | None = None
+    fails_over: bool = False
+
+
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Closed sets of what is honoured. `features` holds the optional attributes by name: see FEATURES."""
 
@@ -63,6 +72,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a flavor's max_memory must give at least: with one thread, and more for each other."""
     availability_zone_keys: frozenset[str] = frozenset({"valid_vip_networks"})
     """Keys of availability zone data that are honoured. The API itself sees to valid_vip_networks."""
+    foreign: Foreign | None = None
+    """Of a third-party provider: its load balancers have no amphorae of ours."""
 
 
 def insert_header_feature(name: str) -> str:

@@ -123,6 +123,24 @@ def read_availability_zone_data(text: str, field: str) -> AvailabilityZoneData:
     return _read(text, field, AvailabilityZoneData)
 
 
+def read_object(text: str, field: str) -> dict[str, Any]:
+    """Data in words that are not ours. Raises Invalid for what is no JSON object."""
+    try:
+        document = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Invalid(field, "must be a text that holds a JSON object") from error
+    if not isinstance(document, dict):
+        raise Invalid(field, "must be a text that holds a JSON object")
+    return document
+
+
+def networks_named(text: str) -> tuple[str, ...] | None:
+    """Where VIPs may be by the data of a third party's availability zone; None where it does not say."""
+    named = read_object(text, "availability_zone").get("valid_vip_networks")
+    is_list = isinstance(named, list) and all(isinstance(x, str) for x in named)
+    return tuple(named) if isinstance(named, list) and is_list else None
+
+
 def placement_of(flavor: FlavorData, zone: AvailabilityZoneData) -> Placement | None:
     """What the two say of how amphorae are made; None where neither says anything, as for most load balancers."""
     words = {name: getattr(flavor, name) for name in BY_FLAVOR} | {name: getattr(zone, name) for name in BY_ZONE}
@@ -136,12 +154,7 @@ def asked_keys(data: FlavorData | AvailabilityZoneData) -> dict[str, Any]:
 
 
 def _read(text: str, field: str, wanted: type[T]) -> T:
-    try:
-        document = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise Invalid(field, "must be a text that holds a JSON object") from error
-    if not isinstance(document, dict):
-        raise Invalid(field, "must be a text that holds a JSON object")
+    document = read_object(text, field)
     for key, value in document.items():
         if value is None:
             raise Unsupported(field, f"{key!r} must not be null")

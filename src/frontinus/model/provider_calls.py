@@ -36,6 +36,9 @@ _NAMES = {
 }
 
 
+FAILOVER = "loadbalancer_failover"
+
+
 class ProviderCall(msgspec.Struct, frozen=True, kw_only=True):
     """One call of a driver's method `name`. `before` and `after` are the object as the driver knows it and as it shall be;
     `settled` and `then` are the trees with it. For a batch of members the object is their pool."""
@@ -107,6 +110,20 @@ def next_call(settled: LoadBalancerTree | None, wanted: LoadBalancerTree | None)
             then=None,
         )
     return next(_changes(settled, wanted), None)
+
+
+def failover_of(settled: LoadBalancerTree) -> ProviderCall:
+    """Asks for the same, on other machines of the provider's."""
+    whole = settled.load_balancer
+    return ProviderCall(
+        name=FAILOVER,
+        kind=whole.kind,
+        object_id=whole.id,
+        before=whole,
+        after=whole,
+        settled=settled,
+        then=settled,
+    )
 
 
 def _creation(wanted: LoadBalancerTree) -> ProviderCall:

@@ -1,17 +1,20 @@
 """Questions of the API to the controllers of a cohort, and their answers: rows that live for seconds.
 
 The question goes in, the controllers are woken, one of them claims it and writes the answer, and the API takes both away.
-What nobody takes away (the process that asked was killed) is purged."""
+What nobody takes away (the process that asked was killed) is purged. Most questions are about previews; of third-party providers
+it is asked what they take (model/offer_questions.py)."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Generic, TypeVar
 
 import msgspec
 from sqlalchemy import and_, bindparam, delete, insert, or_, select, update
 
 from frontinus.model.cohorts import CohortName
 from frontinus.model.ids import ControllerId, LoadBalancerId
+from frontinus.model.offer_questions import OfferAnswer, OfferQuestion
 from frontinus.model.previews import Answer, Question
 from frontinus.store.engine import Transaction
 from frontinus.store.rows import to_json, to_microseconds
@@ -53,13 +56,17 @@ _PURGE = Statement(delete(preview).where(_t.asked_at < bindparam("oldest")))
 
 _load_question = msgspec.json.Decoder(Question).decode
 _load_answer = msgspec.json.Decoder(Answer).decode
+_load_offer_question = msgspec.json.Decoder(OfferQuestion).decode
+_load_offer_answer = msgspec.json.Decoder(OfferAnswer).decode
+
+_Q = TypeVar("_Q")
 
 
-class Claimed(msgspec.Struct, frozen=True):
+class Claimed(msgspec.Struct, Generic[_Q], frozen=True):
     """A question that is this controller's to answer."""
 
     id: str
-    question: Question
+    question: _Q
 
 
 def ask(
@@ -67,8 +74,8 @@ def ask(
     question_id: str,
     provider: str,
     cohort: CohortName | None,
-    load_balancer_id: LoadBalancerId,
-    question: Question,
+    load_balancer_id: LoadBalancerId | None,
+    question: Question | OfferQuestion,
     now: datetime,
 ) -> None:
     """Put a question to the controllers of a cohort, and wake them; without one to all that serve the provider."""
@@ -77,7 +84,7 @@ def ask(
         "provider": provider,
         "driver": None if cohort is None else cohort.driver,
         "driver_version": None if cohort is None else cohort.driver_version,
-        "load_balancer_id": load_balancer_id,
+        "load_balancer_id": load_balancer_id or "",
     }
     tx.run(_INSERT, {**asked, "question": to_json(question), "asked_at": to_microseconds(now)})
     tx.wake()
@@ -88,17 +95,28 @@ def is_any_open(tx: Transaction, cohort: CohortName, now: datetime) -> bool:
     return tx.row(_SELECT_OPEN, {**_open(cohort, now), "most": 1}) is not None
 
 
-def claim(tx: Transaction, owner: ControllerId, cohort: CohortName, now: datetime, limit: int) -> list[Claimed]:
+def claim(
+    tx: Transaction, owner: ControllerId, cohort: CohortName, now: datetime, limit: int
+) -> list[Claimed[Question]]:
     """Up to `limit` open questions for this cohort; each goes to one controller only."""
+    return [Claimed(x, _load_question(text)) for x, text in _claim(tx, owner, cohort, now, limit)]
+
+
+def claim_about_offers(
+    tx: Transaction, owner: ControllerId, cohort: CohortName, now: datetime, limit: int
+) -> list[Claimed[OfferQuestion]]:
+    """The same for the process of a third-party provider. What is no question about an offer has neither data in it."""
+    return [Claimed(x, _load_offer_question(text)) for x, text in _claim(tx, owner, cohort, now, limit)]
+
+
+def _claim(
+    tx: Transaction, owner: ControllerId, cohort: CohortName, now: datetime, limit: int
+) -> list[tuple[str, str]]:
     found = tx.rows(_SELECT_OPEN, {**_open(cohort, now), "most": limit})
-    return [
-        Claimed(question_id, _load_question(text))
-        for question_id, text in found
-        if tx.run(_CLAIM, {"which": question_id, "owner": owner}) == 1
-    ]
+    return [(x, text) for x, text in found if tx.run(_CLAIM, {"which": x, "owner": owner}) == 1]
 
 
-def answer(tx: Transaction, question_id: str, owner: ControllerId, given: Answer) -> None:
+def answer(tx: Transaction, question_id: str, owner: ControllerId, given: Answer | OfferAnswer) -> None:
     """Answer a claimed question. Nothing happens if nobody waits for it any more."""
     tx.run(_ANSWER, {"which": question_id, "owner": owner, "text": to_json(given)})
 
@@ -107,6 +125,12 @@ def answer_to(tx: Transaction, question_id: str) -> Answer | None:
     """The answer, if there is one yet."""
     row = tx.row(_SELECT_ANSWER, {"which": question_id})
     return None if row is None or row[0] is None else _load_answer(row[0])
+
+
+def offer_answer_to(tx: Transaction, question_id: str) -> OfferAnswer | None:
+    """The same, to a question about an offer."""
+    row = tx.row(_SELECT_ANSWER, {"which": question_id})
+    return None if row is None or row[0] is None else _load_offer_answer(row[0])
 
 
 def forget(tx: Transaction, question_id: str) -> None:

@@ -18,11 +18,21 @@ from frontinus.store import convergence, schema
 from frontinus.store.engine import Transaction
 from frontinus.store.health import mark_due
 from frontinus.store.leases import Lease
-from frontinus.store.rows import from_microseconds, optional_microseconds
-from frontinus.store.statement import Statement, Value
+from frontinus.store.rows import from_microseconds, optional_microseconds, to_microseconds
+from frontinus.store.statement import Statement, Value, insert_if_absent
 
 _t = schema.provider_record.c
-_COLUMNS = ("load_balancer_id", "settled", "sent", "sent_then", "sent_by", "sent_at", "reported", "reported_about")
+_COLUMNS = (
+    "load_balancer_id",
+    "settled",
+    "sent",
+    "sent_then",
+    "sent_by",
+    "sent_at",
+    "reported",
+    "reported_about",
+    "failed_over_at",
+)
 
 _SELECT = Statement(select(*[_t[name] for name in _COLUMNS]).where(_t.load_balancer_id == bindparam("which")))
 _INSERT = Statement(insert(schema.provider_record).values({name: bindparam(name) for name in _COLUMNS}))
@@ -31,6 +41,15 @@ _REPORT = Statement(
     update(schema.provider_record)
     .where(_t.load_balancer_id == bindparam("which"), _t.sent.is_not(None))
     .values(reported=bindparam("word"), reported_about=bindparam("about"))
+)
+
+_f = schema.provider_failover.c
+_SELECT_FAILOVER = Statement(select(_f.requested_at).where(_f.load_balancer_id == bindparam("which")))
+_REQUEST_FIRST = Statement(insert_if_absent(schema.provider_failover, ("load_balancer_id", "requested_at")))
+_REQUEST_AGAIN = Statement(
+    update(schema.provider_failover)
+    .where(_f.load_balancer_id == bindparam("load_balancer_id"))
+    .values(requested_at=bindparam("moment"))
 )
 
 _s = schema.listener_statistics.c
@@ -52,7 +71,8 @@ _decode = msgspec.json.Decoder(LoadBalancerTree).decode
 class ProviderRecord(msgspec.Struct, frozen=True, kw_only=True):
     """`settled` is what the driver has taken and reported; None: nothing yet. `sent` is the name and the object of the call
     that was made last and is not reported, `then` the tree when it is (None: it is gone), by which controller and when.
-    `reported` is ACTIVE, ERROR or DELETED once the driver said so, `about` which object an ERROR is of."""
+    `reported` is ACTIVE, ERROR or DELETED once the driver said so, `about` which object an ERROR is of. Failovers that were asked
+    for by `failed_over_at` are done."""
 
     load_balancer_id: LoadBalancerId
     settled: LoadBalancerTree | None = None
@@ -62,6 +82,7 @@ class ProviderRecord(msgspec.Struct, frozen=True, kw_only=True):
     sent_at: datetime | None = None
     reported: str | None = None
     about: str | None = None
+    failed_over_at: datetime | None = None
 
 
 def read(tx: Transaction, load_balancer_id: LoadBalancerId) -> ProviderRecord:
@@ -69,7 +90,7 @@ def read(tx: Transaction, load_balancer_id: LoadBalancerId) -> ProviderRecord:
     row = tx.row(_SELECT, {"which": load_balancer_id})
     if row is None:
         return ProviderRecord(load_balancer_id=load_balancer_id)
-    _, settled, sent, then, sent_by, sent_at, reported, about = row
+    _, settled, sent, then, sent_by, sent_at, reported, about, failed_over_at = row
     return ProviderRecord(
         load_balancer_id=load_balancer_id,
         settled=None if settled is None else _decode(settled),
@@ -79,6 +100,7 @@ def read(tx: Transaction, load_balancer_id: LoadBalancerId) -> ProviderRecord:
         sent_at=None if sent_at is None else from_microseconds(sent_at),
         reported=reported,
         about=about,
+        failed_over_at=None if failed_over_at is None else from_microseconds(failed_over_at),
     )
 
 
@@ -95,6 +117,7 @@ def write(tx: Transaction, lease: Lease, record: ProviderRecord) -> None:
         "sent_at": optional_microseconds(record.sent_at),
         "reported": record.reported,
         "reported_about": record.about,
+        "failed_over_at": optional_microseconds(record.failed_over_at),
     }
     tx.run(_INSERT, values)
 
@@ -102,6 +125,19 @@ def write(tx: Transaction, lease: Lease, record: ProviderRecord) -> None:
 def forget(tx: Transaction, load_balancer_id: LoadBalancerId) -> None:
     """It is gone."""
     tx.run(_DELETE, {"which": load_balancer_id})
+
+
+def request_failover(tx: Transaction, load_balancer_id: LoadBalancerId, now: datetime) -> None:
+    """The API asks for one; who asks moves the generation in the same transaction."""
+    asked: dict[str, Value] = {"load_balancer_id": load_balancer_id, "requested_at": to_microseconds(now)}
+    tx.insert(_REQUEST_FIRST, ("load_balancer_id", "requested_at"), [tuple(asked.values())])
+    tx.run(_REQUEST_AGAIN, {"load_balancer_id": load_balancer_id, "moment": to_microseconds(now)})
+
+
+def failover_requested_at(tx: Transaction, load_balancer_id: LoadBalancerId) -> datetime | None:
+    """When one was asked for last."""
+    row = tx.row(_SELECT_FAILOVER, {"which": load_balancer_id})
+    return None if row is None else from_microseconds(row[0])
 
 
 def report(tx: Transaction, load_balancer_id: LoadBalancerId, word: str, about: str | None, now: datetime) -> bool:

@@ -535,13 +535,22 @@ provider_record = Table(
     "provider_record",
     metadata,
     Column("load_balancer_id", String(ID_LENGTH), ForeignKey("load_balancer.id", ondelete="CASCADE"), primary_key=True),
-    _text("settled", nullable=True),
+    _document("settled", nullable=True),
     _name("sent", nullable=True),
-    _text("sent_then", nullable=True),
+    _document("sent_then", nullable=True),
     _id("sent_by", nullable=True),
     _time("sent_at", nullable=True),
     _word("reported", nullable=True),
     _name("reported_about", nullable=True),
+    _time("failed_over_at", nullable=True),
+)
+
+# Failovers that were asked for, of such load balancers. The API writes it, and no controller does.
+provider_failover = Table(
+    "provider_failover",
+    metadata,
+    Column("load_balancer_id", String(ID_LENGTH), ForeignKey("load_balancer.id", ondelete="CASCADE"), primary_key=True),
+    _time("requested_at"),
 )
 
 # Owners of things outside that no row knows (model/belongings.py), while they are seen.

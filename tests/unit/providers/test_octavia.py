@@ -12,13 +12,16 @@ import pytest
 from msgspec.structs import replace
 from octavia_lib.api.drivers import data_models, driver_lib, exceptions, provider_base
 
-from frontinus.drivers.provider.octavia import OctaviaProvider
+from frontinus.drivers.provider.octavia import OctaviaProvider, foreign_of
 from frontinus.drivers.provider.sockets import LOOKUP, STATISTICS, STATUS, DriverAgent
 from frontinus.drivers.provider.views import view
+from frontinus.model.capabilities import Foreign
 from frontinus.model.certificates import Authorities, Revocations, Secrets
 from frontinus.model.enums import ClientAuthentication, ListenerProtocol
 from frontinus.model.errors import Conflict, FrontinusError, Retry, Unsupported
-from frontinus.model.provider_calls import next_call
+from frontinus.model.offer_questions import Offered, OfferQuestion, Verdict
+from frontinus.model.provider_calls import failover_of, next_call
+from frontinus.model.tree import LoadBalancerTree
 from frontinus.testing.certificates import TestAuthority
 
 from tests.unit.providers.test_provider_calls import WHOLE, walk
@@ -232,3 +235,79 @@ async def _exchange(path: str, sent: bytes) -> bytes:
     answer = await reader.read()
     writer.close()
     return answer
+
+
+class Choosy(Takes):
+    """Has flavors, and no availability zones; fails over."""
+
+    def get_supported_flavor_metadata(self) -> dict[str, str]:
+        return {"size": "How large."}
+
+    def validate_flavor(self, flavor_metadata: dict[str, Any]) -> None:
+        if flavor_metadata.get("size") == "broken":
+            raise exceptions.DriverError(user_fault_string="no answer from the appliance", operator_fault_string="x")
+        if set(flavor_metadata) != {"size"}:
+            raise exceptions.UnsupportedOptionError(user_fault_string="only size", operator_fault_string="x")
+
+    def loadbalancer_failover(self, loadbalancer_id: str) -> None:
+        """Taken down, as all calls are."""
+
+
+class Mute(provider_base.ProviderDriver):  # type: ignore[misc]
+    """Does nothing of its own, and breaks when it is asked what it takes."""
+
+    def get_supported_flavor_metadata(self) -> dict[str, str]:
+        raise RuntimeError("not today")
+
+
+@pytest.mark.parametrize(
+    "driver,foreign",
+    [
+        pytest.param(Choosy(), Foreign(flavor_words={"size": "How large."}, fails_over=True), id="some"),
+        pytest.param(Mute(), Foreign(), id="nothing"),
+        pytest.param(object(), Foreign(), id="not even the methods"),
+    ],
+)
+def test_a_driver_is_asked_what_it_takes(driver: object, foreign: Foreign) -> None:
+    assert foreign == foreign_of(driver)
+
+
+@pytest.mark.parametrize(
+    "verdict,words,question",
+    [
+        pytest.param(Verdict.TAKEN, "", OfferQuestion(flavor={"size": 1}), id="taken"),
+        pytest.param(Verdict.UNSUPPORTED, "only size", OfferQuestion(flavor={"speed": 1}), id="in its words"),
+        pytest.param(
+            Verdict.TROUBLE, "no answer from the appliance", OfferQuestion(flavor={"size": "broken"}), id="in trouble"
+        ),
+        pytest.param(
+            Verdict.UNSUPPORTED, "This provider does not support", OfferQuestion(zone={"place": 1}), id="no zones"
+        ),
+        pytest.param(Verdict.TAKEN, "", OfferQuestion(), id="about neither"),
+    ],
+)
+async def test_a_driver_judges_offers(verdict: Verdict, words: str, question: OfferQuestion) -> None:
+    answer = await OctaviaProvider("exam", Choosy(), "1").judge(question)
+    assert (answer.verdict, words in answer.words) == (verdict, True), answer
+
+
+async def test_a_whole_load_balancer_is_told_its_flavor_and_zone_and_a_difference_is_not() -> None:
+    driver = Takes()
+    provider, offered = OctaviaProvider("exam", driver, "1"), Offered(flavor={"size": 2}, zone={"place": "b"})
+    alone = LoadBalancerTree(load_balancer=WHOLE.load_balancer)
+    renamed = replace(alone, load_balancer=replace(alone.load_balancer, name="other"))
+    for settled, wanted in ((None, alone), (alone, renamed), (alone, None)):
+        call = next_call(settled, wanted)
+        assert call is not None
+        await provider.call(call, offered=offered)
+    taken = dict(driver.taken)
+    (made,), (old, new), (gone,) = (taken[f"loadbalancer_{x}"] for x in ("create", "update", "delete"))
+    for whole in (made, old, gone):
+        assert (whole.flavor, whole.availability_zone) == ({"size": 2}, {"place": "b"})
+    assert new.to_dict() == {"loadbalancer_id": alone.load_balancer.id, "name": "other"}
+
+
+async def test_a_failover_names_the_load_balancer() -> None:
+    driver = Takes()
+    await OctaviaProvider("exam", driver, "1").call(failover_of(WHOLE))
+    assert driver.taken == [("loadbalancer_failover", (WHOLE.load_balancer.id,))]

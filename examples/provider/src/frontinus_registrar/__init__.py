@@ -10,6 +10,13 @@ from typing import Any
 
 from octavia_lib.api.drivers import data_models, driver_lib, exceptions, provider_base
 
+_FLAVOR = {"copies": "How many copies of each entry are kept.", "paper": "On which paper."}
+_ZONE = {"shelf": "On which shelf the register lies."}
+
+
+def _unsupported(words: str) -> exceptions.UnsupportedOptionError:
+    return exceptions.UnsupportedOptionError(user_fault_string=words, operator_fault_string=words)
+
 
 class RegistrarDriver(provider_base.ProviderDriver):
     """Takes every call down, and reports it done from a thread of its own, as drivers of real appliances do."""
@@ -30,6 +37,33 @@ class RegistrarDriver(provider_base.ProviderDriver):
     def loadbalancer_delete(self, loadbalancer: Any, cascade: bool = False) -> None:
         name = "loadbalancer_delete cascade" if cascade else "loadbalancer_delete"
         self._take(name, loadbalancer, [("loadbalancers", loadbalancer.loadbalancer_id)], status="DELETED")
+
+    def loadbalancer_failover(self, loadbalancer_id: str) -> None:
+        self._note("loadbalancer_failover", loadbalancer_id)
+        self._report([("loadbalancers", loadbalancer_id)], "ACTIVE", None)
+
+    # Flavors and availability zones
+
+    def get_supported_flavor_metadata(self) -> dict[str, str]:
+        return dict(_FLAVOR)
+
+    def validate_flavor(self, flavor_metadata: dict[str, Any]) -> None:
+        self._refuse_unknown(flavor_metadata, _FLAVOR)
+        if not isinstance(flavor_metadata.get("copies", 1), int):
+            raise _unsupported("copies must be a number")
+
+    def get_supported_availability_zone_metadata(self) -> dict[str, str]:
+        return dict(_ZONE)
+
+    def validate_availability_zone(self, availability_zone_metadata: dict[str, Any]) -> None:
+        self._refuse_unknown(availability_zone_metadata, _ZONE)
+
+    def _refuse_unknown(self, asked: dict[str, Any], known: dict[str, str]) -> None:
+        if (self._directory / "fail").exists():
+            raise exceptions.DriverError(user_fault_string="the appliance is on fire", operator_fault_string="")
+        for key in asked:
+            if key not in known:
+                raise _unsupported(f"the registrar has no {key}")
 
     # Listeners
 
@@ -80,8 +114,7 @@ class RegistrarDriver(provider_base.ProviderDriver):
 
     def _refuse_datagrams(self, protocol: str) -> None:
         if protocol in ("UDP", "SCTP"):
-            text = f"the registrar does no {protocol}"
-            raise exceptions.UnsupportedOptionError(user_fault_string=text, operator_fault_string=text)
+            raise _unsupported(f"the registrar does no {protocol}")
 
     @staticmethod
     def _listener(listener: Any) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ from frontinus.api.handlers.references import (
     vip_references,
 )
 from frontinus.api.honour import require_honoured
-from frontinus.api.placing import place
+from frontinus.api.placing import capabilities_for, capabilities_of, place
 from frontinus.api.rendering import (
     render_object,
     render_receipt,
@@ -43,7 +43,7 @@ from frontinus.model.network import VipRequest
 from frontinus.model.receipts import receipts_of
 from frontinus.model.tree import LoadBalancer, LoadBalancerTree, Vip
 from frontinus.model.validation import check_allowed_cidrs, validate, validate_load_balancer
-from frontinus.store import amphorae, cohorts, listing, statistics, trees
+from frontinus.store import amphorae, cohorts, listing, providers, statistics, trees
 from frontinus.store.engine import Transaction
 
 log = structlog.get_logger(__name__)
@@ -57,7 +57,7 @@ async def create(call: Call) -> Response:
     refuse_switched_off_vip(request, api.settings)
 
     def judge(tx: Transaction) -> tuple[LoadBalancerTree, Choices, CohortName | None]:
-        choices = read_choices(tx, api.settings, asked)
+        choices = read_choices(tx, api.settings, asked, lambda x: capabilities_of(tx, api, x).foreign is not None)
         load_balancer = choices.applied(_new_load_balancer(asked, call))
         sriov_members = bool(choices.flavor.allow_member_sriov)
         wanted = whole_tree.new_tree(
@@ -228,7 +228,16 @@ async def failover(call: Call) -> Response:
     now = api.clock()
 
     def mark(tx: Transaction) -> None:
-        amphorae.request_replacement_of_all(tx, _id(call), now)
+        found = listing.get_load_balancer(tx, _id(call))
+        if found is None:
+            raise not_found(Kind.LOAD_BALANCER, _id(call))
+        foreign = capabilities_for(tx, api, found.value).foreign
+        if foreign is None:
+            amphorae.request_replacement_of_all(tx, _id(call), now)
+        elif foreign.fails_over:
+            providers.request_failover(tx, _id(call), now)
+        else:
+            raise Unsupported("load_balancer", f"the provider {found.value.provider} does no failovers")
 
     def edit(tree: LoadBalancerTree) -> Edit:
         after = edits.request_failover(tree, now)

@@ -11,20 +11,24 @@ import msgspec
 from msgspec.structs import replace
 from starlette.responses import Response
 
+from frontinus.api.asking import ask
 from frontinus.api.calls import Call, Handler, empty_response, json_response
 from frontinus.api.changes import not_found
 from frontinus.api.commits import commit
+from frontinus.api.dry_run import real_store
 from frontinus.api.etags import object_response, require_match
 from frontinus.api.fields import AVAILABILITY_ZONE, AVAILABILITY_ZONE_PROFILE, FLAVOR, FLAVOR_PROFILE, Resource
-from frontinus.api.placing import capabilities_of
+from frontinus.api.placing import capabilities_of, place
 from frontinus.api.reading import FIELDS, SOURCES
 from frontinus.api.rendering import render
 from frontinus.api.requests import Operation, parse_body
 from frontinus.api.written import Written
-from frontinus.model.capabilities import Capabilities, refuse_small_memory
+from frontinus.model.capabilities import Capabilities, Foreign, refuse_small_memory
+from frontinus.model.cohorts import CohortName
 from frontinus.model.enums import Kind
-from frontinus.model.errors import Conflict, Invalid, Unsupported
+from frontinus.model.errors import Conflict, Invalid, Retry, Unsupported
 from frontinus.model.ids import AvailabilityZoneProfileId, FlavorId, FlavorProfileId, new_id
+from frontinus.model.offer_questions import OfferQuestion, Verdict
 from frontinus.model.offers import (
     AVAILABILITY_ZONE_KEYS,
     FLAVOR_KEYS,
@@ -37,18 +41,21 @@ from frontinus.model.offers import (
     asked_keys,
     read_availability_zone_data,
     read_flavor_data,
+    read_object,
 )
-from frontinus.store import offers
+from frontinus.store import offers, previews
 from frontinus.store.engine import Transaction
 from frontinus.store.offers import Offer
 
 
 class _Profiles(msgspec.Struct, frozen=True):
-    """How the data of one kind of profile are judged."""
+    """How the data of one kind of profile are judged: by us, or, of a third-party provider, by its driver."""
 
     field: str
     read: Callable[[str, str], FlavorData | AvailabilityZoneData]
     taken: Callable[[Capabilities], frozenset[str]]
+    foreign_words: Callable[[Foreign], dict[str, str] | None]
+    question: Callable[[dict[str, Any]], OfferQuestion]
 
 
 class _Trade(msgspec.Struct, frozen=True):
@@ -61,8 +68,20 @@ class _Trade(msgspec.Struct, frozen=True):
     data: _Profiles | None = None
 
 
-_FLAVOR_DATA = _Profiles("flavor_data", read_flavor_data, lambda x: x.flavor_keys)
-_ZONE_DATA = _Profiles("availability_zone_data", read_availability_zone_data, lambda x: x.availability_zone_keys)
+_FLAVOR_DATA = _Profiles(
+    "flavor_data",
+    read_flavor_data,
+    lambda x: x.flavor_keys,
+    lambda x: x.flavor_words,
+    lambda x: OfferQuestion(flavor=x),
+)
+_ZONE_DATA = _Profiles(
+    "availability_zone_data",
+    read_availability_zone_data,
+    lambda x: x.availability_zone_keys,
+    lambda x: x.zone_words,
+    lambda x: OfferQuestion(zone=x),
+)
 
 _TRADES: Mapping[Kind, _Trade] = {
     Kind.FLAVOR_PROFILE: _Trade(
@@ -96,6 +115,7 @@ def create(kind: Kind) -> Handler:
             _require_addressable(asked.values["name"], f"{asked.path}.name")
         keys = {name: make() for name, make in trade.new_key.items()}
         offer = trade.make(created_at=call.api.clock(), **keys, **asked.values)
+        await _ask_driver(call, trade, offer, asked.path)
 
         def work(tx: Transaction) -> Response:
             _judge(tx, call, trade, offer, asked.path)
@@ -114,6 +134,12 @@ def update(kind: Kind) -> Handler:
     async def update_offer(call: Call) -> Response:
         asked = parse_body(trade.resource, Operation.UPDATE, call.body)
         key = call.params[kind]
+        if trade.data is not None:
+            known = await call.api.store.read(lambda tx: SOURCES[kind].get(tx, key))
+            if known is not None:
+                wanted = replace(known.value, **asked.values)
+                if _means_another(trade.data, known.value, wanted):
+                    await _ask_driver(call, trade, wanted, asked.path)
 
         def work(tx: Transaction) -> Response:
             # Held first, so that nobody begins to stand on it meanwhile.
@@ -158,20 +184,22 @@ def delete(kind: Kind) -> Handler:
 
 async def list_flavor_capabilities(call: Call) -> Response:
     """The keys of flavor data that a provider takes."""
-    return await _list_keys(call, "flavor_capabilities", FLAVOR_KEYS, _FLAVOR_DATA.taken)
+    return await _list_keys(call, "flavor_capabilities", FLAVOR_KEYS, _FLAVOR_DATA)
 
 
 async def list_availability_zone_capabilities(call: Call) -> Response:
     """The keys of availability zone data that a provider takes."""
-    return await _list_keys(call, "availability_zone_capabilities", AVAILABILITY_ZONE_KEYS, _ZONE_DATA.taken)
+    return await _list_keys(call, "availability_zone_capabilities", AVAILABILITY_ZONE_KEYS, _ZONE_DATA)
 
 
-async def _list_keys(
-    call: Call, collection: str, described: Mapping[str, str], taken: Callable[[Capabilities], frozenset[str]]
-) -> Response:
+async def _list_keys(call: Call, collection: str, described: Mapping[str, str], data: _Profiles) -> Response:
     api, provider = call.api, call.params["provider"]
     found = await api.store.read(lambda tx: capabilities_of(tx, api, provider, "provider"))
-    shown = [{"name": key, "description": words} for key, words in described.items() if key in taken(found)]
+    if found.foreign is None:
+        known = {key: words for key, words in described.items() if key in data.taken(found)}
+    else:
+        known = data.foreign_words(found.foreign) or {}
+    shown = [{"name": key, "description": words} for key, words in known.items()]
     for name in ("name", "description"):
         wanted = call.argument(name)
         if wanted is not None:
@@ -182,12 +210,45 @@ async def _list_keys(
     return json_response({collection: shown})
 
 
+async def _ask_driver(call: Call, trade: _Trade, offer: Any, path: str) -> None:
+    """Have a third-party provider's driver judge the data, before anything is written. Raises Unsupported with its words, and
+    Retry while it cannot be asked."""
+    if trade.data is None:
+        return
+    api, provider, field = call.api, offer.provider_name, f"{path}.{trade.data.field}"
+    offered = await api.store.read(lambda tx: capabilities_of(tx, api, provider, f"{path}.provider_name"))
+    data = read_object(getattr(offer, trade.data.field), field) if offered.foreign is not None else {}
+    if not data:
+        return  # ours to judge, or nothing is asked for
+
+    def cohort(tx: Transaction) -> CohortName | None:
+        return place(tx, api, provider)[1]
+
+    question = trade.data.question(data)
+    answer = await ask(call, real_store(call), provider, question, previews.offer_answer_to, cohort_of=cohort)
+    if answer is None:
+        reason = (
+            f"whether the provider {provider} takes this only its driver can say, and its process does not answer; see that "
+            f"`frontinus controller --provider {api.settings.served_by(provider)}` runs"
+        )
+        raise Retry(reason, after=5.0)
+    if answer.verdict is Verdict.UNSUPPORTED:
+        raise Unsupported(field, answer.words)
+    if answer.verdict is Verdict.TROUBLE:
+        raise Retry(
+            f"the driver of the provider {provider} could not say whether it takes this: {answer.words}", after=5.0
+        )
+
+
 def _judge(tx: Transaction, call: Call, trade: _Trade, offer: Any, path: str) -> None:
     """Raise Invalid for a provider that is not enabled, data that are no JSON object, or a profile that is not there;
     Unsupported for data that the provider does not take."""
     if trade.data is not None:
         field = f"{path}.{trade.data.field}"
         published = capabilities_of(tx, call.api, offer.provider_name, f"{path}.provider_name")
+        if published.foreign is not None:
+            read_object(getattr(offer, trade.data.field), field)
+            return
         data = trade.data.read(getattr(offer, trade.data.field), field)
         for key in asked_keys(data):
             if key not in trade.data.taken(published):

@@ -13,11 +13,12 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from octavia_lib.api.drivers import exceptions
+import structlog
+from octavia_lib.api.drivers import data_models, exceptions, provider_base
 
 from frontinus.drivers.provider import views
 from frontinus.drivers.provider.loading import prepare
-from frontinus.model.capabilities import FEATURES, Capabilities
+from frontinus.model.capabilities import FEATURES, Capabilities, Foreign
 from frontinus.model.certificates import NO_SECRETS, Secrets
 from frontinus.model.enums import (
     HealthMonitorType,
@@ -27,10 +28,14 @@ from frontinus.model.enums import (
     SessionPersistenceType,
 )
 from frontinus.model.errors import Bug, Conflict, FrontinusError, Invalid, Retry, Unsupported, blaming
-from frontinus.model.provider_calls import ProviderCall
+from frontinus.model.offer_questions import OfferAnswer, Offered, OfferQuestion, Verdict
+from frontinus.model.provider_calls import FAILOVER, ProviderCall
 from frontinus.model.tree import LoadBalancer, LoadBalancerTree
 
 ENTRY_POINTS = "octavia.api.drivers"
+_NOTHING = Offered()
+
+log = structlog.get_logger()
 
 _NOT_PASSED_ON = frozenset({"prometheus_tls", "vrrp"})
 """Features of which a driver of octavia-lib is told nothing."""
@@ -44,8 +49,10 @@ def installed() -> list[str]:
 class OctaviaProvider:
     """One driver, made once. `name` and `version` are its cohort's."""
 
-    def __init__(self, provider: str, driver: Any, version: str) -> None:
+    def __init__(self, provider: str, driver: Any, version: str, foreign: Foreign | None = None) -> None:
+        """`foreign` is what the driver said that it takes in flavors and zones, and whether it does failovers."""
         self.provider = provider
+        self._foreign = Foreign() if foreign is None else foreign
         self.name = f"provider:{provider}"
         self.version = version
         self._driver = driver
@@ -71,7 +78,8 @@ class OctaviaProvider:
                 f"the driver of {provider!r} ({point.value}) cannot be made: {type(error).__name__}: {error}",
             ) from error
         driver.name = provider
-        return cls(provider, driver, "0" if point.dist is None else point.dist.version)
+        version = "0" if point.dist is None else point.dist.version
+        return cls(provider, driver, version, await asyncio.to_thread(foreign_of, driver))
 
     def offers(self) -> Capabilities:
         """All that we can hand on: a provider driver cannot say beforehand what it supports."""
@@ -83,15 +91,32 @@ class OctaviaProvider:
             session_persistence_types=frozenset(SessionPersistenceType),
             features=frozenset(FEATURES) - _NOT_PASSED_ON,
             flavor_keys=frozenset(),
+            foreign=self._foreign,
         )
 
-    async def call(self, call: ProviderCall, secrets: Secrets = NO_SECRETS) -> None:
+    async def judge(self, question: OfferQuestion) -> OfferAnswer:
+        """Whether the driver takes the data of a flavor or of a zone. What is asked about neither is none of its matter."""
+        loop = asyncio.get_running_loop()
+        asked = [("validate_flavor", question.flavor), ("validate_availability_zone", question.zone)]
+        for name, data in asked:
+            if data is None:
+                continue
+            try:
+                await loop.run_in_executor(self._threads, getattr(self._driver, name), data)
+            except (exceptions.UnsupportedOptionError, exceptions.NotImplementedError, NotImplementedError) as error:
+                words = _words(error, f"provider {self.provider} takes none")
+                return OfferAnswer(verdict=Verdict.UNSUPPORTED, words=words)
+            except Exception as error:  # noqa: BLE001 - whatever foreign code raises, who asked is told
+                return OfferAnswer(verdict=Verdict.TROUBLE, words=_words(error, type(error).__name__))
+        return OfferAnswer(verdict=Verdict.TAKEN)
+
+    async def call(self, call: ProviderCall, secrets: Secrets = NO_SECRETS, offered: Offered = _NOTHING) -> None:
         """Make a call; when it returns, the driver has accepted. Raises Unsupported and Conflict, which only a change of
         the wish can cure, and Retry, each blaming the object."""
         loop = asyncio.get_running_loop()
         with blaming(call.kind, call.object_id):
             try:
-                await loop.run_in_executor(self._threads, self._making(call, secrets))
+                await loop.run_in_executor(self._threads, self._making(call, secrets, offered))
             except (exceptions.UnsupportedOptionError, exceptions.NotImplementedError, NotImplementedError) as error:
                 raise Unsupported("", _words(error, f"provider {self.provider} does not do {call.name}")) from error
             except FrontinusError:
@@ -110,11 +135,11 @@ class OctaviaProvider:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _making(self, call: ProviderCall, secrets: Secrets) -> Callable[[], None]:
+    def _making(self, call: ProviderCall, secrets: Secrets, offered: Offered) -> Callable[[], None]:
         method = getattr(self._driver, call.name, None)
         if method is None:
             raise Unsupported("", f"provider {self.provider} has no {call.name}")
-        arguments = _arguments(call, secrets)
+        arguments = _with_offers(_arguments(call, secrets), offered)
 
         def make() -> None:
             if call.name == "loadbalancer_create":
@@ -146,9 +171,40 @@ def _made(point: EntryPoint) -> Any:
     return point.load()()
 
 
+def foreign_of(driver: Any) -> Foreign:
+    """What a driver says that it takes in flavors and zones, and whether it does failovers. Blocks."""
+    method = getattr(type(driver), FAILOVER, None)
+    return Foreign(
+        flavor_words=_metadata(driver, "get_supported_flavor_metadata"),
+        zone_words=_metadata(driver, "get_supported_availability_zone_metadata"),
+        fails_over=method not in (None, provider_base.ProviderDriver.loadbalancer_failover),
+    )
+
+
+def _metadata(driver: Any, name: str) -> dict[str, str] | None:
+    try:
+        told = getattr(driver, name)()
+    except (exceptions.NotImplementedError, NotImplementedError):
+        return None
+    except Exception as error:  # noqa: BLE001 - foreign code: a driver that cannot tell may be able to work
+        log.warning("a provider's driver does not tell what it takes", call=name, reason=_words(error, repr(error)))
+        return None
+    return {str(key): str(words) for key, words in dict(told or {}).items()}
+
+
+def _with_offers(arguments: tuple[Any, ...], offered: Offered) -> tuple[Any, ...]:
+    """A whole load balancer is told what its flavor and its zone stand for; what differs in an update is never that."""
+    for each in arguments:
+        if isinstance(each, data_models.LoadBalancer) and each.flavor is not data_models.Unset:
+            each.flavor, each.availability_zone = dict(offered.flavor), dict(offered.zone)
+    return arguments
+
+
 def _arguments(call: ProviderCall, secrets: Secrets) -> tuple[Any, ...]:
     before, after = call.before, call.after
     settled, then = call.settled, call.then
+    if call.name == FAILOVER:
+        return (call.object_id,)
     if call.name == "member_batch_update" and then is not None:
         return call.object_id, [views.view(x, then) for x in then.members_of(call.object_id)]
     if after is None:

@@ -1,0 +1,224 @@
+"""A load balancer of a third-party provider: which calls its driver gets, whoever dies when, and what becomes of its words."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from frontinus.controller.provider_reconcile import ProviderHands, reconcile
+from frontinus.model.capabilities import Capabilities
+from frontinus.model.certificates import Secrets
+from frontinus.model.edits import delete_load_balancer, request_failover
+from frontinus.model.enums import ProvisioningStatus
+from frontinus.model.errors import Retry, Unsupported
+from frontinus.model.ids import ControllerId, FlavorId, FlavorProfileId, LoadBalancerId, new_id
+from frontinus.model.network import VipRequest
+from frontinus.model.offer_questions import OfferAnswer, Offered, OfferQuestion, Verdict
+from frontinus.model.offers import Flavor, FlavorProfile
+from frontinus.model.provider_calls import ProviderCall
+from frontinus.model.tree import LoadBalancer, LoadBalancerTree
+from frontinus.store import leases, offers, providers, trees
+from frontinus.store.engine import Transaction
+
+from tests.integration.controller.world import PROJECT, SETTINGS, World
+
+pytestmark = pytest.mark.integration
+
+REPORT_WAIT = timedelta(seconds=20)
+
+
+class Driver:
+    """Takes every call down and reports it at once, unless it is silent; `raises` is what it does instead."""
+
+    name, version = "provider:exam", "1"
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.taken: list[str] = []
+        self.offered: list[Offered] = []
+        self.raises: Exception | None = None
+        self.is_silent = False
+
+    def offers(self) -> Capabilities:
+        return Capabilities()
+
+    async def judge(self, question: OfferQuestion) -> OfferAnswer:
+        return OfferAnswer(verdict=Verdict.TAKEN)
+
+    async def call(self, call: ProviderCall, secrets: Secrets, offered: Offered) -> None:
+        self.taken.append(call.name)
+        self.offered.append(offered)
+        if self.raises is not None:
+            raise self.raises
+        tree = call.then or call.settled
+        assert tree is not None
+        word, now = "DELETED" if call.then is None else "ACTIVE", self._world.now
+        if not self.is_silent:
+            await self._world.store.transact(lambda tx: providers.report(tx, tree.id, word, None, now))
+
+
+class Provider:
+    """The process of a provider: its controller, whose turns are taken by hand."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.driver = world, Driver(world)
+        self.restart()
+
+    def restart(self) -> None:
+        """Another process, with the same driver."""
+        world = self.world
+        self.hands = ProviderHands(
+            id=ControllerId(new_id()),
+            store=world.store,
+            driver=self.driver,
+            network=world.network,
+            secret=world.secrets,
+            settings=SETTINGS,
+            now=lambda: world.now,
+            report_wait=REPORT_WAIT,
+        )
+
+    async def converge(self, seconds: int = 5) -> None:
+        world, hands = self.world, self.hands
+        for _ in range(seconds):
+            claimed = await world.store.transact(
+                lambda tx: leases.claim_due(tx, hands.id, hands.cohort, world.now, SETTINGS.lease_duration, 10)
+            )
+            for lease in claimed:
+                await reconcile(lease, hands)
+                await world.store.transact(lambda tx, held=lease: leases.release(tx, held))  # type: ignore[misc]
+            world.now += timedelta(seconds=1)
+
+    async def create(self, **values: Any) -> LoadBalancerId:
+        world, load_balancer_id = self.world, LoadBalancerId(new_id())
+        subnet = world.network.subnets[0]
+        allocated = await world.network.allocate_vip(load_balancer_id, PROJECT, VipRequest(subnet_id=subnet.id))
+        made = LoadBalancer(
+            id=load_balancer_id,
+            project_id=PROJECT,
+            provider="exam",
+            vip=allocated.vip,
+            created_at=world.now,
+            **values,
+        )
+        tree = LoadBalancerTree(load_balancer=made)
+        await world.store.transact(lambda tx: trees.create_tree(tx, tree, self.hands.cohort))
+        return load_balancer_id
+
+    async def ask_for_failover(self, load_balancer_id: LoadBalancerId, ahead: timedelta = timedelta(0)) -> None:
+        """As the API does, by a clock that is so much ahead."""
+        now = self.world.now
+        await self.world.edit(load_balancer_id, lambda tree: request_failover(tree, now))
+        await self.world.store.transact(lambda tx: providers.request_failover(tx, load_balancer_id, now + ahead))
+
+    async def shown(self, load_balancer_id: LoadBalancerId) -> LoadBalancer:
+        found = await self.world.tree(load_balancer_id)
+        assert found is not None
+        return found.load_balancer
+
+
+@pytest.fixture
+async def provider(tmp_path: Path) -> AsyncIterator[Provider]:
+    world = World(tmp_path)
+    yield Provider(world)
+    await world.store.close()
+
+
+async def test_a_failover_is_the_drivers_once_for_each_that_was_asked_for(provider: Provider) -> None:
+    load_balancer_id = await provider.create()
+    await provider.converge()
+    for done in (1, 2):
+        await provider.ask_for_failover(load_balancer_id)
+        assert (await provider.shown(load_balancer_id)).provisioning_status is ProvisioningStatus.PENDING_UPDATE
+        await provider.converge()
+        assert provider.driver.taken == ["loadbalancer_create", *["loadbalancer_failover"] * done]
+        assert (await provider.shown(load_balancer_id)).provisioning_status is ProvisioningStatus.ACTIVE
+    provider.restart()
+    await provider.converge()
+    assert provider.driver.taken.count("loadbalancer_failover") == 2
+
+
+async def test_a_failover_asked_for_by_a_clock_that_is_ahead_is_done_once(provider: Provider) -> None:
+    load_balancer_id = await provider.create()
+    await provider.converge()
+    await provider.ask_for_failover(load_balancer_id, ahead=timedelta(minutes=1))
+    await provider.converge()
+    assert provider.driver.taken == ["loadbalancer_create", "loadbalancer_failover"]
+
+
+async def test_one_that_nobody_reports_is_made_again_by_whoever_comes_next(provider: Provider) -> None:
+    load_balancer_id = await provider.create()
+    await provider.converge()
+    provider.driver.is_silent = True
+    await provider.ask_for_failover(load_balancer_id)
+    await provider.converge()
+    provider.restart()
+    provider.driver.is_silent = False
+    provider.world.now += REPORT_WAIT
+    await provider.converge()
+    assert provider.driver.taken == ["loadbalancer_create", *["loadbalancer_failover"] * 2]
+    assert (await provider.shown(load_balancer_id)).provisioning_status is ProvisioningStatus.ACTIVE
+
+
+async def test_trouble_is_tried_again_and_a_refusal_is_told_and_left(provider: Provider) -> None:
+    load_balancer_id = await provider.create()
+    await provider.converge()
+    provider.driver.raises = Retry("on fire", after=1.0, code="provider-error")
+    await provider.ask_for_failover(load_balancer_id)
+    await provider.converge(3)
+    provider.driver.raises = None
+    await provider.converge(40)
+    assert provider.driver.taken.count("loadbalancer_failover") >= 2
+    assert (await provider.shown(load_balancer_id)).fault is None
+
+    provider.driver.taken.clear()
+    provider.driver.raises = Unsupported("", "the exam does no failovers")
+    await provider.ask_for_failover(load_balancer_id)
+    await provider.converge(40)
+    refused = (await provider.shown(load_balancer_id)).fault
+    assert refused is not None
+    assert (refused.permanent, "does no failovers" in refused.message) == (True, True)
+    provider.driver.raises = None
+    await provider.world.edit(load_balancer_id, lambda tree: request_failover(tree, provider.world.now))
+    await provider.converge()
+    assert (await provider.shown(load_balancer_id)).fault is None
+    assert provider.driver.taken == ["loadbalancer_failover"], "it was asked for once, and answered"
+
+
+async def test_a_failover_asked_for_before_the_driver_knows_of_it_is_done_after(provider: Provider) -> None:
+    load_balancer_id = await provider.create()
+    await provider.ask_for_failover(load_balancer_id)
+    await provider.converge()
+    assert provider.driver.taken == ["loadbalancer_create", "loadbalancer_failover"]
+    await provider.ask_for_failover(load_balancer_id)
+    await provider.world.edit(load_balancer_id, lambda tree: delete_load_balancer(tree, provider.world.now))
+    await provider.converge()
+    assert provider.driver.taken[2:] == ["loadbalancer_delete"], "what goes need not fail over"
+
+
+async def test_every_call_is_told_what_the_flavor_stands_for(provider: Provider) -> None:
+    now = provider.world.now
+    profile = FlavorProfile(
+        id=FlavorProfileId(new_id()),
+        name="p",
+        provider_name="exam",
+        flavor_data='{"size": "large", "copies": [1, 2]}',
+        created_at=now,
+    )
+    flavor = Flavor(id=FlavorId(new_id()), name="f", flavor_profile_id=profile.id, created_at=now)
+
+    def offer(tx: Transaction) -> None:
+        offers.add(tx, profile)
+        offers.add(tx, flavor)
+
+    await provider.world.store.transact(offer)
+    load_balancer_id = await provider.create(flavor_id=flavor.id)
+    await provider.converge()
+    await provider.world.edit(load_balancer_id, lambda tree: delete_load_balancer(tree, now))
+    await provider.converge()
+    assert provider.driver.taken == ["loadbalancer_create", "loadbalancer_delete"]
+    assert provider.driver.offered == [Offered(flavor={"size": "large", "copies": [1, 2]})] * 2
