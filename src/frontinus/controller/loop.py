@@ -12,6 +12,7 @@ from functools import partial
 
 import structlog
 
+from frontinus.controller.abandoned import tell_abandoned
 from frontinus.controller.claims import Claims
 from frontinus.controller.hands import Hands
 from frontinus.controller.membership import Membership
@@ -127,7 +128,7 @@ class Controller:
                 log.exception("keep-alive could not be written")
 
     async def _tidy(self) -> None:
-        """Forget in the store what has served its time. Each controller does it, so with many it is done often enough."""
+        """Forget in the store what has served its time, and tell what nobody serves. Each controller does it, so with many it is done often enough."""
         store = self._hands.store
         while True:
             # At its own time, so that many controllers that were started at once do not do it at once.
@@ -140,5 +141,6 @@ class Controller:
                     pass
                 await store.transact(partial(previews.purge, now=now))
                 await store.transact(partial(maintenance.purge, now=now))
+                await tell_abandoned(store, self.id, self._hands.settings.lease_duration, self._hands.now)
             except Exception:  # the next turn does it
-                log.exception("what is old could not be forgotten")
+                log.exception("what is old could not be forgotten, or what nobody serves be told")

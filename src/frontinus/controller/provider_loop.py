@@ -10,6 +10,7 @@ from functools import partial
 
 import structlog
 
+from frontinus.controller.abandoned import tell_abandoned
 from frontinus.controller.claims import Claims
 from frontinus.controller.membership import Membership
 from frontinus.controller.provider_offers import ProviderOffers
@@ -77,6 +78,7 @@ class ProviderController:
                 hands.metrics.due.set(await hands.store.read(count))
                 await hands.store.transact(partial(previews.purge, now=hands.now()))
                 await hands.store.transact(partial(convergence.purge_deleted, before=oldest))
+                await tell_abandoned(hands.store, hands.id, hands.settings.lease_duration, hands.now)
                 if is_done:
                     self._claims.end()
             except NotFound:  # somebody forgot a silent controller: this process was stopped, or the database restored

@@ -1,0 +1,76 @@
+"""Say of load balancers whose driver has no controllers what they wait for.
+
+Nobody of their own could: the last was stopped, or cannot start. So any controller of another driver says it, under a lease
+like any other, and leaves them due: whoever comes back for them goes on at once. Next: store/leases.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+
+from frontinus.model.cohorts import SILENT_AFTER, Cohort
+from frontinus.model.enums import FaultPhase
+from frontinus.model.ids import ControllerId
+from frontinus.model.tree import Fault
+from frontinus.store import cohorts, convergence, leases, trees
+from frontinus.store.engine import Store, Transaction
+
+log = structlog.get_logger()
+
+MOST_AT_ONCE = 100
+AGAIN_AFTER = timedelta(seconds=10)
+"""They are due again after this, so that whoever comes back has them soon, and that those who tell it do little."""
+
+
+async def tell_abandoned(
+    store: Store, owner: ControllerId, lease_duration: timedelta, now: Callable[[], datetime]
+) -> int:
+    """Of how many it was told."""
+    moment = now()
+    known = await store.read(cohorts.all_cohorts)
+    told = 0
+    for cohort in abandoned(known, moment):
+
+        def work(tx: Transaction, cohort: Cohort = cohort) -> int:
+            return _tell(tx, owner, cohort, lease_duration, moment)
+
+        count = await store.transact(work)
+        if count:
+            log.warning("load balancers wait for a controller", driver=cohort.driver, count=count)
+        told += count
+    return told
+
+
+def abandoned(known: list[Cohort], now: datetime) -> list[Cohort]:
+    """Cohorts of drivers of which no controller lives in any version, and has not for a while: those of others are taken over,
+    and one that is restarted comes back."""
+    served = {x.driver for x in known if x.is_served(now)}
+    return [x for x in known if x.driver not in served and (x.seen_at is None or x.seen_at <= now - SILENT_AFTER)]
+
+
+def _tell(tx: Transaction, owner: ControllerId, cohort: Cohort, lease_duration: timedelta, now: datetime) -> int:
+    claimed = leases.claim_due(tx, owner, cohort.name, now, lease_duration, MOST_AT_ONCE)
+    for lease in claimed:
+        tree = trees.read_tree(tx, lease.load_balancer_id)
+        if tree is not None:
+            before = tree.load_balancer.fault
+            is_told = before is not None and before.code == "no-controller"
+            fault = Fault(
+                code="no-controller",
+                phase=FaultPhase.APPLY,
+                message=_message(cohort),
+                since=before.since if before is not None and is_told else now,
+                retry_at=now + AGAIN_AFTER,
+            )
+            convergence.record_fault(tx, lease, fault, now, report_error=True)
+        leases.release(tx, lease)
+    return len(claimed)
+
+
+def _message(cohort: Cohort) -> str:
+    provider = cohort.driver.removeprefix("provider:")
+    how = f"--provider {provider}" if provider != cohort.driver else f"--driver {cohort.driver}"
+    seen = "" if cohort.seen_at is None else f", and has not since {cohort.seen_at:%Y-%m-%d %H:%M} UTC"
+    return f"no controller of {cohort.driver} runs{seen}; it goes on as soon as one does: frontinus controller {how}"
