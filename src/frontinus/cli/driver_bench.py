@@ -34,6 +34,7 @@ from frontinus.testing import (
     amphora_conformance,
     compute_conformance,
     network_conformance,
+    placement_conformance,
     secret_conformance,
 )
 from frontinus.testing.amphora_bench import AmphoraBench, amphora_at
@@ -44,7 +45,7 @@ from frontinus.testing.secret_conformance import SecretBench
 
 KITS: dict[str, tuple[Sequence[Check[Any]], type[Any]]] = {
     "amphora": (amphora_conformance.CHECKS, AmphoraBench),
-    "compute": (compute_conformance.CHECKS, ComputeBench),
+    "compute": ((*compute_conformance.CHECKS, *placement_conformance.CHECKS), ComputeBench),
     "network": (network_conformance.CHECKS, NetworkBench),
     "secret": (secret_conformance.CHECKS, SecretBench),
 }
