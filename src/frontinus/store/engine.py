@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import CoroutineType
 from typing import TypeVar
 from weakref import WeakSet
 
@@ -215,7 +216,7 @@ class Store:
         def body(session: Session) -> T:
             nonlocal transaction
             transaction = Transaction(session, self._database.dialect, writable=writable)
-            return work(transaction)
+            return _done(work(transaction))
 
         result = await self._database.run(body, writable=writable)
         if transaction is not None and transaction.woken:
@@ -236,6 +237,14 @@ class Store:
         if trouble is Trouble.UNREACHABLE:
             return _unreachable(str(getattr(error, "orig", error)) or type(error).__name__)
         return Bug(f"the database refused what was written: {getattr(error, 'orig', error)}")
+
+
+def _done(result: T) -> T:
+    """What is awaited after a transaction was not done in it, and what is awaited in one keeps it open: neither may be."""
+    if isinstance(result, CoroutineType):
+        result.close()
+        raise Bug("the work of a transaction is a coroutine; it must be a plain function")
+    return result
 
 
 def _unreachable(reason: str) -> Retry:

@@ -33,6 +33,7 @@ def answer(content: Any, status: int = 200) -> requests.Response:
     made.headers["Content-Type"] = "application/json"
     made.json = lambda **_: content  # type: ignore[method-assign]
     made._content = b"" if content is None else b"{}"
+    made.headers["Content-Length"] = str(len(made._content))
     return made
 
 
@@ -50,6 +51,9 @@ class LittleCloud:
         return self
 
     auth = None
+
+    def get_auth_headers(self) -> Mapping[str, str]:
+        return {}
 
     def get_project_id(self, _auth: object) -> str:
         return "ours"

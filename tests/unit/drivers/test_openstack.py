@@ -17,7 +17,8 @@ from frontinus.drivers.openstack.breaker import Breaker
 from frontinus.drivers.openstack.cloud import Cloud
 from frontinus.drivers.openstack.settings import OpenStackSettings
 from frontinus.drivers.openstack.trouble import Refused, is_outage, told
-from frontinus.model.errors import Invalid, Retry
+from frontinus.model.errors import Bug, Invalid, Retry
+from frontinus.store.engine import Store, Transaction
 
 pytestmark = pytest.mark.unit
 
@@ -73,6 +74,11 @@ def test_a_refusal_keeps_the_services_own_word() -> None:
     assert (refused.status, refused.kind, refused.detail) == (409, "IpAddressAlreadyAllocated", "It is in use.")
 
 
+def test_a_refusal_of_barbican_is_told_in_its_words() -> None:
+    refused = told("key_manager", answered(400, {"code": 400, "title": "Bad Request", "description": "No such form."}))
+    assert refused.reason == "barbican refused: No such form."
+
+
 def test_the_breaker_leaves_a_failing_service_alone_and_lets_one_try() -> None:
     breaker = Breaker(threshold=2, pause=10)
     breaker.failed(now=0)
@@ -107,16 +113,35 @@ def unreachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
 
 
 async def test_an_unreachable_cloud_is_asked_twice_and_then_left_alone(unreachable: Callable[[], Cloud]) -> None:
+    """And it is Keystone who is told of, since nobody came to ask Neutron."""
     cloud = unreachable()
     try:
         for words in ("cannot be asked", "cannot be asked", "is left alone"):
-            with pytest.raises(Retry, match=words) as raised:
+            with pytest.raises(Retry, match=f"^keystone.*{words}") as raised:
                 await cloud.ask("network", lambda network: list(network.ports()))
-            assert raised.value.code == "neutron-unavailable"
-        with pytest.raises(Retry, match="keystone cannot be asked"):
-            cloud.project_id()
+            assert raised.value.code == "keystone-unavailable"
     finally:
         await cloud.close()
+
+
+async def test_no_service_is_asked_where_a_transaction_could_be_open(
+    unreachable: Callable[[], Cloud], tmp_path: Path
+) -> None:
+    """A transaction is a plain function of a thread in which no service can be asked; and it must be one."""
+    cloud, store = unreachable(), Store.open(f"sqlite:///{tmp_path / 'db'}")
+
+    async def asks(_: Transaction) -> object:
+        return await cloud.ask("network", lambda network: network)
+
+    try:
+        with pytest.raises(Bug, match=r"outside of Cloud\.run"):
+            await store.read(lambda _: cloud.call("network", lambda network: network))
+        for way in (store.read, store.transact):
+            with pytest.raises(Bug, match="plain function"):
+                _ = await way(asks)
+    finally:
+        await cloud.close()
+        await store.close()
 
 
 async def test_a_cloud_that_clouds_yaml_does_not_have_is_invalid(unreachable: Callable[[], Cloud]) -> None:

@@ -3,7 +3,8 @@ our own words.
 
 openstacksdk blocks, so each piece of work runs in a thread of its own pool; what it raises does not leave this room
 (trouble.py). What changes something is never repeated here after it may have arrived: drivers look first, and converge.
-No transaction of ours can be open meanwhile: a driver's methods are coroutines, and transactions are plain functions.
+No transaction of ours is open meanwhile: services are asked in threads of this pool alone (`call` sees to it), work is handed to
+them by a coroutine, and a transaction is a plain function, which can await none (Store.transact sees to that).
 Next: breaker.py, trouble.py, and drivers/network/neutron/ for how it is used."""
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from keystoneauth1.session import TCPKeepAliveAdapter
+from openstack import exceptions as sdk
 from openstack.config import OpenStackConfig
 from openstack.connection import Connection
 from openstack.proxy import Proxy
@@ -24,12 +27,14 @@ from urllib3.util import Retry as Retries
 from frontinus.drivers.openstack import trouble
 from frontinus.drivers.openstack.breaker import Breaker
 from frontinus.drivers.openstack.settings import OpenStackSettings
-from frontinus.model.errors import Invalid, Retry
+from frontinus.model.errors import Bug, Invalid, Retry
 
 _T = TypeVar("_T")
 _THREADS = 16
 _SAFE = frozenset({"GET", "HEAD"})
 _COME_BACK = (502, 503, 504)
+_HERE = threading.local()
+"""`works`: this is a thread of a Cloud's, in which services may be asked."""
 
 
 class Cloud:
@@ -41,7 +46,9 @@ class Cloud:
         settings.check()
         self.settings = settings
         self._connection = (connect or open_connection)(settings)
-        self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="openstack")
+        self._threads = ThreadPoolExecutor(
+            max_workers=_THREADS, thread_name_prefix="openstack", initializer=lambda: setattr(_HERE, "works", True)
+        )
         self._finding = {name: threading.Lock() for name in trouble.NAME_OF}
         self._breakers = {
             name: Breaker(settings.breaker_threshold, settings.breaker_pause.total_seconds())
@@ -61,6 +68,33 @@ class Cloud:
         """What `question` returns, handed openstacksdk's proxy of the service (trouble.NAME_OF has their names). It asks one
         thing, and no generator leaves it. Blocks. Raises Retry when the service cannot be asked, and Refused when it will
         not do it."""
+        if not getattr(_HERE, "works", False):
+            raise Bug(f"{trouble.NAME_OF[service]} is asked outside of Cloud.run, where a transaction could be open")
+        # Apart, so that Keystone's trouble is told as Keystone's. Without one of its own the call would log in by itself.
+        self._watched("identity", self._connection.session.get_auth_headers)
+        return self._watched(service, lambda: question(self._proxy(service)))
+
+    def request(self, service: str, method: str, path: str, **words: Any) -> Any:
+        """The document that is answered, None for none. Blocks. Raises as `call`; `words` are those of openstacksdk's proxies
+        (`json`, `params`, `headers`, `microversion`)."""
+
+        def question(proxy: Any) -> Any:
+            response = proxy.request(path, method, **words)
+            sdk.raise_from_response(response)
+            return response.json() if response.content else None
+
+        return self.call(service, question)
+
+    def delete(self, service: str, path: str, **words: Any) -> None:
+        """The same for what shall not be there: what is not there is done already."""
+        try:
+            self.request(service, "DELETE", path, **words)
+        except trouble.Refused as refused:
+            if refused.status != HTTPStatus.NOT_FOUND:
+                raise
+
+    def _watched(self, service: str, question: Callable[[], _T]) -> _T:
+        """What `question` returns, if the service's breaker lets it through."""
         breaker, name = self._breakers[service], trouble.NAME_OF[service]
         wait = breaker.refusal(time.monotonic())
         if wait is not None:
@@ -70,7 +104,7 @@ class Cloud:
                 code=f"{name}-unavailable",
             )
         try:
-            answer = question(self._proxy(service))
+            answer = question()
         except trouble.FOREIGN as error:
             if trouble.is_outage(error):
                 breaker.failed(time.monotonic())
@@ -90,6 +124,10 @@ class Cloud:
                 code=f"{trouble.NAME_OF['identity']}-forbidden",
             )
         return str(found)
+
+    def user_id(self) -> str:
+        """Of the account. Blocks. Raises Retry."""
+        return str(self.call("identity", lambda identity: identity.session.get_user_id(identity.session.auth)))
 
     async def close(self) -> None:
         """Waits for what is under way."""

@@ -91,6 +91,8 @@ def _reason(error: Exception) -> tuple[str, str]:
             document = response.json()
         except ValueError:
             pass  # an answer for people; what openstacksdk made of it is told
+    if isinstance(document, dict) and isinstance(document.get("description"), str):
+        return "", str(document["description"])  # Barbican's
     # {"NeutronError": {"type": …, "message": …}}, {"badRequest": {"message": …, "code": 400}}
     inner = next(iter(document.values()), None) if isinstance(document, dict) else None
     if isinstance(inner, dict) and isinstance(inner.get("message"), str):

@@ -182,20 +182,10 @@ class Neutron:
         return msgspec.convert(answer[key], kind, strict=False)
 
     def _delete(self, path: str) -> None:
-        """What is not there is done already."""
-        try:
-            self._request("DELETE", path)
-        except Refused as refused:
-            if refused.status != HTTPStatus.NOT_FOUND:
-                raise
+        self._cloud.delete("network", path)
 
     def _request(self, method: str, path: str, **words: Any) -> Any:
-        def question(network: Any) -> Any:
-            response = network.request(path, method, **words)
-            sdk.raise_from_response(response)
-            return response.json() if response.content else None
-
-        return self._cloud.call("network", question)
+        return self._cloud.request("network", method, path, **words)
 
 
 def _fields(kind: type[Any]) -> list[str]:
