@@ -1,4 +1,4 @@
-"""From what people have, PEM or PKCS#12, to what was checked. Pure.
+"""From what people have, PEM, PKCS#12 or one of forms.py, to what was checked. Pure.
 
 A bundle holds a private key with the certificate that belongs to it and any intermediates, in any order (which one is
 the leaf is found by the key); or certificates of authorities without a key; or revocation lists; the last two also
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
+from frontinus.drivers.secret.forms import as_pem
 from frontinus.model.certificates import Certificate
 from frontinus.model.errors import Invalid
 
@@ -36,8 +37,8 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_bundle(content: bytes, password: str | None = None) -> Bundle:
-    """What is in a PEM text or a PKCS#12 file. Raises Invalid."""
-    secret = None if password is None else password.encode()
+    """What is in a PEM text, a PKCS#12 file, or what forms.py makes one of. Raises Invalid."""
+    secret, content = None if password is None else password.encode(), as_pem(content)
     if b"-----BEGIN " in content:
         return _parse_pem(content, secret)
     return _parse_pkcs12(content, secret)
