@@ -11,11 +11,18 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import openstack
 import pytest
+from keystoneauth1.session import TCPKeepAliveAdapter
 from openstack.connection import Connection
+
+from frontinus.drivers.openstack.cloud import open_connection
+from frontinus.drivers.openstack.settings import OpenStackSettings
+from frontinus.testing.faults import Killed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOT = Path(os.environ.get("OST_ROOT", "/var/tmp/ostack"))
@@ -40,6 +47,32 @@ def connect(cloud: str) -> Connection:
     """For looking behind the driver's back."""
     os.environ["OS_CLIENT_CONFIG_FILE"] = str(clouds_file())
     return openstack.connect(cloud=cloud)
+
+
+class Deadly(TCPKeepAliveAdapter):
+    """Whoever sends by it dies just before the request of this number, and at every later one; 0: never. `made` counts."""
+
+    def __init__(self, fatal: int) -> None:
+        super().__init__()
+        self.fatal, self.made = fatal, 0
+
+    def send(self, *words: Any, **named: Any) -> Any:
+        self.made += 1
+        if self.fatal and self.made >= self.fatal:
+            raise Killed
+        return super().send(*words, **named)
+
+
+def over(adapter: TCPKeepAliveAdapter) -> Callable[[OpenStackSettings], Connection]:
+    """The connection of a driver whose requests all go through this adapter."""
+
+    def connect(settings: OpenStackSettings) -> Connection:
+        connection = open_connection(settings)
+        sending: Any = connection.session.session
+        sending.mount("http://", adapter)
+        return connection
+
+    return connect
 
 
 def _address() -> str:

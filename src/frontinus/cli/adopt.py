@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from frontinus.adoption.octavia import LeftAlone, judge
+from frontinus.adoption.octavia import judge
 from frontinus.adoption.octavia_settings import OctaviaSettings, read_settings
 from frontinus.adoption.snapshot import Snapshot, read
 from frontinus.cli.adopt_ports import hang
 from frontinus.cli.adopt_report import Report, report_of, tell, tell_json
+from frontinus.cli.adopt_secrets import register, sort_by_readable
 from frontinus.cli.output import complain, in_words, say, settings_or_exit
 from frontinus.drivers.amphora.agent.octavia_authority import OctaviaAuthority, digest_of, plain_authority
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
@@ -26,11 +27,8 @@ from frontinus.drivers.secret.interface import SecretDriver
 from frontinus.main import Drivers
 from frontinus.main import check as check_settings
 from frontinus.model.capabilities import with_compute, with_network
-from frontinus.model.certificates import SecretKind, SecretUse, secret_uses
-from frontinus.model.errors import CallerError, Conflict, FrontinusError, Invalid, Retry
-from frontinus.model.ids import ProjectId
+from frontinus.model.errors import Conflict, FrontinusError, Invalid
 from frontinus.model.ports import PORTS
-from frontinus.model.tree import LoadBalancerTree
 from frontinus.settings import Settings
 from frontinus.store import adoption
 from frontinus.store.engine import Store
@@ -76,22 +74,22 @@ async def _adopt(settings: Settings, theirs: OctaviaSettings, url: str, *, carry
         capabilities = with_compute(offered, drivers.compute.placement_words)
         findings = judge(snapshot, capabilities, digest_of(authority), now)
         obstacles = list(_obstacles(snapshot, settings, ours, theirs, drivers))
-        readable, unreadable = await _readable(findings.trees, drivers.secret)
+        readable, unreadable = await sort_by_readable(findings.trees, drivers.secret)
         if finds_ports(drivers):
             trees, unhung = await hang(readable, drivers.network)
         else:
             trees, unhung = readable, []
+        report = report_of(findings, trees, (*findings.left_alone, *unreadable, *unhung), obstacles, theirs)
+        if not as_json:
+            tell(report)
+        status = 1 if report.obstacles or report.left else 0
+        taken = there = trouble = 0
+        does = carry_out and not report.obstacles
+        if does:
+            OctaviaAuthority.keep(ours.authority_directory, authority, theirs.client)
+            taken, there, trouble = await _carry_out(settings, report, drivers.secret)
     finally:
         await drivers.close()
-    report = report_of(findings, trees, (*findings.left_alone, *unreadable, *unhung), obstacles, theirs)
-    if not as_json:
-        tell(report)
-    status = 1 if report.obstacles or report.left else 0
-    taken = there = trouble = 0
-    does = carry_out and not report.obstacles
-    if does:
-        OctaviaAuthority.keep(ours.authority_directory, authority, theirs.client)
-        taken, there, trouble = await _carry_out(settings, report)
     if as_json:
         tell_json(report, done=does, taken=taken, there=there)
     elif does:
@@ -101,7 +99,7 @@ async def _adopt(settings: Settings, theirs: OctaviaSettings, url: str, *, carry
     return trouble or status
 
 
-async def _carry_out(settings: Settings, report: Report) -> tuple[int, int, int]:
+async def _carry_out(settings: Settings, report: Report, secret: SecretDriver) -> tuple[int, int, int]:
     """Each thing in a transaction of its own: what was interrupted is gone on with by the same command. How many load balancers
     were taken over, how many were here already, and exit status 1 when an offer could not be."""
     store, now = Store.open(settings.database_url, connections=1), datetime.now(UTC)
@@ -118,6 +116,7 @@ async def _carry_out(settings: Settings, report: Report) -> tuple[int, int, int]
         for project_id, limits in report.findings.quotas.items():
             await store.transact(partial(adoption.add_quota, project_id=project_id, limits=limits, now=now))
         for tree in report.trees:
+            await register(tree, secret)
             if await store.transact(partial(adoption.add_tree, tree=tree)):
                 taken += 1
             else:
@@ -170,32 +169,3 @@ def _obstacles(
             "each a second one; set drivers.network to one that does"
         )
     return found
-
-
-async def _readable(
-    trees: Sequence[LoadBalancerTree], secret: SecretDriver
-) -> tuple[list[LoadBalancerTree], list[LeftAlone]]:
-    """Those whose certificates our secret driver can read: the others could not be pushed."""
-    readable: list[LoadBalancerTree] = []
-    left: list[LeftAlone] = []
-    for tree in trees:
-        try:
-            for use in secret_uses(tree):
-                await _look_at(use, tree.load_balancer.project_id, secret)
-        except (CallerError, Retry) as error:
-            load_balancer = tree.load_balancer
-            reason = f"a secret that it uses cannot be read by secret driver {secret.name}: {in_words(error)}"
-            left.append(LeftAlone(kind="load balancer", id=load_balancer.id, name=load_balancer.name, reason=reason))
-        else:
-            readable.append(tree)
-    return readable, left
-
-
-async def _look_at(use: SecretUse, project_id: ProjectId, secret: SecretDriver) -> None:
-    match use.kind:
-        case SecretKind.CERTIFICATE:
-            await secret.certificate(use.reference, project_id)
-        case SecretKind.AUTHORITIES:
-            await secret.authorities(use.reference, project_id)
-        case SecretKind.REVOCATIONS:
-            await secret.revocations(use.reference, project_id)

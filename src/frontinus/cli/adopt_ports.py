@@ -59,9 +59,10 @@ async def _ports(
 
 
 def _let_in(tree: LoadBalancerTree, amphora: Amphora) -> Amphora:
-    allowed = plugging.wanted_traffic(tree, amphora)
-    ports = tuple(
-        replace(x, allowed=allowed, interface=amphora.vrrp_interface) if x.purpose is PortPurpose.VIP else x
-        for x in amphora.ports
-    )
+    seen = {
+        "allowed": plugging.wanted_traffic(tree, amphora),
+        "security_group_ids": tree.load_balancer.vip_sg_ids,
+        "interface": amphora.vrrp_interface,
+    }
+    ports = tuple(replace(x, **seen) if x.purpose is PortPurpose.VIP else x for x in amphora.ports)
     return replace(amphora, ports=ports)

@@ -5,7 +5,6 @@ What cannot be read is told with the object and field that name it; omission.py 
 from __future__ import annotations
 
 import asyncio
-from typing import assert_never
 
 from frontinus.drivers.secret.interface import SecretDriver
 from frontinus.model.certificates import (
@@ -19,7 +18,6 @@ from frontinus.model.certificates import (
     secret_uses,
 )
 from frontinus.model.errors import Invalid, Retry, Subject
-from frontinus.model.ids import ProjectId
 from frontinus.model.tree import LoadBalancerTree
 
 
@@ -47,7 +45,7 @@ class Resolver:
         wanted = {(use.kind, use.reference): use for use in uses}
         missing = [use for key, use in wanted.items() if key not in self._known]
         project_id = tree.load_balancer.project_id
-        found = await asyncio.gather(*(self._read(use, project_id) for use in missing), return_exceptions=True)
+        found = await asyncio.gather(*(self._driver.read(use, project_id) for use in missing), return_exceptions=True)
         for use, result in zip(missing, found, strict=True):
             if isinstance(result, Retry | Invalid):
                 raise _told(use, result) from result
@@ -60,17 +58,6 @@ class Resolver:
             authorities={ref: x for (_, ref), x in known.items() if isinstance(x, Authorities)},
             revocations={ref: x for (_, ref), x in known.items() if isinstance(x, Revocations)},
         )
-
-    async def _read(self, use: SecretUse, project_id: ProjectId) -> Certificate | Authorities | Revocations:
-        match use.kind:
-            case SecretKind.CERTIFICATE:
-                return await self._driver.certificate(use.reference, project_id)
-            case SecretKind.AUTHORITIES:
-                return await self._driver.authorities(use.reference, project_id)
-            case SecretKind.REVOCATIONS:
-                return await self._driver.revocations(use.reference, project_id)
-            case _:
-                assert_never(use.kind)
 
 
 def _told(use: SecretUse, cause: Retry | Invalid) -> SecretUnreadable | SecretsOutOfReach:

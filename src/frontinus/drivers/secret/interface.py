@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, assert_never
 
 from frontinus.model.belongings import Belonging
-from frontinus.model.certificates import Authorities, Certificate, Revocations, SecretConsumer
+from frontinus.model.certificates import (
+    Authorities,
+    Certificate,
+    Revocations,
+    SecretConsumer,
+    SecretKind,
+    SecretUse,
+)
 from frontinus.model.errors import Bug
 from frontinus.model.findings import Finding
 from frontinus.model.ids import LoadBalancerId, ProjectId
@@ -48,6 +55,23 @@ class SecretDriver(ABC):
     @abstractmethod
     async def revocations(self, reference: str, project_id: ProjectId) -> Revocations:
         """The revocation lists behind a reference, at least one."""
+
+    async def require_readable(self, use: SecretUse, project_id: ProjectId) -> None:
+        """That a load balancer of the project, which another program's API has let name this, can be given what it needs.
+        Changes nothing, and asks for no consumer of ours (`frontinus adopt`). Raises as the methods above."""
+        await self.read(use, project_id)
+
+    async def read(self, use: SecretUse, project_id: ProjectId) -> Certificate | Authorities | Revocations:
+        """Whichever of the three the use is of."""
+        match use.kind:
+            case SecretKind.CERTIFICATE:
+                return await self.certificate(use.reference, project_id)
+            case SecretKind.AUTHORITIES:
+                return await self.authorities(use.reference, project_id)
+            case SecretKind.REVOCATIONS:
+                return await self.revocations(use.reference, project_id)
+            case _:
+                assert_never(use.kind)
 
     async def changes(self) -> frozenset[str]:
         """References whose content may be another than when this was last asked of this object, whoever changed it:

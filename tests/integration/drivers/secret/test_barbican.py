@@ -4,7 +4,8 @@ up with openstacksdk behind its back, and its death between any two calls leaves
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Iterator
+from base64 import b64encode
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -12,24 +13,37 @@ from uuid import uuid4
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import NoEncryption, load_pem_private_key, pkcs12
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+    pkcs7,
+    pkcs12,
+)
 from keystoneauth1.session import TCPKeepAliveAdapter
+from msgspec.structs import replace
 from openstack.connection import Connection
 
-from frontinus.drivers.openstack.cloud import open_connection
+from frontinus.cli.adopt_secrets import register, sort_by_readable
+from frontinus.drivers.amphora.noop import NoopAmphoraDriver
 from frontinus.drivers.openstack.settings import OpenStackSettings
 from frontinus.drivers.secret.barbican.driver import BarbicanSecrets, BarbicanSettings
 from frontinus.model.certificates import Certificate, SecretConsumer
+from frontinus.model.enums import ListenerProtocol
 from frontinus.model.errors import Invalid, Retry
 from frontinus.model.ids import LoadBalancerId, ProjectId, new_id
 from frontinus.model.network import Tenant
 from frontinus.model.secrets import Secret
+from frontinus.model.tree import LoadBalancerTree
 from frontinus.testing.certificates import TestAuthority
 from frontinus.testing.exam import Check
+from frontinus.testing.exam_trees import plain_tree
 from frontinus.testing.faults import Killed
 from frontinus.testing.secret_conformance import CHECKS, SecretBench
 
 from tests import openstack_lab
+from tests.openstack_lab import Deadly, over
 
 pytestmark = [
     pytest.mark.integration,
@@ -76,11 +90,9 @@ class Site:
         return reference
 
     def container(self, certificate: Certificate, *, readable: bool = True) -> str:
-        parts = {
-            "certificate": certificate.certificate,
-            "private_key": certificate.private_key,
-            "intermediates": b"".join(certificate.intermediates),
-        }
+        return self.container_of(parts_in("pem", certificate), readable=readable)
+
+    def container_of(self, parts: Mapping[str, bytes], *, readable: bool = True) -> str:
         refs = [{"name": k, "secret_ref": self.secret(x, readable=readable)} for k, x in parts.items() if x]
         body = {"name": self.installation, "type": "certificate", "secret_refs": refs}
         reference: str = self.look.key_manager.post("/containers", json=body).json()["container_ref"]
@@ -90,9 +102,17 @@ class Site:
         return reference
 
     def allow(self, reference: str, *users: str) -> None:
-        body = {"read": {"users": [self.account, *users], "project-access": True}}
-        answer = self.look.key_manager.put(f"{path(reference)}/acl", json=body)
-        assert answer.status_code == 200, answer.text
+        self.write_acl(reference, self.account, *users)
+
+    def write_acl(self, reference: str, *users: str, project_access: bool = True) -> None:
+        body = {"read": {"users": list(users), "project-access": project_access}}
+        assert self.look.key_manager.put(f"{path(reference)}/acl", json=body).status_code == 200
+
+    def acl(self, reference: str) -> Any:
+        return self.look.key_manager.get(f"{path(reference)}/acl").json()["read"]
+
+    def readers(self, reference: str) -> set[str]:
+        return set(self.acl(reference).get("users", ()))
 
     def deny(self, reference: str) -> None:
         assert self.look.key_manager.delete(f"{path(reference)}/acl").status_code == 200
@@ -106,6 +126,9 @@ class Site:
         hidden = {"created", "updated", "status"}
         return [{k: v for k, v in x.items() if k not in hidden} for x in answer.json()["consumers"]]
 
+    def parts_of(self, container: str) -> list[str]:
+        return [str(x["secret_ref"]) for x in self.look.key_manager.get(path(container)).json()["secret_refs"]]
+
     def certificate_in(self, container: str) -> str:
         shown = self.look.key_manager.get(path(container)).json()
         return next(str(x["secret_ref"]) for x in shown["secret_refs"] if x["name"] == "certificate")
@@ -113,6 +136,21 @@ class Site:
 
 def path(reference: str) -> str:
     return "/" + "/".join(reference.rsplit("/", 2)[1:])
+
+
+def parts_in(form: str, certificate: Certificate) -> dict[str, bytes]:
+    """The secrets of a certificate container."""
+    leaf, key, chain = certificate.certificate, certificate.private_key, certificate.intermediates
+    intermediates = [x509.load_pem_x509_certificate(x) for x in chain]
+    encoding = Encoding.DER if form.endswith("der") else Encoding.PEM
+    if encoding is Encoding.DER:
+        leaf = x509.load_pem_x509_certificate(leaf).public_bytes(encoding)
+        key = load_pem_private_key(key, None).private_bytes(encoding, PrivateFormat.PKCS8, NoEncryption())
+    if form.startswith("pkcs7"):
+        together = pkcs7.serialize_certificates(intermediates, encoding)
+    else:
+        together = b"".join(x.public_bytes(encoding) for x in intermediates)
+    return {"certificate": leaf, "private_key": key, "intermediates": together}
 
 
 def pkcs12_of(certificate: Certificate) -> bytes:
@@ -215,13 +253,70 @@ async def test_a_consumer_is_there_while_it_is_used(
         await driver.certificate(secret, site.project_id)
 
 
-async def test_what_the_acl_does_not_allow_is_not_read(
+@pytest.mark.parametrize("kind", ["container", "secret"])
+async def test_whoever_may_write_the_acl_lets_our_account_in_by_naming_it(
+    site: Site, driver: BarbicanSecrets, certificate: Certificate, kind: str
+) -> None:
+    """As with Octavia: nobody types `openstack acl user add`. What the ACL said before, it says still."""
+    if kind == "container":
+        reference = site.container(certificate, readable=False)
+        places = [reference, *site.parts_of(reference)]
+    else:
+        reference = site.secret(pkcs12_of(certificate), readable=False)
+        places = [reference]
+    friend = uuid4().hex
+    site.write_acl(places[-1], friend)
+    await name(driver, site, reference)
+    assert [site.readers(x) for x in places] == [{site.account}] * (len(places) - 1) + [{site.account, friend}]
+    assert (await driver.certificate(reference, site.project_id)).certificate == certificate.certificate
+
+
+async def test_a_private_secret_stays_private_to_its_creator_and_us(
     site: Site, driver: BarbicanSecrets, certificate: Certificate
 ) -> None:
     hidden = site.secret(pkcs12_of(certificate), readable=False)
-    with pytest.raises(Invalid, match=r"listener.a_ref.*openstack acl user add"):
-        await name(driver, site, hidden)
-    site.allow(hidden)
+    site.write_acl(hidden, project_access=False)
+    await name(driver, site, hidden)
+    assert site.acl(hidden)["project-access"] is False
+    assert site.readers(hidden) == {site.account}
+
+
+async def test_what_a_stranger_may_read_and_not_write_the_acl_of_needs_the_owner(
+    site: Site, driver: BarbicanSecrets, certificate: Certificate
+) -> None:
+    reference = site.secret(pkcs12_of(certificate), readable=False)
+    stranger = openstack_lab.connect(openstack_lab.ADMIN)
+    token, project_id, user_id = (
+        stranger.session.get_token(),
+        stranger.session.get_project_id(),
+        stranger.session.get_user_id(),
+    )
+    assert token
+    assert project_id
+    assert user_id
+    tenant = Tenant(project_id=ProjectId(project_id), token=Secret(token))
+    asked = tenant, LoadBalancerId(new_id()), {reference: "listener.default_tls_container_ref"}
+    site.write_acl(reference, user_id)
+    with pytest.raises(Invalid, match=r"listener.default_tls_container_ref.*openstack acl user add"):
+        await driver.require_access(*asked)
+    assert site.readers(reference) == {user_id}
+    site.allow(reference, user_id)
+    await driver.require_access(*asked)
+    assert (await driver.certificate(reference, tenant.project_id)).certificate == certificate.certificate
+
+
+async def test_what_barbican_will_not_do_is_told_of_the_field(site: Site, driver: BarbicanSecrets) -> None:
+    """A secret without content: 404 of its payload; and one that Barbican cannot show in any form."""
+    empty: str = site.look.key_manager.post("/secrets", json={"name": site.installation}).json()["secret_ref"]
+    site.made.append(empty)
+    with pytest.raises(Invalid, match=r"^listener.a_ref"):
+        await name(driver, site, empty)
+
+
+async def test_access_that_is_taken_back_is_noticed(
+    site: Site, driver: BarbicanSecrets, certificate: Certificate
+) -> None:
+    hidden = site.secret(pkcs12_of(certificate))
     await name(driver, site, hidden)
     await driver.changes()
     site.deny(hidden)
@@ -235,6 +330,50 @@ async def test_what_the_acl_does_not_allow_is_not_read(
     assert hidden in await driver.changes()
     with pytest.raises(Invalid, match="no such secret"):
         await driver.certificate(hidden, site.project_id)
+
+
+@pytest.mark.parametrize("form", ["der", "pkcs7 pem", "pkcs7 der", "base64 pkcs12"])
+async def test_every_form_in_which_clients_store_is_read(
+    site: Site, driver: BarbicanSecrets, certificate: Certificate, form: str
+) -> None:
+    if form == "base64 pkcs12":
+        reference = site.secret(b64encode(pkcs12_of(certificate)))
+    else:
+        reference = site.container_of(parts_in(form, certificate))
+    await name(driver, site, reference)
+    found = await driver.certificate(reference, site.project_id)
+    assert (found.certificate, found.intermediates) == (certificate.certificate, certificate.intermediates)
+
+
+async def test_adoption_looks_without_a_record_of_ours_and_then_makes_one(
+    site: Site, driver: BarbicanSecrets, certificate: Certificate
+) -> None:
+    reference, authorities, hidden = (
+        site.secret(pkcs12_of(certificate)),
+        site.secret(TestAuthority().pem),
+        site.secret(pkcs12_of(certificate), readable=False),
+    )
+    good = tree_with(site, default_tls_container_ref=reference, client_ca_tls_container_ref=authorities)
+    others = [tree_with(site, default_tls_container_ref=x) for x in (authorities, hidden)]
+    readable, left = await sort_by_readable([good, *others], driver)
+    assert readable == [good]
+    assert [x.id for x in left] == [x.id for x in others]
+    assert ["holds no private key" in left[0].reason, "openstack acl user add" in left[1].reason] == [True, True]
+    assert [site.consumers(x) for x in (reference, authorities, hidden)] == [[], [], []]
+    for _ in range(2):
+        await register(good, driver)
+    assert [len(site.consumers(x)) for x in (reference, authorities, hidden)] == [1, 1, 0]
+    assert (await driver.certificate(reference, site.project_id)).certificate == certificate.certificate
+
+
+def tree_with(site: Site, **references: str) -> LoadBalancerTree:
+    """A load balancer of the site's project with one listener that uses these."""
+    tree = plain_tree(NoopAmphoraDriver.capabilities, "192.0.2.1", 443)
+    return replace(
+        tree,
+        load_balancer=replace(tree.load_balancer, project_id=site.project_id),
+        listeners=tuple(replace(x, protocol=ListenerProtocol.TERMINATED_HTTPS, **references) for x in tree.listeners),
+    )
 
 
 async def test_a_stranger_who_knows_the_url_may_not_name_it(
@@ -262,30 +401,6 @@ async def test_a_token_that_is_none_is_told(site: Site, driver: BarbicanSecrets,
             await driver.require_access(tenant, LoadBalancerId(new_id()), {reference: "listener.a_ref"})
 
 
-class _Deadly(TCPKeepAliveAdapter):
-    """Its user dies just before the request of this number; 0: never. `made` counts."""
-
-    def __init__(self, fatal: int) -> None:
-        super().__init__()
-        self.fatal, self.made = fatal, 0
-
-    def send(self, *words: Any, **named: Any) -> Any:
-        self.made += 1
-        if self.made == self.fatal:
-            raise Killed
-        return super().send(*words, **named)
-
-
-def dying_driver(site: Site, deadly: _Deadly) -> BarbicanSecrets:
-    def connect(settings: OpenStackSettings) -> Connection:
-        connection = open_connection(settings)
-        sending: Any = connection.session.session
-        sending.mount("http://", deadly)
-        return connection
-
-    return BarbicanSecrets(site.settings(), connect)
-
-
 async def test_death_between_any_two_calls_leaves_no_consumer(
     site: Site, driver: BarbicanSecrets, certificate: Certificate
 ) -> None:
@@ -297,13 +412,13 @@ async def test_death_between_any_two_calls_leaves_no_consumer(
         await mortal.register(consumer)
         await mortal.unregister(consumer)
 
-    counting = _Deadly(0)
-    whole = dying_driver(site, counting)
+    counting = Deadly(0)
+    whole = BarbicanSecrets(site.settings(), over(counting))
     await live(whole)
     await whole.close()
     deaths = 0
     for fatal in range(1, counting.made + 1):
-        victim = dying_driver(site, _Deadly(fatal))
+        victim = BarbicanSecrets(site.settings(), over(Deadly(fatal)))
         try:
             await live(victim)
         except Killed:
@@ -330,13 +445,7 @@ async def test_an_outage_heals(site: Site, certificate: Certificate) -> None:
                 request.url = f"http://127.0.0.1:{port}/"
             return super().send(request, *words, **named)
 
-    def connect(settings: OpenStackSettings) -> Connection:
-        connection = open_connection(settings)
-        sending: Any = connection.session.session
-        sending.mount("http://", Cut())
-        return connection
-
-    driver = BarbicanSecrets(site.settings(), connect)
+    driver = BarbicanSecrets(site.settings(), over(Cut()))
     try:
         for question in (driver.certificate(reference, site.project_id), driver.list_consumers(), driver.changes()):
             with pytest.raises(Retry) as told:

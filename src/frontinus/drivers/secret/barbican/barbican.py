@@ -71,6 +71,14 @@ class Barbican:
             if answer.status != HTTPStatus.NOT_FOUND:
                 raise
 
+    def let_read(self, place: Place, user_id: str, token: str) -> None:
+        """The ACL names the user, beside whoever it named. Raises NotReadable when who has the token may not write it."""
+        read = self._request("GET", place, "/acl", token=token).json().get("read", {})
+        users = read.get("users", [])
+        if user_id not in users:
+            wanted = {"users": [*users, user_id], "project-access": read.get("project-access", True)}
+            self._request("PUT", place, "/acl", token=token, json={"read": wanted})
+
     def _request(self, method: str, place: Place, more: str = "", *, token: str | None = None, **words: Any) -> Any:
         headers = {**(_WITH_CONSUMERS if place.collection is Collection.SECRETS else {}), **words.pop("headers", {})}
 

@@ -1,7 +1,7 @@
 """The secret driver whose store is Barbican: a certificate container, a PKCS#12 secret, or a secret with PEM text.
 
-Its owner lets our account read a secret by its ACL (`openstack acl user add`), and that is all that our account may. But the
-ACL does not say for whom we read: whoever knows the URL could name it for a load balancer of his own. So a project must
+Our account reads what ACLs let it, and nothing else. Whoever names a secret and may write its ACL lets our account in by
+that, as with Octavia: it is written with his token. But the ACL does not say for whom we read: whoever knows the URL could name it for a load balancer of his own. So a project must
 have named it by a user whom Barbican shows it to, asked with his own token (`require_access`); that this was so is recorded in
 Barbican, as a consumer with the project in its name (names.py), and without such a record nothing is read for a project.
 
@@ -22,11 +22,20 @@ from openstack.connection import Connection
 
 from frontinus.drivers.openstack.cloud import Cloud
 from frontinus.drivers.openstack.settings import OpenStackSettings
+from frontinus.drivers.openstack.trouble import Refused
 from frontinus.drivers.secret.barbican.barbican import Barbican, NotReadable
 from frontinus.drivers.secret.barbican.names import Collection, Marks, Place, place_of
 from frontinus.drivers.secret.bundle import Bundle, first_end, parse_bundle
+from frontinus.drivers.secret.forms import as_pem
 from frontinus.drivers.secret.interface import SecretDriver
-from frontinus.model.certificates import Authorities, Certificate, Revocations, SecretConsumer
+from frontinus.model.certificates import (
+    Authorities,
+    Certificate,
+    Revocations,
+    SecretConsumer,
+    SecretKind,
+    SecretUse,
+)
 from frontinus.model.errors import Invalid, Retry
 from frontinus.model.findings import Finding, fine, trouble
 from frontinus.model.ids import LoadBalancerId, ProjectId
@@ -78,16 +87,19 @@ class BarbicanSecrets(SecretDriver):
         self, tenant: Tenant, load_balancer_id: LoadBalancerId, references: Mapping[str, str]
     ) -> None:
         def work(token: str) -> None:
+            account = self._cloud.user_id()
             for reference, named_in in references.items():
+                consumer = SecretConsumer(
+                    reference=reference, project_id=tenant.project_id, load_balancer_id=load_balancer_id
+                )
                 try:
-                    self._look_as_tenant(reference, token)
-                    self._register(
-                        SecretConsumer(
-                            reference=reference, project_id=tenant.project_id, load_balancer_id=load_balancer_id
-                        )
-                    )
+                    for place in self._seen_by_tenant(reference, token):
+                        self._let_in(place, account, token)
+                    self._register(consumer)
                 except Invalid as error:
                     raise Invalid(named_in, str(error)) from error
+                except Refused as refused:  # what Barbican will not do for this user it will not do later
+                    raise Invalid(named_in, f"{reference}: Barbican refuses: {refused.detail}") from refused
 
         if not references:
             return
@@ -100,29 +112,16 @@ class BarbicanSecrets(SecretDriver):
         await self._cloud.run(lambda: work(shown))
 
     async def certificate(self, reference: str, project_id: ProjectId) -> Certificate:
-        found = (await self._cloud.run(lambda: self._read(reference, project_id))).certificate
-        if found is None:
-            raise Invalid(reference, "holds no private key; store the certificate together with its key")
-        return Certificate(
-            certificate=found.certificate,
-            private_key=found.private_key,
-            intermediates=found.intermediates,
-            expires_at=first_end((found.certificate, *found.intermediates)),
-        )
+        return _certificate(reference, await self._cloud.run(lambda: self._read(reference, project_id)))
 
     async def authorities(self, reference: str, project_id: ProjectId) -> Authorities:
-        found = await self._cloud.run(lambda: self._read(reference, project_id))
-        own = found.certificate
-        certificates = found.authorities if own is None else (own.certificate, *own.intermediates)
-        if not certificates:
-            raise Invalid(reference, "holds no certificate of an authority")
-        return Authorities(certificates=certificates)
+        return _authorities(reference, await self._cloud.run(lambda: self._read(reference, project_id)))
 
     async def revocations(self, reference: str, project_id: ProjectId) -> Revocations:
-        found = await self._cloud.run(lambda: self._read(reference, project_id))
-        if not found.lists:
-            raise Invalid(reference, "holds no revocation list (X509 CRL)")
-        return Revocations(lists=found.lists)
+        return _revocations(reference, await self._cloud.run(lambda: self._read(reference, project_id)))
+
+    async def require_readable(self, use: SecretUse, project_id: ProjectId) -> None:
+        _AS[use.kind](use.reference, await self._cloud.run(lambda: self._read(use.reference, None)))
 
     async def changes(self) -> frozenset[str]:
         """A secret's content never changes in Barbican. It can be deleted, end, or be shown to us no longer, or again. That a
@@ -175,27 +174,42 @@ class BarbicanSecrets(SecretDriver):
 
     # What runs in a thread
 
-    def _look_as_tenant(self, reference: str, token: str) -> None:
+    def _seen_by_tenant(self, reference: str, token: str) -> tuple[Place, ...]:
+        """Everything behind the reference, all of which he may read. Raises Invalid naming it."""
         place = place_of(reference)
         try:
-            if place.collection is Collection.CONTAINERS:
-                for secret in _parts(reference, self._barbican.show(place, token)).values():
-                    self._barbican.payload(secret, token)
-            else:
+            if place.collection is Collection.SECRETS:
                 self._barbican.payload(place, token)
+                return (place,)
+            parts = tuple(_parts(reference, self._barbican.show(place, token)).values())
+            for secret in parts:
+                self._barbican.payload(secret, token)
         except NotReadable as answer:
             if answer.status == HTTPStatus.UNAUTHORIZED:
                 raise Invalid(
                     reference, "Barbican does not accept the token (any more); ask with a new one"
                 ) from answer
             raise Invalid(reference, "does not exist, or the project may not read it") from answer
+        return (place, *parts)
 
-    def _read(self, reference: str, project_id: ProjectId) -> Bundle:
-        """What is behind it. Raises Invalid naming the reference, and Retry."""
+    def _let_in(self, place: Place, account: str, token: str) -> None:
+        """Our account may read it, if who has the token can see to that; if not, reading it will tell."""
+        try:
+            self._barbican.show(place)
+        except NotReadable:
+            try:
+                self._barbican.let_read(place, account, token)
+            except NotReadable:
+                return
+
+    def _read(self, reference: str, project_id: ProjectId | None) -> Bundle:
+        """What is behind it; without a project, whoever's it is. Raises Invalid naming the reference, and Retry."""
         place = place_of(reference)
         try:
             shown = self._barbican.show(place)
-            if not any(self._marks.is_for(project_id, x) for x in shown.get("consumers", ())):
+            if project_id is not None and not any(
+                self._marks.is_for(project_id, x) for x in shown.get("consumers", ())
+            ):
                 raise Invalid(reference, "no user of this project with the right to read it has named it")
             if place.collection is Collection.CONTAINERS:
                 parts = {name: self._barbican.payload(x) for name, x in _parts(reference, shown).items()}
@@ -205,7 +219,7 @@ class BarbicanSecrets(SecretDriver):
             raise self._told(reference, answer) from answer
         self._spelled[place].add(reference)
         passphrase = parts.pop(_OPENS_KEY, None)
-        content = b"\n".join(parts[name] for name in _IN_ORDER if name in parts)
+        content = b"\n".join(as_pem(parts[name]) for name in _IN_ORDER if name in parts)
         try:
             return parse_bundle(content, None if passphrase is None else passphrase.decode(errors="replace"))
         except Invalid as error:
@@ -271,3 +285,36 @@ def _leaf(reference: str, container: Mapping[str, Any]) -> Place:
     if leaf is None:
         raise Invalid(reference, "is a container without a certificate")
     return leaf
+
+
+def _certificate(reference: str, bundle: Bundle) -> Certificate:
+    found = bundle.certificate
+    if found is None:
+        raise Invalid(reference, "holds no private key; store the certificate together with its key")
+    return Certificate(
+        certificate=found.certificate,
+        private_key=found.private_key,
+        intermediates=found.intermediates,
+        expires_at=first_end((found.certificate, *found.intermediates)),
+    )
+
+
+def _authorities(reference: str, bundle: Bundle) -> Authorities:
+    own = bundle.certificate
+    certificates = bundle.authorities if own is None else (own.certificate, *own.intermediates)
+    if not certificates:
+        raise Invalid(reference, "holds no certificate of an authority")
+    return Authorities(certificates=certificates)
+
+
+def _revocations(reference: str, bundle: Bundle) -> Revocations:
+    if not bundle.lists:
+        raise Invalid(reference, "holds no revocation list (X509 CRL)")
+    return Revocations(lists=bundle.lists)
+
+
+_AS: Mapping[SecretKind, Callable[[str, Bundle], object]] = {
+    SecretKind.CERTIFICATE: _certificate,
+    SecretKind.AUTHORITIES: _authorities,
+    SecretKind.REVOCATIONS: _revocations,
+}
