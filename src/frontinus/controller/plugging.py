@@ -125,8 +125,8 @@ def shut_to_clients(request: PortRequest) -> PortRequest:
 
 
 def management_request(tree: LoadBalancerTree, amphora: Amphora) -> PortRequest:
-    """The port that every amphora has from its build on."""
-    placement = tree.load_balancer.placement
+    """The port that every amphora has from its build on; that on record, should its place be made again."""
+    placement, on_record = tree.load_balancer.placement, port_for(amphora.ports, PortPurpose.MANAGEMENT)
     return PortRequest(
         amphora_id=amphora.id,
         load_balancer_id=tree.id,
@@ -135,6 +135,7 @@ def management_request(tree: LoadBalancerTree, amphora: Amphora) -> PortRequest:
         network_id=None
         if placement is None or placement.management_network is None
         else NetworkId(placement.management_network),
+        port_id=None if on_record is None else on_record.id,
     )
 
 

@@ -29,10 +29,11 @@ class VipRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 class AllocatedVip(msgspec.Struct, frozen=True, kw_only=True):
     """`port_owned` says that the port was made for this load balancer and goes with it. `additional` are as many as were
-    asked for, in the same order."""
+    asked for, in the same order. `qos_policy_id` is of a port that the user brought, where it has one."""
 
     vip: Vip
     port_owned: bool
+    qos_policy_id: str | None = None
     additional: tuple[AdditionalVip, ...] = ()
 
 

@@ -37,7 +37,8 @@ FAKE_SUBNET_V6 = Subnet(
 
 
 class FakeNetwork(NetworkDriver):
-    """`vips` (address -> owner) is the world. `brought_ports` are ports that users made: they stay when released."""
+    """`vips` (address -> owner) is the world. `brought_ports` are ports that users made: they stay when released; `policies`
+    are those of them that have one."""
 
     name: ClassVar[str] = "fake"
     features: ClassVar[frozenset[str]] = NETWORK_FEATURES
@@ -49,11 +50,13 @@ class FakeNetwork(NetworkDriver):
         *,
         subnets: tuple[Subnet, ...] = (FAKE_SUBNET, FAKE_SUBNET_V6),
         brought_ports: Mapping[PortId, Vip] | None = None,
+        policies: Mapping[PortId, str] | None = None,
     ) -> None:
         self.vips: MutableMapping[str, LoadBalancerId] = {} if vips is None else vips
         self.faults = Faults() if faults is None else faults
         self.subnets = subnets
         self.brought_ports: Mapping[PortId, Vip] = {} if brought_ports is None else brought_ports
+        self.policies: Mapping[PortId, str] = {} if policies is None else policies
 
     async def allocate_vip(
         self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
@@ -72,13 +75,16 @@ class FakeNetwork(NetworkDriver):
                 for address in [x for x, owner in self.vips.items() if owner == load_balancer_id and x not in before]:
                     del self.vips[address]
                 raise
-        return AllocatedVip(vip=vip, port_owned=request.port_id is None, additional=additional)
+        policy = None if request.port_id is None else self.policies.get(request.port_id)
+        return AllocatedVip(vip=vip, port_owned=request.port_id is None, qos_policy_id=policy, additional=additional)
 
     async def preview_vip(
         self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
     ) -> AllocatedVip:
         async with self.faults.around("preview_vip"):
-            elsewhere = FakeNetwork(dict(self.vips), subnets=self.subnets, brought_ports=self.brought_ports)
+            elsewhere = FakeNetwork(
+                dict(self.vips), subnets=self.subnets, brought_ports=self.brought_ports, policies=self.policies
+            )
             return await elsewhere.allocate_vip(load_balancer_id, project_id, request)
 
     async def release_vip(

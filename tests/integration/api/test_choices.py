@@ -24,6 +24,7 @@ from tests.integration.api.world import EVERYTHING, SUBNET_ID, UNKNOWN, Answer, 
 
 V6 = FAKE_SUBNET_V6.id
 NETWORK = FAKE_SUBNET.network_id
+POLICY = "5b0c7b5e-0000-4000-8000-0000000000fe"
 OTHER = Subnet(
     id=SubnetId("5b0c7b5e-0000-4000-8000-000000000009"),
     network_id=NetworkId("5b0c7b5e-0000-4000-8000-00000000000a"),
@@ -260,6 +261,26 @@ async def test_ways_to_name_a_vip_can_be_switched_off(database: Path, field: str
     if field == "vip_port_id":
         refused(await create(world, additional_vips=more), 400, "additional_vips.port_id")
     await world.close()
+
+
+@pytest.mark.parametrize(
+    "policy,asked",
+    [
+        pytest.param(POLICY, {}, id="what the port has, where nothing is said"),
+        pytest.param(UNKNOWN, {"vip_qos_policy_id": UNKNOWN}, id="what is asked for"),
+        pytest.param(None, {"vip_qos_policy_id": None}, id="none, where none is asked for"),
+    ],
+)
+async def test_a_port_that_is_brought_brings_its_qos_policy(
+    world: World, policy: str | None, asked: dict[str, object]
+) -> None:
+    port = PortId("5b0c7b5e-0000-4000-8000-0000000000ff")
+    brought = Vip(address="192.0.2.77", subnet_id=FAKE_SUBNET.id, network_id=NETWORK, port_id=port)
+    world.network.brought_ports, world.network.policies = {port: brought}, {port: POLICY}
+    body = {"loadbalancer": {"vip_port_id": port, **asked}}
+    made = (await world.call("POST", "loadbalancers", body)).one("loadbalancer")
+    assert policy == made["vip_qos_policy_id"]
+    assert policy == (await world.tree(made["id"])).load_balancer.vip_qos_policy_id
 
 
 # ---------------------------------------------------------------- additional VIPs

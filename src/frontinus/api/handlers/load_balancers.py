@@ -77,7 +77,8 @@ async def create(call: Call) -> Response:
     await _require_network(call, request, choices)
     await require_subnets(call, project_id, whole_tree.asked_members(asked))
     await require_secrets_of_tree(call, wanted)
-    return await _store_with_vip(call, wanted, request, choices, cohort)
+    policy_given = "vip_qos_policy_id" in asked.given
+    return await _store_with_vip(call, wanted, request, choices, cohort, policy_given=policy_given)
 
 
 async def _require_network(call: Call, request: VipRequest, choices: Choices) -> None:
@@ -95,7 +96,13 @@ async def _require_network(call: Call, request: VipRequest, choices: Choices) ->
 
 
 async def _store_with_vip(
-    call: Call, wanted: LoadBalancerTree, request: VipRequest, choices: Choices, cohort: CohortName | None
+    call: Call,
+    wanted: LoadBalancerTree,
+    request: VipRequest,
+    choices: Choices,
+    cohort: CohortName | None,
+    *,
+    policy_given: bool,
 ) -> Response:
     """Get the addresses and write the tree. The addresses are given back if it is certain that it was not stored."""
     network = call.api.network
@@ -110,6 +117,8 @@ async def _store_with_vip(
                 vip=allocated.vip,
                 vip_port_owned=allocated.port_owned,
                 additional_vips=allocated.additional,
+                # Of a port that was brought its policy is the VIP's, unless another was asked for, or none.
+                vip_qos_policy_id=load_balancer.vip_qos_policy_id if policy_given else allocated.qos_policy_id,
             ),
         )
         if len(allocated.additional) != len(request.additional):

@@ -5,6 +5,7 @@ hears nothing: the statuses that heartbeats would bring stay as they are."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
 from typing import ClassVar
@@ -25,7 +26,7 @@ from frontinus.model.enums import (
 )
 from frontinus.model.errors import Rejected
 from frontinus.model.heartbeat import Heartbeat
-from frontinus.model.ids import AmphoraId
+from frontinus.model.ids import AmphoraId, PortId
 from frontinus.model.previews import Preview, unified
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
@@ -77,6 +78,9 @@ class NoopAmphoraDriver(AmphoraDriver):
             running=True,
             digest=self.render(tree, amphora).digest,
         )
+
+    async def plug(self, amphora: Amphora, tree: LoadBalancerTree) -> Mapping[PortId, str]:
+        return {port.id: f"eth{number}" for number, port in enumerate(amphora.ports)}
 
     async def retire(self, amphora: Amphora, tree: LoadBalancerTree) -> None:
         return

@@ -4,26 +4,25 @@ calls to OpenStack leaks nothing."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from keystoneauth1.session import TCPKeepAliveAdapter
-from openstack.connection import Connection
+from msgspec.structs import replace
 
 from frontinus.drivers.network.neutron.driver import NeutronNetwork
-from frontinus.drivers.openstack.cloud import open_connection
-from frontinus.drivers.openstack.settings import OpenStackSettings
 from frontinus.model.errors import Conflict, Invalid
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId, ProjectId, SubnetId, new_id
 from frontinus.model.network import Reference, ReferenceKind, Tenant, VipRequest
-from frontinus.model.ports import AllowedTraffic, PortPurpose, PortRequest, TrafficProtocol
+from frontinus.model.ports import Adoptee, AllowedTraffic, PortPurpose, PortRequest, TrafficProtocol
 from frontinus.model.secrets import Secret
-from frontinus.model.tree import AdditionalVip
+from frontinus.model.tree import AdditionalVip, Vip
 from frontinus.testing.faults import Killed
 
 from tests import openstack_lab
 from tests.integration.drivers.network.conftest import Site
+from tests.openstack_lab import Deadly, over
 
 pytestmark = [
     pytest.mark.integration,
@@ -245,36 +244,150 @@ async def test_a_tenant_may_use_what_is_his_and_nothing_of_anothers(
         assert raised.value.field == "the.field"
 
 
+async def test_a_port_that_is_brought_keeps_what_it_has_and_tells_its_policy(
+    driver: NeutronNetwork, site: Site, load_balancer_id: LoadBalancerId
+) -> None:
+    network = site.look.network
+    policy = network.create_qos_policy(name="of-the-user", project_id=site.project_id)
+    own = network.create_port(
+        network_id=site.network_id,
+        project_id=site.project_id,
+        name="of-the-user",
+        fixed_ips=[{"subnet_id": site.subnet_ids[0]}],
+        qos_policy_id=policy.id,
+    )
+    try:
+        given = await driver.allocate_vip(load_balancer_id, site.project_id, VipRequest(port_id=PortId(own.id)))
+        assert (given.port_owned, given.qos_policy_id) == (False, policy.id)
+        again = await driver.allocate_vip(load_balancer_id, site.project_id, VipRequest(port_id=PortId(own.id)))
+        assert again == given, "through failovers it is the same port, with whatever floating IP is on it"
+        await driver.release_vip(load_balancer_id, given.vip, port_owned=given.port_owned)
+        kept = network.get_port(own.id)
+        was = own.name, own.mac_address, own.fixed_ips, own.qos_policy_id, sorted(own.security_group_ids)
+        assert was == (kept.name, kept.mac_address, kept.fixed_ips, kept.qos_policy_id, sorted(kept.security_group_ids))
+        assert (kept.device_id, kept.device_owner, kept.tags) == ("", "", [])
+    finally:
+        network.delete_port(own.id)
+        network.delete_qos_policy(policy.id)
+
+
+@dataclass
+class Octavias:
+    """An amphora as an Octavia hangs it on networks: a port that Nova made for management, and one for its VIPs, with the
+    load balancer's group; and the VIP's."""
+
+    adoptee: Adoptee
+    vip: Vip
+    group: str
+    vrrp: str
+
+
+@pytest.fixture
+def octavias(site: Site, load_balancer_id: LoadBalancerId) -> Iterator[Octavias]:
+    ours = openstack_lab.connect(openstack_lab.OURS)
+    mine, network = ours.session.get_project_id(), site.look.network
+    amphora_id, server = AmphoraId(new_id()), new_id()
+    management = network.find_network("lb-mgmt-net", ignore_missing=False)
+    group = network.create_security_group(name=f"lb-{load_balancer_id}", project_id=mine)
+    common = {"project_id": mine, "device_id": server, "device_owner": "compute:nova"}
+    by_nova = network.create_port(network_id=management.id, **common)
+    vrrp = network.create_port(
+        network_id=site.network_id,
+        name=f"octavia-lb-vrrp-{amphora_id}",
+        fixed_ips=[{"subnet_id": site.subnet_ids[0]}],
+        security_group_ids=[group.id],
+        **common,
+    )
+    base = network.create_port(
+        network_id=site.network_id,
+        name=f"octavia-lb-{load_balancer_id}",
+        project_id=site.project_id,
+        fixed_ips=[{"subnet_id": site.subnet_ids[0]}],
+        device_id=f"lb-{load_balancer_id}",
+        device_owner="Octavia",
+        security_group_ids=[group.id],
+    )
+    vip = Vip(
+        address=base.fixed_ips[0]["ip_address"],
+        subnet_id=site.subnet_ids[0],
+        network_id=site.network_id,
+        port_id=PortId(base.id),
+    )
+    adoptee = Adoptee(
+        amphora_id=amphora_id,
+        compute_id=server,
+        management_address=by_nova.fixed_ips[0]["ip_address"],
+        vip_port_id=PortId(vrrp.id),
+        subnets=((site.network_id, (site.subnet_ids[0],)),),
+    )
+    yield Octavias(adoptee, vip, group.id, vrrp.id)
+    for port in (by_nova, vrrp, base):
+        network.delete_port(port.id)
+    network.delete_security_group(group.id)
+
+
+async def test_the_ports_of_an_octavias_amphora_are_found_as_they_are(
+    driver: NeutronNetwork, site: Site, octavias: Octavias
+) -> None:
+    management, vip = await driver.find_ports(octavias.adoptee)
+    assert (management.purpose, vip.purpose, vip.id) == (PortPurpose.MANAGEMENT, PortPurpose.VIP, octavias.vrrp)
+    assert management.addresses[0].address == octavias.adoptee.management_address
+    assert await driver.list_port_owners() == (), "Octavia may still run: nothing of it is ours to sweep"
+    for wrong, field in (
+        ({"compute_id": new_id()}, "compute_id"),
+        ({"management_address": "10.0.0.1"}, "management_address"),
+        ({"vip_port_id": PortId(new_id())}, "port"),
+        ({"subnets": ((site.network_id, site.subnet_ids[:2]),)}, "subnet_id"),
+    ):
+        with pytest.raises(Invalid) as refused:
+            await driver.find_ports(replace(octavias.adoptee, **wrong))
+        assert refused.value.field == field
+
+
+async def test_the_first_change_takes_an_octavias_port_over_and_the_end_leaves_nothing(
+    driver: NeutronNetwork, site: Site, load_balancer_id: LoadBalancerId, octavias: Octavias
+) -> None:
+    network, (_, found) = site.look.network, await driver.find_ports(octavias.adoptee)
+    wish = amphora_port(
+        site,
+        load_balancer_id,
+        amphora_id=octavias.adoptee.amphora_id,
+        port_id=found.id,
+        allowed=(HTTP,),
+        vips=(octavias.vip.address,),
+    )
+    taken = await driver.create_port(wish)
+    assert (taken.id, taken.mac, taken.addresses) == (found.id, found.mac, found.addresses)
+    assert await driver.create_port(wish) == taken
+    assert [x for x in await driver.list_ports(octavias.adoptee.amphora_id) if x.id == found.id] == [taken]
+    assert octavias.adoptee.amphora_id in await driver.list_port_owners()
+    port = network.get_port(found.id)
+    assert octavias.group not in port.security_group_ids
+    assert ("IPv4", "tcp", 80, None) in rules_of(site, port)
+    await driver.delete_port(octavias.adoptee.amphora_id, found.id)
+    await driver.release_vip(load_balancer_id, octavias.vip, port_owned=True)
+    left = [x.id for x in network.ports(network_id=site.network_id) if not x.device_owner.startswith("network:")]
+    assert left == []
+    assert list(network.security_groups(name=f"lb-{load_balancer_id}")) == []
+
+
+async def test_an_octavias_port_that_was_never_changed_goes_with_its_amphora(
+    driver: NeutronNetwork, site: Site, octavias: Octavias
+) -> None:
+    (listed,) = await driver.list_ports(octavias.adoptee.amphora_id)
+    assert listed.id == octavias.vrrp
+    await driver.delete_port(AmphoraId(new_id()), listed.id)
+    assert site.look.network.find_port(octavias.vrrp) is not None, "that was another's"
+    await driver.delete_port(octavias.adoptee.amphora_id, listed.id)
+    assert site.look.network.find_port(octavias.vrrp) is None
+
+
 async def test_a_token_that_is_not_valid_is_not_an_outage(driver: NeutronNetwork, site: Site) -> None:
     tenant = Tenant(project_id=site.project_id, token=Secret("stale"))
     with pytest.raises(Invalid, match="does not accept the token"):
         await driver.require_access(
             tenant, [Reference(kind=ReferenceKind.SUBNET, id=site.subnet_ids[0], field="vip_subnet_id")]
         )
-
-
-class _Deadly(TCPKeepAliveAdapter):
-    """Its user dies just before the request of this number; 0: never. `made` counts."""
-
-    def __init__(self, fatal: int) -> None:
-        super().__init__()
-        self.fatal, self.made = fatal, 0
-
-    def send(self, *words: Any, **named: Any) -> Any:
-        self.made += 1
-        if self.made == self.fatal:
-            raise Killed
-        return super().send(*words, **named)
-
-
-def dying_driver(site: Site, deadly: _Deadly) -> NeutronNetwork:
-    def connect(settings: OpenStackSettings) -> Connection:
-        connection = open_connection(settings)
-        sending: Any = connection.session.session
-        sending.mount("http://", deadly)
-        return connection
-
-    return NeutronNetwork(site.settings(), connect)
 
 
 class _Life:
@@ -310,15 +423,15 @@ async def test_death_between_any_two_calls_leaks_nothing_and_converges(site: Sit
     )
     survivor = site.driver()
     try:
-        counting = _Deadly(0)
-        first, whole = dying_driver(site, counting), _Life(site, PortId(own.id))
+        counting = Deadly(0)
+        first, whole = NeutronNetwork(site.settings(), over(counting)), _Life(site, PortId(own.id))
         await whole.build(first)
         await whole.end(first)
         await first.close()
         deaths = 0
         for fatal in range(1, counting.made + 1):
-            life, deadly = _Life(site, PortId(own.id)), _Deadly(fatal)
-            victim = dying_driver(site, deadly)
+            life, deadly = _Life(site, PortId(own.id)), Deadly(fatal)
+            victim = NeutronNetwork(site.settings(), over(deadly))
             try:
                 await life.build(victim)
                 await life.end(victim)

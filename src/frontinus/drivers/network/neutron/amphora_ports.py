@@ -21,7 +21,7 @@ from frontinus.drivers.network.neutron.vips import NONE_LEFT
 from frontinus.drivers.openstack.trouble import Refused
 from frontinus.model.errors import FrontinusError, Invalid, Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, PortId, SubnetId
-from frontinus.model.ports import AllowedTraffic, Port, PortPurpose, PortRequest, TrafficProtocol
+from frontinus.model.ports import Adoptee, AllowedTraffic, Port, PortPurpose, PortRequest, TrafficProtocol
 
 _ATTEMPTS = 4
 _MAC_TAKEN = "MacAddressInUse"
@@ -62,9 +62,7 @@ class AmphoraPorts:
 
     def create(self, request: PortRequest, project_id: str) -> Port:
         wish = self._wish(request)
-        port = self._find(wish, project_id)
-        if port is None:
-            port = self._make(wish, project_id)
+        port = self._find(wish, project_id) or self._take_over(wish, project_id) or self._make(wish, project_id)
         tags = self._names.port_tags(request.amphora_id, request.load_balancer_id)
         if not set(tags) <= set(port.tags):
             self._neutron.set_port_tags(port.id, (*port.tags, *tags))
@@ -76,9 +74,11 @@ class AmphoraPorts:
             port, request.amphora_id, request.purpose, wish.network, wish.subnets, wish.allowed, wish.groups
         )
 
-    def delete(self, port_id: PortId, project_id: str) -> None:
+    def delete(self, amphora_id: AmphoraId, port_id: PortId, project_id: str) -> None:
         port = self._neutron.port(port_id)
-        if port is None or port.project_id != project_id or self._names.read_port(port) is None:
+        if port is None or port.project_id != project_id:
+            return
+        if self._names.read_port(port) is None and port.name != names.octavias_port(amphora_id):
             return
         groups = self._neutron.groups(name=names.group_name(port_id), project_id=project_id)
         if groups and port.security_groups:
@@ -88,8 +88,9 @@ class AmphoraPorts:
         self._neutron.delete_port(port_id)
 
     def of_amphora(self, amphora_id: AmphoraId, project_id: str) -> tuple[Port, ...]:
-        found = self._neutron.ports(name=names.port_name(amphora_id), project_id=project_id)
-        ours = [(port, read) for port in found if (read := self._names.read_port(port)) is not None]
+        called = [names.port_name(amphora_id), names.octavias_port(amphora_id)]
+        found = self._neutron.ports(name=called, project_id=project_id)
+        ours = [(port, read) for port in found if (read := self._read(port, amphora_id)) is not None]
         if not ours:
             return ()
         ids = sorted({port.network_id for port, _ in ours})
@@ -113,15 +114,56 @@ class AmphoraPorts:
             for port, read in sorted(ours, key=lambda x: (list(PortPurpose).index(x[1][1]), x[0].id))
         )
 
-    def of_load_balancer(self, load_balancer_id: LoadBalancerId, project_id: str) -> list[PortId]:
+    def of_octavia(self, adoptee: Adoptee, project_id: str) -> tuple[Port, ...]:
+        """The ports of somebody else's amphora: that for management, then one for each network. Changes nothing. Raises
+        Invalid naming what is not there, or what could not become ours."""
+        server = self._neutron.ports(device_id=adoptee.compute_id or "")
+        if adoptee.compute_id is None or not server:
+            raise Invalid("compute_id", f"Neutron knows no port of server {adoptee.compute_id}")
+        foreign = next((x for x in server if x.project_id != project_id), None)
+        if foreign is not None:
+            raise Invalid("port", _foreign(foreign, project_id))
+        subnets = self._neutron.subnets(network_id=sorted({x.network_id for x in server}))
+        networks = {x.id: x for x in self._neutron.networks(id=sorted({x.network_id for x in server}))}
+
+        def as_found(port: PortFacts, purpose: PortPurpose) -> Port:
+            on_network = [x for x in subnets if x.network_id == port.network_id]
+            facts = networks.get(port.network_id, NetworkFacts(id=port.network_id))
+            return _as_port(port, adoptee.amphora_id, purpose, facts, on_network, (), ())
+
+        management = _only(
+            [x for x in server if any(f.ip_address == adoptee.management_address for f in x.fixed_ips)],
+            "management_address",
+            f"no port of server {adoptee.compute_id} has the address {adoptee.management_address}",
+        )
+        found = [as_found(management, PortPurpose.MANAGEMENT)]
+        for number, (network_id, subnet_ids) in enumerate(adoptee.subnets):
+            on_network = [x for x in server if x.network_id == network_id and x.id != management.id]
+            if not number:
+                on_network = [x for x in on_network if x.id == adoptee.vip_port_id]
+            port = _only(on_network, "port", f"server {adoptee.compute_id} has no port on network {network_id}")
+            missing = set(subnet_ids) - {x.subnet_id for x in port.fixed_ips}
+            if missing:
+                raise Invalid("subnet_id", f"port {port.id} has no address on subnet {min(missing)}")
+            found.append(as_found(port, PortPurpose.MEMBER if number else PortPurpose.VIP))
+        return tuple(found)
+
+    def of_load_balancer(self, load_balancer_id: LoadBalancerId, project_id: str) -> list[tuple[AmphoraId, PortId]]:
         marks = list(self._names.port_marks(load_balancer_id))
         found = self._neutron.ports(description=marks, project_id=project_id)
-        return [x.id for x in found if self._names.read_port(x) is not None]
+        return [(read[0], x.id) for x in found if (read := self._names.read_port(x)) is not None]
 
     def owned(self, project_id: str) -> list[tuple[PortFacts, AmphoraId, LoadBalancerId]]:
         """Every port of an amphora, and whose."""
         found = ((x, self._names.read_port(x)) for x in self._neutron.ports(project_id=project_id))
         return [(port, read[0], read[2]) for port, read in found if read is not None]
+
+    def _read(self, port: PortFacts, amphora_id: AmphoraId) -> tuple[AmphoraId, PortPurpose] | None:
+        """Whose it is and what for; also of one that an Octavia made, and nobody has taken over yet."""
+        read = self._names.read_port(port)
+        if read is not None:
+            return read[:2]
+        return (amphora_id, PortPurpose.VIP) if port.name == names.octavias_port(amphora_id) else None
 
     # What is asked for
 
@@ -172,6 +214,18 @@ class AmphoraPorts:
         found = self._neutron.ports(name=names.port_name(amphora_id), project_id=project_id, network_id=wish.network.id)
         ours = [x for x in found if (read := self._names.read_port(x)) is not None and read[1] is purpose]
         return min(ours, key=lambda x: x.id, default=None)
+
+    def _take_over(self, wish: _Wish, project_id: str) -> PortFacts | None:
+        """The port that is on record as this one, and that another program made: ours from now on, in one step."""
+        request = wish.request
+        port = None if request.port_id is None else self._neutron.port(request.port_id)
+        if port is None or port.network_id != wish.network.id or self._names.read_port(port) is not None:
+            return None
+        if port.project_id != project_id:
+            raise Invalid("port", _foreign(port, project_id))
+        mark = self._names.port_mark(request.purpose, request.load_balancer_id)
+        body = {"name": names.port_name(request.amphora_id), "description": mark}
+        return self._neutron.update_port(port.id, body)
 
     def _make(self, wish: _Wish, project_id: str) -> PortFacts:
         request = wish.request
@@ -292,6 +346,19 @@ def _as_port(
         allowed=allowed,
         security_group_ids=tuple(sorted(groups)) if purpose is not PortPurpose.MANAGEMENT else (),
         qos_policy_id=port.qos_policy_id if purpose is PortPurpose.VIP else None,
+    )
+
+
+def _only(found: Sequence[PortFacts], field: str, otherwise: str) -> PortFacts:
+    if len(found) != 1:
+        raise Invalid(field, otherwise if not found else f"there are {len(found)} such ports: {found[0].id} …")
+    return found[0]
+
+
+def _foreign(port: PortFacts, project_id: str) -> str:
+    return (
+        f"port {port.id} is of project {port.project_id}, and our account works in {project_id}; let it work in the project "
+        "in which the port was made"
     )
 
 

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from openstack.connection import Connection
 
-from frontinus.drivers.network.interface import MANAGEMENT_NETWORK, PORTS, NetworkDriver
+from frontinus.drivers.network.interface import ADOPTS, MANAGEMENT_NETWORK, PORTS, NetworkDriver
 from frontinus.drivers.network.neutron import access
 from frontinus.drivers.network.neutron.amphora_ports import AmphoraPorts, Management
 from frontinus.drivers.network.neutron.facts import PortFacts
@@ -30,7 +30,7 @@ from frontinus.model.errors import Invalid, Retry
 from frontinus.model.findings import Finding, fine, trouble, warning
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId, ProjectId, SubnetId
 from frontinus.model.network import AllocatedVip, Reference, Subnet, Tenant, VipRequest
-from frontinus.model.ports import Port, PortRequest
+from frontinus.model.ports import Adoptee, Port, PortRequest
 from frontinus.model.tree import AdditionalVip, Vip
 
 _BY_NAME = "by its device, or its name and description in our project"
@@ -71,7 +71,7 @@ class NeutronNetwork(NetworkDriver):
     """See drivers/network/interface.py, whose docstrings are the law."""
 
     name: ClassVar[str] = "neutron"
-    features: ClassVar[frozenset[str]] = NETWORK_FEATURES | {PORTS, MANAGEMENT_NETWORK}
+    features: ClassVar[frozenset[str]] = NETWORK_FEATURES | {PORTS, ADOPTS, MANAGEMENT_NETWORK}
     Settings: ClassVar[type[NeutronSettings]] = NeutronSettings
 
     def __init__(
@@ -149,8 +149,8 @@ class NeutronNetwork(NetworkDriver):
     async def release_owned(self, load_balancer_id: LoadBalancerId) -> None:
         def work() -> None:
             project_id = self._cloud.project_id()
-            for port_id in self._ports.of_load_balancer(load_balancer_id, project_id):
-                self._ports.delete(port_id, project_id)
+            for amphora_id, port_id in self._ports.of_load_balancer(load_balancer_id, project_id):
+                self._ports.delete(amphora_id, port_id, project_id)
             self._vips.release_all(load_balancer_id)
 
         await self._cloud.run(work)
@@ -158,8 +158,11 @@ class NeutronNetwork(NetworkDriver):
     async def create_port(self, request: PortRequest) -> Port:
         return await self._cloud.run(lambda: self._ports.create(request, self._cloud.project_id()))
 
+    async def find_ports(self, adoptee: Adoptee) -> tuple[Port, ...]:
+        return await self._cloud.run(lambda: self._ports.of_octavia(adoptee, self._cloud.project_id()))
+
     async def delete_port(self, amphora_id: AmphoraId, port_id: PortId) -> None:
-        await self._cloud.run(lambda: self._ports.delete(port_id, self._cloud.project_id()))
+        await self._cloud.run(lambda: self._ports.delete(amphora_id, port_id, self._cloud.project_id()))
 
     async def list_port_owners(self) -> tuple[AmphoraId, ...]:
         ports = await self._cloud.run(lambda: self._ports.owned(self._cloud.project_id()))

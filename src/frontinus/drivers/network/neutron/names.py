@@ -103,6 +103,15 @@ def tagged_holder(port: PortFacts) -> LoadBalancerId | None:
     )
 
 
+def octavias_port(amphora_id: AmphoraId) -> str:
+    """What Octavia calls the port by which an amphora has its VIPs. Others it has Nova make, and they go with the server."""
+    return f"octavia-lb-vrrp-{amphora_id}"
+
+
+def octavias_group(load_balancer_id: LoadBalancerId) -> str:
+    return _LB + load_balancer_id
+
+
 def port_name(amphora_id: AmphoraId) -> str:
     return _PORT_NAME + amphora_id
 

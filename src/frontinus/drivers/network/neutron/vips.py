@@ -85,6 +85,8 @@ class Vips:
                 continue
             if is_owned:
                 self._neutron.delete_port(port.id)
+                if not self._names.is_our_vip(port):
+                    self._drop_octavias_group(load_balancer_id)
             else:
                 self._let_go(load_balancer_id, port)
 
@@ -317,6 +319,15 @@ class Vips:
         if left is not None and not left.device_id and names.tagged_holder(left) is None:
             self._neutron.remove_port_tag(port.id, self._names.tag)
 
+    def _drop_octavias_group(self, load_balancer_id: LoadBalancerId) -> None:
+        """Of a load balancer that was taken over. None of ours is called so."""
+        for group in self._neutron.groups(name=names.octavias_group(load_balancer_id)):
+            try:
+                self._neutron.delete_group(group.id)
+            except Refused as refused:
+                if refused.status != HTTPStatus.CONFLICT:  # somebody else has it on a port of his
+                    raise
+
     def _give_back(self, load_balancer_id: LoadBalancerId, port: PortFacts) -> None:
         if self._names.is_our_vip(port):
             self._neutron.delete_port(port.id)
@@ -365,6 +376,7 @@ def _allocated(wishes: Sequence[_Wish], ports: Sequence[PortFacts]) -> Allocated
             port_id=ports[0].id,
         ),
         port_owned=wishes[0].brought is None,
+        qos_policy_id=None if wishes[0].brought is None else wishes[0].brought.qos_policy_id,
         additional=tuple(
             AdditionalVip(
                 address=address(wish, port),
