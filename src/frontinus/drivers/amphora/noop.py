@@ -76,7 +76,7 @@ class NoopAmphoraDriver(AmphoraDriver):
             balancer_version="none",
             extension=None,
             running=True,
-            digest=self.render(tree, amphora).digest,
+            digest=None if amphora.receipt is None else amphora.receipt.digest,
         )
 
     async def plug(self, amphora: Amphora, tree: LoadBalancerTree) -> Mapping[PortId, str]:
