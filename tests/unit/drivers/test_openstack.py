@@ -14,7 +14,7 @@ from keystoneauth1 import exceptions as keystone
 from openstack import exceptions as sdk
 
 from frontinus.drivers.openstack.breaker import Breaker
-from frontinus.drivers.openstack.cloud import Cloud
+from frontinus.drivers.openstack.cloud import Cloud, require_whole
 from frontinus.drivers.openstack.settings import OpenStackSettings
 from frontinus.drivers.openstack.trouble import Refused, is_outage, told
 from frontinus.model.errors import Bug, Invalid, Retry
@@ -77,6 +77,38 @@ def test_a_refusal_keeps_the_services_own_word() -> None:
 def test_a_refusal_of_barbican_is_told_in_its_words() -> None:
     refused = told("key_manager", answered(400, {"code": 400, "title": "Bad Request", "description": "No such form."}))
     assert refused.reason == "barbican refused: No such form."
+
+
+def empty_answer(status: int, headers: dict[str, str]) -> requests.Response:
+    response = requests.Response()
+    response.status_code, response._content = status, b""
+    response.headers.update(headers)
+    return response
+
+
+@pytest.mark.parametrize(
+    "status,headers",
+    [
+        pytest.param(200, {"Content-Type": "application/json"}, id="before its length"),
+        pytest.param(201, {}, id="after its status"),
+    ],
+)
+def test_an_answer_that_was_cut_in_its_head_is_no_empty_one(status: int, headers: dict[str, str]) -> None:
+    with pytest.raises(requests.ConnectionError) as cut:
+        require_whole(empty_answer(status, headers))
+    assert told("network", cut.value).code == "neutron-unavailable"
+
+
+@pytest.mark.parametrize(
+    "status,headers",
+    [
+        pytest.param(200, {"Content-Length": "0"}, id="by its length"),
+        pytest.param(202, {"Transfer-Encoding": "chunked"}, id="in chunks"),
+        pytest.param(204, {}, id="by its status"),
+    ],
+)
+def test_an_answer_that_says_that_it_is_empty_is_whole(status: int, headers: dict[str, str]) -> None:
+    require_whole(empty_answer(status, headers))
 
 
 def test_the_breaker_leaves_a_failing_service_alone_and_lets_one_try() -> None:

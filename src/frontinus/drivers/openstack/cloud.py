@@ -22,6 +22,7 @@ from openstack import exceptions as sdk
 from openstack.config import OpenStackConfig
 from openstack.connection import Connection
 from openstack.proxy import Proxy
+from requests import exceptions as requests
 from urllib3.util import Retry as Retries
 
 from frontinus.drivers.openstack import trouble
@@ -81,6 +82,7 @@ class Cloud:
         def question(proxy: Any) -> Any:
             response = proxy.request(path, method, **words)
             sdk.raise_from_response(response)
+            require_whole(response)
             return response.json() if response.content else None
 
         return self.call(service, question)
@@ -141,11 +143,22 @@ class Cloud:
         return proxy
 
 
+def require_whole(response: Any) -> None:
+    """Raises one of trouble.FOREIGN for an answer that was cut in its head: what is left of it would pass for an empty one. Where
+    its body was cut, requests has said so."""
+    is_told = {"content-length", "transfer-encoding"} & {x.lower() for x in response.headers}
+    if not is_told and not response.content and response.status_code != HTTPStatus.NO_CONTENT:
+        raise requests.ConnectionError("the answer was cut")
+
+
 def open_connection(settings: OpenStackSettings) -> Connection:
     """Asks nothing yet. Raises Invalid when clouds.yaml does not say enough."""
     try:
         region = OpenStackConfig(app_name="frontinus").get_one(
-            cloud=settings.cloud, api_timeout=settings.timeout.total_seconds()
+            cloud=settings.cloud,
+            api_timeout=settings.timeout.total_seconds(),
+            # Of its own accord openstacksdk asks Glance for a quarter of a minute more.
+            image_status_code_retries=0,
         )
         # Strict: what the catalogue lacks today is looked for again tomorrow.
         connection = Connection(config=region, strict_proxies=True)

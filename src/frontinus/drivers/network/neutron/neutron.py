@@ -21,7 +21,7 @@ from frontinus.drivers.network.neutron.facts import (
     SecurityGroupFacts,
     SubnetFacts,
 )
-from frontinus.drivers.openstack.cloud import Cloud
+from frontinus.drivers.openstack.cloud import Cloud, require_whole
 from frontinus.drivers.openstack.trouble import Refused
 from frontinus.model.ids import NetworkId, PortId, SubnetId
 
@@ -124,6 +124,7 @@ class Neutron:
             if response.status_code == HTTPStatus.UNAUTHORIZED:
                 return response.status_code
             sdk.raise_from_response(response)
+            require_whole(response)
             return response.json()
 
         try:

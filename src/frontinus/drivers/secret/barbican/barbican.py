@@ -12,7 +12,7 @@ from typing import Any
 from keystoneauth1.token_endpoint import Token
 from openstack import exceptions as sdk
 
-from frontinus.drivers.openstack.cloud import Cloud
+from frontinus.drivers.openstack.cloud import Cloud, require_whole
 from frontinus.drivers.secret.barbican.names import Collection, Place
 
 _TOLD = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.NOT_ACCEPTABLE})
@@ -51,6 +51,7 @@ class Barbican:
             asked = {"acl_only": "true", "limit": _PAGE, "offset": len(found), "sort": "created:asc"}
             response = key_manager.get("/secrets", params=asked, headers=_WITH_CONSUMERS)
             sdk.raise_from_response(response)
+            require_whole(response)
             return response.json()
 
         while True:
@@ -88,6 +89,7 @@ class Barbican:
             response = key_manager.request(f"{place.path}{more}", method, headers=headers, **words)
             if response.status_code not in _TOLD:
                 sdk.raise_from_response(response)
+                require_whole(response)
             return response
 
         answer = self._cloud.call("key_manager", question)
