@@ -68,6 +68,13 @@ def test_trouble_is_a_fault_that_heals(code: str, outage: bool, error: Exception
     assert outage == is_outage(error)
 
 
+def test_a_tenant_is_not_told_where_services_are() -> None:
+    at = "http://10.1.2.3:9696/v2.0/ports"
+    for error in (keystone.ConnectFailure(f"Unable to establish connection to {at}"), requests.ReadTimeout(at)):
+        assert told("network", error).reason == "neutron cannot be asked: it does not answer; it is asked again"
+    assert "it answers 503" in told("network", answered(503, {"message": at})).reason
+
+
 def test_a_refusal_keeps_the_services_own_word() -> None:
     refused = told("network", answered(409, NEUTRON_CONFLICT))
     assert isinstance(refused, Refused)

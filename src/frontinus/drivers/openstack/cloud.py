@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any, TypeVar
 
+import structlog
 from keystoneauth1.session import TCPKeepAliveAdapter
 from openstack import exceptions as sdk
 from openstack.config import OpenStackConfig
@@ -29,6 +30,8 @@ from frontinus.drivers.openstack import trouble
 from frontinus.drivers.openstack.breaker import Breaker
 from frontinus.drivers.openstack.settings import OpenStackSettings
 from frontinus.model.errors import Bug, Invalid, Retry
+
+log = structlog.get_logger()
 
 _T = TypeVar("_T")
 _THREADS = 16
@@ -110,6 +113,7 @@ class Cloud:
         except trouble.FOREIGN as error:
             if trouble.is_outage(error):
                 breaker.failed(time.monotonic())
+                log.warning("a service of OpenStack is out of order", service=name, reason=str(error))
             else:
                 breaker.succeeded()
             raise trouble.told(service, error) from error

@@ -35,6 +35,9 @@ NAME_OF = {
 """Services by their type, as openstacksdk spells it; the names under which operators know them, and faults are told."""
 
 _PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+_UNHEARD = (keystone.ConnectionError, requests.ConnectionError, requests.Timeout)
+"""Tenants read faults: which address it is that does not answer is for the log."""
+
 _NOT_LET_IN = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
@@ -59,9 +62,10 @@ def told(service: str, error: Exception) -> Retry:
     """The error of ours for one of FOREIGN."""
     name, status = NAME_OF[service], _status(error)
     if status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING:
-        return Retry(
-            f"{name} cannot be asked: {_words(error)}; it is asked again", after=SOON_S, code=f"{name}-unavailable"
-        )
+        why = f"it answers {status}" if status else "it does not answer"
+        if not status and not isinstance(error, _UNHEARD):
+            why = _words(error)
+        return Retry(f"{name} cannot be asked: {why}; it is asked again", after=SOON_S, code=f"{name}-unavailable")
     kind, reason = _reason(error)
     if status in _NOT_LET_IN and "quota" not in reason.lower():
         return Retry(
