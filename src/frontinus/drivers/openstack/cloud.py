@@ -58,6 +58,7 @@ class Cloud:
             name: Breaker(settings.breaker_threshold, settings.breaker_pause.total_seconds())
             for name in trouble.NAME_OF
         }
+        self._last_seen: dict[str, str] = {}  # how each service failed last; one assignment of any thread's
 
     async def run(self, work: Callable[[], _T]) -> _T:
         """What `work` returns, done in a thread; each of its questions goes through `call`. Raises what it raises. Whoever is
@@ -104,7 +105,8 @@ class Cloud:
         wait = breaker.refusal(time.monotonic())
         if wait is not None:
             raise Retry(
-                f"{name} has failed {self.settings.breaker_threshold} times in a row and is left alone for {wait:.0f} s",
+                f"{name} cannot be asked: {self._last_seen.get(service, 'it does not answer')}; it has failed "
+                f"{self.settings.breaker_threshold} times in a row and is left alone for {wait:.0f} s",
                 after=max(wait, 0.1),
                 code=f"{name}-unavailable",
             )
@@ -112,6 +114,7 @@ class Cloud:
             answer = question()
         except trouble.FOREIGN as error:
             if trouble.is_outage(error):
+                self._last_seen[service] = trouble.why(error)
                 breaker.failed(time.monotonic())
                 log.warning("a service of OpenStack is out of order", service=name, reason=str(error))
             else:

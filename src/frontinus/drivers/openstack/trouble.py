@@ -62,10 +62,9 @@ def told(service: str, error: Exception) -> Retry:
     """The error of ours for one of FOREIGN."""
     name, status = NAME_OF[service], _status(error)
     if status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING:
-        why = f"it answers {status}" if status else "it does not answer"
-        if not status and not isinstance(error, _UNHEARD):
-            why = _words(error)
-        return Retry(f"{name} cannot be asked: {why}; it is asked again", after=SOON_S, code=f"{name}-unavailable")
+        return Retry(
+            f"{name} cannot be asked: {why(error)}; it is asked again", after=SOON_S, code=f"{name}-unavailable"
+        )
     kind, reason = _reason(error)
     if status in _NOT_LET_IN and "quota" not in reason.lower():
         return Retry(
@@ -74,6 +73,14 @@ def told(service: str, error: Exception) -> Retry:
             code=f"{name}-forbidden",
         )
     return Refused(service, status, kind, reason)
+
+
+def why(error: Exception) -> str:
+    """Of an outage: how it shows."""
+    status = _status(error)
+    if status:
+        return f"it answers {status}"
+    return "it does not answer" if isinstance(error, _UNHEARD) else _words(error)
 
 
 def _status(error: Exception) -> int | None:
