@@ -222,6 +222,8 @@ def tell_of_load_balancers(cloud: Cloud) -> None:
     assert tenant.ask("list", "--disable", "--name", "web") == []
     assert tenant.ask("list", "--flavor", "tiny", "--name", "web") == []
     assert tenant.ask("list", "--availability-zone", "east", "--name", "web") == []
+    by_port = tenant.ask("list", "--vip-port-id", made["vip_port_id"])
+    assert [x["id"] for x in by_port] == [made["id"]]
     for option in ("--vip-port-id", "--vip-qos-policy-id"):
         tenant.refused("list", option, NOBODY)  # the client looks for it first
     tenant.quiet("set", "--name", "shop", "--description", "e", "--disable", "--no-tag", "--tag", "c", "web")

@@ -13,6 +13,8 @@ from starlette.responses import Response
 from frontinus.api.calls import Call, json_response
 from frontinus.api.errors import HttpError
 from frontinus.model.network import Subnet
+from frontinus.model.tree import LoadBalancer
+from frontinus.store import listing
 
 
 async def list_subnets(call: Call) -> Response:
@@ -34,9 +36,17 @@ async def show_network(call: Call) -> Response:
     return json_response({"network": _with_id(networks, call.params["network_id"])})
 
 
-async def list_ports(_call: Call) -> Response:
-    """No port can be brought along here; the VIP's own is nobody's to name."""
-    return json_response({"ports": []})
+async def list_ports(call: Call) -> Response:
+    """The port of a VIP, asked for by its id, as `openstack loadbalancer list --vip-port-id` does before it asks for anything
+    else. No other is told of, since none can be brought along here."""
+    port_id, asking = call.argument("id"), call.identity
+    if port_id is None or not (asking.is_admin or asking.project_id):
+        return json_response({"ports": []})
+    query = listing.Query(
+        filters=(("vip_port_id", port_id),), project_id=None if asking.is_admin else asking.project_id
+    )
+    found = await call.api.store.read(lambda tx: listing.list_load_balancers(tx, query))
+    return json_response({"ports": [_port(x.value) for x in found]})
 
 
 async def list_security_groups(_call: Call) -> Response:
@@ -87,6 +97,18 @@ def _networks(subnets: Iterable[Subnet]) -> list[dict[str, object]]:
         }
         for network_id, members in by_id.items()
     ]
+
+
+def _port(load_balancer: LoadBalancer) -> dict[str, object]:
+    vip = load_balancer.vip
+    return {
+        "id": vip.port_id,
+        "name": "",
+        "network_id": vip.network_id,
+        "project_id": load_balancer.project_id,
+        "fixed_ips": [{"subnet_id": vip.subnet_id, "ip_address": vip.address}],
+        "device_id": load_balancer.id,
+    }
 
 
 def _project(name: str) -> dict[str, object]:

@@ -129,6 +129,19 @@ async def test_other_look_ups_of_clients(world: World) -> None:
     assert (await world.call("POST", "/v2/subnets", {})).status == 405
 
 
+async def test_clients_find_the_port_of_a_vip_by_its_id(world: World) -> None:
+    """`openstack loadbalancer list --vip-port-id` asks for it first."""
+    made = await world.make("loadbalancer", vip_subnet_id=SUBNET_ID)
+    await world.load_balancer()
+    (port,) = (await world.call("GET", f"/v2.0/ports?id={made['vip_port_id']}")).json["ports"]
+    assert (port["id"], port["network_id"]) == (made["vip_port_id"], made["vip_network_id"])
+    assert port["fixed_ips"] == [{"subnet_id": SUBNET_ID, "ip_address": made["vip_address"]}]
+    listed = (await world.call("GET", f"loadbalancers?vip_port_id={port['id']}")).json["loadbalancers"]
+    assert [x["id"] for x in listed] == [made["id"]]
+    for query in (f"?id={UNKNOWN}", "", "?name=web"):
+        assert (await world.call("GET", f"/v2.0/ports{query}")).json == {"ports": []}
+
+
 async def test_look_ups_are_off_where_a_network_service_answers(database_url: str) -> None:
     world = await World.open(database_url, EVERYTHING, ApiSettings(network_compat=False))
     for path in ("/v2/subnets", "/projects"):
