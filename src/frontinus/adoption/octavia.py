@@ -20,7 +20,16 @@ from frontinus.model.compatibility import DATAGRAM_LISTENERS
 from frontinus.model.enums import AmphoraRole, AmphoraStatus, Kind, ProvisioningStatus, Topology
 from frontinus.model.errors import CallerError, FrontinusError, Unsupported
 from frontinus.model.ids import AvailabilityZoneProfileId, FlavorId, FlavorProfileId, ProjectId
-from frontinus.model.offers import AvailabilityZone, AvailabilityZoneProfile, Flavor, FlavorProfile
+from frontinus.model.offers import (
+    AvailabilityZone,
+    AvailabilityZoneProfile,
+    Flavor,
+    FlavorProfile,
+    placement_of,
+    read_availability_zone_data,
+    read_flavor_data,
+)
+from frontinus.model.placement import Placement
 from frontinus.model.tree import (
     AdditionalVip,
     Amphora,
@@ -132,6 +141,12 @@ class _Reader:
         self._of_listener = {x: snapshot.by(x, "listener_id") for x in ("listener_cidr", "sni", "l7policy")}
         self._of_pool = {x: snapshot.by(x, "pool_id") for x in ("session_persistence", "member", "health_monitor")}
         self._rules = snapshot.by("l7rule", "l7policy_id")
+        flavors = {x["id"]: x.get("flavor_data") or "{}" for x in snapshot.rows("flavor_profile")}
+        zones = {x["id"]: x.get("availability_zone_data") or "{}" for x in snapshot.rows("availability_zone_profile")}
+        self._flavor_data = {x["id"]: flavors[x["flavor_profile_id"]] for x in snapshot.rows("flavor")}
+        self._zone_data = {
+            x["name"]: zones[x["availability_zone_profile_id"]] for x in snapshot.rows("availability_zone")
+        }
         self._tags = {x: [y["tag"] for y in rows] for x, rows in snapshot.by("tags", "resource_id").items()}
 
     def tree(self, row: Row) -> LoadBalancerTree:
@@ -191,9 +206,18 @@ class _Reader:
             vip_port_owned=bool(vip["octavia_owned"]),
             provider="octavia" if row["provider"] == "octavia" else "amphora",
             topology=row["topology"],
+            placement=self._placement(row),
             tags=self._tags_of(row),
             generation=1,
             applied_generation=1,
+        )
+
+    def _placement(self, row: Row) -> Placement | None:
+        """How the next amphorae are to be made. Raises Unsupported and Invalid for data that say nothing that we know."""
+        flavor = self._flavor_data.get(row["flavor_id"], "{}")
+        zone = self._zone_data.get(row["availability_zone"], "{}")
+        return placement_of(
+            read_flavor_data(flavor, "flavor_id"), read_availability_zone_data(zone, "availability_zone")
         )
 
     def _amphorae(self, load_balancer: LoadBalancer) -> Iterator[Amphora]:

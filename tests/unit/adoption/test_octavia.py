@@ -12,7 +12,9 @@ import pytest
 from frontinus.adoption.octavia import judge
 from frontinus.adoption.snapshot import Snapshot
 from frontinus.drivers.amphora.haproxy.render import CAPABILITIES
+from frontinus.model.capabilities import Capabilities, with_compute
 from frontinus.model.enums import AmphoraRole, Kind
+from frontinus.model.placement import COMPUTE_FLAVOR, COMPUTE_ZONE, Placement
 from frontinus.model.tree import HealthMonitor
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
@@ -166,8 +168,8 @@ def an_amphora(value: int, role: str, status: str = "ALLOCATED") -> dict[str, An
     }
 
 
-def findings(tables: Tables) -> Any:
-    return judge(Snapshot(tables=tables), CAPABILITIES, IDENTITY, NOW)
+def findings(tables: Tables, capabilities: Capabilities = CAPABILITIES) -> Any:
+    return judge(Snapshot(tables=tables), capabilities, IDENTITY, NOW)
 
 
 def test_everything_is_kept() -> None:
@@ -238,6 +240,33 @@ def test_a_pair_keeps_its_roles() -> None:
         number(2): (AmphoraRole.BACKUP, "eth1"),
         number(3): (AmphoraRole.MASTER, "eth1"),
     }
+
+
+def with_offers(flavor_data: str, zone_data: str) -> Tables:
+    """The load balancer has a flavor and a zone of these data."""
+    tables = an_octavia()
+    tables["load_balancer"][0] |= {"flavor_id": number(50), "availability_zone": "east"}
+    named = {"description": "", "enabled": 1}
+    profile = {"id": number(60), "name": "p", "provider_name": "amphora"}
+    tables["flavor_profile"] = [{**profile, "flavor_data": flavor_data}]
+    tables["flavor"] = [{**named, "id": number(50), "name": "f", "flavor_profile_id": number(60)}]
+    tables["availability_zone_profile"] = [{**profile, "availability_zone_data": zone_data}]
+    tables["availability_zone"] = [{**named, "name": "east", "availability_zone_profile_id": number(60)}]
+    return tables
+
+
+def test_amphorae_to_come_are_made_as_flavor_and_zone_say() -> None:
+    tables = with_offers('{"compute_flavor": "m1", "loadbalancer_topology": "SINGLE"}', '{"compute_zone": "az1"}')
+    able = with_compute(CAPABILITIES, frozenset({COMPUTE_FLAVOR, COMPUTE_ZONE}))
+    (tree,) = findings(tables, able).trees
+    assert tree.load_balancer.placement == Placement(compute_flavor="m1", compute_zone="az1")
+    (left,) = findings(tables).left_alone
+    assert "compute_flavor" in left.reason, "these drivers would make them otherwise"
+
+
+def test_flavor_and_zone_that_say_nothing_of_it_are_no_trouble() -> None:
+    (tree,) = findings(with_offers('{"loadbalancer_topology": "SINGLE"}', "{}")).trees
+    assert tree.load_balancer.placement is None
 
 
 def test_what_was_deleted_is_no_trouble() -> None:
