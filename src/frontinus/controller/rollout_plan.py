@@ -31,7 +31,7 @@ from frontinus.model.rollouts import (
 MOST_IN_A_TURN = 500
 """Load balancers that are moved in one transaction: it holds their rows for as long as that takes."""
 
-MOST_UNDER_WAY = 500
+MOST_UNDER_WAY = 1000
 """And so many are under way where there is no bound: enough for the controllers never to wait, and few enough that each has
 its receipt soon after it was moved, which is what patience counts from."""
 

@@ -30,7 +30,7 @@ log = structlog.get_logger()
 SHORTEST_PAUSE_S = 0.2
 """Between two turns of a rollout that is under way."""
 
-SHARE_OF_TIME = 5
+SHARE_OF_TIME = 2
 """A turn is followed by a pause of at least so many times as long as it took: the same processor converges."""
 
 ACTIVE = (RolloutState.RUNNING, RolloutState.ROLLING_BACK)
