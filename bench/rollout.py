@@ -24,6 +24,7 @@ from common import cpu_of_all, cpu_seconds, print_result
 from msgspec.structs import replace
 from sqlalchemy import func, select
 
+from frontinus.controller.settings import ControllerSettings
 from frontinus.drivers.amphora.haproxy.driver import HaproxyDriver
 from frontinus.drivers.network.noop import NoopNetwork
 from frontinus.model.cohorts import CohortName
@@ -255,7 +256,7 @@ def main() -> None:
     parser.add_argument("--amphorae", type=int, default=10_000)
     parser.add_argument("--at-once", type=int, default=200)
     parser.add_argument("--controllers", type=int, default=2, help="of each version")
-    parser.add_argument("--concurrency", type=int, default=16)
+    parser.add_argument("--concurrency", type=int, default=ControllerSettings.concurrency)
     parser.add_argument("--hosts", type=int, default=2, help="processes of amphorae; each has a limit of open files")
     parser.add_argument("--database", default="postgresql")
     given = parser.parse_args()

@@ -37,7 +37,7 @@ class ControllerSettings:
     poll_interval: timedelta = timedelta(seconds=1)
     """How often due work is looked for when no wake-up came. A lost wake-up costs at most this."""
 
-    concurrency: int = 16
+    concurrency: int = 32
     """Load balancers converged at once by one controller."""
 
     coalesce_window: timedelta = timedelta(milliseconds=50)
