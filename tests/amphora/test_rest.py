@@ -165,6 +165,7 @@ def test_discovery(amphora: Amphora) -> None:
         "identity-heartbeat-key",
         "memory",
         "fence",
+        "shut",
         "nginx",
         "datagrams",
         "vrrp",

@@ -11,7 +11,7 @@ import ctypes
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from frontinus_amphora import open_sockets
 from frontinus_amphora.open_sockets import Spot
@@ -82,17 +82,31 @@ def held_by(pid: int, pidfd: int) -> list[socket.socket] | None:
     """Those that this process listens on, to be shared with it; None when the kernel does not let us have them.
 
     It does when the process is of our own user and Yama's ptrace_scope is 0, or when we have CAP_SYS_PTRACE."""
+    shared = shared_by(pid, pidfd)
+    if shared is None:
+        return None
     found: list[socket.socket] = []
-    for number, _inode in open_sockets.descriptors(pid):
+    others: list[socket.socket] = []
+    for each in shared:
+        of_internet = each.family in (socket.AF_INET, socket.AF_INET6)
+        (found if each.type == socket.SOCK_DGRAM and of_internet else others).append(each)
+    close_all(others)
+    return found
+
+
+def shared_by(pid: int, pidfd: int, of: Collection[str] | None = None) -> list[socket.socket] | None:
+    """The sockets of this process, as `held_by`: those of these inodes, or all."""
+    found: list[socket.socket] = []
+    for number, inode in open_sockets.descriptors(pid):
+        if of is not None and inode not in of:
+            continue
         descriptor = _LIBC.syscall(_PIDFD_GETFD, pidfd, number, 0)
         if descriptor < 0:
+            if open_sockets.inode_of(pid, number) != inode:
+                continue  # closed meanwhile, as connections are
             close_all(found)
             return None
-        shared = socket.socket(fileno=descriptor)
-        if shared.type == socket.SOCK_DGRAM and shared.family in (socket.AF_INET, socket.AF_INET6):
-            found.append(shared)
-        else:
-            shared.close()
+        found.append(socket.socket(fileno=descriptor))
     return found
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from frontinus_amphora import binds, files, haproxy_cli, haproxy_text, memory
+from frontinus_amphora import binds, files, haproxy_cli, haproxy_text, listening, memory, processes, runtime
 from frontinus_amphora.companions import Companions
 from frontinus_amphora.encoding import Statistics
 from frontinus_amphora.errors import AgentError, BaseMismatch, Invalid, Missing, ServiceFailed
@@ -21,6 +21,7 @@ from frontinus_amphora.haproxy_cli import HaproxySilent
 from frontinus_amphora.log import log
 from frontinus_amphora.nginx_pair import NginxPair
 from frontinus_amphora.on_disk import OnDisk
+from frontinus_amphora.peer_probe import PORT as PEERS_PORT
 from frontinus_amphora.restarts import FIRST_DELAY, LONGEST_DELAY, Restarts
 from frontinus_amphora.service import Places, Service
 from frontinus_amphora.statistics import Bookkeeper
@@ -136,10 +137,20 @@ class LoadBalancer:
                 self._start_on_purpose()
             else:
                 self._disk.record_that(wanted=RUNNING)
-                self._save_states(text)
+                runtime.save_states(self._disk.stats_socket(), text, self.id)
                 self._reload_or_restore()
             self._tell_vrrp()
         self._changed()
+
+    def shut(self) -> bool:
+        """Let nobody new in over TCP, from now until haproxy starts anew, without refusing anybody; those who are in stay.
+        Whether that is so. The place among peers stays open."""
+        with self._lock:
+            master = self._service.pid()
+            workers = [] if master is None else processes.children(master) or []
+            shut = [listening.shut(x, PEERS_PORT) for x in workers]  # of all: one may be about to go
+        log("nobody new is let in", load_balancer_id=self.id, shut=any(shut))
+        return any(shut)
 
     def delete(self, fence: int = 0) -> None:
         """Stop haproxy and leave nothing behind. Safe to repeat. Raises Fenced."""
@@ -382,7 +393,7 @@ class LoadBalancer:
         try:
             self._check(change.config, trial)
         except Invalid:
-            self._save_states(self._need_config())
+            runtime.save_states(self._disk.stats_socket(), self._need_config(), self.id)
             self._reload_or_restore()
             raise
         if fallback is not None:
@@ -393,7 +404,7 @@ class LoadBalancer:
         return "runtime", None
 
     def _apply_by_reload(self, change: Change) -> str:
-        self._save_states(change.config)  # 8
+        runtime.save_states(self._disk.stats_socket(), change.config, self.id)  # 8
         self._swap_in(change)
         self._reload_or_restore()
         self._settle(change.config)
@@ -541,7 +552,7 @@ class LoadBalancer:
     def _finish_reload(self) -> None:
         """An earlier agent ended between swapping the file and seeing it run, or between commands and file."""
         try:
-            self._save_states(self._disk.text() or "")
+            runtime.save_states(self._disk.stats_socket(), self._disk.text() or "", self.id)
             self._reload_or_restore()
         except AgentError as error:
             log("change of an earlier agent not finished", load_balancer_id=self.id, error=str(error)[-500:])
@@ -559,33 +570,11 @@ class LoadBalancer:
 
     def _try_removals(self) -> None:
         """Delete servers that still had connections when they were to go."""
-        left = []
-        for name in self._disk.record.removing:
-            try:
-                answer = haproxy_cli.ask(self._disk.stats_socket(), f"del server {name}", 1.0)
-            except HaproxySilent:
-                left.append(name)
-                continue
-            if haproxy_cli.is_not_yet(answer):
-                left.append(name)
-            elif not haproxy_cli.is_done(answer) and "No such server" not in answer:
-                log("server not removed", load_balancer_id=self.id, server=name, answer=answer.strip()[:200])
-        if tuple(left) != self._disk.record.removing:
-            self._disk.record_that(removing=tuple(left))
+        left = runtime.remove_servers(self._disk.stats_socket(), self._disk.record.removing, self.id)
+        if left != self._disk.record.removing:
+            self._disk.record_that(removing=left)
             self._changed()
         self._removal_at = time.monotonic() + REMOVAL_DELAY if left else None
-
-    def _save_states(self, text: str) -> None:
-        """Keep what haproxy learnt of its servers for the worker to come. Losing it costs a flap, no more."""
-        path = haproxy_text.server_state_file(text)
-        if path is None:
-            return
-        try:
-            states = haproxy_cli.ask(self._disk.stats_socket(), "show servers state")
-            settled = haproxy_cli.settle_states(states, haproxy_text.servers(text))
-            files.write_atomically(path, settled.encode())
-        except (OSError, ValueError, KeyError) as error:
-            log("server states not saved", load_balancer_id=self.id, error=repr(error))
 
     def _read_haproxy(self) -> Statistics:
         return self._bookkeeper.read(

@@ -59,11 +59,19 @@ def descriptors(pid: int) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     with contextlib.suppress(OSError):
         for entry in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):  # closed meanwhile
-                target = os.readlink(f"/proc/{pid}/fd/{entry}")
-                if target.startswith("socket:["):
-                    found.append((int(entry), target[8:-1]))
+            inode = inode_of(pid, int(entry))
+            if inode is not None:
+                found.append((int(entry), inode))
     return found
+
+
+def inode_of(pid: int, descriptor: int) -> str | None:
+    """Of the socket that this descriptor is; None when it is none, or no more."""
+    with contextlib.suppress(OSError):
+        target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+        if target.startswith("socket:["):
+            return target[8:-1]
+    return None
 
 
 def table(protocol: str) -> Iterator[tuple[str, Spot, Spot]]:

@@ -42,6 +42,7 @@ FEATURES = [
     "identity-heartbeat-key",
     "memory",
     "fence",
+    "shut",
 ]
 OK = {"message": "OK"}
 
@@ -60,6 +61,7 @@ class Routes:
             ("GET", "/frontinus", self._discover_extension),
             ("GET", ours, self._state),
             ("PUT", ours, self._apply),
+            ("PUT", f"{ours}/shut", self._shut),
             ("PUT", f"/frontinus/{EXTENSION_VERSION}/identity", self._replace_identity),
             ("PUT", f"/1.0/loadbalancer/{ID}/{ID}/haproxy", self._upload),
             ("GET", f"/1.0/loadbalancer/{ID}/haproxy", self._config),
@@ -175,6 +177,10 @@ class Routes:
         change = _parse_change(request.body)._replace(fence=request.fence)
         applied = self._agent.ensure(lb_id).apply(change)
         return answer(200, applied._asdict())
+
+    def _shut(self, request: Request, lb_id: str) -> Response:
+        found = self._agent.find(lb_id)
+        return answer(200, {"shut": found is not None and found.shut()})
 
     # The plain protocol: haproxy
 

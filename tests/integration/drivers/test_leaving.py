@@ -81,7 +81,7 @@ async def test_what_is_kept_open_ends_with_an_answer_while_others_are_served(sit
                 assert await kept[0].read(1) == b"", "an orderly end"
     await closed(kept[1])
     assert await leaving < TIMEOUT.total_seconds()
-    assert len(site.shut) == 1
+    assert site.shut == [], "the agent did it by itself, and the network was not asked"
 
 
 async def test_an_answer_that_takes_its_time_is_waited_for(site: Site) -> None:
@@ -102,9 +102,25 @@ async def test_what_goes_on_for_too_long_is_closed_in_good_order(site: Site) -> 
     assert site.world.haproxy_pids() == []
 
 
-async def test_where_the_network_cannot_shut_it_nobody_is_turned_away(site: Site) -> None:
+async def test_where_nobody_can_shut_it_nobody_is_turned_away(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frontinus.drivers.amphora.agent.driver.SHUT", "an agent of the past has no such feature")
     await site.leave(can_shut=False)
+    assert len(site.shut) == 1
     assert await ask(site.port, address=HERE) == "one"
+
+
+async def test_nobody_new_is_let_in_and_nobody_is_refused(site: Site) -> None:
+    """By the agent, whatever the network can; who is in goes on, and a place among peers would stay open."""
+    inside = await asyncio.open_connection(HERE, site.port)
+    assert await site.world.driver._client.shut(site.world.amphora, site.tree.id)
+    for _ in range(2):  # also after a reload, by another worker
+        asking = asyncio.create_task(ask(site.port, address=HERE, within=30))
+        _, waiting = await asyncio.wait({asking}, timeout=0.3)
+        assert waiting, "it is met with silence, and asks again"
+        asking.cancel()
+        assert await exchange(*inside) == "one"
+        await site.world.driver._client.reload(site.world.amphora, site.tree.id)
+    await closed(inside[1])
 
 
 async def test_a_standby_has_nothing_to_let_go_of(site: Site) -> None:

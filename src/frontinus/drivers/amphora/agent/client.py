@@ -109,6 +109,10 @@ class _Interface(msgspec.Struct):
     interface: str
 
 
+class _Shut(msgspec.Struct):
+    shut: bool
+
+
 class _Md5(msgspec.Struct):
     md5sum: str
 
@@ -281,6 +285,12 @@ class AgentClient:
         """Plain protocol: what is on disk is made to run."""
         path = f"/1.0/loadbalancer/{load_balancer_id}/reload"
         self._expect_success(await self._ask(amphora, "PUT", path, body=b"", timeout=self._settings.apply_timeout))
+
+    async def shut(self, amphora: Amphora, load_balancer_id: LoadBalancerId) -> bool:
+        """Extension, feature `shut`: HAProxy takes no new connection, and refuses none. Whether that is so."""
+        path = f"/frontinus/1/loadbalancer/{load_balancer_id}/shut"
+        answer = await self._ask(amphora, "PUT", path, body=b"", timeout=self._settings.info_timeout)
+        return self._decode(answer, _Shut).shut
 
     async def stop(self, amphora: Amphora, load_balancer_id: LoadBalancerId) -> None:
         """Plain protocol: HAProxy ends, whoever is connected; the addresses stay."""

@@ -54,6 +54,9 @@ HEARTBEAT_KEY = "identity-heartbeat-key"
 in commands; it runs keepalived; its certificate and the authorities that it accepts can be replaced together; it
 limits the memory of HAProxy; what replaces them brings a heartbeat key along."""
 
+SHUT = "shut"
+"""Agents that let nobody new in by themselves."""
+
 HANDS_TABLES_ON = "fence"
 """Agents that know fences also tell a worker that begins what the one before had learnt of clients."""
 
@@ -250,8 +253,13 @@ class AgentDriver(AmphoraDriver):
                 return
             # A worker that has just begun knows no client yet, and would teach the other amphora whom it chose for him.
             closing = None if self._learns(live.text) else self._closing(live.text)
+            by_itself = SHUT in version.features
+
+            async def shut_somehow() -> bool:
+                return (by_itself and await self._client.shut(amphora, amphora.load_balancer_id)) or await shut()
+
             leaver = Leaver(self._client, self._agent, amphora, tree)
-            await without_trouble(leaver.leave(live, closing, shut), amphora)
+            await without_trouble(leaver.leave(live, closing, shut_somehow), amphora)
 
     async def plug(self, amphora: Amphora, tree: LoadBalancerTree) -> Mapping[PortId, str]:
         names: dict[PortId, str] = {}
