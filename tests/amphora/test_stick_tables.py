@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from frontinus_amphora.stick_tables import Server, entries, tables
+from frontinus_amphora.stick_tables import Server, entries, others, tables
 from frontinus_amphora.table_keeper import keeper_text
 
 
@@ -24,6 +24,11 @@ def test_tables_that_can_be_told_are_found(line: str, expected: tuple[str, ...] 
 
 def test_tables_of_backends_are_not() -> None:
     assert tables("backend b\n  stick-table type ipv6 size 100\n") == {}
+
+
+def test_others_are_those_with_an_address() -> None:
+    text = "peers p\n  bind a:1025\n  server own\n  server x b:1025\n  table t type ipv6 size 100\nbackend b\n  server m c:80\n"
+    assert others(text) == {("server", "x", "b:1025")}
 
 
 DUMP_2_6 = """# table: p/t, type: ipv6, size:100, used:3

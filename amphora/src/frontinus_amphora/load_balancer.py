@@ -12,7 +12,16 @@ import threading
 import time
 from collections.abc import Callable
 
-from frontinus_amphora import binds, files, haproxy_cli, haproxy_text, listening, memory, processes, runtime
+from frontinus_amphora import (
+    binds,
+    files,
+    haproxy_cli,
+    haproxy_text,
+    listening,
+    memory,
+    runtime,
+    stick_tables,
+)
 from frontinus_amphora.companions import Companions
 from frontinus_amphora.encoding import Statistics
 from frontinus_amphora.errors import AgentError, BaseMismatch, Invalid, Missing, ServiceFailed
@@ -21,7 +30,6 @@ from frontinus_amphora.haproxy_cli import HaproxySilent
 from frontinus_amphora.log import log
 from frontinus_amphora.nginx_pair import NginxPair
 from frontinus_amphora.on_disk import OnDisk
-from frontinus_amphora.peer_probe import PORT as PEERS_PORT
 from frontinus_amphora.restarts import FIRST_DELAY, LONGEST_DELAY, Restarts
 from frontinus_amphora.service import Places, Service
 from frontinus_amphora.statistics import Bookkeeper
@@ -143,14 +151,12 @@ class LoadBalancer:
         self._changed()
 
     def shut(self) -> bool:
-        """Let nobody new in over TCP, from now until haproxy starts anew, without refusing anybody; those who are in stay.
+        """Let nobody new in over TCP, until haproxy or the agent starts anew, without refusing anybody; those who are in stay.
         Whether that is so. The place among peers stays open."""
         with self._lock:
-            master = self._service.pid()
-            workers = [] if master is None else processes.children(master) or []
-            shut = [listening.shut(x, PEERS_PORT) for x in workers]  # of all: one may be about to go
-        log("nobody new is let in", load_balancer_id=self.id, shut=any(shut))
-        return any(shut)
+            shut = listening.shut(self._service.pid())
+        log("nobody new is let in", load_balancer_id=self.id, shut=shut)
+        return shut
 
     def delete(self, fence: int = 0) -> None:
         """Stop haproxy and leave nothing behind. Safe to repeat. Raises Fenced."""
@@ -235,6 +241,7 @@ class LoadBalancer:
             if pid is not None:
                 log("haproxy adopted", load_balancer_id=self.id, pid=pid)
                 self._restarts.started(time.monotonic())
+                listening.open_up(pid)
                 if self._disk.record.unloaded in ("commands", "apply"):
                     self._finish_reload()
                 if self._disk.record.removing:
@@ -482,8 +489,16 @@ class LoadBalancer:
         before, after = self._disk.running_text() or "", self._disk.text() or ""
         try:
             with Handover(self._disk.stats_socket(), before, after) as handover:
-                self._service.reload()
-                handover.finish()
+                # A peer that is new is taught what the new worker knows, and nobody mends that there.
+                quietly = handover.knows_anybody and stick_tables.others(before) != stick_tables.others(after)
+                if quietly:
+                    self.shut()
+                try:
+                    self._service.reload()
+                    handover.finish()
+                finally:
+                    if quietly:
+                        listening.open_up(self._service.pid())
         except ServiceFailed:
             last = files.read(self.places.last_config)
             if last is not None:

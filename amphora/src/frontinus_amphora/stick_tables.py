@@ -62,6 +62,14 @@ def tables(text: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def others(text: str) -> frozenset[tuple[str, ...]]:
+    """Who else learns what its tables do: peers that have an address."""
+    sections = haproxy_text.sections(text)
+    return frozenset(
+        tuple(x) for kind, _, lines in sections if kind == "peers" for x in lines if x[0] == "server" and len(x) > 2
+    )
+
+
 class Handover:
     """From the worker that answers at `path` now to the one that answers there later. Used by one thread, as a context:
     while it is open, the worker of now does not end."""
@@ -89,6 +97,10 @@ class Handover:
     ) -> None:
         if self._held is not None:
             self._held.close()
+
+    @property
+    def knows_anybody(self) -> bool:
+        return bool(self._told)
 
     def finish(self) -> None:
         """The new worker answers: tell it everything, then whom the old one, which may have served until a moment ago, met since.

@@ -88,9 +88,9 @@ async def test_an_answer_that_takes_its_time_is_waited_for(site: Site) -> None:
     site.member.delay = 0.4
     asking = asyncio.create_task(ask(site.port, address=HERE))
     await until(lambda: len(site.member.requests) == 2)
-    assert 0.3 < await site.leave() < 1.5
-    assert asking.done()
+    await site.leave()
     assert await asking == "one"
+    assert site.world.haproxy_pids() != [], "nothing had to be closed"
 
 
 async def test_what_goes_on_for_too_long_is_closed_in_good_order(site: Site) -> None:
