@@ -288,7 +288,7 @@ async def _tell_of_ports(amphora: Amphora, situation: Situation, hands: Hands) -
     deadline = asyncio.get_running_loop().time() + INTERFACE_PATIENCE_S
     while True:
         try:
-            return dict(await hands.amphora_driver.plug(amphora, situation.carried))
+            return dict(await hands.talks.hold(amphora.id, hands.amphora_driver.plug(amphora, situation.carried)))
         except Retry as not_yet:
             if not_yet.code != "no-interface" or asyncio.get_running_loop().time() > deadline:
                 raise
@@ -312,7 +312,7 @@ async def _networks(amphora: Amphora, situation: Situation, hands: Hands) -> dic
 async def _apply(amphora: Amphora, situation: Situation, hands: Hands, closing: int | None) -> Outcome:
     rendered = situation.rendered[amphora.id]
     with hands.metrics.push_seconds.time():
-        applied = await hands.amphora_driver.apply(amphora, situation.carried, rendered)
+        applied = await hands.talks.hold(amphora.id, hands.amphora_driver.apply(amphora, situation.carried, rendered))
     hands.metrics.pushes.labels(applied.action).inc()
     balancer_version = applied.balancer_version or amphora.balancer_version
     # The wish may carry the time of another machine, whose clock is ahead; it is obeyed all the same.
@@ -354,9 +354,10 @@ async def _introduce(amphora: Amphora, situation: Situation, hands: Hands) -> Ou
     rendered, before = situation.rendered[amphora.id], amphora.receipt
     if before is None:
         raise Bug(f"amphora {amphora.id} carries nothing yet, and cannot be introduced to another")
-    applied = await hands.amphora_driver.introduce(
+    introduction = hands.amphora_driver.introduce(
         amphora, situation.carried, rendered, lambda: _shut(amphora, situation, hands)
     )
+    applied = await hands.talks.hold(amphora.id, introduction)
     hands.metrics.pushes.labels(applied.action).inc()
     if KEEPS_CONNECTIONS in hands.network.features:
         for request in await _vip_requests(amphora, situation, hands):
@@ -371,8 +372,9 @@ async def _destroy(amphora: Amphora, situation: Situation, hands: Hands) -> Outc
     if amphora.management_address is not None and amphora.suspected_at is None:
         try:
             if amphora.receipt is not None and _is_succeeded(amphora, situation.tree):
-                await hands.amphora_driver.leave(amphora, situation.tree, lambda: _shut(amphora, situation, hands))
-            await hands.amphora_driver.retire(amphora, situation.tree)
+                leaving = hands.amphora_driver.leave(amphora, situation.tree, lambda: _shut(amphora, situation, hands))
+                await hands.talks.hold(amphora.id, leaving)
+            await hands.talks.hold(amphora.id, hands.amphora_driver.retire(amphora, situation.tree))
         except Retry:
             pass  # it does not answer; destroying its place stops it all the same
     await hands.compute.destroy(amphora.id)

@@ -12,6 +12,7 @@ from functools import cached_property
 from frontinus.controller.metrics import ControllerMetrics
 from frontinus.controller.restraint import Grace
 from frontinus.controller.settings import ControllerSettings
+from frontinus.controller.talks import Talks
 from frontinus.controller.trees import Trees
 from frontinus.drivers.amphora.interface import AmphoraDriver
 from frontinus.drivers.compute.interface import ComputeDriver
@@ -37,6 +38,7 @@ class Hands:
     now: Callable[[], datetime]
     metrics: ControllerMetrics = field(default_factory=ControllerMetrics)
     grace: Grace = field(default_factory=lambda: Grace(time.monotonic))
+    talks: Talks = field(default_factory=Talks)
 
     @cached_property
     def trees(self) -> Trees:

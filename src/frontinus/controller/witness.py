@@ -121,3 +121,4 @@ class Witness:
         if dead or lame:
             now = hands.now()
             await hands.store.transact(lambda tx: health.suspect(tx, [*dead, *lame], now))
+            hands.talks.break_off(dead)

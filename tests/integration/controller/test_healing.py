@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from frontinus.controller.witness import Witness
+from frontinus.drivers.amphora.interface import Applied, Rendered
 from frontinus.model.errors import Incompatible, Retry
+from frontinus.model.tree import Amphora, LoadBalancerTree
 from frontinus.store import health, leases
 
 from tests.integration.controller.world import SETTINGS, World
@@ -64,6 +66,32 @@ async def test_what_compute_sees_to_die_is_replaced_without_a_silence(world: Wor
     assert world.now == now
     await world.converge()
     assert {dead} == set(ids) - set(world.places)
+
+
+async def test_talk_with_one_that_dies_meanwhile_is_broken_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that goes takes no packet any more, and refuses none: who speaks to it would wait for as long as the driver."""
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    (dead,) = world.places
+    apply, spoken_to = world.hands.amphora_driver.apply, asyncio.Event()
+
+    async def heard(amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered) -> Applied:
+        if amphora.id == dead:
+            spoken_to.set()
+            await asyncio.Event().wait()
+        return await apply(amphora, tree, rendered)
+
+    monkeypatch.setattr(world.hands.amphora_driver, "apply", heard)
+    pool = (await world.assert_served(load_balancer_id)).pools[0]
+    await world.add(load_balancer_id, world.listener(load_balancer_id, 81, pool.id))
+    converging = asyncio.create_task(world.converge())
+    async with asyncio.timeout(10):
+        await spoken_to.wait()
+        world.places[dead].kill()
+        await Witness(world.hands).look_at([dead])
+        await converging
+    assert dead not in world.places
+    await world.assert_served(load_balancer_id)
 
 
 async def test_whole_fleet_that_is_silent_but_runs_is_left_alone(world: World) -> None:
