@@ -96,9 +96,9 @@ def test_a_good_release_costs_no_request_whoever_is_killed(fleet: Versions, back
         load.more(50)
     assert "3 of 3 passed" in watched, watched
     assert load.errors == []
-    assert "are there already" in rollout(fleet, "plan", "--to", "3.0.0")
+    assert "serves all 3 that are meant already" in rollout(fleet, "plan", "--to", "3.0.0")
     listed = rollout(fleet, "list")
-    assert [x.split()[3] for x in listed.splitlines()] == ["finished"]
+    assert [x.split()[3] for x in listed.splitlines()] == ["STATE", "finished"]
 
 
 @pytest.mark.long

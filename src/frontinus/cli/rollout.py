@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from frontinus.cli.ca import WHAT_NEXT, authority_of, progress_of
-from frontinus.cli.output import complain, in_words, say, settings_or_exit
+from frontinus.cli.output import complain, in_words, say, settings_or_exit, table
 from frontinus.cli.rollout_preview import PlanOfLoadBalancer, plan_all, tell_plan
 from frontinus.model.cohorts import Cohort, CohortState, newest
 from frontinus.model.errors import Conflict, FrontinusError, Invalid, NotFound
@@ -36,7 +36,7 @@ from frontinus.model.rollouts import (
     time_left,
 )
 from frontinus.settings import Settings
-from frontinus.store import cohorts, rollouts
+from frontinus.store import cohorts, offers, rollouts
 from frontinus.store.engine import Store, Transaction
 
 LOOK_S = 0.5
@@ -62,6 +62,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     driver: str
     version: str
+    selection: Selection
+    """That of the wish, with the flavor by its id."""
+
     load_balancer_ids: tuple[LoadBalancerId, ...]
     there_already: int
 
@@ -89,6 +92,7 @@ def run(file: Path | None, overrides: dict[str, object], work: Work) -> int:
         complain(in_words(error))
         return 1
     except KeyboardInterrupt:
+        complain("not watched any more; a rollout that was started goes on (`frontinus rollout watch`)")
         return 130
 
 
@@ -115,7 +119,9 @@ def plan(wish: Wish, most: int, *, as_json: bool) -> Work:
             say(msgspec.json.format(msgspec.json.encode(said)).decode())
             return 0
         say(f"{_words(wish, target)}: {len(target.load_balancer_ids)} load balancers ({wish.selection.in_words()})")
-        if target.there_already:
+        if not target.load_balancer_ids:
+            say(_nothing(wish, target))
+        elif target.there_already:
             say(f"{target.there_already} more are there already, and are left alone.")
         tell_plan(plans, len(target.load_balancer_ids))
         if wish.kind in (RolloutKind.CERTIFICATES, RolloutKind.AUTHORITY):
@@ -139,7 +145,7 @@ def start(wish: Wish, *, watching: bool) -> Work:
                 kind=wish.kind,
                 driver=target.driver,
                 target=target.version,
-                selection=wish.selection,
+                selection=target.selection,
                 waves=wish.waves,
                 gates=wish.gates,
                 state=RolloutState.PAUSED if wish.kind is RolloutKind.AUTHORITY else RolloutState.RUNNING,
@@ -156,7 +162,7 @@ def start(wish: Wish, *, watching: bool) -> Work:
         if wish.kind is RolloutKind.AUTHORITY:
             await _step(store, settings, rollout)
         elif not target.load_balancer_ids:
-            say(f"Nothing to do: {target.there_already} load balancers are there already, and no other is meant.")
+            say(_nothing(wish, target))
             return 0
         say(rollout.id)
         if watching:
@@ -187,11 +193,19 @@ def list_(*, as_json: bool) -> Work:
         if as_json:
             say(msgspec.json.format(msgspec.json.encode(found)).decode())
             return 0
-        for each in found:
-            reason = f": {each.reason}" if each.reason else ""
-            say(f"{each.id}  {each.created_at:%Y-%m-%d %H:%M:%S}  {each.state:<12}  {each.in_words()}{reason}")
         if not found:
             say("There was no rollout yet.")
+            return 0
+        rows = [
+            (
+                x.id,
+                f"{x.created_at:%Y-%m-%d %H:%M:%S}",
+                x.state.value,
+                x.in_words() + (f": {x.reason}" if x.reason else ""),
+            )
+            for x in found
+        ]
+        table(("rollout", "started", "state", "what"), rows)
         return 0
 
     return work
@@ -254,13 +268,16 @@ def resume(rollout_id: str | None, *, accept: bool) -> Work:
     async def work(store: Store, _settings: Settings) -> int:
         now = datetime.now(UTC)
 
-        def write(tx: Transaction) -> Rollout:
+        def write(tx: Transaction) -> Rollout | None:
             rollout = _named(tx, rollout_id)
+            if rollout.state is RolloutState.RUNNING:
+                return None
             changed = rollouts.change_state(tx, rollout, RolloutState.RUNNING, "", now)
             rollouts.look_anew(tx, rollout.id, now, failed_too=not accept)
             return changed
 
-        say(f"{(await store.transact(write)).id} goes on.")
+        changed = await store.transact(write)
+        say("It runs already." if changed is None else f"{changed.id} goes on.")
         return 0
 
     return work
@@ -311,10 +328,15 @@ def at_once(text: str) -> int:
 def _change(rollout_id: str | None, to: RolloutState, reason: str) -> Work:
     async def work(store: Store, _settings: Settings) -> int:
         now = datetime.now(UTC)
-        changed = await store.transact(
-            lambda tx: rollouts.change_state(tx, _named(tx, rollout_id), to, reason, now),
-        )
-        say(f"{changed.id} is {changed.state}.")
+
+        def write(tx: Transaction) -> tuple[Rollout, str]:
+            rollout = _named(tx, rollout_id)
+            if rollout.state is to:
+                return rollout, " already"
+            return rollouts.change_state(tx, rollout, to, reason, now), ""
+
+        changed, already = await store.transact(write)
+        say(f"{changed.id} is {changed.state}{already}.")
         return 0
 
     return work
@@ -348,12 +370,19 @@ def _target(tx: Transaction, wish: Wish, settings: Settings, now: datetime) -> T
     version = ""
     if wish.kind is RolloutKind.DRIVER:
         version = _version(wish, known, now)
-    found = rollouts.candidates(tx, driver, wish.selection)
+    selection = wish.selection
+    if selection.flavor_id is not None:
+        flavor_id = offers.find_flavor(tx, selection.flavor_id)
+        if flavor_id is None:
+            raise Invalid("--flavor", f"there is no flavor {selection.flavor_id!r}")
+        selection = msgspec.structs.replace(selection, flavor_id=flavor_id)
+    found = rollouts.candidates(tx, driver, selection)
     turns = in_turn(((x.load_balancer_id, x.troubled) for x in found), wish.selection.percent)
     there = {x.load_balancer_id for x in found if wish.kind is RolloutKind.DRIVER and x.driver_version == version}
     return Target(
         driver=driver,
         version=version,
+        selection=selection,
         load_balancer_ids=tuple(x for x in turns if x not in there),
         there_already=sum(x in there for x in turns),
     )
@@ -393,7 +422,7 @@ async def _watch(store: Store, rollout_id: RolloutId) -> int:
         line = f"{_state(rollout)}  {_so_far(counts)}"
         left = time_left(counts, rollout, now)
         if line != told:
-            say(f"{now:%H:%M:%S}  {line}" + ("" if left is None else f"; about {_seconds(left)} left"))
+            say(f"{now:%H:%M:%S}  {line}" + ("" if left is None else f"; about {_roughly(left)} left"))
             told = line
         if rollout.state in (*ENDED, RolloutState.HALTED):
             if rollout.state is RolloutState.HALTED:
@@ -422,6 +451,20 @@ def _state(rollout: Rollout) -> str:
 def _seconds(span: timedelta) -> str:
     seconds = span.total_seconds()
     return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _nothing(wish: Wish, target: Target) -> str:
+    """Why nobody is meant, and what an operator may have meant."""
+    if not target.there_already:
+        return f"Nothing to do: {target.driver} has no load balancer that is meant ({target.selection.in_words()})."
+    told = f"Nothing to do: {target.driver} {target.version} serves all {target.there_already} that are meant already."
+    if wish.version is None:
+        told += " To go to another version start a controller of it first; --certificates and --image need none."
+    return told
+
+
+def _roughly(span: timedelta) -> str:
+    return _seconds(timedelta(seconds=max(1, round(span.total_seconds()))))
 
 
 def _words(wish: Wish, target: Target) -> str:

@@ -34,7 +34,7 @@ _WISH = (
     ),
     click.option("--image", is_flag=True, help="Instead: replace amphorae by such of the current image."),
     click.option("--driver", help="Whose load balancers. Default: drivers.amphora of the settings."),
-    click.option("--flavor", help="Only load balancers of this flavor, by its id."),
+    click.option("--flavor", help="Only load balancers of this flavor, by its name or id."),
     click.option("--project", help="Only load balancers of this project, by its id."),
     click.option("--tag", help="Only load balancers with this tag."),
     click.option(

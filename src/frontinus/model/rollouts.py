@@ -233,7 +233,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 def follow(before: RolloutState, after: RolloutState) -> RolloutState:
     """The state after, if it may follow. Raises Conflict naming both."""
     if after not in MAY_FOLLOW[before]:
-        raise Conflict("rollout", f"it is {before}, and cannot become {after}")
+        may = ", ".join(sorted(MAY_FOLLOW[before])) or "nothing any more"
+        raise Conflict("rollout", f"it is {before}, and cannot become {after}; it may become {may}")
     return after
 
 

@@ -102,7 +102,9 @@ def _examine(settings: Settings, as_cloud: str | None, *, tries: bool) -> Iterat
         yield from _not_used(settings, wanted)
         if tries and not lacking:
             tenant = above.account().project_id if as_cloud is not None else None
-            yield from trying.tried(clouds[settings.openstack], wanted.nova, wanted.neutron, tenant)
+            yield from trying.tried(
+                clouds[settings.openstack], wanted.nova, wanted.neutron, tenant, is_admin="admin" in who.roles
+            )
     except Invalid as error:
         yield trouble("settings", str(error), "correct it; `frontinus config check` prints every setting")
     finally:
@@ -324,7 +326,16 @@ def _neutron_quotas(settings: NeutronSettings, who: Account, ours: Look) -> Find
 
 
 def _barbican(api: ApiSettings, ours: Look) -> Iterator[Finding]:
-    yield judging.secrets(*ours.readable_secrets())
+    try:
+        yield judging.secrets(*ours.readable_secrets())
+    except Retry as lack:
+        if lack.code != "barbican-forbidden":
+            raise
+        told = "our account may not list secrets: it has none of the roles that Barbican asks for"
+        yield trouble(
+            "barbican", told, "openstack role add --project PROJECT --user USER observer (or creator, or admin)"
+        )
+        return
     if api.auth is not Authentication.KEYSTONE:
         yield trouble(
             "barbican",

@@ -32,7 +32,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def tried(
-    cloud: Cloud, nova: NovaSettings | None, neutron: NeutronSettings | None, tenant_project: str | None
+    cloud: Cloud,
+    nova: NovaSettings | None,
+    neutron: NeutronSettings | None,
+    tenant_project: str | None,
+    *,
+    is_admin: bool = False,
 ) -> list[Finding]:
     """`tenant_project`: one where a port is tried as VIPs are made; None where we know none."""
     trial = _Trial(cloud)
@@ -41,7 +46,7 @@ def tried(
     try:
         trial.remove()
         if neutron is not None:
-            found += trial.networking(neutron, tenant_project)
+            found += trial.networking(neutron, tenant_project, is_admin=is_admin)
         if nova is not None and nova.server_groups != NO_GROUPS:
             found.append(trial.grouping(nova.server_groups))
     except Retry as lack:
@@ -70,7 +75,7 @@ class _Trial:
         self._name = f"frontinus-{installation}-try"
         self._mark = f"frontinus:{installation}:try"
 
-    def networking(self, settings: NeutronSettings, tenant_project: str | None) -> Iterator[Finding]:
+    def networking(self, settings: NeutronSettings, tenant_project: str | None, *, is_admin: bool) -> Iterator[Finding]:
         yield self._judged("neutron", "security groups with rules", self._make_group)
         network_id, subnet_id = self._management(settings.management_network)
         if subnet_id is None:
@@ -79,6 +84,9 @@ class _Trial:
         what = "ports with an address, a MAC and address pairs of their own"
         yield self._judged("neutron", what, lambda: self._make_port(network_id, subnet_id, None))
         if tenant_project in (None, self._cloud.project_id()):
+            if is_admin:
+                yield fine("neutron", "our account is an administrator: it may make ports for tenants")
+                return
             told = "whether ports may be made in tenants' projects, as VIPs are, was not tried"
             yield warning("neutron", told, "name a tenant's or an administrator's entry of clouds.yaml: --os-cloud")
             return
