@@ -20,7 +20,7 @@ from openstack.connection import Connection
 from frontinus.cli.openstack import trying
 from frontinus.drivers.compute.nova.settings import NovaSettings
 from frontinus.drivers.network.neutron.driver import NeutronSettings
-from frontinus.drivers.openstack.cloud import Cloud, open_connection
+from frontinus.drivers.openstack.cloud import Cloud, in_this_thread, open_connection
 from frontinus.drivers.openstack.settings import OpenStackSettings
 from frontinus.model.findings import Grade
 
@@ -242,8 +242,8 @@ def _try(site: Site, adapter: _Interrupting) -> list[Grade]:
 
     cloud = Cloud(OpenStackSettings(cloud=openstack_lab.OURS, installation=site.word), connect)
     tenant = openstack_lab.connect(openstack_lab.TENANT).session.get_project_id()
-    found = trying.tried(cloud, NovaSettings(flavor="lb.tiny"), NeutronSettings(), tenant)
-    return [x.grade for x in found]
+    with in_this_thread():
+        return [x.grade for x in trying.tried(cloud, NovaSettings(flavor="lb.tiny"), NeutronSettings(), tenant)]
 
 
 @pytest.mark.parametrize("carried_out", [pytest.param(False, id="before"), pytest.param(True, id="after it arrived")])

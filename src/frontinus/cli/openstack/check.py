@@ -26,7 +26,7 @@ from frontinus.drivers.compute.nova.nova import MICROVERSION
 from frontinus.drivers.compute.nova.settings import NO_GROUPS, NovaSettings
 from frontinus.drivers.network.neutron import rules
 from frontinus.drivers.network.neutron.driver import NEEDED, USEFUL, NeutronSettings
-from frontinus.drivers.openstack.cloud import Cloud
+from frontinus.drivers.openstack.cloud import Cloud, in_this_thread
 from frontinus.drivers.openstack.settings import OpenStackSettings
 from frontinus.drivers.secret.barbican.driver import BarbicanSettings
 from frontinus.main import check as check_settings
@@ -61,7 +61,8 @@ def run(file: Path | None, overrides: dict[str, object], *, as_cloud: str | None
     """Exit status 0 when there is no trouble, else 1; 2 for settings that cannot be."""
     settings = settings_or_exit(file, overrides)
     start_logging(settings.log)  # of what serves and is used here; standard output is for the findings
-    return show_all(_examine(settings, as_cloud, tries=tries), as_json=as_json)
+    with in_this_thread():
+        return show_all(_examine(settings, as_cloud, tries=tries), as_json=as_json)
 
 
 def _examine(settings: Settings, as_cloud: str | None, *, tries: bool) -> Iterator[Finding]:

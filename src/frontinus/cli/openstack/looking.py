@@ -238,14 +238,8 @@ class Look:
         return msgspec.convert(self._get(service, path, **parameters)[key], list[kind], strict=False)  # type: ignore[valid-type]
 
     def _get(self, service: str, path: str, **parameters: object) -> Any:
-        words: dict[str, object] = {"microversion": MICROVERSION} if service == "compute" else {}
-
-        def question(proxy: Any) -> Any:
-            response = proxy.get(path, params=parameters, headers=_JSON, **words)
-            sdk.raise_from_response(response)
-            return response.json()
-
-        return self._cloud.call(service, question)
+        words = {"microversion": MICROVERSION} if service == "compute" else {}
+        return self._cloud.request(service, "GET", path, params=parameters, headers=_JSON, **words)
 
 
 def _is_load_balancing(response: Any) -> bool:

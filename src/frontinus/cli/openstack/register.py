@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from openstack import exceptions as sdk
 
 from frontinus.cli.openstack import catalogue
 from frontinus.cli.openstack.catalogue import Registered, Step
 from frontinus.cli.openstack.seen import LOAD_BALANCER
 from frontinus.cli.output import complain, in_words, say, settings_or_exit
-from frontinus.drivers.openstack.cloud import Cloud
+from frontinus.drivers.openstack.cloud import Cloud, in_this_thread
 from frontinus.drivers.openstack.settings import OpenStackSettings
 from frontinus.drivers.openstack.trouble import Refused
 from frontinus.model.errors import Conflict, FrontinusError, Invalid, Retry
@@ -92,7 +91,8 @@ def _run(
     done: list[Step] = []
     try:
         cloud = Cloud(settings if as_cloud is None else _as(settings, as_cloud))
-        _carry_out(_Keystone(cloud), remaining, done, dry_run=dry_run, as_json=as_json)
+        with in_this_thread():
+            _carry_out(_Keystone(cloud), remaining, done, dry_run=dry_run, as_json=as_json)
     except Invalid as error:
         complain(str(error))
         return 2
@@ -191,9 +191,9 @@ class _Keystone:
             case catalogue.SwitchOff(id=id_):
                 self._ask("PATCH", f"/endpoints/{id_}", json={"endpoint": {"enabled": False}})
             case catalogue.RemoveEndpoint(id=id_):
-                self._delete(f"/endpoints/{id_}")
+                self._cloud.delete("identity", f"/endpoints/{id_}")
             case catalogue.RemoveService(id=id_):
-                self._delete(f"/services/{id_}")
+                self._cloud.delete("identity", f"/services/{id_}")
         return True
 
     def _create(self, collection: str, body: Mapping[str, object]) -> None:
@@ -203,20 +203,8 @@ class _Keystone:
             if refused.status != HTTPStatus.CONFLICT:  # somebody has just made it
                 raise
 
-    def _delete(self, path: str) -> None:
-        try:
-            self._ask("DELETE", path)
-        except Refused as refused:
-            if refused.status != HTTPStatus.NOT_FOUND:
-                raise
-
     def _list(self, collection: str, kind: type[_T], **parameters: str) -> list[_T]:
         return msgspec.convert(self._ask("GET", f"/{collection}", params=parameters)[collection], list[kind])  # type: ignore[valid-type]
 
     def _ask(self, method: str, path: str, **words: Any) -> Any:
-        def question(identity: Any) -> Any:
-            response = identity.request(path, method, **words)
-            sdk.raise_from_response(response)
-            return response.json() if response.content else None
-
-        return self._cloud.call("identity", question)
+        return self._cloud.request("identity", method, path, **words)

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from http import HTTPStatus
 from types import FrameType
 from typing import Any
-
-from openstack import exceptions as sdk
 
 from frontinus.cli.output import complain
 from frontinus.drivers.compute.nova.nova import MICROVERSION
@@ -163,20 +160,12 @@ class _Trial:
         body |= {"allowed_address_pairs": [{"ip_address": _PAIR}]} if project_id is None else {"project_id": project_id}
         self._ask("network", "POST", "/ports", json={"port": body})
 
+    def _ask(self, service: str, method: str, path: str, **words: Any) -> Any:
+        return self._cloud.request(service, method, path, **_versioned(service), **words)
+
     def _delete(self, service: str, path: str) -> None:
-        try:
-            self._ask(service, "DELETE", path)
-        except Refused as refused:
-            if refused.status != HTTPStatus.NOT_FOUND:
-                raise
+        self._cloud.delete(service, path, **_versioned(service))
 
-    def _ask(self, service: str, method: str, path: str, **words: object) -> Any:
-        if service == "compute":
-            words["microversion"] = MICROVERSION
 
-        def question(proxy: Any) -> Any:
-            response = proxy.request(path, method, **words)
-            sdk.raise_from_response(response)
-            return response.json() if response.content else None
-
-        return self._cloud.call(service, question)
+def _versioned(service: str) -> dict[str, str]:
+    return {"microversion": MICROVERSION} if service == "compute" else {}

@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -39,6 +40,18 @@ _SAFE = frozenset({"GET", "HEAD"})
 _COME_BACK = (502, 503, 504)
 _HERE = threading.local()
 """`works`: this is a thread of a Cloud's, in which services may be asked."""
+
+
+@contextmanager
+def in_this_thread() -> Iterator[None]:
+    """Meanwhile services may be asked in the calling thread: for a command that opens no transaction, has nothing to do but
+    wait, and is to be ended by Ctrl-C at once."""
+    before = getattr(_HERE, "works", False)
+    _HERE.works = True
+    try:
+        yield
+    finally:
+        _HERE.works = before
 
 
 class Cloud:
