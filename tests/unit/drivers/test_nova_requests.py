@@ -58,12 +58,11 @@ class LittleCloud:
     def get_project_id(self, _auth: object) -> str:
         return "ours"
 
-    def get(self, path: str, params: Mapping[str, Any]) -> requests.Response:
-        found = IMAGES.get(params["tag"])
-        return answer({"images": [] if found is None else [{"id": found}]})
-
     def request(self, path: str, method: str, **words: Any) -> requests.Response:
         match method, path:
+            case "GET", "/images":
+                found = IMAGES.get(words["params"]["tag"])
+                return answer({"images": [] if found is None else [{"id": found}]})
             case "GET", "/servers/detail":
                 return answer({"servers": [] if self.server is None else [self.server]})
             case "GET", "/flavors":

@@ -5,16 +5,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
-from keystoneauth1.session import TCPKeepAliveAdapter
-from openstack.connection import Connection
 
 from frontinus.drivers.compute.interface import PlaceState
 from frontinus.drivers.compute.nova.driver import NovaCompute
-from frontinus.drivers.openstack.cloud import open_connection
-from frontinus.drivers.openstack.settings import OpenStackSettings
 from frontinus.model.boot import BootFiles
 from frontinus.model.errors import Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId, new_id
@@ -22,6 +17,7 @@ from frontinus.model.ports import PortPurpose
 from frontinus.testing.faults import Killed
 
 from tests.integration.drivers.compute.conftest import NovaSite
+from tests.openstack_lab import Deadly, over
 
 pytestmark = [
     pytest.mark.integration,
@@ -131,30 +127,6 @@ async def test_a_server_of_an_octavia_is_never_listed(driver: NovaCompute, nova_
         look.compute.wait_for_delete(octavias)
 
 
-class _Deadly(TCPKeepAliveAdapter):
-    """Its user dies at every request from this number on; 0: never. `made` counts the requests."""
-
-    def __init__(self, fatal: int) -> None:
-        super().__init__()
-        self.fatal, self.made = fatal, 0
-
-    def send(self, *words: Any, **named: Any) -> Any:
-        self.made += 1
-        if self.fatal and self.made >= self.fatal:
-            raise Killed
-        return super().send(*words, **named)
-
-
-def dying_driver(site: NovaSite, deadly: _Deadly) -> NovaCompute:
-    def connect(settings: OpenStackSettings) -> Connection:
-        connection = open_connection(settings)
-        sending: Any = connection.session.session
-        sending.mount("http://", deadly)
-        return connection
-
-    return NovaCompute(site.settings(), connect)
-
-
 @pytest.mark.timeout(3600)
 async def test_death_between_any_two_calls_leaks_nothing_and_converges(nova_site: NovaSite) -> None:
     """Nova is polled, so how many calls a life has is not known before: each is killed one call later, until one lives."""
@@ -163,7 +135,7 @@ async def test_death_between_any_two_calls_leaks_nothing_and_converges(nova_site
     try:
         while not lived:
             fatal += 1
-            amphora_id, victim = AmphoraId(new_id()), dying_driver(nova_site, _Deadly(fatal))
+            amphora_id, victim = AmphoraId(new_id()), NovaCompute(nova_site.settings(), over(Deadly(fatal)))
             try:
                 await build(victim, nova_site, amphora_id)
                 await victim.destroy(amphora_id)

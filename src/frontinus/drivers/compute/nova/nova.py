@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
-from openstack import exceptions as sdk
 
 from frontinus.drivers.compute.nova.facts import (
     ActionFacts,
@@ -119,33 +118,17 @@ class Nova:
 
     def newest_image(self, tag: str, owner: str) -> ImageFacts | None:
         """The newest that can be used."""
-
-        def question(image: Any) -> Any:
-            wanted = {"tag": tag, "owner": owner, "status": "active", "sort": "created_at:desc", "limit": 1}
-            response = image.get("/images", params=wanted)
-            sdk.raise_from_response(response)
-            return response.json()
-
-        found = _convert(self._cloud.call("image", question)["images"], list[ImageFacts])
+        wanted = {"tag": tag, "owner": owner, "status": "active", "sort": "created_at:desc", "limit": 1}
+        found = _convert(self._cloud.request("image", "GET", "/images", params=wanted)["images"], list[ImageFacts])
         return found[0] if found else None
 
     # How all of them ask
 
     def _delete(self, path: str) -> None:
-        """What is not there is done already."""
-        try:
-            self._request("DELETE", path)
-        except Refused as refused:
-            if refused.status != HTTPStatus.NOT_FOUND:
-                raise
+        self._cloud.delete("compute", path, microversion=MICROVERSION)
 
     def _request(self, method: str, path: str, **words: Any) -> Any:
-        def question(compute: Any) -> Any:
-            response = compute.request(path, method, microversion=MICROVERSION, **words)
-            sdk.raise_from_response(response)
-            return response.json() if response.content else None
-
-        return self._cloud.call("compute", question)
+        return self._cloud.request("compute", method, path, microversion=MICROVERSION, **words)
 
 
 def _server(server_id: str) -> str:
