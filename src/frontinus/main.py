@@ -109,9 +109,7 @@ def check(settings: Settings, parts: Collection[Part] = tuple(Part)) -> dict[str
         if driver_settings is not None:
             found[name] = driver_settings
         chosen[kind] = driver_class
-    _check_ports(
-        settings, attaches=ATTACH in chosen["compute"].features, makes_ports=PORTS in chosen["network"].features
-    )
+    _check_ports(settings, chosen["compute"], chosen["network"])
     return found
 
 
@@ -124,13 +122,21 @@ def _check_allowed(settings: Settings) -> None:
             raise Invalid("drivers.allow_experimental", f"{name!r} is no driver of another distribution; {installed}")
 
 
-def _check_ports(settings: Settings, *, attaches: bool, makes_ports: bool) -> None:
-    """Raise Invalid when compute attaches ports that nobody makes, or nobody attaches those that network makes."""
+def _check_ports(settings: Settings, compute_class: type[ComputeDriver], network_class: type[NetworkDriver]) -> None:
+    """Raise Invalid when compute attaches ports that nobody makes, or others than are made, or nobody attaches those that
+    network makes."""
     compute, network = settings.drivers.compute, settings.drivers.network
+    attaches, makes_ports = ATTACH in compute_class.features, PORTS in network_class.features
     if makes_ports and not attaches:
         raise Invalid("drivers.compute", f"{compute!r} cannot attach the ports that network driver {network!r} makes")
     if attaches and not makes_ports:
         raise Invalid("drivers.network", f"{network!r} makes no ports, which compute driver {compute!r} needs")
+    wanted, made = compute_class.attaches, network_class.hangs_on
+    if attaches and None not in (wanted, made) and wanted != made:
+        raise Invalid(
+            "drivers.network",
+            f"compute driver {compute!r} attaches ports of {wanted!r}, and those of network driver {network!r} are of {made!r}",
+        )
 
 
 class Drivers:

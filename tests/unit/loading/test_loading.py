@@ -163,6 +163,29 @@ def test_the_settings_are_judged_before_anything_starts(
     assert told in refused.value.reason
 
 
+@pytest.mark.parametrize(
+    "compute, network, refused",
+    [
+        pytest.param("nova", "neutron", None, id="OpenStack's"),
+        pytest.param("netns", "bridge", None, id="this machine's"),
+        pytest.param("process", "loopback", None, id="no ports"),
+        pytest.param("nova", "bridge", "ports of 'neutron'", id="bridges for Nova"),
+        pytest.param("qemu", "neutron", "ports of 'bridge'", id="Neutron's ports for QEMU"),
+        pytest.param("nova", "loopback", "makes no ports", id="nothing for Nova"),
+    ],
+)
+def test_compute_and_network_must_agree(tmp_path: Path, compute: str, network: str, refused: str | None) -> None:
+    drivers = {"compute": compute, "network": network}
+    options = {"nova": {"flavor": "small"}, "qemu": {"image": str(tmp_path)}}
+    settings = load_settings(None, {"state_dir": str(tmp_path), "drivers": drivers, "driver_options": options})
+    if refused is None:
+        check(settings)
+        return
+    with pytest.raises(Invalid, match=refused) as error:
+        check(settings)
+    assert error.value.field == "drivers.network"
+
+
 @pytest.mark.parametrize("kind", ["compute", "network", "secret"])
 def test_every_kind_has_the_gate(install: Install, kind: str) -> None:
     install("raise AssertionError('imported')", kind=kind)

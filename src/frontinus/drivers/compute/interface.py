@@ -80,6 +80,9 @@ class ComputeDriver(ABC):
     """The version of this interface that it was written for; a driver of another distribution says it itself."""
     features: ClassVar[frozenset[str]] = frozenset()
     """Of ATTACH, APART, LVS and ADOPTS."""
+    attaches: ClassVar[str | None] = None
+    """With ATTACH: the word of those network drivers whose ports it can attach (NetworkDriver.hangs_on), `bridge` or
+    `neutron`; another pair is refused at the start. None: not said, and not looked at."""
     starts_slowly: ClassVar[bool] = False
     """Whether from build to the agent's answer takes so long that spare amphorae are worth their memory."""
 

@@ -53,6 +53,9 @@ class NetworkDriver(ABC):
     features: ClassVar[frozenset[str]] = frozenset()
     """Which of model.capabilities.NETWORK_FEATURES it has, and PORTS, ADOPTS, KEEPS_CONNECTIONS and
     MANAGEMENT_NETWORK. What it lacks is refused before it is called."""
+    hangs_on: ClassVar[str | None] = None
+    """With PORTS: what the attachment of its ports (Port.attachment) names: `bridge`, a bridge of this machine; `neutron`,
+    a port of Neutron's, by its id. None: not said."""
 
     @abstractmethod
     async def allocate_vip(

@@ -51,6 +51,7 @@ class NetnsCompute(HostCompute):
 
     name: ClassVar[str] = "netns"
     features: ClassVar[frozenset[str]] = frozenset({ATTACH})
+    attaches: ClassVar[str] = "bridge"
     Settings: ClassVar[type[NetnsSettings]] = NetnsSettings
 
     def __init__(self, settings: NetnsSettings) -> None:

@@ -162,6 +162,7 @@ class QemuCompute(ComputeDriver):
 
     name: ClassVar[str] = "qemu"
     features: ClassVar[frozenset[str]] = frozenset({ATTACH, LVS})
+    attaches: ClassVar[str] = "bridge"
     starts_slowly: ClassVar[bool] = True
     Settings: ClassVar[type[QemuSettings]] = QemuSettings
 

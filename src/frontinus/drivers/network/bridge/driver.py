@@ -77,6 +77,7 @@ class BridgeNetwork(NetworkDriver):
 
     name: ClassVar[str] = "bridge"
     features: ClassVar[frozenset[str]] = frozenset({"additional_vips", PORTS, KEEPS_CONNECTIONS})
+    hangs_on: ClassVar[str] = "bridge"
     Settings: ClassVar[type[BridgeSettings]] = BridgeSettings
 
     def __init__(self, settings: BridgeSettings) -> None:

@@ -19,7 +19,7 @@ from frontinus.drivers.network.interface import ADOPTS, MANAGEMENT_NETWORK, PORT
 from frontinus.drivers.network.neutron import access
 from frontinus.drivers.network.neutron.amphora_ports import AmphoraPorts, Management
 from frontinus.drivers.network.neutron.facts import PortFacts
-from frontinus.drivers.network.neutron.names import Names
+from frontinus.drivers.network.neutron.names import ATTACHMENT, Names
 from frontinus.drivers.network.neutron.neutron import Neutron
 from frontinus.drivers.network.neutron.vips import Vips
 from frontinus.drivers.openstack.cloud import Cloud
@@ -72,6 +72,7 @@ class NeutronNetwork(NetworkDriver):
 
     name: ClassVar[str] = "neutron"
     features: ClassVar[frozenset[str]] = NETWORK_FEATURES | {PORTS, ADOPTS, MANAGEMENT_NETWORK}
+    hangs_on: ClassVar[str] = ATTACHMENT
     Settings: ClassVar[type[NeutronSettings]] = NeutronSettings
 
     def __init__(
