@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from openstack.connection import Connection
 
-from frontinus.drivers.compute.interface import APART, ATTACH, ComputeDriver, Place, PlaceState
+from frontinus.drivers.compute.interface import APART, ATTACH, LVS, ComputeDriver, Place, PlaceState
 from frontinus.drivers.compute.nova.facts import ERROR, SHUTOFF, SOFT_DELETED, UNKNOWN, ServerFacts
 from frontinus.drivers.compute.nova.groups import Groups
 from frontinus.drivers.compute.nova.names import MANAGEMENT, Names
@@ -48,7 +48,8 @@ class NovaCompute(ComputeDriver):
     """See drivers/compute/interface.py, whose docstrings are the law."""
 
     name: ClassVar[str] = "nova"
-    features: ClassVar[frozenset[str]] = frozenset({ATTACH, APART})
+    features: ClassVar[frozenset[str]] = frozenset({ATTACH, APART, LVS})
+    attaches: ClassVar[str] = ATTACHMENT
     starts_slowly: ClassVar[bool] = True
     Settings: ClassVar[type[NovaSettings]] = NovaSettings
 
