@@ -5,7 +5,7 @@
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help setup system databases image machine demo up test beside unit integration acceptance contract-report traffic-report compatibility check format docs bench lock clean
+.PHONY: help setup system databases image machine on-openstack demo up test beside unit integration acceptance contract-report traffic-report compatibility check format docs bench lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -24,6 +24,7 @@ help:
 	@echo 'make up [ARGS=...]   run API, controller and health receiver in one process'
 	@echo 'make image           build the image of an amphora that is a machine of its own, in .cache/image'
 	@echo 'make machine         build that image from nothing, start a load balancer on a virtual machine of it, and tell how long each took'
+	@echo 'make on-openstack    a load balancer on a real Nova, Neutron, Barbican and Keystone: made, failed over, deleted, with times'
 	@echo 'make test            unit, integration and the everyday acceptance tests'
 	@echo 'make beside          what CI runs beside these: whole stories of half a minute each'
 	@echo 'make acceptance      every acceptance test, and everywhere the long ones too'
@@ -74,6 +75,10 @@ image:
 machine: setup
 	@scripts/system-packages image
 	@python bench/machine_from_nothing.py $(ARGS)
+
+# As root. OpenStack's services are started if they do not run (tests/openstack_lab.py), and go on running.
+on-openstack: setup databases image
+	@pytest -q -s tests/acceptance/test_on_openstack.py $(ARGS)
 
 # ---------------------------------------------------------------- run
 

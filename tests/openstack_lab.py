@@ -33,13 +33,15 @@ ADMIN, OURS, TENANT = "ost-admin", "ost-lbaas", "ost-demo"
 """Entries of its clouds.yaml: an administrator, the account that Frontinus works as, and a tenant."""
 
 
-def clouds_file() -> Path:
-    """clouds.yaml of a lab that runs; started if it does not. Ends the test, saying why, where that cannot be."""
+def clouds_file(level: int = 1) -> Path:
+    """clouds.yaml of a lab that runs; started if it does not. Ends the test, saying why, where that cannot be.
+
+    `level` 1: services with hosts that run nothing; 2: a host beside them whose servers are real."""
     ROOT.mkdir(parents=True, exist_ok=True)
     with (ROOT / "start.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of several who want it at once one starts it
-        if not _answers():
-            _start(_found())
+        if not _answers() or (level > 1 and not _runs_real_servers()):
+            _start(_found(), level)
     return ROOT / "state" / "clouds.yaml"
 
 
@@ -90,6 +92,10 @@ def _answers() -> bool:
     return True
 
 
+def _runs_real_servers() -> bool:
+    return (ROOT / "state" / "pid" / "nova-tcg1").exists()
+
+
 def _found() -> Path:
     named = os.environ.get("FRONTINUS_OPENSTACK_LAB")
     places = [Path(named)] if named else [x / "shared" / "lab" / "openstack" for x in REPOSITORY.parents]
@@ -102,7 +108,7 @@ def _found() -> Path:
     )
 
 
-def _start(lab: Path) -> None:
+def _start(lab: Path, level: int) -> None:
     if os.geteuid() != 0:
         pytest.fail("this test starts OpenStack services in namespaces, for which it must be run as root")
     own = ROOT / "lab"  # the lab may lie where nothing can be written
@@ -110,7 +116,8 @@ def _start(lab: Path) -> None:
         shutil.copytree(lab, own)
         for path in own.rglob("*"):
             path.chmod(path.stat().st_mode | 0o200)
-    environment = {"OST_LEVEL": "1", **os.environ, "OST_ROOT": str(ROOT)}
+    wanted = max(level, int(os.environ.get("OST_LEVEL", "1")))
+    environment = {**os.environ, "OST_LEVEL": str(wanted), "OST_ROOT": str(ROOT)}
     with (ROOT / "up.log").open("w") as log:
         done = subprocess.run(
             [own / "up.sh"], env=environment, stdout=log, stderr=log, timeout=START_TIMEOUT_S, check=False

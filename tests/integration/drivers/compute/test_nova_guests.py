@@ -1,0 +1,85 @@
+"""Servers of Nova in which something runs (the lab at level 2: QEMU): a machine that ends by itself is told from one that
+somebody stopped, and a build brings both to life again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from frontinus.drivers.compute.interface import PlaceState
+from frontinus.drivers.compute.nova.driver import NovaCompute
+from frontinus.model.boot import BootFiles
+from frontinus.model.ids import AmphoraId, LoadBalancerId, new_id
+from frontinus.model.ports import PortPurpose
+
+from tests import openstack_lab
+from tests.acceptance.on_openstack import qemu_of, upload_image
+from tests.integration.drivers.compute.conftest import NovaSite
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.long,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
+    pytest.mark.usefixtures("tidy"),
+]
+
+BOOT = BootFiles(files={"agent.conf": b"id = 1\n"})
+PATIENCE_S = 180
+
+
+@pytest.fixture(scope="module")
+def image_tag() -> Iterator[str]:
+    """Of the image that `make image` has built, in our account's project."""
+    openstack_lab.clouds_file(level=2)
+    ours, tag = openstack_lab.connect(openstack_lab.OURS), f"t{new_id()[:8]}"
+    image_id = upload_image(ours, tag)
+    yield tag
+    ours.image.delete_image(image_id)
+
+
+async def state_is(driver: NovaCompute, amphora_id: AmphoraId, *wanted: PlaceState) -> PlaceState:
+    """The first of these states that it comes to."""
+    found = (await driver.get(amphora_id)).state
+    for _ in range(2 * PATIENCE_S):
+        if found in wanted:
+            break
+        await asyncio.sleep(0.5)
+        found = (await driver.get(amphora_id)).state
+    return found
+
+
+async def test_a_machine_that_ends_is_told_from_one_that_is_stopped(nova_site: NovaSite, image_tag: str) -> None:
+    driver, amphora_id = nova_site.driver(image_tag=image_tag, image_owner=None), AmphoraId(new_id())
+    load_balancer_id = LoadBalancerId(new_id())
+
+    async def build() -> None:
+        management = nova_site.port(amphora_id, PortPurpose.MANAGEMENT)
+        await driver.build(amphora_id, load_balancer_id, BOOT, (management,))
+
+    try:
+        await build()
+        (server,) = nova_site.servers(amphora_id)
+        assert (await driver.get(amphora_id)).state is PlaceState.RUNNING
+
+        os.kill(qemu_of(server.id), signal.SIGKILL)
+        stopped = (PlaceState.STOPPED, PlaceState.STOPPED_ON_PURPOSE)
+        assert await state_is(driver, amphora_id, *stopped) is PlaceState.STOPPED
+        assert nova_site.servers(amphora_id)[0].status == "SHUTOFF"
+
+        await build()
+        assert await state_is(driver, amphora_id, PlaceState.RUNNING)
+        assert [x.id for x in nova_site.servers(amphora_id)] == [server.id]
+        assert qemu_of(server.id)
+
+        nova_site.look.compute.stop_server(server.id)
+        assert await state_is(driver, amphora_id, *stopped) is PlaceState.STOPPED_ON_PURPOSE
+        nova_site.look.compute.wait_for_server(server, status="SHUTOFF", interval=1, wait=PATIENCE_S)
+        assert (await driver.get(amphora_id)).state is PlaceState.STOPPED_ON_PURPOSE
+    finally:
+        await driver.destroy(amphora_id)
+        await driver.close()
