@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,12 +96,35 @@ def test_how_sessions_are_spread(pool: dict[str, Any], lines: list[str]) -> None
 @pytest.mark.parametrize(
     "member, weights",
     [
-        pytest.param({"weight": 0}, ["weight 0"], id="a draining one keeps its sessions"),
-        pytest.param({"admin_state_up": False}, [], id="a disabled one is not there"),
+        pytest.param({"weight": 0}, ["weight 0", "weight 1"], id="a draining one keeps its sessions"),
+        pytest.param({"admin_state_up": False}, ["weight 1"], id="a disabled one is not there"),
     ],
 )
 def test_members_that_get_nothing_new(member: dict[str, Any], weights: list[str]) -> None:
     assert [x.strip() for x in text_of(tree(**member)).splitlines() if "weight" in x] == weights
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(tree(weight=0), id="its only member is drained"),
+        pytest.param(tree(admin_state_up=False), id="its only member is disabled"),
+        pytest.param(tree(pool={"admin_state_up": False}), id="its pool is disabled"),
+        pytest.param(
+            a_tree(a_load_balancer("10.0.0.5"), listeners=[a_listener(10, ListenerProtocol.UDP, 53)]), id="no pool yet"
+        ),
+        pytest.param(
+            a_tree(a_load_balancer("fd00::5"), listeners=[a_listener(10, ListenerProtocol.SCTP, 53)]), id="IPv6"
+        ),
+    ],
+)
+def test_keepalived_takes_a_listener_that_has_nobody(found: LoadBalancerTree, tmp_path: Path) -> None:
+    """Of a virtual server without a real one it says that it has none, and that the file is bad."""
+    config = tmp_path / "lvs.conf"
+    config.write_text(text_of(found))
+    command = ["keepalived", "-t", "-l", "-C", "-p", str(tmp_path / "pid"), "-f", str(config)]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_member_of_the_other_family_is_refused_by_name() -> None:

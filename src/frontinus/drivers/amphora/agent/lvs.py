@@ -39,6 +39,11 @@ SCHEDULERS: dict[LbAlgorithm, tuple[str, ...]] = {
     LbAlgorithm.SOURCE_IP_PORT: ("lvs_sched mh", "mh-port"),
 }
 
+NOBODY = {False: "127.0.0.1 9", True: "::1 9"}
+"""By family, where datagrams go while no member has a weight: the kernel drops what would be sent from outside to a loopback
+address. keepalived refuses a virtual server whose real ones weigh nothing, or which has none; but a listener may be made
+before its members, and all of them may be drained."""
+
 GRANULARITIES = frozenset(str(ipaddress.IPv4Network(f"0.0.0.0/{length}").netmask) for length in range(1, 33))
 
 
@@ -123,6 +128,7 @@ def _virtual_server(
     yield "    lvs_method NAT"
     algorithm = LbAlgorithm.ROUND_ROBIN if pool is None else pool.lb_algorithm
     yield from (f"    {line}" for line in SCHEDULERS[algorithm])
+    weighs = False
     if pool is not None:
         yield from _persistence(pool, address)
         members: dict[str, Member] = {x.id: x for x in tree.members_of(pool.id)}
@@ -130,6 +136,11 @@ def _virtual_server(
             if seen.status != "MAINT":
                 with blaming(members[member_id].kind, member_id):
                     yield from _real_server(members[member_id], pool, address)
+                weighs = weighs or members[member_id].weight != 0
+    if not weighs:
+        yield f"    real_server {NOBODY[':' in address]} {{"
+        yield "        weight 1"
+        yield "    }"
     yield "}"
 
 
