@@ -189,39 +189,69 @@ def left(site: OnOpenStack) -> dict[str, list[str]]:
     return {kind: names for kind, names in found.items() if names}
 
 
-def test_a_pair_outlives_the_server_of_its_master(site: OnOpenStack, members: tuple[Neighbour, Neighbour]) -> None:
-    times, name = Times(), f"{site.installation}-pair"
-    everybody = {x.name for x in members}
-    profile = json.dumps({"loadbalancer_topology": "ACTIVE_STANDBY"})
-    site.operator.quiet(
-        *("flavorprofile", "create", "--name", "pair", "--provider", "amphora", "--flavor-data", profile)
-    )
-    site.operator.quiet("flavor", "create", "--name", "pair", "--flavorprofile", "pair", "--enable")
+@pytest.fixture
+def router(site: OnOpenStack) -> Iterator[None]:
+    """Between the tenant's network and the public one, so that there may be floating addresses."""
+    network, subnet = site.admin.network, site.subnet(TENANTS)
+    outside = {"network_id": site.subnet(PUBLIC).network_id}
+    made = network.create_router(name=site.installation, external_gateway_info=outside)
+    port = network.create_port(network_id=subnet.network_id, fixed_ips=[{"subnet_id": subnet.id}])
+    network.put(f"/routers/{made.id}/add_router_interface", json={"port_id": port.id})
+    yield
+    network.put(f"/routers/{made.id}/remove_router_interface", json={"port_id": port.id})
+    network.delete_router(made.id)
 
-    with times.step("pair: asked to ACTIVE (two guests start at once)"):
-        site.cli.quiet("create", "--name", name, "--vip-subnet-id", PUBLIC, "--flavor", "pair")
-        vip: str = site.settled(name, 2 * PATIENCE_S)["vip_address"]
+
+@pytest.fixture
+def pairs(site: OnOpenStack) -> str:
+    """A flavor for pairs."""
+    profile = json.dumps({"loadbalancer_topology": "ACTIVE_STANDBY"})
+    site.operator.quiet("flavorprofile", "create", "--name", "pair", "--provider", "amphora", "--flavor-data", profile)
+    site.operator.quiet("flavor", "create", "--name", "pair", "--flavorprofile", "pair", "--enable")
+    return "pair"
+
+
+@pytest.mark.usefixtures("router")
+def test_a_pair_on_a_tenants_network_outlives_its_master(
+    site: OnOpenStack, members: tuple[Neighbour, Neighbour], pairs: str
+) -> None:
+    """Asked by a neighbour on that network; with a floating address."""
+    times, name = Times(), f"{site.installation}-pair"
+    everybody, client = {x.name for x in members}, members[1]
+
+    def answer(timeout: float = 5) -> str | None:
+        try:
+            return client.get(f"http://{vip}/", timeout)
+        except OSError:
+            return None
+
+    with times.step("pair on a tenant's network: asked to ACTIVE (two guests start)"):
+        site.cli.quiet("create", "--name", name, "--vip-subnet-id", TENANTS, "--flavor", pairs)
+        made = site.settled(name, 2 * PATIENCE_S)
+    vip, port_id = made["vip_address"], made["vip_port_id"]
     assert len(site.servers()) == 2
+    floating = site.tenant.network.create_ip(floating_network_id=site.subnet(PUBLIC).network_id, port_id=port_id)
     site.cli.quiet(
-        *("listener", "create", "--name", "pair-http", "--protocol", "HTTP", "--protocol-port", "80"), "--wait", name
+        *("listener", "create", "--name", "pair-http", "--protocol", "HTTP", "--protocol-port", "80", "--wait", name)
     )
     add_pool(site, "pair-http", "HTTP", members)
-    all_answer(everybody, lambda: ask(vip, 80)[1])
+    all_answer(everybody, answer)
 
     master = site.amphorae(name)["MASTER"]
     (server,) = [x for x in site.servers() if x.name == f"amphora-{master['id']}"]
     with times.step("pair: QEMU of the MASTER killed: to served by the BACKUP"):
         os.kill(qemu_of(server.id), signal.SIGKILL)
-        until(lambda: ask(vip, 80, timeout=0.3)[1] in everybody, 60, "the BACKUP serves", pause=0.02)
+        until(lambda: answer(0.5) in everybody, 60, "the BACKUP serves", pause=0.02)
     with times.step("pair: whole again, on two servers"):
         until(lambda: server.id not in {x.id for x in site.servers()}, PATIENCE_S, "the dead server is replaced")
         until(lambda: len(site.servers()) == 2, PATIENCE_S, "another server is there")
         site.settled(name, PATIENCE_S)
-    all_answer(everybody, lambda: ask(vip, 80)[1])
+    all_answer(everybody, answer)
+    held = site.tenant.network.get_ip(floating.id)
+    assert (held.port_id, held.fixed_ip_address) == (port_id, vip), "the floating address stays where it was"
+    site.tenant.network.delete_ip(floating.id)
 
-    with times.step("pair: delete --cascade"):
+    with times.step("pair: delete --cascade, to nothing left"):
         site.cli.quiet("delete", "--cascade", name)
         until(lambda: not site.cli.ask("list", "--name", name), PATIENCE_S, "it is gone")
         assert left(site) == {}
-    site.operator.quiet("flavor", "delete", "pair")
-    site.operator.quiet("flavorprofile", "delete", "pair")
