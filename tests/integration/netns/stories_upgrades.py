@@ -23,10 +23,8 @@ from tests.integration.netns.hosts import Host, Installation, installation, proc
 from tests.integration.netns.stories_pairs import CLIENT, MEMBERS, VIP, Pair
 
 LATEST_S = 5.0
-"""How long a client waits for anything: what takes longer is a failure."""
-
-LONGEST_PAUSE_S = 3.5
-"""Who asks for a connection at the worst moment asks again after one second, and after three; the rest is the machine's."""
+"""How long a client waits for anything: what takes longer is a failure. Who asks for a connection at the worst moment asks again
+after one second, and after three; the rest is the machine's."""
 
 
 class Client(ABC):
@@ -185,7 +183,6 @@ class Watched:
             tell(f"  {name}: {answered} answered, {len(client.failures)} failed, longest pause {pause:.2f} s")
         assert {x: client.failures for x, client in self.clients.items() if client.failures} == {}
         assert cut == {"EstabResets": 0, "AttemptFails": 0}
-        assert max(x.longest_pause(self.began) for x in self.clients.values()) < LONGEST_PAUSE_S
 
     def assert_known_to(self, member: str) -> None:
         """The stick table was handed on, to each amphora that came. While a worker begins it knows nobody yet."""
