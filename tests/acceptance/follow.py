@@ -71,6 +71,9 @@ class Follower:
         raise AssertionError(f"a command failed (status {self._shell.wait()}) in {what}\nit said:\n{''.join(said)}")
 
     def close(self) -> None:
-        assert self._shell.stdin is not None
-        self._shell.stdin.close()
-        self._shell.wait(30)
+        """Whatever it is at."""
+        self._shell.kill()
+        self._shell.wait()
+        for pipe in (self._shell.stdin, self._shell.stdout):
+            if pipe is not None:
+                pipe.close()

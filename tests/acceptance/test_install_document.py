@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,7 @@ def substituted(directory: Path, database: Server, ports: dict[str, int]) -> dic
         # Its hosts: one runs guests, three only say so; and memory is short.
         "--property hw_rng_model=virtio": "--property hw_rng_model=virtio --property img_hv_type=qemu",
         "--ram 512": "--ram 256",
+        "spares = 2 ": "spares = 0 ",
         # Where this machine reaches VIPs and is a member itself.
         "tenant-subnet": "public-subnet",
         "10.64.10.50 --protocol-port 8080": f"10.64.1.1 --protocol-port {ports['member']}",
@@ -121,6 +123,13 @@ def substituted(directory: Path, database: Server, ports: dict[str, int]) -> dic
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
+    with host(tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def host(tmp_path: Path) -> Iterator[Site]:
+    """What the document finds."""
     clouds = openstack_lab.clouds_file()
     look = openstack_lab.connect(openstack_lab.ADMIN)
     ports = {x: free_port() for x in ("api", "health", "member")}
@@ -145,35 +154,21 @@ def site(tmp_path: Path) -> Iterator[Site]:
         "OS_CLIENT_CONFIG_FILE": str(clouds),
         "OS_CLOUD": openstack_lab.ADMIN,
     }
-    member = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "http.server",
-            "--bind",
-            "10.64.1.1",
-            "--directory",
-            str(tmp_path / "units"),
-            str(ports["member"]),
-        ],
-        stderr=subprocess.DEVNULL,
-    )
-    with serving("mariadb") as database:
+    with ExitStack() as stack:
+        database = stack.enter_context(serving("mariadb"))
         database.query("DROP USER frontinus@'127.0.0.1'")  # the document makes its own
-        follower = Follower(tmp_path, environment, substituted(tmp_path, database, ports), LEFT_OUT)
-        made = Site(follower, tmp_path, look, database)
         _remove(look)
-        try:
-            yield made
-        finally:
-            follower.close()
-            units = f"{tmp_path}/etc/systemd/system"
-            subprocess.run(
-                [tmp_path / "bin/systemctl", "stop", "frontinus-*"], env={**environment, "UNITS": units}, check=False
-            )
-            member.kill()
-            member.wait()
-            _remove(look)
+        stack.callback(_remove, look)
+        words = ["--bind", "10.64.1.1", "--directory", str(tmp_path / "units"), str(ports["member"])]
+        member = subprocess.Popen([sys.executable, "-m", "http.server", *words], stderr=subprocess.DEVNULL)
+        stack.callback(member.wait)
+        stack.callback(member.kill)
+        units = {**environment, "UNITS": f"{tmp_path}/etc/systemd/system"}
+        stop = [str(tmp_path / "bin/systemctl"), "stop", "frontinus-*"]
+        stack.callback(lambda: subprocess.run(stop, env=units, check=False))
+        follower = Follower(tmp_path, environment, substituted(tmp_path, database, ports), LEFT_OUT)
+        stack.callback(follower.close)
+        yield Site(follower, tmp_path, look, database)
 
 
 def _remove(look: Any) -> None:
