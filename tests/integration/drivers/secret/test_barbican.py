@@ -30,7 +30,7 @@ from frontinus.drivers.amphora.noop import NoopAmphoraDriver
 from frontinus.drivers.openstack.settings import OpenStackSettings
 from frontinus.drivers.secret.barbican.driver import BarbicanSecrets, BarbicanSettings
 from frontinus.model.certificates import Certificate, SecretConsumer
-from frontinus.model.enums import ListenerProtocol
+from frontinus.model.enums import ClientAuthentication, ListenerProtocol
 from frontinus.model.errors import Invalid, Retry
 from frontinus.model.ids import LoadBalancerId, ProjectId, new_id
 from frontinus.model.network import Tenant
@@ -353,7 +353,12 @@ async def test_adoption_looks_without_a_record_of_ours_and_then_makes_one(
         site.secret(TestAuthority().pem),
         site.secret(pkcs12_of(certificate), readable=False),
     )
-    good = tree_with(site, default_tls_container_ref=reference, client_ca_tls_container_ref=authorities)
+    good = tree_with(
+        site,
+        default_tls_container_ref=reference,
+        client_ca_tls_container_ref=authorities,
+        client_authentication=ClientAuthentication.MANDATORY,
+    )
     others = [tree_with(site, default_tls_container_ref=x) for x in (authorities, hidden)]
     readable, left = await sort_by_readable([good, *others], driver)
     assert readable == [good]
