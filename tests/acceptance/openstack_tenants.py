@@ -1,7 +1,7 @@
 """A Frontinus whose drivers ask the lab's real Nova, Neutron, Glance, Barbican and Keystone, and projects that use it.
 
 Amphorae are servers on the lab's fake hosts: everything around them is real, and nothing runs in them, so the amphora
-driver is `noop`. All of it is under names of this run's own, and gone after it."""
+driver is `noop`, and nobody waits for heartbeats. All of it is under names of this run's own, and gone after it."""
 
 from __future__ import annotations
 
@@ -248,9 +248,11 @@ def frontinus_on_openstack(
         timeout = 30
         [controller]
         spares = 0
-        witness_interval = 30
+        witness_interval = 3600
         sweep_interval = 10
         orphan_grace = 60
+        [health]
+        silence_deadline = 3600
         """
     wrapper = ("env", f"OS_CLIENT_CONFIG_FILE={clouds}")
     frontinus = Installation(directory / "state", _merged(config, settings), wrapper)

@@ -39,14 +39,11 @@ breaker_pause = 2
 [controller]
 retry_budget = 4
 backoff_cap = 2
-witness_interval = 5
-sweep_interval = 10
-orphan_grace = 60
 [api.keystone]
 timeout = 4
 staleness = 20
 """
-"""On a busy machine the lab's services take seconds for an answer. The grace of orphans is longer than any request."""
+"""On a busy machine the lab's services take seconds for an answer."""
 
 ENDPOINTS = {
     "keystone": ("identity", "3", "/v3"),
