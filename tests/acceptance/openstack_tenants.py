@@ -24,7 +24,7 @@ from tests.acceptance.support import Installation, until
 
 PASSWORD = "of-this-run"
 ROLES = ("member", "creator", "reader", "load-balancer_member")
-SETTLED_S, GONE_S = 180, 240
+SETTLED_S, GONE_S = 600, 600
 
 
 @dataclass

@@ -29,7 +29,7 @@ from tests.acceptance.support import report, until
 
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(3600),
     pytest.mark.filterwarnings("ignore::PendingDeprecationWarning", "ignore::DeprecationWarning"),
 ]
 
