@@ -20,6 +20,7 @@ from frontinus.model.placement import Placement
 from frontinus.model.ports import Port, PortAddress, PortPurpose
 
 from tests import openstack_lab
+from tests.openstack_makes import another_make
 
 IMAGE_TAG, FLAVOR, MANAGEMENT_NETWORK = "fake-image", "lb.tiny", "lb-mgmt-net"
 
@@ -106,38 +107,8 @@ def nova_site() -> Iterator[NovaSite]:
 
 @pytest.fixture(scope="session")
 def other_make(nova_site: NovaSite) -> Iterator[Placement]:
-    """A flavor, an image and an availability zone that nothing is made of by the settings. One of the lab's fake hosts is in
-    the zone meanwhile, and in no other."""
-    word, compute, image = f"{nova_site.installation}-other", nova_site.admin.compute, nova_site.admin.image
-    like = next(iter(image.images(tag=IMAGE_TAG)))
-    flavor = compute.create_flavor(name=word, ram=256, vcpus=1, disk=2)
-    made = image.create_image(
-        name=word,
-        data=b"nothing",
-        disk_format=like.disk_format,
-        container_format=like.container_format,
-        tags=[word],
-        owner=nova_site.image_owner,
-        visibility="public",
-        img_hv_type="fake",
-    )
-    zone = compute.create_aggregate(name=word, availability_zone=word)
-    host = _empty_fake_host(nova_site)
-    compute.add_host_to_aggregate(zone.id, host)
-    try:
-        yield Placement(compute_flavor=word, amp_image_tag=word, compute_zone=word)
-    finally:
-        compute.remove_host_from_aggregate(zone.id, host)
-        compute.delete_aggregate(zone.id)
-        image.delete_image(made.id)
-        compute.delete_flavor(flavor.id)
-
-
-def _empty_fake_host(site: NovaSite) -> str:
-    """Nova moves no host with servers from zone to zone."""
-    taken = {x.compute_host for x in site.admin.compute.servers(all_projects=True)}
-    fakes = sorted(x.name for x in site.admin.compute.hypervisors() if x.name.startswith("fake"))
-    return str(next(x for x in reversed(fakes) if x not in taken))
+    with another_make(nova_site.admin, f"{nova_site.installation}-other", IMAGE_TAG) as make:
+        yield make
 
 
 @pytest.fixture

@@ -74,6 +74,12 @@ async def test_nova_makes_servers_as_they_are_asked_for(
 
     await check.run(
         ComputeBench(
-            factory=nova_site.driver, patience=120.0, port=port, stop=stop, placement=other_make, made_as=made_as
+            # Without a zone in the settings Nova would take any where none is asked for.
+            factory=lambda: nova_site.driver(availability_zone="nova"),
+            patience=120.0,
+            port=port,
+            stop=stop,
+            placement=other_make,
+            made_as=made_as,
         )
     )
