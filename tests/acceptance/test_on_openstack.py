@@ -231,7 +231,7 @@ def test_a_pair_on_a_tenants_network_outlives_its_master(
         except OSError:
             return None
 
-    with times.step("pair on a tenant's network: asked to ACTIVE (two guests start)"):
+    with times.step("pair on a tenant's network: asked to ACTIVE (two guests, one after the other)"):
         site.cli.quiet("create", "--name", name, "--vip-subnet-id", TENANTS, "--flavor", pairs)
         made = site.settled(name, 2 * PATIENCE_S)
     vip, port_id = made["vip_address"], made["vip_port_id"]
