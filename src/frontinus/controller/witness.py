@@ -8,6 +8,7 @@ this the brake would hold for ever. Next: sweeper.py."""
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
@@ -29,15 +30,27 @@ LINKS_AT_A_LOOK = 100
 
 NO_PORTS = frozenset[PortId]()
 
+OVERLAP = 2
+"""All controllers together look at each amphora so many times in the mean: shares are drawn, so that nobody has to agree, and
+of those that one look leaves out the next finds six in seven."""
+
+AFTER_ALL_IDS = "g"
+"""In every collation, which a tilde is not."""
+
 
 class Witness:
     """One per controller. One owner: its own loops."""
 
     def __init__(self, hands: Hands) -> None:
         self._hands = hands
+        self._controllers = 1
         self._seen_last = AmphoraId("")
         self._told: set[AmphoraId] = set()
         self._was_told = asyncio.Event()
+
+    def among(self, controllers: int) -> None:
+        """So many look, this one included."""
+        self._controllers = controllers
 
     async def run(self) -> None:
         """Look until cancelled; first at once, since a start is when most may have died unseen."""
@@ -65,9 +78,9 @@ class Witness:
             await self.look_at_links()
 
     async def look(self) -> None:
-        """Suspect the amphorae that are meant to serve, were not heard lately, and do not run."""
-        since = self._hands.now() - self._hands.settings.unheard_after
-        unheard = await self._hands.store.read(lambda tx: inventory.unheard(tx, since))
+        """Suspect the amphorae of this controller's share that are meant to serve, were not heard lately, and do not run."""
+        since, spans = self._hands.now() - self._hands.settings.unheard_after, share(self._controllers, random.random())
+        unheard = await self._hands.store.read(lambda tx: inventory.unheard(tx, since, spans))
         await self._suspect(dict.fromkeys(unheard, NO_PORTS))
 
     async def look_at_links(self) -> None:
@@ -122,3 +135,19 @@ class Witness:
             now = hands.now()
             await hands.store.transact(lambda tx: health.suspect(tx, [*dead, *lame], now))
             hands.talks.break_off(dead)
+
+
+def share(controllers: int, drawn: float) -> tuple[tuple[str, str], ...]:
+    """Spans of ids for one of so many to look at, from a number in [0, 1) on: ids are random UUIDs, so a part of them all is as
+    large a part of the amphorae. Pure."""
+    width = OVERLAP / controllers
+    if width >= 1:
+        return (("", AFTER_ALL_IDS),)
+    end = drawn + width
+    if end < 1:
+        return ((_id_at(drawn), _id_at(end)),)
+    return ((_id_at(drawn), AFTER_ALL_IDS), ("", _id_at(end - 1)))
+
+
+def _id_at(part: float) -> str:
+    return f"{int(part * 2**32):08x}"

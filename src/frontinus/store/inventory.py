@@ -25,6 +25,8 @@ _UNHEARD = Statement(
         schema.amphora.c.status == AmphoraStatus.ALLOCATED.value,
         schema.amphora.c.suspected_at.is_(None),
         or_(schema.amphora.c.seen_at.is_(None), schema.amphora.c.seen_at < bindparam("since")),
+        schema.amphora.c.id >= bindparam("first"),
+        schema.amphora.c.id < bindparam("end"),
     )
     .order_by(schema.amphora.c.id)
 )
@@ -112,9 +114,14 @@ def known(tx: Transaction) -> Known:
     )
 
 
-def unheard(tx: Transaction, since: datetime) -> list[AmphoraId]:
-    """Amphorae that are meant to serve, are not suspected yet, and were never heard or not since then."""
-    return [AmphoraId(row[0]) for row in tx.rows(_UNHEARD, {"since": to_microseconds(since)})]
+def unheard(tx: Transaction, since: datetime, spans: Iterable[tuple[str, str]]) -> list[AmphoraId]:
+    """Amphorae whose ids are in one of these half-open spans, that are meant to serve, are not suspected yet, and were never
+    heard or not since then."""
+    return [
+        AmphoraId(row[0])
+        for first, end in spans
+        for row in tx.rows(_UNHEARD, {"since": to_microseconds(since), "first": first, "end": end})
+    ]
 
 
 def identities_due(
