@@ -117,11 +117,11 @@ def known(tx: Transaction) -> Known:
 def unheard(tx: Transaction, since: datetime, spans: Iterable[tuple[str, str]]) -> list[AmphoraId]:
     """Amphorae whose ids are in one of these half-open spans, that are meant to serve, are not suspected yet, and were never
     heard or not since then."""
-    return [
-        AmphoraId(row[0])
-        for first, end in spans
-        for row in tx.rows(_UNHEARD, {"since": to_microseconds(since), "first": first, "end": end})
-    ]
+    found: list[AmphoraId] = []
+    for first, end in spans:
+        rows = tx.rows(_UNHEARD, {"since": to_microseconds(since), "first": first, "end": end})
+        found += [AmphoraId(row[0]) for row in rows]
+    return found
 
 
 def identities_due(
