@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from functools import partial
 
 import pytest
 
@@ -54,6 +55,8 @@ def test_an_operator_is_told_what_a_command_came_to(installation: Installation) 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # Who runs these tests in the background has SIGINT ignored, and so would have all that they start.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - takes no lock
     )
     assert watching.stdout is not None
     watching.stdout.readline()
