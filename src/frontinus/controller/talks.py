@@ -31,16 +31,16 @@ class Talks:
         """What the talk gives. Raises what it raises, and Retry when it was broken off; who cancels this ends the talk too."""
         task = asyncio.create_task(talk, name=f"talk-{amphora_id}")
         self._under_way[amphora_id].add(task)
+        us = asyncio.current_task()
         try:
-            return await task
+            return await task  # who cancels us has the talk cancelled first, and it has ended when we hear of it
         except asyncio.CancelledError:
-            if task in self._broken_off:
+            if task in self._broken_off and not (us is not None and us.cancelling()):
                 raise Retry(
                     f"amphora {amphora_id} ended while it was spoken to; it is started again or replaced",
                     after=AFTER_S,
                     code="amphora-ended",
                 ) from None
-            task.cancel()
             raise
         finally:
             self._broken_off.discard(task)

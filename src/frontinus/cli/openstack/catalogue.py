@@ -73,11 +73,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Step(msgspec.Struct, frozen=True, kw_only=True, tag_field="action"):
-    """One change. `told` is what it does, as an order."""
-
-    @property
-    def told(self) -> str:
-        raise NotImplementedError
+    """One change. Each has `told`: what it does, as an order."""
 
 
 class MakeRole(_Step, tag="make-role", frozen=True, kw_only=True):
