@@ -114,8 +114,13 @@ class World:
     b: Belongings
 
     def seen(self) -> dict[str, Any]:
-        """What is really there of A's, and of B's in Neutron: asked past Frontinus, but for A's own view of it."""
-        found: dict[str, Any] = {"frontinus": self.a.shown(), "secrets": self.a.project.secrets()}
+        """What is really there of either's in Neutron, and of A's in Barbican; and what each of them sees in Frontinus."""
+        found: dict[str, Any] = {"secrets": self.a.project.secrets()}
+        for who in (self.a, self.b):
+            found[f"frontinus of {who.project.name}"] = who.shown()
+            for collection in ("loadbalancers", "listeners", "pools"):
+                listed = who.project.call("GET", collection).one(collection)
+                found[f"{collection} of {who.project.name}"] = sorted(x["id"] for x in listed)
         network: Any = self.site.admin.network
         for who in (self.a, self.b):
             ports = [*network.ports(network_id=who.project.network_id), *network.ports(project_id=who.project.id)]

@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -117,19 +117,26 @@ class OnOpenStack:
             image_tag=self.installation,
         )
         (self.directory / "frontinus.toml").write_text(settings + self.more)
-        self.image_id = upload_image(self.ours, self.installation)
-        subprocess.run(self._command("db", "upgrade"), check=True, timeout=120)
-        self.start("api", "--port", str(self.api_port))
-        self.start("controller")
-        self.start("health")
-        until(self._answers, 60, f"the API does not answer: {self.directory}/log")
+        with ExitStack() as begun:
+            begun.callback(self.__exit__)
+            self.image_id = upload_image(self.ours, self.installation)
+            subprocess.run(self._command("db", "upgrade"), check=True, timeout=120)
+            self.start("api", "--port", str(self.api_port))
+            self.start("controller")
+            self.start("health")
+            until(self._answers, 60, f"the API does not answer: {self.directory}/log")
+            begun.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         for process in self.processes.values():
             process.terminate()
         for process in self.processes.values():
-            process.wait(30)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         for cli in (self.cli, self.operator):
             cli.close()
         # Of a test that failed half-way; one that went well has looked that there is nothing.

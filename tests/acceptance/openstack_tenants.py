@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -257,17 +257,14 @@ def frontinus_on_openstack(
     wrapper = ("env", f"OS_CLIENT_CONFIG_FILE={clouds}")
     frontinus = Installation(directory / "state", _merged(config, settings), wrapper)
     site = Site(word, admin, account, clouds, frontinus)
-    frontinus.start()
-    try:
+    with ExitStack() as stack:
+        stack.callback(site.remove_projects)
+        stack.callback(frontinus.stop)
+        frontinus.start()
         yield site
-    finally:
-        try:
-            for project in site.projects:
-                project.clear()
-            until(lambda: not site.left(), GONE_S, "something is left", pause=2)
-        finally:
-            frontinus.stop()
-            site.remove_projects()
+        for project in site.projects:
+            project.clear()
+        until(lambda: not site.left(), GONE_S, "something is left", pause=2)
 
 
 def path_of(reference: str) -> str:

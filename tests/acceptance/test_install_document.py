@@ -130,7 +130,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 @contextmanager
 def host(tmp_path: Path) -> Iterator[Site]:
     """What the document finds."""
-    clouds = openstack_lab.clouds_file()
+    clouds = openstack_lab.clouds_file(level=2)
     look = openstack_lab.connect(openstack_lab.ADMIN)
     ports = {x: free_port() for x in ("api", "health", "member")}
     (tmp_path / "bin").mkdir()

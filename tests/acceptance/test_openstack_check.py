@@ -21,7 +21,7 @@ from openstack.connection import Connection
 from frontinus.cli.openstack import trying
 from frontinus.drivers.compute.nova.settings import NovaSettings
 from frontinus.drivers.network.neutron.driver import NeutronSettings
-from frontinus.drivers.openstack.cloud import Cloud, in_this_thread, open_connection
+from frontinus.drivers.openstack.cloud import Cloud, in_this_thread
 from frontinus.drivers.openstack.settings import OpenStackSettings
 from frontinus.model.findings import Grade
 
@@ -236,13 +236,7 @@ class _Interrupting(TCPKeepAliveAdapter):
 
 
 def _try(site: Site, adapter: _Interrupting) -> list[Grade]:
-    def connect(settings: OpenStackSettings) -> Connection:
-        connection = open_connection(settings)
-        sending: Any = connection.session.session
-        sending.mount("http://", adapter)
-        return connection
-
-    cloud = Cloud(OpenStackSettings(cloud=openstack_lab.OURS, installation=site.word), connect)
+    cloud = Cloud(OpenStackSettings(cloud=openstack_lab.OURS, installation=site.word), openstack_lab.over(adapter))
     tenant = openstack_lab.connect(openstack_lab.TENANT).session.get_project_id()
     with in_this_thread():
         return [x.grade for x in trying.tried(cloud, NovaSettings(flavor="lb.tiny"), NeutronSettings(), tenant)]
