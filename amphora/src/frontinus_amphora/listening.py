@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from frontinus_amphora import open_sockets, processes
 from frontinus_amphora.datagram_sockets import close_all, shared_by
+from frontinus_amphora.log import log
 from frontinus_amphora.peer_probe import PORT as PEERS_PORT
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
@@ -34,7 +35,10 @@ def shut(master: int | None) -> bool:
 
     False, and nothing changed, where none run or the kernel does not let us have their sockets (datagram_sockets.held_by)."""
     # Of all, since one may be about to go.
-    return any([_at_each(x, _drop_newcomers) for x in _workers(master)])  # noqa: C419
+    is_shut = any([_at_each(x, _drop_newcomers) for x in _workers(master)])  # noqa: C419
+    if not is_shut:
+        open_up(master)  # those that were reached before the kernel refused
+    return is_shut
 
 
 def open_up(master: int | None) -> None:
@@ -58,9 +62,14 @@ def _at_each(pid: int, work: Callable[[socket.socket], None]) -> bool:
         sockets = shared_by(pid, pidfd, listening)
     finally:
         os.close(pidfd)
-    for each in sockets or ():
-        work(each)
-    close_all(sockets or ())
+    try:
+        for each in sockets or ():
+            work(each)
+    except OSError as error:  # such as no room for a filter
+        log("listeners not shut", pid=pid, error=str(error))
+        return False
+    finally:
+        close_all(sockets or ())
     return sockets is not None
 
 

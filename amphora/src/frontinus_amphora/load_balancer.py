@@ -491,9 +491,9 @@ class LoadBalancer:
             with Handover(self._disk.stats_socket(), before, after) as handover:
                 # A peer that is new is taught what the new worker knows, and nobody mends that there.
                 quietly = handover.knows_anybody and stick_tables.others(before) != stick_tables.others(after)
-                if quietly:
-                    self.shut()
                 try:
+                    if quietly:
+                        self.shut()
                     self._service.reload()
                     handover.finish()
                 finally:

@@ -52,8 +52,9 @@ def abandoned(known: list[Cohort], now: datetime) -> list[Cohort]:
 
 def _tell(tx: Transaction, owner: ControllerId, cohort: Cohort, lease_duration: timedelta, now: datetime) -> int:
     claimed = leases.claim_due(tx, owner, cohort.name, now, lease_duration, MOST_AT_ONCE)
+    known = trees.read_trees(tx, [x.load_balancer_id for x in claimed])
     for lease in claimed:
-        tree = trees.read_tree(tx, lease.load_balancer_id)
+        tree = known.get(lease.load_balancer_id)
         if tree is not None:
             before = tree.load_balancer.fault
             is_told = before is not None and before.code == "no-controller"

@@ -360,8 +360,7 @@ async def _introduce(amphora: Amphora, situation: Situation, hands: Hands) -> Ou
     applied = await hands.talks.hold(amphora.id, introduction)
     hands.metrics.pushes.labels(applied.action).inc()
     if KEEPS_CONNECTIONS in hands.network.features:
-        for request in await _vip_requests(amphora, situation, hands):
-            await hands.network.create_port(request)
+        await hands.network.create_port(await _vip_request(amphora, situation, hands))
     known_since = max(hands.now(), newest_arrival(situation.tree) or before.applied_at)
     receipt = replace(before, digest=applied.digest, applied_at=known_since, action=applied.action)
     return await _update(amphora, situation, hands, receipt=receipt, suspected_at=None)
@@ -395,18 +394,18 @@ async def _shut(amphora: Amphora, situation: Situation, hands: Hands) -> bool:
     record first: whoever goes on after a death plugs the amphora again, unless it goes with its ports."""
     if KEEPS_CONNECTIONS not in hands.network.features:
         return False
-    requests = [plugging.shut_to_clients(x) for x in await _vip_requests(amphora, situation, hands)]
-    for request in requests:
-        ports = (replace(x, allowed=request.allowed) if x.purpose is request.purpose else x for x in amphora.ports)
-        await _update(amphora, situation, hands, ports=tuple(ports))
-        await hands.network.create_port(request)
-    return bool(requests)
+    request = plugging.shut_to_clients(await _vip_request(amphora, situation, hands))
+    ports = (replace(x, allowed=request.allowed) if x.purpose is PortPurpose.VIP else x for x in amphora.ports)
+    await _update(amphora, situation, hands, ports=tuple(ports))
+    await hands.network.create_port(request)
+    return True
 
 
-async def _vip_requests(amphora: Amphora, situation: Situation, hands: Hands) -> list[PortRequest]:
+async def _vip_request(amphora: Amphora, situation: Situation, hands: Hands) -> PortRequest:
+    """The port of the VIP, of which each amphora has one."""
     network_of = await _networks(amphora, situation, hands)
     requests = plugging.port_requests(situation.carried, amphora, network_of, exact=False)
-    return [x for x in requests if x.purpose is PortPurpose.VIP]
+    return next(x for x in requests if x.purpose is PortPurpose.VIP)
 
 
 async def _update(amphora: Amphora, situation: Situation, hands: Hands, **changes: object) -> Outcome:

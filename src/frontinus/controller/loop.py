@@ -129,7 +129,8 @@ class Controller:
                 log.exception("keep-alive could not be written")
 
     async def _tidy(self) -> None:
-        """Forget in the store what has served its time, and tell what nobody serves. Each controller does it, so with many it is done often enough."""
+        """Forget in the store what has served its time, and tell what nobody serves. Each controller does it, so with many
+        it is done often enough."""
         store = self._hands.store
         while True:
             # At its own time, so that many controllers that were started at once do not do it at once.

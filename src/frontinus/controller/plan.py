@@ -258,7 +258,8 @@ def _plan_presence(
                 waits.append(LookAgain(LOOK_AGAIN_AFTER[judged], holds.get(amphora.id) or _stopped(amphora)))
             case Verdict.SERVING | Verdict.UNWANTED:
                 pass
-        if amphora.id in outgrown:
+        # Once it carries nothing, as after a revival, it may be another agent: it is tried, or honestly at fault.
+        if amphora.id in outgrown and amphora.receipt is not None:
             if amphora.id in uninformed and judged not in LOOK_AGAIN_AFTER:
                 pushes.append(IntroducePeer(amphora.id))
             if judged is Verdict.SERVING:

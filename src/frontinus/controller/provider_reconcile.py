@@ -186,8 +186,8 @@ async def _make(
     lease: Lease,
     hands: ProviderHands,
 ) -> FrontinusError | None:
-    # The wish may carry the time of another machine, whose clock is ahead; it is fulfilled all the same.
-    sent_at = max(hands.now(), requested_at) if requested_at is not None else hands.now()
+    # The wish for a failover may carry the time of another machine, whose clock is ahead; it is fulfilled all the same.
+    sent_at = max(hands.now(), requested_at) if call.name == FAILOVER and requested_at is not None else hands.now()
     sent = replace(
         record,
         sent=f"{call.name} {call.object_id}",

@@ -43,7 +43,7 @@ from frontinus.controller.steps import (
 )
 from frontinus.drivers.amphora.interface import Rendered
 from frontinus.drivers.compute.interface import PlaceState
-from frontinus.model.enums import FaultPhase, Kind
+from frontinus.model.enums import FaultPhase, Kind, Topology
 from frontinus.model.errors import (
     BindRefused,
     Bug,
@@ -364,6 +364,8 @@ async def _agent_is_outgrown(
     amphora = next((x for x in tree.amphorae if x.id == step.amphora_id), None)
     if amphora is None or amphora.receipt is None:
         return False
+    if tree.load_balancer.topology is not Topology.SINGLE and not hands.amphora_driver.introduces:
+        return False  # the one that is left could not be told of a new one: both go on as they are
     if amphora.replacement_requested_at is None:
         marks = await hands.store.read(maintenance.marks)
         if mark_on(amphora.id, amphora.load_balancer_id, amphora.host, marks, hands.now()) is not None:

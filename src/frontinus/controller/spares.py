@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
+from msgspec import Struct
 from msgspec.structs import replace
 
 from frontinus.controller import places
@@ -43,8 +43,7 @@ LONGEST_WAIT_S = 30.0
 """An empty slot waits no longer for a controller without work: one that always has some needs spares most."""
 
 
-@dataclass(frozen=True)
-class Pool:
+class Pool(Struct, frozen=True):
     """Spares that are alike, and how many there shall be."""
 
     name: str
@@ -117,7 +116,11 @@ class Spares:
                 log.warning("no spare amphorae of this kind", reason=str(error))
                 continue
             pools.append(Pool(hands.spare_pool(placement), placement, each.count))
-        return {x.name: x for x in pools}
+        found: dict[str, Pool] = {}
+        for pool in pools:  # choices that say the same of how amphorae are made share one
+            there = found.get(pool.name)
+            found[pool.name] = pool if there is None else replace(there, wanted=there.wanted + pool.wanted)
+        return found
 
     def _has_turn(self) -> bool:
         """Whether empty slots are filled now: nobody is being served, or that has gone on for long."""

@@ -3,7 +3,8 @@ do not run.
 
 The ear brakes when too many fall silent at once, because it may be the ear that is deaf. Compute's word is knowledge: an
 amphora whose place is gone or stopped is dead however many share its fate, as all do after a restart of the machine. Without
-this the brake would hold for ever. Next: sweeper.py."""
+this the brake would hold for ever. Each of many controllers looks at a share of the silent, and breaks off what it says to
+those that have ended (talks.py). Next: sweeper.py."""
 
 from __future__ import annotations
 

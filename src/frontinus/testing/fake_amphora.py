@@ -84,6 +84,7 @@ class FakeAmphoraDriver(AmphoraDriver):
     name: ClassVar[str] = "fake"
     version: ClassVar[str] = "1.0.0"
     amphora_versions: ClassVar[str] = ">=0"
+    introduces: ClassVar[bool] = True
     capabilities: ClassVar[Capabilities] = Capabilities(
         topologies=frozenset(Topology),
         listener_protocols=frozenset(ListenerProtocol),

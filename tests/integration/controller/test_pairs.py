@@ -11,7 +11,7 @@ import pytest
 
 from frontinus.controller.plugging import PEERS_PORT
 from frontinus.drivers.amphora.interface import Applied, Rendered
-from frontinus.model.enums import AmphoraRole, Topology
+from frontinus.model.enums import AmphoraRole, AmphoraStatus, Topology
 from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.model.ports import PortPurpose
 from frontinus.model.tree import Amphora, LoadBalancerTree
@@ -140,6 +140,22 @@ async def test_a_pair_that_is_too_old_is_replaced_while_it_serves(
     tree = await world.assert_served(load_balancer_id)
     assert before.isdisjoint(x.id for x in tree.amphorae)
     assert (watcher.arrived, watcher.unannounced, watcher.fewest) == (BACKUP_FIRST, [], 1)
+    await world.store.close()
+
+
+async def test_a_pair_whose_driver_cannot_introduce_a_newcomer_goes_on_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, load_balancer_id = await a_pair(tmp_path)
+    await world.converge()
+    monkeypatch.setattr(type(world.hands.amphora_driver), "introduces", False)
+    before = await outgrown_pair(world, load_balancer_id)
+    await world.converge()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    assert tree.load_balancer.fault is not None
+    assert before == {x.id for x in tree.amphorae if x.status is AmphoraStatus.ALLOCATED}
+    assert all(world.places[x].balancing for x in before)
     await world.store.close()
 
 

@@ -339,6 +339,13 @@ STALE: dict[str, object] = {"receipt": replace(RECEIPT, digest="old")}
         ),
         pytest.param(STALE, {}, {OLD}, (WishReplacement(OLD),), id="the backup can take it, and has"),
         pytest.param(
+            {},
+            {"status": AmphoraStatus.READY, "receipt": None},
+            {OTHER},
+            (ApplyConfiguration(OTHER),),
+            id="what was revived since carries nothing, and may be another agent: it is tried",
+        ),
+        pytest.param(
             STALE,
             READY,
             {OLD},

@@ -92,6 +92,8 @@ class AmphoraDriver(ABC):
     amphora_versions: ClassVar[str]
     """Which agent versions it serves, as a PEP 440 specifier set."""
     capabilities: ClassVar[Capabilities]
+    introduces: ClassVar[bool] = False
+    """Whether it has `introduce`."""
 
     @property
     def heartbeat_prefixes(self) -> tuple[bytes, ...]:
@@ -139,7 +141,8 @@ class AmphoraDriver(ABC):
         self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered, shut: Callable[[], Awaitable[bool]]
     ) -> Applied:
         """Tell an amphora of a pair, of which `apply` has said that it cannot run `rendered`, who the other one is in it; all
-        else is left as it runs. Idempotent. Without it a pair that is too old is not replaced while it serves.
+        else is left as it runs. Idempotent. A driver that can says so by `introduces`; with others a pair that is too old for
+        a change goes on as it is, and the change is a fault.
 
         `shut` is as in `leave`, for one that must not meet a new client meanwhile; they are let in again when this has
         returned. Raises Retry; Incompatible when this amphora cannot even take that."""

@@ -74,6 +74,7 @@ class AgentDriver(AmphoraDriver):
     Immutable: settings, authority. Owned by the loop: what is remembered of each amphora, and its lock."""
 
     amphora_versions: ClassVar[str] = ">=0.1,<1"
+    introduces: ClassVar[bool] = True
 
     def __init__(self, settings: AgentDriverSettings, *, clock: Clock = utc_now) -> None:
         """Opens the authority, making it on first use. Raises Invalid naming the setting that cannot be."""
@@ -199,6 +200,7 @@ class AgentDriver(AmphoraDriver):
         quietly: Leaver | None,
         shut: Callable[[], Awaitable[bool]],
     ) -> Applied:
+        is_shut = False
         for _ in range(TRIES):
             live, _runs = await self._read_live(amphora, takes_files=True)
             if live is None:
@@ -206,7 +208,8 @@ class AgentDriver(AmphoraDriver):
             text = self._introduced(live.text, rendered.text)
             kept = (x for x in live.files if x.name != KEEPALIVED)
             files = (*(SentFile(x.name, x.sha256, x.private, None) for x in kept), *_sent(keepalived))
-            is_shut = quietly is not None and text != live.text and self._learns(live.text) and await shut()
+            if not is_shut and quietly is not None and text != live.text and self._learns(live.text):
+                is_shut = await shut()
             try:
                 answer = await self._client.apply(
                     amphora,

@@ -1,10 +1,11 @@
 """How an amphora of a pair gives its addresses up without cutting a connection, by what agents of any age can do.
 
 A TCP connection cannot go to the other amphora: what is open when the addresses move is reset. So nothing may be open then.
-First, while everybody is served, what keeps connections open between requests is ended with the next answer. Then the
-network lets nobody new in, which lasts as long as one answer takes: who asks meanwhile asks again, and is answered by
-the other. HAProxy's workers tell when nothing goes on: after a reload the one before ends with its last connection. Where
-the network cannot, what has begun at the very moment is reset. Next: driver.py, which calls; docs/design/0020."""
+First, while everybody is served, what keeps connections open between requests is ended with the next answer. Then nobody
+new is let in, by the agent (feature `shut`) or, where that is older, by the network, for as long as one answer takes: who asks
+meanwhile asks again, and is answered by the other. HAProxy's workers tell when nothing goes on: after a reload the one before
+ends with its last connection. Where neither can, what has begun at the very moment is reset. Next: driver.py, which calls;
+docs/design/0030."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ import structlog
 from frontinus.drivers.amphora.agent.client import AgentClient, SentFile
 from frontinus.drivers.amphora.agent.files import Live, digest
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
-from frontinus.model.errors import FrontinusError
+from frontinus.model.errors import FrontinusError, LeaseLost
 from frontinus.model.tree import Amphora, LoadBalancerTree
 
 GLANCE_S = 0.02
@@ -96,8 +97,10 @@ class Leaver:
 
 
 async def without_trouble(leaving: Awaitable[None], amphora: Amphora) -> None:
-    """What goes wrong here must not keep an amphora from being replaced. Raises Retry where its agent is out of reach."""
+    """What goes wrong here must not keep an amphora from being replaced. Raises LeaseLost alone, as what shuts it may."""
     try:
         await leaving
+    except LeaseLost:
+        raise
     except FrontinusError as error:
         _log.warning("amphora does not let go of its connections", amphora_id=amphora.id, reason=str(error))
