@@ -150,10 +150,12 @@ async def test_a_pair_whose_driver_cannot_introduce_a_newcomer_goes_on_as_it_is(
     await world.converge()
     monkeypatch.setattr(type(world.hands.amphora_driver), "introduces", False)
     before = await outgrown_pair(world, load_balancer_id)
-    await world.converge()
+    with pytest.raises(AssertionError, match="does not settle"):
+        await world.converge()
     tree = await world.tree(load_balancer_id)
     assert tree is not None
     assert tree.load_balancer.fault is not None
+    assert tree.load_balancer.fault.code == "incompatible-amphora"
     assert before == {x.id for x in tree.amphorae if x.status is AmphoraStatus.ALLOCATED}
     assert all(world.places[x].balancing for x in before)
     await world.store.close()

@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from frontinus.cli.openstack import catalogue
-from frontinus.cli.openstack.catalogue import Endpoint, Registered, Service, Step, Wish
+from frontinus.cli.openstack.catalogue import Endpoint, Registered, Service, Step, SwitchOff, Wish
 from frontinus.cli.openstack.judging import ROLES
-from frontinus.model.errors import Conflict, Invalid
+from frontinus.cli.openstack.register import _carry_out, _Keystone
+from frontinus.model.errors import Conflict, Invalid, Retry
 
 URL, OLD = "http://lb.example.org:9876", "http://old.example.org:9876"
 INTERFACES = ("public", "internal", "admin")
@@ -230,3 +231,30 @@ def test_every_step_is_told_in_words() -> None:
     ]
     assert {type(x) for x in steps} == set(catalogue.Step.__args__)
     assert all(x.told for x in steps)
+
+
+def test_what_was_done_before_a_step_failed_is_told() -> None:
+    """Above all how another's endpoint that was switched off is switched on again."""
+    off = tuple(SwitchOff(id=x, service="octavia", interface="public", url=OLD) for x in ("one", "two"))
+    carried: list[Step] = []
+
+    class Keystone(_Keystone):
+        def __init__(self) -> None:
+            """Asks nobody."""
+
+        def region(self) -> str:
+            return "One"
+
+        def look(self) -> Registered:
+            return EMPTY
+
+        def carry_out(self, step: Step) -> bool:
+            if carried:
+                raise Retry("keystone cannot be asked", after=1)
+            carried.append(step)
+            return True
+
+    done: list[Step] = []
+    with pytest.raises(Retry):
+        _carry_out(Keystone(), lambda there, region: off, done, dry_run=False, as_json=True)
+    assert done == [off[0]]

@@ -10,7 +10,7 @@ from frontinus.cli.openstack import judging
 from frontinus.cli.openstack.seen import (
     Account,
     Answer,
-    Endpoint,
+    CatalogueEntry,
     Flavor,
     Host,
     Image,
@@ -28,7 +28,7 @@ SECOND = timedelta(seconds=1)
 OK, WARNING, TROUBLE = Grade.OK, Grade.WARNING, Grade.TROUBLE
 OURS, THEIRS = "our-project", "their-project"
 SMALL = Flavor(id="f1", name="small", vcpus=1, ram=256, disk=2)
-PUBLIC = Endpoint(type="load-balancer", interface="public", region="One", url="http://lb:9876")
+PUBLIC = CatalogueEntry(type="load-balancer", interface="public", region="One", url="http://lb:9876")
 
 
 def judged(finding: Finding) -> Grade:
@@ -75,9 +75,9 @@ def test_a_role_that_is_missing_is_named() -> None:
 
 def test_what_the_catalogue_lacks_is_looked_for_in_our_region() -> None:
     there = (
-        Endpoint(type="compute", interface="public", region="One", url="x"),
-        Endpoint(type="image", interface="public", region="Two", url="x"),
-        Endpoint(type="volumev3", interface="public", region="One", url="x"),
+        CatalogueEntry(type="compute", interface="public", region="One", url="x"),
+        CatalogueEntry(type="image", interface="public", region="Two", url="x"),
+        CatalogueEntry(type="volumev3", interface="public", region="One", url="x"),
     )
     who = Account(user="u", user_id="1", project="p", project_id="2", roles=frozenset(), catalogue=there)
     assert judging.catalogue_lacks(who, ["compute", "image", "block-storage"], "One") == ["image"]
@@ -91,24 +91,24 @@ def test_what_the_catalogue_lacks_is_looked_for_in_our_region() -> None:
         pytest.param(
             [TROUBLE],
             ["http://lb:9876", "http://old:9876"],
-            [PUBLIC, Endpoint(type="load-balancer", interface="public", region="One", url="http://old:9876")],
+            [PUBLIC, CatalogueEntry(type="load-balancer", interface="public", region="One", url="http://old:9876")],
             id="two public ones",
         ),
         pytest.param(
             [TROUBLE],
             ["http://lb:9876"],
-            [Endpoint(type="load-balancer", interface="admin", region="One", url="http://lb:9876")],
+            [CatalogueEntry(type="load-balancer", interface="admin", region="One", url="http://lb:9876")],
             id="none is public",
         ),
         pytest.param(
             [WARNING],
             [],
-            [Endpoint(type="load-balancer", interface="public", region="Two", url="http://lb:9876")],
+            [CatalogueEntry(type="load-balancer", interface="public", region="Two", url="http://lb:9876")],
             id="of another region",
         ),
     ],
 )
-def test_entries_of_the_catalogue(grades: list[Grade], urls: list[str], catalogue: list[Endpoint]) -> None:
+def test_entries_of_the_catalogue(grades: list[Grade], urls: list[str], catalogue: list[CatalogueEntry]) -> None:
     findings, endpoints = judging.entries(catalogue, "One")
     assert ([judged(x) for x in findings], [x.url for x in endpoints]) == (grades, urls)
 
@@ -237,10 +237,14 @@ def test_quotas(grade: Grade, word: str, quotas: list[Quota]) -> None:
     assert (judged(finding), word in finding.told) == (grade, True), finding
 
 
-def test_a_quota_is_raised_by_a_command_that_names_it() -> None:
-    full = [Quota(name="server_groups", limit=10, used=10, each=1)]
+@pytest.mark.parametrize(
+    "name, option",
+    [("server_groups", "server-groups"), ("security_group_rule", "secgroup-rules"), ("port", "ports")],
+)
+def test_a_quota_is_raised_by_a_command_that_names_it(name: str, option: str) -> None:
+    full = [Quota(name=name, limit=10, used=10, each=1)]
     finding = judging.room("nova", "load balancers", full, OURS, "openstack quota set --{name} NUMBER {project}")
-    assert finding.advice == f"openstack quota set --server-groups NUMBER {OURS}"
+    assert finding.advice == f"openstack quota set --{option} NUMBER {OURS}"
 
 
 @pytest.mark.parametrize("is_enough, limit", [(True, -1), (True, 2), (False, 1)])

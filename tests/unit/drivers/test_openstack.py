@@ -73,6 +73,8 @@ def test_a_tenant_is_not_told_where_services_are() -> None:
     for error in (keystone.ConnectFailure(f"Unable to establish connection to {at}"), requests.ReadTimeout(at)):
         assert told("network", error).reason == "neutron cannot be asked: it does not answer; it is asked again"
     assert "it answers 503" in told("network", answered(503, {"message": at})).reason
+    assert "http" in str(answered(403)), "openstacksdk says where it was"
+    assert "http" not in told("network", answered(403)).reason
 
 
 def test_a_refusal_keeps_the_services_own_word() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -76,14 +76,22 @@ def _examine(settings: Settings, as_cloud: str | None, *, tries: bool) -> Iterat
     try:
         wanted = _wanted(settings)
         ours = look(settings.openstack)
-        above = ours if as_cloud is None else look(_as(settings.openstack, as_cloud))
+        above = ours if as_cloud is None else look(replace(settings.openstack, cloud=as_cloud))
         yield fine("settings", "can work together")
         try:
             who, region = ours.account(), ours.region()
         except Retry as lack:
             yield trouble("keystone", lack.reason, _CLOUDS_YAML)
             return
-        yield from _keystone(settings.api, who, region, ours, above)
+        if as_cloud is not None:
+            try:
+                tenant: str | None = above.account().project_id
+            except Retry as lack:
+                yield trouble("keystone", f"--os-cloud {as_cloud}: {lack.reason}", _CLOUDS_YAML)
+                above, tenant = ours, None
+        else:
+            tenant = None
+        yield from _told("keystone", _keystone(settings.api, who, region, ours, above))
         lacking = judging.catalogue_lacks(who, wanted.types(), region)
         for name in lacking:
             yield trouble(
@@ -91,7 +99,7 @@ def _examine(settings: Settings, as_cloud: str | None, *, tries: bool) -> Iterat
                 f"has no {name} in region {region}",
                 "openstack endpoint create, or see region_name in clouds.yaml",
             )
-        yield from _entry(who, region, ours)
+        yield from _told("catalogue", _entry(who, region, ours))
         if wanted.nova is not None and not set(_TYPES["nova"]) & set(lacking):
             yield from _told("nova", _nova(wanted.nova, who, look(wanted.nova.openstack), above))
         if wanted.neutron is not None and not set(_TYPES["neutron"]) & set(lacking):
@@ -102,7 +110,6 @@ def _examine(settings: Settings, as_cloud: str | None, *, tries: bool) -> Iterat
             yield from _told("barbican", _barbican(settings.api, look(wanted.barbican.openstack)))
         yield from _not_used(settings, wanted)
         if tries and not lacking:
-            tenant = above.account().project_id if as_cloud is not None else None
             yield from trying.tried(
                 clouds[settings.openstack], wanted.nova, wanted.neutron, tenant, is_admin="admin" in who.roles
             )
@@ -128,10 +135,6 @@ def _wanted(settings: Settings) -> _Wanted:
         barbican=barbican if isinstance(barbican, BarbicanSettings) else None,
         amphora=chosen.get(names.amphora),
     )
-
-
-def _as(settings: OpenStackSettings, cloud: str) -> OpenStackSettings:
-    return OpenStackSettings(cloud=cloud, installation=settings.installation, timeout=settings.timeout)
 
 
 def _told(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -322,7 +325,7 @@ def _neutron_quotas(settings: NeutronSettings, who: Account, ours: Look) -> Find
         let_in = [AllowedTraffic(TrafficProtocol.TCP, x) for x in settings.management_ports]
         groups, count = 2, count + _RULES_OF_GROUP + len(rules.wanted(let_in, ping=True))
     each = {"port": 2, "security_group": groups, "security_group_rule": count}
-    command = "openstack quota set --{name}s NUMBER {project}"
+    command = "openstack quota set --{name} NUMBER {project}"
     return judging.room("neutron", "amphorae", ours.network_quotas(who.project_id, each), who.project_id, command)
 
 

@@ -13,7 +13,7 @@ from frontinus.cli.openstack.seen import (
     UNLIMITED,
     Account,
     Answer,
-    Endpoint,
+    CatalogueEntry,
     Flavor,
     Host,
     Image,
@@ -93,7 +93,7 @@ def rights(roles: Collection[str]) -> Finding:
 
 def catalogue_lacks(who: Account, needed: Collection[str], region: str) -> list[str]:
     """The types of service that the catalogue does not have there."""
-    there = {x.type for x in who.catalogue if x.region == region}
+    there = {x.type for x in who.catalogue if region in ("", x.region)}
     return [x for x in needed if x not in there and x not in {_OTHER_TYPES.get(y) for y in there}]
 
 
@@ -111,9 +111,9 @@ def roles_of_tenants(known: Collection[str]) -> Finding:
     return fine("keystone", "has the roles load-balancer_*")
 
 
-def entries(catalogue: Iterable[Endpoint], region: str) -> tuple[list[Finding], list[Endpoint]]:
+def entries(catalogue: Iterable[CatalogueEntry], region: str) -> tuple[list[Finding], list[CatalogueEntry]]:
     """What is the matter with our entry as such, and the endpoints that it has, each URL once."""
-    found = [x for x in catalogue if x.type == LOAD_BALANCER and x.region == region]
+    found = [x for x in catalogue if x.type == LOAD_BALANCER and region in ("", x.region)]
     if not found:
         lack = f"has no {LOAD_BALANCER} in region {region}: clients do not find Frontinus"
         return [warning("catalogue", lack, "frontinus openstack register --url URL")], []
@@ -136,7 +136,7 @@ def entries(catalogue: Iterable[Endpoint], region: str) -> tuple[list[Finding], 
     return findings, [by_url[x] for x in sorted(by_url)]
 
 
-def entry(endpoint: Endpoint, answer: Answer) -> Finding:
+def entry(endpoint: CatalogueEntry, answer: Answer) -> Finding:
     """`answer` came when we asked with our own token."""
     where = f"the {endpoint.interface} endpoint {endpoint.url}"
     again = "start `frontinus api` there, or `frontinus openstack register` with the right URL"
@@ -221,6 +221,10 @@ def hosts(known: Iterable[Host], policy: str, zone_name: str | None) -> Finding:
     return fine("nova", f"{len(able)} hosts take servers{where}; pairs are kept apart by {policy}")
 
 
+_OPTIONS = {"port": "ports", "security_group": "secgroups", "security_group_rule": "secgroup-rules"}
+"""Of `openstack quota set`, where it calls a quota otherwise than the service."""
+
+
 def room(service: str, what: str, quotas: Sequence[Quota], project: str, command: str) -> Finding:
     """For how many more of `what` the quotas of our project leave room."""
     limited = [(x.room, x) for x in quotas if x.room is not None]
@@ -230,7 +234,7 @@ def room(service: str, what: str, quotas: Sequence[Quota], project: str, command
     told = f"quotas leave room for {left} more {what} ({least.name}: {least.used} of {least.limit} used)"
     if left >= FEW:
         return fine(service, told)
-    advice = command.format(name=least.name.replace("_", "-"), project=project)
+    advice = command.format(name=_OPTIONS.get(least.name) or least.name.replace("_", "-"), project=project)
     return (warning if left else trouble)(service, told, advice)
 
 

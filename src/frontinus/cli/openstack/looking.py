@@ -19,7 +19,7 @@ from requests import exceptions as requests
 from frontinus.cli.openstack.seen import (
     Account,
     Answer,
-    Endpoint,
+    CatalogueEntry,
     Flavor,
     Host,
     Image,
@@ -52,7 +52,7 @@ class Look:
         def question(identity: Any) -> Account:
             access = identity.session.auth.get_access(identity.session)
             catalogue = [
-                Endpoint(
+                CatalogueEntry(
                     type=str(service["type"]),
                     interface=str(x["interface"]),
                     region=str(x.get("region_id") or x.get("region") or ""),
@@ -74,8 +74,7 @@ class Look:
 
     def region(self) -> str:
         """The one that clouds.yaml names."""
-        named: object = self._cloud.call("identity", lambda identity: identity.region_name)
-        return str(named or "")
+        return self._cloud.region()
 
     def token(self) -> str:
         found: object = self._cloud.call("identity", lambda identity: identity.session.get_token())
@@ -114,18 +113,20 @@ class Look:
         return str(token["user"]["id"]), frozenset(str(x["name"]) for x in token.get("roles", ()))
 
     def behind(self, url: str) -> Answer:
-        """What answers there, and whether it takes our token. Nothing is repeated, and no answer is an answer too."""
+        """What answers there, and whether it takes our token. No answer is an answer too."""
         base, token = url.rstrip("/"), self.token()
 
         def question(identity: Any) -> Answer:
             plain = identity.session.session  # a requests session: our token goes only where we mean it to
-            timeout = self._cloud.settings.timeout.total_seconds()
+            # What clouds.yaml says of certificates (cacert) is handed on with each request, and not kept there.
+            sure: Any = {"verify": identity.session.verify, "allow_redirects": False}
+            sure["timeout"] = self._cloud.settings.timeout.total_seconds()
             try:
-                first = plain.get(f"{base}/", headers=_JSON, timeout=timeout, allow_redirects=False)
+                first = plain.get(f"{base}/", headers=_JSON, **sure)
                 if not _is_load_balancing(first):
                     return Answer(status=first.status_code)
                 words = {**_JSON, "X-Auth-Token": token}
-                second = plain.get(f"{base}/v2/lbaas/providers", headers=words, timeout=timeout, allow_redirects=False)
+                second = plain.get(f"{base}/v2/lbaas/providers", headers=words, **sure)
             except requests.RequestException as error:
                 return Answer(trouble=_in_short(error))
             # Whoever is known and may not (403) was known all the same.

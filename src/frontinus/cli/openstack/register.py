@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +20,6 @@ from frontinus.cli.openstack.catalogue import Registered, Step
 from frontinus.cli.openstack.seen import LOAD_BALANCER
 from frontinus.cli.output import complain, in_words, say, settings_or_exit
 from frontinus.drivers.openstack.cloud import Cloud, in_this_thread
-from frontinus.drivers.openstack.settings import OpenStackSettings
 from frontinus.drivers.openstack.trouble import Refused
 from frontinus.model.errors import Conflict, FrontinusError, Invalid, Retry
 
@@ -90,7 +90,7 @@ def _run(
     cloud: Cloud | None = None
     done: list[Step] = []
     try:
-        cloud = Cloud(settings if as_cloud is None else _as(settings, as_cloud))
+        cloud = Cloud(settings if as_cloud is None else replace(settings, cloud=as_cloud))
         with in_this_thread():
             _carry_out(_Keystone(cloud), remaining, done, dry_run=dry_run, as_json=as_json)
     except Invalid as error:
@@ -110,10 +110,6 @@ def _run(
     return 0
 
 
-def _as(settings: OpenStackSettings, cloud: str) -> OpenStackSettings:
-    return OpenStackSettings(cloud=cloud, installation=settings.installation, timeout=settings.timeout)
-
-
 def _carry_out(
     keystone: _Keystone,
     remaining: Callable[[Registered, str], tuple[Step, ...]],
@@ -126,11 +122,9 @@ def _carry_out(
     region = keystone.region()
     for _ in range(_ROUNDS):
         steps = remaining(keystone.look(), region)
-        if dry_run:
-            steps_to_tell = steps
-        else:
-            steps_to_tell = tuple(x for x in steps if keystone.carry_out(x))
-        for step in steps_to_tell:
+        for step in steps:
+            if not dry_run and not keystone.carry_out(step):
+                continue
             done.append(step)
             if not as_json:
                 say(f"would {step.told}" if dry_run else f"done: {step.told}")
@@ -157,9 +151,7 @@ class _Keystone:
         self._cloud = cloud
 
     def region(self) -> str:
-        """The one that clouds.yaml names."""
-        named: object = self._cloud.call("identity", lambda identity: identity.region_name)
-        return str(named or "")
+        return self._cloud.region()
 
     def look(self) -> Registered:
         services = self._list("services", catalogue.Service, type=LOAD_BALANCER)

@@ -15,7 +15,7 @@ INTERFACES = ("public", "internal", "admin")
 UNLIMITED = -1
 
 
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Of the catalogue that comes with a token."""
 
     type: str
@@ -32,7 +32,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     project: str
     project_id: str
     roles: frozenset[str]
-    catalogue: tuple[Endpoint, ...] = ()
+    catalogue: tuple[CatalogueEntry, ...] = ()
 
 
 class Flavor(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from frontinus.cli.output import complain
-from frontinus.drivers.compute.nova.nova import MICROVERSION
+from frontinus.drivers.compute.nova.nova import MICROVERSION, Nova
 from frontinus.drivers.compute.nova.settings import NO_GROUPS, NovaSettings
 from frontinus.drivers.network.neutron.driver import NeutronSettings
 from frontinus.drivers.openstack.cloud import Cloud
@@ -37,7 +37,7 @@ def tried(
     is_admin: bool = False,
 ) -> list[Finding]:
     """`tenant_project`: one where a port is tried as VIPs are made; None where we know none."""
-    trial = _Trial(cloud)
+    trial = _Trial(cloud, networks=neutron is not None, computes=nova is not None)
     found: list[Finding] = []
     before = {x: signal.signal(x, _interrupted) for x in _SIGNALS}
     try:
@@ -66,8 +66,10 @@ def _told_to_wait(_number: int, _frame: FrameType | None) -> None:
 
 
 class _Trial:
-    def __init__(self, cloud: Cloud) -> None:
+    def __init__(self, cloud: Cloud, *, networks: bool, computes: bool) -> None:
+        """What is used, and so may be asked: Neutron, Nova."""
         self._cloud = cloud
+        self._networks, self._computes = networks, computes
         installation = cloud.settings.installation
         self._name = f"frontinus-{installation}-try"
         self._mark = f"frontinus:{installation}:try"
@@ -105,15 +107,19 @@ class _Trial:
 
     def remove(self) -> None:
         """Whatever is there of a try. Raises Retry."""
-        for port in self._ask("network", "GET", "/ports", params={"name": self._name})["ports"]:
-            if port["description"] == self._mark:
-                self._delete("network", f"/ports/{port['id']}")
-        for group in self._ask("network", "GET", "/security-groups", params={"name": self._name})["security_groups"]:
-            if group["description"] == self._mark:
-                self._delete("network", f"/security-groups/{group['id']}")
-        for group in self._ask("compute", "GET", "/os-server-groups")["server_groups"]:
-            if group["name"] == self._name:
-                self._delete("compute", f"/os-server-groups/{group['id']}")
+        if self._networks:
+            for port in self._ask("network", "GET", "/ports", params={"name": self._name})["ports"]:
+                if port["description"] == self._mark:
+                    self._delete("network", f"/ports/{port['id']}")
+            found = self._ask("network", "GET", "/security-groups", params={"name": self._name})
+            for group in found["security_groups"]:
+                if group["description"] == self._mark:
+                    self._delete("network", f"/security-groups/{group['id']}")
+        if self._computes:
+            nova = Nova(self._cloud)
+            for each in nova.groups():
+                if each.name == self._name:
+                    nova.delete_group(each.id)
 
     def _judged(self, service: str, what: str, work: Callable[[], object]) -> Finding:
         """Raises Retry for an outage, which says nothing about our rights."""

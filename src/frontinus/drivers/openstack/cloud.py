@@ -147,6 +147,11 @@ class Cloud:
             )
         return str(found)
 
+    def region(self) -> str:
+        """The one that clouds.yaml names; empty where it names none, and any will do. Blocks. Raises Retry."""
+        named: object = self.call("identity", lambda identity: identity.region_name)
+        return str(named or "")
+
     def user_id(self) -> str:
         """Of the account. Blocks. Raises Retry."""
         return str(self.call("identity", lambda identity: identity.session.get_user_id(identity.session.auth)))

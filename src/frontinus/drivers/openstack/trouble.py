@@ -68,7 +68,7 @@ def told(service: str, error: Exception) -> Retry:
     kind, reason = _reason(error)
     if status in _NOT_LET_IN and "quota" not in reason.lower():
         return Retry(
-            f"{name} does not let our account do this ({_words(error)}); see that clouds.yaml names an account that may",
+            f"{name} does not let our account do this ({reason}); see that clouds.yaml names an account that may",
             after=LATER_S,
             code=f"{name}-forbidden",
         )
@@ -101,13 +101,15 @@ def _reason(error: Exception) -> tuple[str, str]:
         try:
             document = response.json()
         except ValueError:
-            pass  # an answer for people; what openstacksdk made of it is told
+            pass  # an answer for people: its status is told
     if isinstance(document, dict) and isinstance(document.get("description"), str):
         return "", str(document["description"])  # Barbican's
     # {"NeutronError": {"type": …, "message": …}}, {"badRequest": {"message": …, "code": 400}}
     inner = next(iter(document.values()), None) if isinstance(document, dict) else None
     if isinstance(inner, dict) and isinstance(inner.get("message"), str):
         return str(inner.get("type") or ""), inner["message"]
+    if isinstance(error, sdk.HttpException) and error.status_code:
+        return "", f"it answers {error.status_code}"  # its own words have the address
     return "", _words(error)
 
 

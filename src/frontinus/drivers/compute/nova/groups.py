@@ -37,6 +37,8 @@ class Groups:
         finally:
             with self._lock:
                 self._wanted[name] -= 1
+                if not self._wanted[name]:
+                    del self._wanted[name]
 
     def need(self, load_balancer_id: LoadBalancerId) -> str | None:
         """The id of the group, made if there is none; None where amphorae are not kept apart. Blocks. Raises Retry."""

@@ -40,14 +40,14 @@ class Nova:
     def servers(self, **filters: object) -> list[ServerFacts]:
         """Of our project."""
         found: list[ServerFacts] = []
-        path: str | None = "/servers/detail"
-        parameters: Mapping[str, object] | None = filters
-        while path is not None:
-            answer = self._request("GET", path, params=parameters)
+        parameters = dict(filters)
+        while True:
+            answer = self._request("GET", "/servers/detail", params=parameters)
             found += _convert(answer["servers"], list[ServerFacts])
-            path = next((x["href"] for x in answer.get("servers_links", ()) if x["rel"] == "next"), None)
-            parameters = None  # the next one's URL is whole
-        return found
+            # The link to the next page has an address as Nova sees it, which need not be one for us.
+            if not answer["servers"] or not answer.get("servers_links"):
+                return found
+            parameters["marker"] = found[-1].id
 
     def server(self, server_id: str) -> ServerFacts | None:
         try:
@@ -96,7 +96,7 @@ class Nova:
             page = {"limit": _GROUPS_AT_ONCE, "offset": len(found)}
             answer = self._request("GET", "/os-server-groups", params=page)
             found += _convert(answer["server_groups"], list[GroupFacts])
-            if len(answer["server_groups"]) < _GROUPS_AT_ONCE:
+            if not answer["server_groups"]:  # a short page may only be the most that Nova gives at once
                 return found
 
     def create_group(self, name: str, policy: str) -> GroupFacts:
