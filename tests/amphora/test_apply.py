@@ -43,6 +43,21 @@ def test_first_apply_starts_haproxy(amphora: Amphora, members: list[Member]) -> 
     assert state["pid"] == controller.state(amphora.load_balancer_id)["pid"]
 
 
+def test_nothing_is_said_to_run_before_it_has_its_ports(amphora: Amphora, members: list[Member]) -> None:
+    """Whoever asks while another's change is under way: he would record it as done."""
+    port, lb, first, second = free_port(), amphora.load_balancer_id, amphora.controller(), amphora.controller()
+    text = amphora.render({LISTENER: port}, {ONE: members[0].port}, pool_id=POOL)
+    for _ in range(5):
+        change = threading.Thread(target=first.apply, args=(lb, text))
+        change.start()
+        try:
+            wait_for(lambda: second.state(lb)["running"])
+            assert get(port) == "one"
+        finally:
+            change.join()
+        assert second.call("DELETE", f"/1.0/listeners/{lb}").status == 200
+
+
 def test_who_lost_the_load_balancer_to_another_changes_nothing(amphora: Amphora, members: list[Member]) -> None:
     """A controller that was stopped for longer than its lease wakes with an old configuration in its hands."""
     port, lb = free_port(), amphora.load_balancer_id

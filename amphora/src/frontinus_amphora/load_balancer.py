@@ -186,13 +186,15 @@ class LoadBalancer:
         return self._disk.text()
 
     def state(self) -> State:
-        """What is here now. Never waits for a change under way."""
+        """What is here now. Never waits for a change under way, of which nothing runs before all of it does: a haproxy that
+        is there already may not have its ports yet."""
         text = self._disk.text()
         pid = self._service.pid()
+        loaded = text is not None and (pid is not None or not text) and not self._disk.record.unloaded
         manifest = self._disk.companions.manifest()
         return State(
             digest=self._disk.digest(text),
-            running=text is not None and (pid is not None or not text) and self._companions_run(),
+            running=loaded and self._companions_run(),
             pid=pid,
             workers=self._service.workers(),
             removing=self._disk.record.removing,
