@@ -92,11 +92,11 @@ up: setup
 
 # Two runs: what measures no time shares the cores; what stops clocks has the machine to itself.
 test: setup databases
-	@pytest -q -n 2 -m 'not long and not alone and not beside'
-	@pytest -q -m 'alone and not long'
+	@scripts/pytest-twice -q -n 2 -m 'not long and not alone and not beside'
+	@scripts/pytest-twice -q -m 'alone and not long'
 
 beside: setup databases
-	@pytest -q -n 2 -m 'beside and not long'
+	@scripts/pytest-twice -q -n 2 -m 'beside and not long'
 
 unit: setup
 	@pytest -q tests/$@
