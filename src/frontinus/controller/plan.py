@@ -56,6 +56,7 @@ class Verdict(StrEnum):
     SERVING = "serving"
     STARTING = "starting"
     WAIT = "wait"
+    BOOTING = "booting"
     STOPPED_ON_PURPOSE = "stopped_on_purpose"
     ALIVE_AFTER_ALL = "alive_after_all"
     REVIVE = "revive"
@@ -66,6 +67,8 @@ class Verdict(StrEnum):
 
 LOOK_AGAIN_AFTER: dict[Verdict, timedelta] = {
     Verdict.WAIT: timedelta(milliseconds=500),
+    # Its first heartbeat says when; compute may be far away.
+    Verdict.BOOTING: timedelta(seconds=5),
     # Whoever stopped it starts it again in his own time; its heartbeats say when.
     Verdict.STOPPED_ON_PURPOSE: timedelta(seconds=10),
     # A mark is taken off, a brake releases, or another replacement ends.
@@ -95,16 +98,23 @@ def verdict(
     *,
     grace: datetime | None = None,
     hold: Hold | None = None,
+    boot_timeout: timedelta = timedelta(0),
 ) -> Verdict:
     """Weigh the three witnesses: heartbeats (`suspected_at`), the agent, and compute's word. What lasts too long counts from
-    `grace` at the earliest (restraint.Grace); what has a `hold` is neither replaced nor started again."""
-    weighed = _weigh(amphora, sighting, now, settings, grace)
+    `grace` at the earliest (restraint.Grace); what has a `hold` is neither replaced nor started again. What somebody started
+    again after a stop has `boot_timeout`."""
+    weighed = _weigh(amphora, sighting, now, settings, grace, boot_timeout)
     doomed = weighed is Verdict.REVIVE or (weighed is Verdict.DEAD and amphora.status is AmphoraStatus.ALLOCATED)
     return Verdict.HELD if doomed and hold is not None else weighed
 
 
 def _weigh(
-    amphora: Amphora, sighting: Sighting, now: datetime, settings: ControllerSettings, grace: datetime | None
+    amphora: Amphora,
+    sighting: Sighting,
+    now: datetime,
+    settings: ControllerSettings,
+    grace: datetime | None,
+    boot_timeout: timedelta,
 ) -> Verdict:
     place = sighting.place
     if amphora.status in (AmphoraStatus.ERROR, AmphoraStatus.PENDING_DELETE):
@@ -127,8 +137,18 @@ def _weigh(
             # Only a place that still balances is worth reviving: its traffic goes on meanwhile.
             return Verdict.REVIVE if place.balancing and not revived_lately else Verdict.DEAD
         case PlaceState.RUNNING | PlaceState.BUILDING:
+            if _is_booting(amphora, place, now, boot_timeout):
+                return Verdict.BOOTING
             since = _counted_from(amphora.suspected_at, now, grace)
             return Verdict.DEAD if now - since > settings.hang_deadline else Verdict.WAIT
+
+
+def _is_booting(amphora: Amphora, place: Place, now: datetime, boot_timeout: timedelta) -> bool:
+    """Whether it was started lately and was not heard since. A time that is still to come is no time to wait for."""
+    started_at = place.started_at
+    if started_at is None or not now - boot_timeout < started_at <= now:
+        return False
+    return amphora.seen_at is None or amphora.seen_at < started_at
 
 
 def _counted_from(suspected_at: datetime, now: datetime, grace: datetime | None) -> datetime:
@@ -152,15 +172,25 @@ def plan(
     grace: datetime | None = None,
     plugged: Collection[AmphoraId] = (),
     outgrown: Collection[AmphoraId] = (),
+    boot_timeout: timedelta = timedelta(0),
 ) -> tuple[Step, ...]:
     """The steps that remain. `digests` says what each amphora should run; `partial` that some listeners are left out of
     it, so that the result must be recorded even if the generation is the same; `plugging` what its ports lack, None where
     there are no ports. `holds` and `grace` as in `verdict`; `plugged` are those that were plugged already since this work
-    began, `outgrown` those of which it was found that they are too old for what is wanted: they are pushed to no more."""
+    began, `outgrown` those of which it was found that they are too old for what is wanted: they are pushed to no more.
+    `boot_timeout` as in `verdict`."""
     if tree.load_balancer.delete_requested:
         return _plan_deletion(tree)
     verdicts = {
-        x.id: verdict(x, sightings.get(x.id, Sighting()), now, settings, grace=grace, hold=holds.get(x.id))
+        x.id: verdict(
+            x,
+            sightings.get(x.id, Sighting()),
+            now,
+            settings,
+            grace=grace,
+            hold=holds.get(x.id),
+            boot_timeout=boot_timeout,
+        )
         for x in tree.amphorae
     }
     return _plan_presence(
@@ -252,7 +282,7 @@ def _plan_presence(
                 pushes.append(ApplyConfiguration(amphora.id))
             case Verdict.ALIVE_AFTER_ALL:
                 dismissals.append(DismissSuspicion(amphora.id))
-            case Verdict.WAIT:
+            case Verdict.WAIT | Verdict.BOOTING:
                 waits.append(LookAgain(LOOK_AGAIN_AFTER[judged]))
             case Verdict.STOPPED_ON_PURPOSE | Verdict.HELD:
                 waits.append(LookAgain(LOOK_AGAIN_AFTER[judged], holds.get(amphora.id) or _stopped(amphora)))
@@ -281,6 +311,7 @@ def _plan_presence(
         if plugging is not None:
             plugs.append(PlugAmphora(amphora_id))
         pushes.append(ApplyConfiguration(amphora_id))
+    arrivals.sort(key=lambda x: isinstance(x, AwaitAgent))  # while one of a pair boots, the other is built
     pushes = _in_order(pushes, tree, uninformed)
     # Whether the others are too old as well is known by then, and of several the backup goes first.
     wishes.sort(key=lambda x: roles[x.amphora_id] is not AmphoraRole.BACKUP)

@@ -124,6 +124,7 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
                 grace=hands.grace.since,
                 plugged=plugged,
                 outgrown=outgrown,
+                boot_timeout=hands.boot_timeout,
             )
             if not steps and settled:
                 return False

@@ -69,8 +69,13 @@ def steps(
     return plan(tree, sightings, digests, NOW, SETTINGS, ids(), partial=partial, outgrown=outgrown)
 
 
-def seen(state: PlaceState, *, answering: bool = False, balancing: bool | None = None) -> Sighting:
-    return Sighting(place=Place(amphora_id=OLD, state=state, balancing=balancing), answering=answering)
+def seen(
+    state: PlaceState, *, answering: bool = False, balancing: bool | None = None, started: timedelta | None = None
+) -> Sighting:
+    """`started`: so long ago it was started again."""
+    started_at = None if started is None else NOW - started
+    place = Place(amphora_id=OLD, state=state, balancing=balancing, started_at=started_at)
+    return Sighting(place=place, answering=answering)
 
 
 SUSPECTED = NOW - timedelta(seconds=1)
@@ -116,10 +121,34 @@ LONG_SUSPECTED = NOW - timedelta(minutes=1)
             {"suspected_at": SUSPECTED}, seen(PlaceState.RUNNING), Verdict.WAIT, id="runs, does not answer yet"
         ),
         pytest.param({"suspected_at": LONG_SUSPECTED}, seen(PlaceState.RUNNING), Verdict.DEAD, id="hangs for long"),
+        pytest.param(
+            {"suspected_at": LONG_SUSPECTED, "seen_at": LONG_SUSPECTED},
+            seen(PlaceState.RUNNING, started=timedelta(seconds=30)),
+            Verdict.BOOTING,
+            id="somebody started it again: it boots, for longer than one may hang",
+        ),
+        pytest.param(
+            {"suspected_at": LONG_SUSPECTED, "seen_at": NOW - timedelta(hours=1)},
+            seen(PlaceState.RUNNING, started=timedelta(minutes=2)),
+            Verdict.DEAD,
+            id="was started again, and has not come up",
+        ),
+        pytest.param(
+            {"suspected_at": LONG_SUSPECTED, "seen_at": LONG_SUSPECTED},
+            seen(PlaceState.RUNNING, started=timedelta(seconds=70)),
+            Verdict.DEAD,
+            id="was started again, was heard, and hangs",
+        ),
+        pytest.param(
+            {"suspected_at": LONG_SUSPECTED, "seen_at": LONG_SUSPECTED},
+            seen(PlaceState.RUNNING, started=-timedelta(hours=1)),
+            Verdict.DEAD,
+            id="compute's clock is ahead: nobody waits for it",
+        ),
     ],
 )
 def test_verdict_weighs_three_witnesses(changes: dict[str, object], sighting: Sighting, expected: Verdict) -> None:
-    assert verdict(amphora(**changes), sighting, NOW, SETTINGS) is expected
+    assert verdict(amphora(**changes), sighting, NOW, SETTINGS, boot_timeout=timedelta(minutes=2)) is expected
 
 
 SETTLE = RecordSettled(2)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
 from frontinus.drivers.compute.interface import PlaceState
-from frontinus.drivers.compute.nova.facts import ActionFacts, GroupFacts, ServerFacts, choice, state_of
+from frontinus.drivers.compute.nova.facts import ActionFacts, GroupFacts, ServerFacts, choice, started_at, state_of
 from frontinus.drivers.compute.nova.names import Names
 from frontinus.drivers.compute.nova.settings import NovaSettings
 from frontinus.model.errors import Invalid
@@ -49,6 +49,34 @@ def test_a_planned_state_is_told_from_a_failure(
     state: PlaceState, status: str, task: str | None, actions: tuple[ActionFacts, ...]
 ) -> None:
     assert state == state_of(ServerFacts(id=ID, status=status, task=task), actions)
+
+
+AT_NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
+
+
+def over(action: str, at: str) -> dict[str, object]:
+    return {"action": action, "start_time": "2026-11-27T08:00:00.000000", "updated_at": at, "user_id": "ef85"}
+
+
+@pytest.mark.parametrize(
+    "expected,told",
+    [
+        pytest.param(None, [], id="nothing was done"),
+        pytest.param(None, [over("create", "2026-11-27T12:00:00.000000")], id="its first start is a build's"),
+        pytest.param(None, [over("unpause", "2026-11-27T12:00:00.000000")], id="what goes on where it was"),
+        pytest.param(AT_NOON, [over("start", "2026-11-27T12:00:00.000000")], id="started"),
+        pytest.param(
+            AT_NOON,
+            [over("reboot", "2026-11-27T12:00:00.000000"), over("start", "2026-11-27T11:00:00.000000")],
+            id="the last counts",
+        ),
+        pytest.param(
+            None, [{"action": "start", "start_time": "2026-11-27T12:00:00.000000", "user_id": "ef85"}], id="under way"
+        ),
+    ],
+)
+def test_a_start_is_told_from_a_first_one(expected: datetime | None, told: list[dict[str, object]]) -> None:
+    assert expected == started_at(msgspec.convert(told, list[ActionFacts], strict=False))
 
 
 def test_a_server_is_read_as_nova_tells_it() -> None:

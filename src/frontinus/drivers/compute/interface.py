@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar
 
@@ -58,7 +58,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     cannot see inside. `attached` are the ports whose link is there and up; None for a driver that attaches nothing, or
     cannot tell. `host` names the machine, for marks of maintenance; None when compute does not tell. `compute_flavor`,
     `image_id` and `zone` tell of what the place was made, and where, by names or ids of compute; None where it has no such
-    thing, or does not tell."""
+    thing, or does not tell. `started_at` is when it was last started again after a stop, by compute's clock; None if it
+    never was, or compute does not tell: until an agent that was not heard since answers, it has the time of a boot."""
 
     amphora_id: AmphoraId
     state: PlaceState
@@ -70,6 +71,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     compute_flavor: str | None = None
     image_id: str | None = None
     zone: str | None = None
+    started_at: datetime | None = None
 
 
 class ComputeDriver(ABC):

@@ -8,6 +8,7 @@ actions tell: whoever stops it is named there, and Nova itself has no name."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -43,6 +44,11 @@ _IN_MOTION = frozenset({"BUILD", "REBUILD", "REBOOT", "HARD_REBOOT", "RESIZE", "
 _IMAGE_TASKS = "image_"
 """Tasks of a snapshot, which leaves the server as it is."""
 _STOP = "stop"
+_STARTS = frozenset(
+    {"start", "reboot", "rebuild", "evacuate", "unshelve", "restore", "resize", "migrate", "revertResize"}
+)
+"""Actions after which the system in the server begins anew (Compute API, "Server concepts"; a resume or an unpause goes on
+where it was, and a live migration is an action of another name). Its first start is none of them."""
 _STOPPING, _REBUILDING = "powering-off", "rebuild"
 _DELETING = frozenset({"deleting", "soft-deleting"})
 
@@ -67,6 +73,9 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     status: str = UNKNOWN
     created: str = ""
+    updated: datetime | None = None
+    """When its state was last written: not before its last start."""
+
     tags: tuple[str, ...] = ()
     metadata: dict[str, str] = {}
     fault: Fault | None = None
@@ -103,8 +112,13 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ActionFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Times are of UTC, without saying so."""
+
     action: str
     start_time: str
+    updated_at: datetime | None = None
+    """Of an action that is over, when it was."""
+
     user_id: str | None = None
 
 
@@ -143,6 +157,14 @@ def state_of(server: ServerFacts, actions: Sequence[ActionFacts] = ()) -> PlaceS
 def _ended_by_itself(actions: Sequence[ActionFacts]) -> bool:
     stops = [x for x in actions if x.action == _STOP]
     return bool(stops) and max(stops, key=lambda x: x.start_time).user_id is None
+
+
+def started_at(actions: Sequence[ActionFacts]) -> datetime | None:
+    """When the server was last started again."""
+    return max(
+        (x.updated_at.replace(tzinfo=UTC) for x in actions if x.action in _STARTS and x.updated_at is not None),
+        default=None,
+    )
 
 
 def choice(servers: Sequence[ServerFacts]) -> ServerFacts | None:

@@ -8,11 +8,19 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TypeAlias
 
 from frontinus.drivers.compute.interface import PlaceState
-from frontinus.drivers.compute.nova.facts import SHUTOFF, SOFT_DELETED, ServerFacts, choice, state_of
+from frontinus.drivers.compute.nova.facts import (
+    SHUTOFF,
+    SOFT_DELETED,
+    ServerFacts,
+    choice,
+    started_at,
+    state_of,
+)
 from frontinus.drivers.compute.nova.groups import Groups
 from frontinus.drivers.compute.nova.names import LOAD_BALANCER, MANAGEMENT, Names, server_name
 from frontinus.drivers.compute.nova.nova import Nova
@@ -74,6 +82,13 @@ class Servers:
 
     def state(self, server: ServerFacts) -> PlaceState:
         return state_of(server, self._nova.actions(server.id) if server.status == SHUTOFF else ())
+
+    def started_at(self, server: ServerFacts) -> datetime | None:
+        """When it was last started again. Not asked for of one of which Nova has written nothing for so long that it has
+        booted since."""
+        if server.updated is None or datetime.now(UTC) - server.updated > 2 * self._settings.boot_timeout:
+            return None
+        return started_at(self._nova.actions(server.id))
 
     def require_means(self) -> None:
         """Raises Retry telling what servers could not be made of."""
