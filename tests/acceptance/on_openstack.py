@@ -34,6 +34,9 @@ NETWORK = os.environ.get("OST_NET", "10.64")
 CONTROLLERS, MEMBERS = f"{NETWORK}.0.1", f"{NETWORK}.1.1"
 """This host on the management network, and on the public one."""
 
+NEIGHBOURS = "test:neighbour"
+"""Who has the ports of our own machines on Neutron's networks."""
+
 CONFIG = """\
 database = "{database}"
 [drivers]
@@ -194,7 +197,8 @@ class OnOpenStack:
         return [x for x in self.ours.compute.server_groups() if self.installation in x.name]
 
     def ports(self) -> list[Any]:
-        return [x for x in self.admin.network.ports() if self.installation in f"{x.name} {x.description} {x.tags}"]
+        found = [x for x in self.admin.network.ports() if x.device_owner != NEIGHBOURS]
+        return [x for x in found if self.installation in f"{x.name} {x.description} {x.tags}"]
 
     def security_groups(self) -> list[Any]:
         found = self.admin.network.security_groups()
@@ -267,7 +271,7 @@ class Neighbour(Host):
             network_id=subnet.network_id,
             fixed_ips=[{"subnet_id": subnet_id}],
             binding_host_id="tcg1",
-            device_owner="test:neighbour",  # of one that is "compute:", Nova would hang it on the bridge
+            device_owner=NEIGHBOURS,  # of one that is "compute:", Nova would hang it on the bridge
             is_port_security_enabled=False,
         )
         self.address: str = self._port.fixed_ips[0]["ip_address"]
