@@ -40,7 +40,7 @@ breaker_pause = 2
 retry_budget = 4
 backoff_cap = 2
 [api.keystone]
-timeout = 4
+timeout = 15
 staleness = 20
 """
 """On a busy machine the lab's services take seconds for an answer."""
@@ -159,6 +159,7 @@ def test_an_outage_becomes_a_fault_that_heals(world: World, pair: tuple[str, str
     project, service = world.project, world.services[needs.service]
     changed, doomed = pair
     for number, trouble in enumerate(AWAY):
+        met = service.asked
         service.be(trouble)
         began = time.monotonic()
         try:
@@ -189,7 +190,7 @@ def test_an_outage_becomes_a_fault_that_heals(world: World, pair: tuple[str, str
             assert project.settled(each, HEALED_S).get("fault") is None
         project.gone(doomed, HEALED_S)
         report(
-            f"{needs.service} {trouble} for {away:.0f} s ({service.asked} requests met it); {time.monotonic() - back:.1f} s "
+            f"{needs.service} {trouble} for {away:.0f} s ({service.asked - met} requests met it); {time.monotonic() - back:.1f} s "
             f"after its return all was as asked{'; a create meanwhile: ' + refusal if refusal else ''}"
         )
         shown = project.call("GET", f"listeners/{listener['id']}").one("listener")
@@ -204,11 +205,11 @@ def test_an_outage_becomes_a_fault_that_heals(world: World, pair: tuple[str, str
 
 
 def _require_served(world: World, needs: Needs, trouble: Trouble) -> None:
-    """What does not need the service is answered meanwhile, and soon."""
+    """What does not need the service is answered meanwhile, and long before anybody's time-out."""
     began = time.monotonic()
     assert world.project.call("GET", "loadbalancers").status == 200
     assert world.project.call("GET", "listeners").status == 200
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10
     if needs.service == "barbican":
         wish = {"protocol": "TERMINATED_HTTPS", "protocol_port": 443, "default_tls_container_ref": world.certificate}
         new, refusal = world.create(listeners=[wish])
