@@ -2,7 +2,8 @@
 
 A call is recorded before it is made, so that a report that comes before it returns is not lost, and counted as done when
 the driver has reported the load balancer ACTIVE. One that was made by a process that died, or is not reported in time, is
-made again: a driver may see a call twice after a crash, and never misses one. Next: model/provider_calls.py."""
+made again: a driver may see a call twice after a crash, and never misses one. A failover that the driver refuses, or reports as
+failed, is over all the same: it is a deed and no state to be reached, and each may cut connections off. Next: model/provider_calls.py."""
 
 from __future__ import annotations
 
@@ -40,6 +41,7 @@ from frontinus.store.providers import ProviderRecord
 log = structlog.get_logger()
 
 DONE = ("ACTIVE", "DELETED")
+FAILOVER_FAILED = "failover-failed"
 MAX_CALLS = 10_000
 
 
@@ -88,6 +90,7 @@ class ProviderHands:
 async def reconcile(lease: Lease, hands: ProviderHands) -> None:
     """Make calls until nothing remains, or a report must be awaited, or a fault is recorded. Raises LeaseLost."""
     left_out: dict[str, Fault] = {}
+    failed: Fault | None = None
     for _ in range(MAX_CALLS):
         tree, record, requested_at = await hands.store.read(partial(_read, which=lease.load_balancer_id))
         if tree is None or tree.load_balancer.provisioning_status is ProvisioningStatus.DELETED:
@@ -96,6 +99,9 @@ async def reconcile(lease: Lease, hands: ProviderHands) -> None:
             if not await _look_at_report(record, lease, tree, hands):
                 return
             continue
+        if record.reported is not None and failed is None:
+            told = f"provider reports {record.reported} of {record.about or 'the load balancer'} after the failover"
+            failed = _failed_failover(told, tree, hands)
         wanted = essence(tree)
         call = next_call(record.settled, None if wanted is None else wanted.without(left_out))
         if (
@@ -106,10 +112,13 @@ async def reconcile(lease: Lease, hands: ProviderHands) -> None:
         ):
             call = failover_of(record.settled)
         if call is None:
-            await _record_done(tree, wanted, left_out, lease, hands)
+            await _record_done(tree, wanted, record, left_out, failed, lease, hands)
             return
         error = await _make(call, record, requested_at, lease, hands)
         if error is None:
+            continue
+        if isinstance(error, CallerError) and call.name == FAILOVER:
+            failed = _failed_failover(str(error), tree, hands)
             continue
         if isinstance(error, CallerError) and call.kind is not Kind.LOAD_BALANCER and call.before is None:
             # What the driver does not do is left out, with the fault on it, and the rest is carried.
@@ -140,12 +149,14 @@ def _offered(tx: Transaction, load_balancer: LoadBalancer) -> Offered:
 async def _look_at_report(record: ProviderRecord, lease: Lease, tree: LoadBalancerTree, hands: ProviderHands) -> bool:
     """Whether to go on: the call is reported, or to be made again. A report that is still awaited is looked for later."""
     now, unsent = hands.now(), _unsent(record)
-    if record.reported in DONE:
-        is_failover = (record.sent or "").startswith(FAILOVER)
-        done = replace(
-            unsent, settled=record.then, failed_over_at=record.sent_at if is_failover else record.failed_over_at
-        )
-        await hands.store.transact(lambda tx: providers.write(tx, lease, done))
+    is_failover = (record.sent or "").startswith(FAILOVER)
+    if record.reported in DONE or (record.reported is not None and is_failover):
+        over = replace(unsent, settled=record.then)
+        if is_failover:
+            over = replace(over, failed_over_at=record.sent_at)
+        if record.reported not in DONE:
+            over = replace(over, reported=record.reported, about=record.about)
+        await hands.store.transact(lambda tx: providers.write(tx, lease, over))
         return True
     if record.reported is not None:
         error = Retry(
@@ -203,10 +214,8 @@ async def _make(
         offered = await hands.store.read(lambda tx: _offered(tx, load_balancer))
         await hands.driver.call(call, await _secrets(call, hands), offered)
     except FrontinusError as error:
-        unsent = _unsent(record)
-        if call.name == FAILOVER and isinstance(error, CallerError):
-            # It is told, and not asked for again and again: the load balancer is as it was.
-            unsent = replace(unsent, failed_over_at=sent_at)
+        is_over = call.name == FAILOVER and isinstance(error, CallerError)
+        unsent = replace(record, failed_over_at=sent_at) if is_over else record
         await hands.store.transact(lambda tx: providers.write(tx, lease, unsent))
         return error
     log.info("provider called", load_balancer_id=lease.load_balancer_id, call=call.name, object_id=call.object_id)
@@ -234,16 +243,25 @@ async def _secrets(call: ProviderCall, hands: ProviderHands) -> Secrets:
 async def _record_done(
     tree: LoadBalancerTree,
     wanted: LoadBalancerTree | None,
+    record: ProviderRecord,
     left_out: dict[str, Fault],
+    failed: Fault | None,
     lease: Lease,
     hands: ProviderHands,
 ) -> None:
     now, load_balancer = hands.now(), tree.load_balancer
     if wanted is not None:
-        generation = load_balancer.generation
-        await hands.store.transact(
-            lambda tx: convergence.record_settled(tx, lease, generation, now, excluding=left_out)
-        )
+        generation, before = load_balancer.generation, load_balancer.fault
+        # What was told stays until something is asked, whoever looks at it meanwhile.
+        if failed is None and before is not None and before.code == FAILOVER_FAILED:
+            failed = before if load_balancer.applied_generation == generation else None
+
+        def settle(tx: Transaction) -> None:
+            if record.reported is not None:
+                providers.write(tx, lease, _unsent(record))
+            convergence.record_settled(tx, lease, generation, now, excluding=left_out, failed=failed)
+
+        await hands.store.transact(settle)
         return
     with blaming(Kind.LOAD_BALANCER, tree.id):
         await hands.network.release_vip(
@@ -258,6 +276,21 @@ async def _record_done(
         providers.forget(tx, tree.id)
 
     await hands.store.transact(work)
+
+
+def _failed_failover(words: str, tree: LoadBalancerTree, hands: ProviderHands) -> Fault:
+    message = f"{words}; it is not repeated: ask for another, or change the load balancer"
+    log.warning("failover of a provider failed", load_balancer_id=tree.id, reason=words)
+    hands.metrics.faults.labels(FAILOVER_FAILED).inc()
+    return Fault(
+        code=FAILOVER_FAILED,
+        phase=FaultPhase.APPLY,
+        message=message,
+        since=hands.now(),
+        permanent=True,
+        object_kind=Kind.LOAD_BALANCER,
+        object_id=tree.id,
+    )
 
 
 def _fault(error: FrontinusError, tree: LoadBalancerTree, hands: ProviderHands) -> Fault:

@@ -260,6 +260,7 @@ def record_settled(
     now: datetime,
     *,
     excluding: Mapping[str, Fault] | None = None,
+    failed: Fault | None = None,
     tree: LoadBalancerTree | None = None,
 ) -> LoadBalancer:
     """The amphorae run `generation`: settle what it touched, and return the load balancer as it is now.
@@ -267,10 +268,11 @@ def record_settled(
     Children that it touched become ACTIVE and lose their fault, or are removed if that was asked; those that a later
     edit touched stay as they are. The load balancer becomes ACTIVE if no later edit came. `excluding` maps ids of
     children that could not be carried to why: they become ERROR with that fault, the first fault is shown on the load
-    balancer too, and it is due again at the earliest retry_at. `tree` is this one as it was read at that generation or a
+    balancer too, and it is due again at the earliest retry_at. `failed` is a permanent fault of the load balancer itself, though
+    all of it is carried: it becomes ERROR, and its children do not. `tree` is this one as it was read at that generation or a
     later one, under this lease: of what it does not have nothing need be settled. Raises LeaseLost; Bug for a generation
     never asked for or a load balancer that is to be deleted."""
-    return _record_settled(tx, _hold(tx, lease, now), generation, excluding or {}, tree)
+    return _record_settled(tx, _hold(tx, lease, now), generation, excluding or {}, tree, failed=failed)
 
 
 def finish(
@@ -303,6 +305,7 @@ def _record_settled(
     excluding: Mapping[str, Fault],
     tree: LoadBalancerTree | None,
     *,
+    failed: Fault | None = None,
     release: bool = False,
 ) -> LoadBalancer:
     load_balancer = held.load_balancer
@@ -324,9 +327,9 @@ def _record_settled(
     settled = replace(
         load_balancer,
         applied_generation=max(generation, load_balancer.applied_generation),
-        fault=first_fault,
+        fault=failed or first_fault,
         provisioning_status=(
-            move_provisioning(load_balancer.provisioning_status, _P.ACTIVE)
+            move_provisioning(load_balancer.provisioning_status, _P.ACTIVE if failed is None else _P.ERROR)
             if is_current
             else load_balancer.provisioning_status
         ),

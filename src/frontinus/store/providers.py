@@ -72,7 +72,7 @@ class ProviderRecord(msgspec.Struct, frozen=True, kw_only=True):
     """`settled` is what the driver has taken and reported; None: nothing yet. `sent` is the name and the object of the call
     that was made last and is not reported, `then` the tree when it is (None: it is gone), by which controller and when.
     `reported` is ACTIVE, ERROR or DELETED once the driver said so, `about` which object an ERROR is of. Failovers that were asked
-    for by `failed_over_at` are done."""
+    for by `failed_over_at` are over; with nothing sent, `reported` is how the last one failed, until that is told."""
 
     load_balancer_id: LoadBalancerId
     settled: LoadBalancerTree | None = None

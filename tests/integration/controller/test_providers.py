@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,18 @@ import pytest
 from frontinus.controller.provider_reconcile import ProviderHands, reconcile
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.certificates import Secrets
-from frontinus.model.edits import delete_load_balancer, request_failover
-from frontinus.model.enums import ProvisioningStatus
-from frontinus.model.errors import Retry, Unsupported
-from frontinus.model.ids import ControllerId, FlavorId, FlavorProfileId, LoadBalancerId, new_id
+from frontinus.model.edits import apply, delete_load_balancer, request_failover
+from frontinus.model.enums import LbAlgorithm, PoolProtocol, ProvisioningStatus
+from frontinus.model.errors import Conflict, Retry, Unsupported
+from frontinus.model.ids import ControllerId, FlavorId, FlavorProfileId, LoadBalancerId, PoolId, new_id
 from frontinus.model.network import VipRequest
 from frontinus.model.offer_questions import OfferAnswer, Offered, OfferQuestion, Verdict
 from frontinus.model.offers import Flavor, FlavorProfile
-from frontinus.model.provider_calls import ProviderCall
-from frontinus.model.tree import LoadBalancer, LoadBalancerTree
+from frontinus.model.provider_calls import FAILOVER, ProviderCall
+from frontinus.model.tree import LoadBalancer, LoadBalancerTree, Pool
 from frontinus.store import leases, offers, providers, trees
 from frontinus.store.engine import Transaction
+from frontinus.store.health import mark_due
 
 from tests.integration.controller.world import PROJECT, SETTINGS, World
 
@@ -32,7 +34,8 @@ REPORT_WAIT = timedelta(seconds=20)
 
 
 class Driver:
-    """Takes every call down and reports it at once, unless it is silent; `raises` is what it does instead."""
+    """Takes every call down and reports it at once, unless it is silent; `raises` is what it does instead, and `fails_over_by`
+    how it fails at failovers."""
 
     name, version = "provider:exam", "1"
 
@@ -42,6 +45,7 @@ class Driver:
         self.offered: list[Offered] = []
         self.raises: Exception | None = None
         self.is_silent = False
+        self.fails_over_by: str | None = None
 
     def offers(self) -> Capabilities:
         return Capabilities()
@@ -57,6 +61,10 @@ class Driver:
         tree = call.then or call.settled
         assert tree is not None
         word, now = "DELETED" if call.then is None else "ACTIVE", self._world.now
+        if call.name == FAILOVER and self.fails_over_by == "refused":
+            raise Conflict("", "not now")
+        if call.name == FAILOVER and self.fails_over_by == "reported":
+            word = "ERROR"
         if not self.is_silent:
             await self._world.store.transact(lambda tx: providers.report(tx, tree.id, word, None, now))
 
@@ -187,6 +195,72 @@ async def test_trouble_is_tried_again_and_a_refusal_is_told_and_left(provider: P
     await provider.converge()
     assert (await provider.shown(load_balancer_id)).fault is None
     assert provider.driver.taken == ["loadbalancer_failover"], "it was asked for once, and answered"
+
+
+async def ask_with_a_new_pool(provider: Provider, load_balancer_id: LoadBalancerId) -> None:
+    """A failover, and an edit in the same moment."""
+    now = provider.world.now
+    pool = Pool(
+        id=PoolId(new_id()),
+        project_id=PROJECT,
+        load_balancer_id=load_balancer_id,
+        protocol=PoolProtocol.HTTP,
+        lb_algorithm=LbAlgorithm.ROUND_ROBIN,
+        created_at=now,
+    )
+    await provider.world.edit(load_balancer_id, lambda tree: apply(tree, now, create=(pool,)))
+    await provider.ask_for_failover(load_balancer_id)
+
+
+async def test_a_failover_that_failed_is_over_and_says_so_until_something_is_asked(provider: Provider) -> None:
+    load_balancer_id = await provider.create()
+    await provider.converge()
+    provider.driver.is_silent = True
+    await ask_with_a_new_pool(provider, load_balancer_id)
+    await provider.converge(1)
+    report = partial(providers.report, load_balancer_id=load_balancer_id, now=provider.world.now)
+    await provider.world.store.transact(partial(report, word="ACTIVE", about=None))
+    await provider.converge(1)
+    assert provider.driver.taken[1:] == ["pool_create", "loadbalancer_failover"]
+    await provider.world.store.transact(partial(report, word="ERROR", about="listener 17"))
+    await provider.converge(40)
+    provider.restart()
+    await provider.world.store.transact(lambda tx: mark_due(tx, [load_balancer_id], provider.world.now))
+    await provider.converge()
+    assert provider.driver.taken[1:] == ["pool_create", "loadbalancer_failover"], "each may cut connections off"
+    failed = await provider.world.tree(load_balancer_id)
+    assert failed is not None
+    fault = failed.load_balancer.fault
+    assert fault is not None
+    assert (fault.code, fault.permanent) == ("failover-failed", True)
+    assert fault.message.startswith("provider reports ERROR of listener 17 after the failover; ")
+    assert failed.load_balancer.provisioning_status is ProvisioningStatus.ERROR
+    assert [x.provisioning_status for x in failed.pools] == [ProvisioningStatus.ACTIVE], "it is carried all the same"
+
+    provider.driver.is_silent = False
+    await provider.ask_for_failover(load_balancer_id)
+    await provider.converge()
+    healed = await provider.shown(load_balancer_id)
+    assert (healed.provisioning_status, healed.fault) == (ProvisioningStatus.ACTIVE, None)
+    assert provider.driver.taken.count("loadbalancer_failover") == 2
+
+
+@pytest.mark.parametrize("how", ["refused", "reported"])
+async def test_what_came_with_a_failover_that_failed_is_carried(provider: Provider, how: str) -> None:
+    load_balancer_id = await provider.create()
+    await provider.converge()
+    provider.driver.fails_over_by = how
+    await ask_with_a_new_pool(provider, load_balancer_id)
+    await provider.converge()
+    failed = await provider.world.tree(load_balancer_id)
+    assert failed is not None
+    assert failed.load_balancer.fault is not None
+    assert failed.load_balancer.fault.code == "failover-failed"
+    assert [(x.provisioning_status, x.fault) for x in failed.pools] == [(ProvisioningStatus.ACTIVE, None)]
+    await provider.world.edit(load_balancer_id, lambda tree: apply(tree, provider.world.now, delete=failed.pools))
+    await provider.converge()
+    assert (await provider.shown(load_balancer_id)).provisioning_status is ProvisioningStatus.ACTIVE
+    assert provider.driver.taken[1:] == ["pool_create", "loadbalancer_failover", "pool_delete"]
 
 
 async def test_a_failover_asked_for_before_the_driver_knows_of_it_is_done_after(provider: Provider) -> None:
