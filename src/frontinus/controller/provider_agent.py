@@ -29,6 +29,7 @@ COLLECTIONS: dict[str, Kind] = {
 """By their names on the sockets, in the order in which a status report is carried out: parents after children."""
 
 OK = {"status_code": 200}
+_ENDS = (ProvisioningStatus.ACTIVE, ProvisioningStatus.DELETED, ProvisioningStatus.ERROR)
 _COUNTERS = ("active_connections", "bytes_in", "bytes_out", "request_errors", "total_connections")
 
 View = Callable[[TreeObject, LoadBalancerTree], dict[str, Any]]
@@ -82,6 +83,8 @@ class ProviderAgent:
             health.write_operating_statuses(tx, {kind: {object_id: operating}})
         if provisioning is None:
             return
+        if provisioning not in _ENDS:
+            return  # it is at work: no answer yet, and no trouble
         if kind is Kind.LOAD_BALANCER:
             providers.report(tx, LoadBalancerId(object_id), provisioning.value, None, self._now())
         elif provisioning is ProvisioningStatus.ERROR:

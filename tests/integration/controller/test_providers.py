@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from frontinus.controller.provider_agent import ProviderAgent
 from frontinus.controller.provider_reconcile import ProviderHands, reconcile
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.certificates import Secrets
@@ -261,6 +262,20 @@ async def test_what_came_with_a_failover_that_failed_is_carried(provider: Provid
     await provider.converge()
     assert (await provider.shown(load_balancer_id)).provisioning_status is ProvisioningStatus.ACTIVE
     assert provider.driver.taken[1:] == ["pool_create", "loadbalancer_failover", "pool_delete"]
+
+
+async def test_a_driver_that_says_that_it_is_at_work_is_waited_for(provider: Provider) -> None:
+    told = ProviderAgent(provider.world.store, lambda _, __: {}, lambda: provider.world.now)
+    provider.driver.is_silent = True
+    load_balancer_id = await provider.create()
+    await provider.converge(1)
+    for word in ("PENDING_CREATE", "ACTIVE"):
+        entry = {"id": load_balancer_id, "provisioning_status": word}
+        assert await told.status({"loadbalancers": [entry]}) == {"status_code": 200}
+        await provider.converge(3)
+    shown = await provider.shown(load_balancer_id)
+    assert (shown.provisioning_status, shown.fault) == (ProvisioningStatus.ACTIVE, None)
+    assert provider.driver.taken == ["loadbalancer_create"]
 
 
 async def test_a_failover_asked_for_before_the_driver_knows_of_it_is_done_after(provider: Provider) -> None:
