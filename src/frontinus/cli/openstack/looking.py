@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 from openstack import exceptions as sdk
@@ -152,8 +153,13 @@ class Look:
         return self._list("compute", "/flavors/detail", "flavors", Flavor)
 
     def has_key(self, name: str) -> bool:
-        pairs = self._get("compute", "/os-keypairs")["keypairs"]
-        return any(x["keypair"]["name"] == name for x in pairs)
+        try:
+            self._get("compute", f"/os-keypairs/{quote(name, safe='')}")
+        except Refused as refused:
+            if refused.status != HTTPStatus.NOT_FOUND:
+                raise
+            return False
+        return True
 
     def zones(self) -> list[Zone]:
         found = self._get("compute", "/os-availability-zone")["availabilityZoneInfo"]
@@ -168,7 +174,7 @@ class Look:
         return {str(key): int(value) for key, value in absolute.items()}
 
     def images(self, tag: str) -> list[Image]:
-        return self._list("image", "/images", "images", Image, tag=tag, limit=100)
+        return self._list("image", "/images", "images", Image, tag=tag)
 
     # Neutron
 
@@ -236,11 +242,15 @@ class Look:
     # How all of them ask
 
     def _list(self, service: str, path: str, key: str, kind: type[_T], **parameters: object) -> list[_T]:
-        return msgspec.convert(self._get(service, path, **parameters)[key], list[kind], strict=False)  # type: ignore[valid-type]
+        found = self._cloud.listed(service, path, key, parameters, **_words(service))
+        return msgspec.convert(found, list[kind], strict=False)  # type: ignore[valid-type]
 
     def _get(self, service: str, path: str, **parameters: object) -> Any:
-        words = {"microversion": MICROVERSION} if service == "compute" else {}
-        return self._cloud.request(service, "GET", path, params=parameters, headers=_JSON, **words)
+        return self._cloud.request(service, "GET", path, params=parameters, **_words(service))
+
+
+def _words(service: str) -> dict[str, Any]:
+    return {"headers": _JSON} | ({"microversion": MICROVERSION} if service == "compute" else {})
 
 
 def _is_load_balancing(response: Any) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -103,6 +103,21 @@ class Cloud:
             return response.json() if response.content else None
 
         return self.call(service, question)
+
+    def listed(self, service: str, path: str, key: str, parameters: Mapping[str, object], **words: Any) -> list[Any]:
+        """Everything in a list of Nova, Neutron or Glance, however many answers it takes: each gives as much at once as its
+        operator lets it. Blocks. Raises as `call`."""
+        found: list[Any] = []
+        asked = dict(parameters)
+        while True:
+            answer = self.request(service, "GET", path, params=asked, **words)
+            page = answer[key]
+            found += page
+            has_next = "next" in answer or any(x["rel"] == "next" for x in answer.get(f"{key}_links", ()))
+            if not page or not has_next:
+                return found
+            # The link itself has the service's address as it sees it, which need not be one for us.
+            asked["marker"] = page[-1]["id"]
 
     def delete(self, service: str, path: str, **words: Any) -> None:
         """The same for what shall not be there: what is not there is done already."""

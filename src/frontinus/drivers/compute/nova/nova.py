@@ -39,15 +39,7 @@ class Nova:
 
     def servers(self, **filters: object) -> list[ServerFacts]:
         """Of our project."""
-        found: list[ServerFacts] = []
-        parameters = dict(filters)
-        while True:
-            answer = self._request("GET", "/servers/detail", params=parameters)
-            found += _convert(answer["servers"], list[ServerFacts])
-            # The link to the next page has an address as Nova sees it, which need not be one for us.
-            if not answer["servers"] or not answer.get("servers_links"):
-                return found
-            parameters["marker"] = found[-1].id
+        return _convert(self._listed("/servers/detail", "servers", filters), list[ServerFacts])
 
     def server(self, server_id: str) -> ServerFacts | None:
         try:
@@ -71,6 +63,7 @@ class Nova:
         self._delete(_server(server_id))
 
     def actions(self, server_id: str) -> list[ActionFacts]:
+        """The newest first; Nova may keep more than it tells, and nobody asks for those."""
         answer = self._request("GET", f"{_server(server_id)}/os-instance-actions")
         return _convert(answer["instanceActions"], list[ActionFacts])
 
@@ -90,7 +83,7 @@ class Nova:
     # Server groups
 
     def groups(self) -> list[GroupFacts]:
-        """Of our project."""
+        """Of our project. Nova has no marker for these."""
         found: list[GroupFacts] = []
         while True:
             page = {"limit": _GROUPS_AT_ONCE, "offset": len(found)}
@@ -109,7 +102,7 @@ class Nova:
     # What servers are made of
 
     def flavors(self) -> list[FlavorFacts]:
-        return _convert(self._request("GET", "/flavors")["flavors"], list[FlavorFacts])
+        return _convert(self._listed("/flavors", "flavors", {}), list[FlavorFacts])
 
     def zones(self) -> frozenset[str]:
         """Names of the availability zones that are there now."""
@@ -123,6 +116,9 @@ class Nova:
         return found[0] if found else None
 
     # How all of them ask
+
+    def _listed(self, path: str, key: str, filters: Mapping[str, object]) -> list[Any]:
+        return self._cloud.listed("compute", path, key, filters, microversion=MICROVERSION)
 
     def _delete(self, path: str) -> None:
         self._cloud.delete("compute", path, microversion=MICROVERSION)

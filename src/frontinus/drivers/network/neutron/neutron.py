@@ -150,16 +150,9 @@ class Neutron:
     # How all of them ask
 
     def _list(self, collection: str, kind: type[_T], filters: Filters) -> list[_T]:
-        found: list[_T] = []
-        path: str | None = f"/{collection}"
-        parameters: Filters | None = {"fields": _fields(kind), **filters}
-        while path is not None:
-            answer = self._request("GET", path, params=parameters)
-            found += msgspec.convert(answer[collection.replace("-", "_")], list[kind], strict=False)  # type: ignore[valid-type]
-            # Where Neutron limits its answers, the next one's URL is whole.
-            links = answer.get(f"{collection.replace('-', '_')}_links", ())
-            path, parameters = next((x["href"] for x in links if x["rel"] == "next"), None), None
-        return found
+        asked = {"fields": _fields(kind), **filters}
+        found = self._cloud.listed("network", f"/{collection}", collection.replace("-", "_"), asked)
+        return msgspec.convert(found, list[kind], strict=False)  # type: ignore[valid-type]
 
     def _find(self, collection: str, key: str, object_id: str, kind: type[_T]) -> _T | None:
         try:
