@@ -41,7 +41,6 @@ from frontinus.store.providers import ProviderRecord
 log = structlog.get_logger()
 
 DONE = ("ACTIVE", "DELETED")
-FAILOVER_FAILED = "failover-failed"
 MAX_CALLS = 10_000
 
 
@@ -251,15 +250,12 @@ async def _record_done(
 ) -> None:
     now, load_balancer = hands.now(), tree.load_balancer
     if wanted is not None:
-        generation, before = load_balancer.generation, load_balancer.fault
-        # What was told stays until something is asked, whoever looks at it meanwhile.
-        if failed is None and before is not None and before.code == FAILOVER_FAILED:
-            failed = before if load_balancer.applied_generation == generation else None
+        generation, failure = load_balancer.generation, failed or _told_failure(load_balancer)
 
         def settle(tx: Transaction) -> None:
             if record.reported is not None:
                 providers.write(tx, lease, _unsent(record))
-            convergence.record_settled(tx, lease, generation, now, excluding=left_out, failed=failed)
+            convergence.record_settled(tx, lease, generation, now, excluding=left_out, failed=failure)
 
         await hands.store.transact(settle)
         return
@@ -280,10 +276,8 @@ async def _record_done(
 
 def _failed_failover(words: str, tree: LoadBalancerTree, hands: ProviderHands) -> Fault:
     message = f"{words}; it is not repeated: ask for another, or change the load balancer"
-    log.warning("failover of a provider failed", load_balancer_id=tree.id, reason=words)
-    hands.metrics.faults.labels(FAILOVER_FAILED).inc()
-    return Fault(
-        code=FAILOVER_FAILED,
+    fault = Fault(
+        code="failover-failed",
         phase=FaultPhase.APPLY,
         message=message,
         since=hands.now(),
@@ -291,6 +285,16 @@ def _failed_failover(words: str, tree: LoadBalancerTree, hands: ProviderHands) -
         object_kind=Kind.LOAD_BALANCER,
         object_id=tree.id,
     )
+    log.warning("failover of a provider failed", load_balancer_id=tree.id, reason=words)
+    hands.metrics.faults.labels(fault.code).inc()
+    return fault
+
+
+def _told_failure(load_balancer: LoadBalancer) -> Fault | None:
+    """Of a failover. What was told stays until something is asked, whoever looks at it meanwhile."""
+    fault = load_balancer.fault
+    is_it = fault is not None and fault.code == "failover-failed"
+    return fault if is_it and load_balancer.applied_generation == load_balancer.generation else None
 
 
 def _fault(error: FrontinusError, tree: LoadBalancerTree, hands: ProviderHands) -> Fault:
