@@ -36,7 +36,7 @@ from frontinus.model.rollouts import (
     time_left,
 )
 from frontinus.settings import Settings
-from frontinus.store import cohorts, offers, rollouts
+from frontinus.store import cohorts, profiles, rollouts
 from frontinus.store.engine import Store, Transaction
 
 LOOK_S = 0.5
@@ -372,7 +372,7 @@ def _target(tx: Transaction, wish: Wish, settings: Settings, now: datetime) -> T
         version = _version(wish, known, now)
     selection = wish.selection
     if selection.flavor_id is not None:
-        flavor_id = offers.find_flavor(tx, selection.flavor_id)
+        flavor_id = profiles.find_flavor(tx, selection.flavor_id)
         if flavor_id is None:
             raise Invalid("--flavor", f"there is no flavor {selection.flavor_id!r}")
         selection = msgspec.structs.replace(selection, flavor_id=flavor_id)

@@ -12,7 +12,6 @@ from sqlalchemy import bindparam, delete, insert, select, update
 
 from frontinus.model.enums import Kind, ProvisioningStatus
 from frontinus.model.errors import Conflict, NotFound
-from frontinus.model.ids import FlavorId
 from frontinus.model.offers import AvailabilityZone, AvailabilityZoneProfile, Flavor, FlavorProfile
 from frontinus.store import rows, schema
 from frontinus.store.engine import Transaction
@@ -80,12 +79,6 @@ def _user(kind: Kind) -> Statement:
 
 
 @cache
-def _is_there(kind: Kind) -> Statement:
-    table = _SHAPES[kind].table
-    return Statement(select(table.c[key_of(kind)]).where(table.c[key_of(kind)] == bindparam("which")))
-
-
-@cache
 def _hold(kind: Kind) -> Statement:
     table = _SHAPES[kind].table
     return Statement(select(table.c[key_of(kind)]).where(table.c[key_of(kind)] == bindparam("which")).with_for_update())
@@ -95,14 +88,6 @@ def user_of(tx: Transaction, kind: Kind, key: str) -> str | None:
     """Something that uses it: the id of a load balancer that is not DELETED, or the name of a flavor or zone."""
     row = tx.row(_user(kind), {"which": key})
     return None if row is None else str(row[0])
-
-
-def find_flavor(tx: Transaction, name_or_id: str) -> FlavorId | None:
-    """By its id, or else by its name."""
-    if tx.row(_is_there(Kind.FLAVOR), {"which": name_or_id}) is not None:
-        return FlavorId(name_or_id)
-    row = tx.row(_named(Kind.FLAVOR), {"name": name_or_id})
-    return None if row is None else FlavorId(row[0])
 
 
 def hold(tx: Transaction, kind: Kind, key: str) -> bool:

@@ -9,10 +9,10 @@ import pytest
 from msgspec.structs import replace
 
 from frontinus.model.enums import Kind, ProvisioningStatus
-from frontinus.model.errors import Bug, Conflict, NotFound
+from frontinus.model.errors import Bug, Conflict, Invalid, NotFound
 from frontinus.model.ids import AvailabilityZoneProfileId, FlavorId, FlavorProfileId, LoadBalancerId, new_id
 from frontinus.model.offers import AvailabilityZone, AvailabilityZoneProfile, Flavor, FlavorProfile
-from frontinus.store import listing, offers
+from frontinus.store import listing, offers, profiles
 from frontinus.store.engine import Store, Transaction
 from frontinus.store.listing import Query
 
@@ -63,6 +63,20 @@ async def test_a_name_is_given_once(store: Store, kind: Kind) -> None:
     with pytest.raises(Conflict) as caught:
         await add(store, an_offer(profile))
     assert caught.value.field == f"{kind}.name"
+
+
+async def test_a_flavor_is_found_by_its_id_before_another_of_that_name(store: Store) -> None:
+    profile, others = a_profile(Kind.FLAVOR), replace(a_profile(Kind.FLAVOR), flavor_data='{"compute_flavor": "big"}')
+    gold = an_offer(profile)
+    jester = an_offer(others, gold.id)
+    await add(store, profile, others, jester, gold)
+    cases = {gold.id: (gold.id, "{}"), "gold": (gold.id, "{}"), jester.id: (jester.id, others.flavor_data)}
+    for which, (flavor_id, data) in cases.items():
+        assert await store.read(partial(profiles.find_flavor, which=which)) == flavor_id
+        assert await store.read(partial(profiles.flavor_data, which=which)) == data
+    assert await store.read(partial(profiles.find_flavor, which="iron")) is None
+    with pytest.raises(Invalid, match="iron"):
+        await store.read(partial(profiles.flavor_data, which="iron"))
 
 
 async def test_a_flavor_cannot_take_anothers_name_but_keeps_its_own(store: Store) -> None:
