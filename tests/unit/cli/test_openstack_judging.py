@@ -18,10 +18,11 @@ from frontinus.cli.openstack.seen import (
     Quota,
     Rule,
     SecurityGroup,
-    Subnet,
     Zone,
 )
+from frontinus.drivers.network.neutron.facts import SubnetFacts
 from frontinus.model.findings import Finding, Grade
+from frontinus.model.ids import NetworkId, SubnetId
 
 NOON = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -265,7 +266,7 @@ def test_extensions(grades: list[Grade], known: set[str]) -> None:
     assert [judged(x) for x in found] == grades
 
 
-SUBNET = Subnet(id="s", cidr="10.0.0.0/24", ip_version=4)
+SUBNET = SubnetFacts(id=SubnetId("s"), network_id=NetworkId("n"), name="", cidr="10.0.0.0/24", ip_version=4)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from frontinus.cli.output import settings_or_exit, start_logging
 from frontinus.drivers.amphora.agent.settings import AgentDriverSettings
 from frontinus.drivers.compute.nova.nova import MICROVERSION
 from frontinus.drivers.compute.nova.settings import NO_GROUPS, NovaSettings
-from frontinus.drivers.network.neutron import rules
+from frontinus.drivers.network.neutron import choice, rules
 from frontinus.drivers.network.neutron.driver import NEEDED, USEFUL, NeutronSettings
 from frontinus.drivers.openstack.cloud import Cloud, in_this_thread
 from frontinus.drivers.openstack.settings import OpenStackSettings
@@ -300,11 +300,10 @@ def _neutron(
     yield from judging.extensions(ours.extensions(), NEEDED, USEFUL)
     networks = ours.networks(settings.management_network)
     yield judging.management_network(settings.management_network, networks)
-    if len(networks) == 1 and networks[0].subnets:
-        first = min(networks[0].subnets, key=lambda x: x.ip_version)  # as the driver chooses it
-        free = judging.free_addresses(first, ours.free_addresses(networks[0].id, first.id))
-        if free is not None:
-            yield free
+    subnet = choice.for_management(networks[0].subnets) if len(networks) == 1 else None
+    free = None if subnet is None else judging.free_addresses(subnet, ours.free_addresses(subnet))
+    if free is not None:
+        yield free
     agent = wanted.amphora if isinstance(wanted.amphora, AgentDriverSettings) else None
     named = settings.management_security_groups
     if named:

@@ -20,9 +20,9 @@ from frontinus.cli.openstack.seen import (
     Network,
     Quota,
     SecurityGroup,
-    Subnet,
     Zone,
 )
+from frontinus.drivers.network.neutron.facts import SubnetFacts
 from frontinus.model.findings import Finding, fine, trouble, warning
 
 ROLES = (
@@ -274,9 +274,9 @@ def management_network(wanted: str, found: Sequence[Network]) -> Finding:
     return fine("neutron", f"the management network {wanted} is there: {ranges}")
 
 
-def free_addresses(subnet: Subnet | None, free: int | None) -> Finding | None:
+def free_addresses(subnet: SubnetFacts, free: int | None) -> Finding | None:
     """Of the subnet that amphorae are managed on; None where nothing is to be said."""
-    if subnet is None or free is None:
+    if free is None:
         return None
     told = f"{free} addresses are free on the management subnet {subnet.cidr}"
     if free >= FEW:

@@ -27,10 +27,11 @@ from frontinus.cli.openstack.seen import (
     Network,
     Quota,
     SecurityGroup,
-    Subnet,
     Zone,
 )
 from frontinus.drivers.compute.nova.nova import MICROVERSION
+from frontinus.drivers.network.neutron.facts import SubnetFacts
+from frontinus.drivers.network.neutron.neutron import Neutron
 from frontinus.drivers.openstack.cloud import Cloud
 from frontinus.drivers.openstack.trouble import Refused
 
@@ -44,6 +45,7 @@ class Look:
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
+        self._neutron = Neutron(cloud)
 
     # Keystone
 
@@ -179,31 +181,23 @@ class Look:
     # Neutron
 
     def extensions(self) -> frozenset[str]:
-        return frozenset(str(x["alias"]) for x in self._get("network", "/extensions")["extensions"])
+        return self._neutron.extensions()
 
-    def networks(self, name_or_id: str) -> list[Network]:
-        """As the driver finds it: by id first."""
-        found: list[Any] = self._get("network", "/networks", id=name_or_id)["networks"]
-        found = found or self._get("network", "/networks", name=name_or_id)["networks"]
+    def networks(self, id_or_name: str) -> list[Network]:
+        """As the driver finds it."""
         return [
             Network(
-                id=x["id"],
-                name=x["name"],
-                admin_state_up=bool(x["admin_state_up"]),
-                subnets=tuple(self._list("network", "/subnets", "subnets", Subnet, network_id=x["id"])),
+                id=x.id,
+                name=x.name,
+                admin_state_up=x.admin_state_up,
+                subnets=tuple(self._neutron.subnets(network_id=x.id)),
             )
-            for x in found
+            for x in self._neutron.networks_called(id_or_name)
         ]
 
-    def free_addresses(self, network_id: str, subnet_id: str) -> int | None:
+    def free_addresses(self, subnet: SubnetFacts) -> int | None:
         """None where Neutron cannot say."""
-        try:
-            answer = self._get("network", f"/network-ip-availabilities/{network_id}")
-        except Refused:
-            return None
-        of_subnets = answer["network_ip_availability"]["subnet_ip_availability"]
-        found = (x for x in of_subnets if x["subnet_id"] == subnet_id)
-        return next((int(x["total_ips"]) - int(x["used_ips"]) for x in found), None)
+        return self._neutron.free_addresses(subnet.network_id).get(subnet.id)
 
     def security_groups(self, ids: tuple[str, ...]) -> list[SecurityGroup]:
         return self._list("network", "/security-groups", "security_groups", SecurityGroup, id=list(ids))

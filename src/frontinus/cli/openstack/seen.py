@@ -7,6 +7,8 @@ from datetime import datetime
 
 import msgspec
 
+from frontinus.drivers.network.neutron.facts import SubnetFacts
+
 LOAD_BALANCER = "load-balancer"
 """The type of service under which clients look for us (service-types-authority)."""
 
@@ -93,17 +95,11 @@ class SecurityGroup(msgspec.Struct, frozen=True, kw_only=True):
     security_group_rules: tuple[Rule, ...] = ()
 
 
-class Subnet(msgspec.Struct, frozen=True, kw_only=True):
-    id: str
-    cidr: str
-    ip_version: int
-
-
 class Network(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str = ""
     admin_state_up: bool = True
-    subnets: tuple[Subnet, ...] = ()
+    subnets: tuple[SubnetFacts, ...] = ()
 
 
 class Quota(msgspec.Struct, frozen=True, kw_only=True):

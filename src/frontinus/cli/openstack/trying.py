@@ -14,7 +14,9 @@ from typing import Any
 from frontinus.cli.output import complain
 from frontinus.drivers.compute.nova.nova import MICROVERSION, Nova
 from frontinus.drivers.compute.nova.settings import NO_GROUPS, NovaSettings
+from frontinus.drivers.network.neutron import choice
 from frontinus.drivers.network.neutron.driver import NeutronSettings
+from frontinus.drivers.network.neutron.neutron import Neutron
 from frontinus.drivers.openstack.cloud import Cloud
 from frontinus.drivers.openstack.trouble import Refused
 from frontinus.model.errors import Retry
@@ -134,10 +136,10 @@ class _Trial:
         return fine(service, f"tried: our account may make {what}")
 
     def _management(self, wanted: str) -> tuple[str, str | None]:
-        for key in ("id", "name"):
-            for network in self._ask("network", "GET", "/networks", params={key: wanted})["networks"]:
-                subnets = self._ask("network", "GET", "/subnets", params={"network_id": network["id"]})["subnets"]
-                return network["id"], subnets[0]["id"] if subnets else None
+        neutron = Neutron(self._cloud)
+        for network in neutron.networks_called(wanted):
+            subnet = choice.for_management(neutron.subnets(network_id=network.id))
+            return network.id, None if subnet is None else subnet.id
         return "", None
 
     def _make_group(self) -> None:

@@ -171,12 +171,12 @@ class AmphoraPorts:
         """Raises Invalid naming what does not exist."""
         if request.purpose is PortPurpose.MANAGEMENT:
             network = self.management_network(request.network_id)
-            subnets = sorted(self._neutron.subnets(network_id=network.id), key=lambda x: x.ip_version)
-            if not subnets:
+            subnet = choice.for_management(self._neutron.subnets(network_id=network.id))
+            if subnet is None:
                 raise Invalid("management_network", f"network {network.id} has no subnet")
             allowed = tuple(AllowedTraffic(TrafficProtocol.TCP, x) for x in self._management.ports)
             groups = self._management.security_groups
-            return _Wish(request, network, (subnets[0],), () if groups else allowed, groups, not groups)
+            return _Wish(request, network, (subnet,), () if groups else allowed, groups, not groups)
         found = None if request.network_id is None else self._neutron.network(request.network_id)
         if found is None:
             raise Invalid("network_id", f"network {request.network_id} does not exist")
@@ -192,7 +192,7 @@ class AmphoraPorts:
     def management_network(self, asked: NetworkId | None = None) -> NetworkFacts:
         """What was asked for, or that of the settings. Raises Retry while there is not just one of that name."""
         wanted = asked or self._management.network
-        found = self._neutron.networks(id=wanted) or self._neutron.networks(name=wanted)
+        found = self._neutron.networks_called(wanted)
         if len(found) != 1:
             advice = (
                 "set driver_options.neutron.management_network"

@@ -1,5 +1,5 @@
 """Decide on which subnet a VIP is, and whether it can have the address that is asked for, as Octavia decides it
-(behaviours.yaml vip_resolution). Pure.
+(behaviours.yaml vip_resolution); and by which subnet amphorae are managed. Pure.
 
 Raises Invalid naming the attribute of the request."""
 
@@ -45,6 +45,11 @@ def subnet_on_network(
         return found
     by_family = sorted(subnets, key=lambda x: x.ip_version)  # stable: else in Neutron's order
     return next((x for x in by_family if free.get(x.id, _ENOUGH) >= _ENOUGH), by_family[0])
+
+
+def for_management(subnets: Sequence[SubnetFacts]) -> SubnetFacts | None:
+    """Of the management network's; None where it has none."""
+    return min(subnets, key=lambda x: x.ip_version, default=None)  # of several the first, in Neutron's order
 
 
 def require_usable(address: Address, subnet: SubnetFacts, field: str) -> None:

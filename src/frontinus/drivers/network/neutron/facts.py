@@ -18,6 +18,8 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 class NetworkFacts(msgspec.Struct, frozen=True, kw_only=True):
     id: NetworkId
+    name: str = ""
+    admin_state_up: bool = True
     project_id: ProjectId = ProjectId("")
     mtu: int = 1500
     shared: bool = False

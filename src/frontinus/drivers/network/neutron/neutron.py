@@ -69,6 +69,10 @@ class Neutron:
     def networks(self, **filters: object) -> list[NetworkFacts]:
         return self._list("networks", NetworkFacts, filters)
 
+    def networks_called(self, id_or_name: str) -> list[NetworkFacts]:
+        """That of the id, or else all of the name."""
+        return self.networks(id=id_or_name) or self.networks(name=id_or_name)
+
     def subnet(self, subnet_id: SubnetId) -> SubnetFacts | None:
         return self._find("subnets", "subnet", subnet_id, SubnetFacts)
 

@@ -1,0 +1,110 @@
+"""By which network amphorae are managed, and by which subnet of it: of an id or a name, for the driver and the check alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from frontinus.cli.openstack import trying
+from frontinus.drivers.network.neutron.driver import NeutronNetwork, NeutronSettings
+from frontinus.drivers.openstack.cloud import Cloud, in_this_thread
+from frontinus.drivers.openstack.settings import OpenStackSettings
+from frontinus.model.errors import Retry
+from frontinus.model.findings import Grade
+from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, ProjectId
+from frontinus.model.ports import PortPurpose, PortRequest
+
+from tests.unit.drivers.test_nova_requests import LittleCloud, answer
+
+pytestmark = pytest.mark.unit
+
+NETWORKS = {"1": "management", "2": "1", "3": "twice", "4": "twice"}
+"""Names by id: that of the second is the id of the first."""
+
+SUBNETS = [
+    {"id": "v6", "network_id": "1", "name": "", "cidr": "2001:db8::/64", "ip_version": 6},
+    {"id": "v4", "network_id": "1", "name": "", "cidr": "192.0.2.0/24", "ip_version": 4},
+]
+
+
+class LittleNeutron(LittleCloud):
+    """Has networks and subnets, no port yet, and gives every port the address that it is not asked for. `asked` are ports."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = self
+        self.port: dict[str, Any] = {}
+
+    def request(self, path: str, method: str, **words: Any) -> Any:
+        wanted = words.get("params") or {}
+        match method, path:
+            case "GET", "/networks":
+                found = [{"id": x, "name": name, "admin_state_up": True} for x, name in NETWORKS.items()]
+                return answer(
+                    {"networks": [x for x in found if all(wanted.get(k, x[k]) == x[k] for k in ("id", "name"))]}
+                )
+            case "GET", "/subnets":
+                return answer({"subnets": [x for x in SUBNETS if x["network_id"] == wanted["network_id"]]})
+            case "POST", "/ports":
+                self.asked.append(words["json"]["port"])
+                fixed = [{"ip_address": "192.0.2.7", **x} for x in self.asked[-1]["fixed_ips"]]
+                self.port = {**self.asked[-1], "id": "p", "fixed_ips": fixed}
+                return answer({"port": self.port}, 201)
+            case "PUT", "/ports/p":
+                return answer({"port": {**self.port, **words["json"]["port"]}})
+            case "POST", "/security-groups":
+                return answer({"security_group": {"id": "g"}}, 201)
+            case ("PUT", "/ports/p/tags") | ("POST", "/security-group-rules") | ("DELETE", _):
+                return answer(None, 204)
+            case "GET", _:
+                return answer({path.removeprefix("/").replace("-", "_"): []})
+            case _:
+                raise AssertionError(f"{method} {path} was not expected")
+
+
+SETTINGS = NeutronSettings(management_network="management", management_security_groups=("g",))
+
+
+async def made(little: LittleNeutron, network: str | None = None) -> Mapping[str, Any]:
+    """The management port of an amphora, on the network that its load balancer asks for or that of the settings."""
+    connection: Any = little
+    driver = NeutronNetwork(SETTINGS, lambda _: connection)
+    request = PortRequest(
+        amphora_id=AmphoraId("0b9b34a6-1f3d-4d2e-8d2b-9a6f3f1c7a11"),
+        load_balancer_id=LoadBalancerId("9d0c8a58-3d9c-4f2b-8b52-f1a6a9f4a001"),
+        project_id=ProjectId("theirs"),
+        purpose=PortPurpose.MANAGEMENT,
+        network_id=None if network is None else NetworkId(network),
+    )
+    try:
+        await driver.create_port(request)
+    finally:
+        await driver.close()
+    return little.asked[-1]
+
+
+@pytest.mark.parametrize("asked", [None, "1", "management"])
+async def test_it_is_found_by_its_id_before_another_of_that_name(asked: str | None) -> None:
+    port = await made(LittleNeutron(), asked)
+    assert (port["network_id"], port["fixed_ips"]) == ("1", [{"subnet_id": "v4"}])
+
+
+@pytest.mark.parametrize("asked,count", [("none", "no network"), ("twice", "2 networks")])
+async def test_one_that_a_zone_asks_for_and_is_not_there_is_said_and_nothing_is_made(asked: str, count: str) -> None:
+    little = LittleNeutron()
+    with pytest.raises(Retry, match=f"{count} '{asked}'; the availability zone") as caught:
+        await made(little, asked)
+    assert (caught.value.code, little.asked) == ("management-network", [])
+
+
+async def test_the_check_looks_at_the_subnet_that_amphorae_get() -> None:
+    little = LittleNeutron()
+    port = await made(little)
+    connection: Any = little
+    with in_this_thread():
+        findings = trying.tried(Cloud(OpenStackSettings(), lambda _: connection), None, SETTINGS, None)
+    assert [x["fixed_ips"][0]["subnet_id"] for x in little.asked] == ["v4"] * 3
+    assert port["network_id"] == little.asked[-1]["network_id"]
+    assert Grade.TROUBLE not in [x.grade for x in findings]
