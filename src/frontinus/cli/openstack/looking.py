@@ -34,10 +34,10 @@ from frontinus.drivers.network.neutron.facts import SubnetFacts
 from frontinus.drivers.network.neutron.neutron import Neutron
 from frontinus.drivers.openstack.cloud import Cloud
 from frontinus.drivers.openstack.trouble import Refused
+from frontinus.drivers.secret.barbican.barbican import WITH_CONSUMERS
 
 _T = TypeVar("_T")
 _JSON = {"Accept": "application/json"}
-_WITH_CONSUMERS = "key-manager 1.1"
 
 
 class Look:
@@ -221,14 +221,14 @@ class Look:
         """How many have an ACL that names our account; and whether secrets have consumers."""
 
         def question(key_manager: Any) -> Any:
-            words = {**_JSON, "OpenStack-API-Version": _WITH_CONSUMERS}
+            words = {**_JSON, **WITH_CONSUMERS}
             response = key_manager.get("/secrets", params={"acl_only": "true", "limit": 1}, headers=words)
             if response.status_code == HTTPStatus.NOT_ACCEPTABLE:
                 return 0, False
             sdk.raise_from_response(response)
             document = response.json()
             count = int(document.get("total", len(document["secrets"])))
-            return count, response.headers.get("OpenStack-API-Version") == _WITH_CONSUMERS
+            return count, all(response.headers.get(key) == told for key, told in WITH_CONSUMERS.items())
 
         found: tuple[int, bool] = self._cloud.call("key_manager", question)
         return found

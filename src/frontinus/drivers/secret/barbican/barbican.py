@@ -16,7 +16,8 @@ from frontinus.drivers.openstack.cloud import Cloud, require_whole
 from frontinus.drivers.secret.barbican.names import Collection, Place
 
 _TOLD = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.NOT_ACCEPTABLE})
-_WITH_CONSUMERS = {"OpenStack-API-Version": "key-manager 1.1"}
+WITH_CONSUMERS = {"OpenStack-API-Version": "key-manager 1.1"}
+"""The microversion in which secrets have consumers."""
 _PAGE = 100
 
 
@@ -49,7 +50,7 @@ class Barbican:
 
         def page(key_manager: Any) -> Any:
             asked = {"acl_only": "true", "limit": _PAGE, "offset": len(found), "sort": "created:asc"}
-            response = key_manager.get("/secrets", params=asked, headers=_WITH_CONSUMERS)
+            response = key_manager.get("/secrets", params=asked, headers=WITH_CONSUMERS)
             sdk.raise_from_response(response)
             require_whole(response)
             return response.json()
@@ -81,7 +82,7 @@ class Barbican:
             self._request("PUT", place, "/acl", token=token, json={"read": wanted})
 
     def _request(self, method: str, place: Place, more: str = "", *, token: str | None = None, **words: Any) -> Any:
-        headers = {**(_WITH_CONSUMERS if place.collection is Collection.SECRETS else {}), **words.pop("headers", {})}
+        headers = {**(WITH_CONSUMERS if place.collection is Collection.SECRETS else {}), **words.pop("headers", {})}
 
         def question(key_manager: Any) -> Any:
             if token is not None:
