@@ -1,4 +1,5 @@
-"""`frontinus openstack …`: the commands and their options; what they do is in openstack/, imported when one runs."""
+"""`frontinus openstack …`: the commands and their options; what they do is in openstack/, imported when one runs. Nothing here
+imports openstacksdk, which takes its time and need not be installed: `frontinus` has other commands."""
 
 from __future__ import annotations
 

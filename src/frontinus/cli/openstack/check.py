@@ -1,7 +1,7 @@
 """`frontinus openstack check`: for each service of OpenStack what works for Frontinus and what is missing, and what to do.
 
-Reads only, unless it is told to try (trying.py). What is asked, service by service, is decided here; what the answers mean
-in judging.py."""
+Reads only, unless it is told to try (trying.py). What is asked, service by service, is decided here, as whom too; what the
+answers mean is not, but in judging.py. Next: looking.py."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What the answers of OpenStack's services mean for Frontinus: values in, findings out. Pure.
 
-Each function judges one thing and says what to do about it, as a command where there is one."""
+Each function judges one thing and says what to do about it, as a command where there is one. None asks a service, or reads
+settings or a clock: check.py passes what is wanted and what was seen."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Ask OpenStack's services how things stand: one method for each question, each an HTTP GET or two. What the answers mean is
-judged in judging.py.
+"""Ask OpenStack's services how things stand: one method for each question, each an HTTP GET or two. Nothing is changed (but
+that a login makes a token), and nothing judged: judging.py does that. What a driver asks as well, it asks as the driver does.
 
 Everything blocks, on purpose: the command that asks has nothing else to do, and Ctrl-C ends it at once. Every method raises
 Retry when the service cannot be asked, and Refused when it refuses."""

@@ -1,7 +1,8 @@
 """`frontinus openstack register` and `unregister`: our entry in Keystone's catalogue, and the roles of tenants.
 
 Looks, has catalogue.py decide what remains, does it, and looks again until nothing remains; so it can be repeated, broken off
-and gone on with. Everything blocks: a command has nothing else to do."""
+and gone on with. Nothing is decided here, and nothing of another service touched that catalogue.py does not name. Everything
+blocks: a command has nothing else to do."""
 
 from __future__ import annotations
 

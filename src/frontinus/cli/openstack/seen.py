@@ -1,5 +1,5 @@
 """What services of OpenStack say of themselves, of our account and of what it may have, as far as the commands judge it.
-Values only; some are decoded from answers as they come."""
+Values only; some are decoded from answers as they come. What they mean: judging.py."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 callers pass the time.
 
 Closed, it lets every call through. After `threshold` failures in a row it is open for `pause` seconds, and calls are
-refused at once instead of each waiting for a time-out. Then one is let through: it closes the breaker, or opens it again."""
+refused at once instead of each waiting for a time-out. Then one is let through: it closes the breaker, or opens it again.
+It never asks the service itself, and does not know what a failure is: cloud.py tells it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Which cloud is asked, as whom, and for how long: the table [openstack] of the configuration file, for every driver that
-asks one."""
+asks one. What a driver makes there is in its own settings; a password never stands here, but in clouds.yaml. Next: cloud.py."""
 
 from __future__ import annotations
 

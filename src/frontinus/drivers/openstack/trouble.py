@@ -5,6 +5,7 @@
     └── Refused        the service understood, and will not: drivers say of those that they expect what they mean
                        (Invalid, Conflict); one that nobody expected heals like any other trouble
 
+Addresses of services, which errors of openstacksdk tell, never get into a message: tenants read them.
 Next: cloud.py, where every call passes through here."""
 
 from __future__ import annotations

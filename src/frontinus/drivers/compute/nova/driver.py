@@ -2,7 +2,8 @@
 
 Nothing is kept between calls; Nova is the record. Each method looks before it acts, one step at a time in a thread
 (servers.py, groups.py), and waits between steps without one: a controller may die between any two requests, and whoever comes
-next finds what is there by name and tag (names.py). What the states of a server mean: facts.py."""
+next finds what is there by name and tag (names.py). What runs in a server is never asked here: that is the amphora driver's. What
+the states of a server mean: facts.py. Next: servers.py."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """What Nova and Glance say of servers, groups, interfaces and images, as far as we read it, and what the states of a server
-mean. Values and pure functions.
+mean. Values and pure functions: nothing is asked for here (nova.py does).
 
 A stop that somebody planned is no failure. Nova's word for most of them is a status of its own; SHUTOFF it says both
 of a server that was stopped and of one whose machine ended by itself (it notices, and stops it), so of that one its

@@ -2,7 +2,8 @@
 
 A group has nothing but its name to be known by, and Nova lets several have one. It is made before its first server and
 dropped when its last is gone: whoever destroys a server drops all of ours that are empty, so that a crash in between leaves none
-for ever. One that somebody else has just made and not used yet may be among them; he is refused, and makes it again."""
+for ever. One that somebody else has just made and not used yet may be among them; he is refused, and makes it again. Which
+server goes into which group is not decided here: servers.py asks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Nova's and Glance's API as far as we use it: one method for each request, facts in and out.
 
 Every method blocks, and raises Retry when the service cannot be asked, Refused when it refuses. What the answers mean is
-decided by who asks (driver.py)."""
+decided by who asks (servers.py, groups.py): nothing is decided, waited for or remembered here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One step of a server's life at a time: found, made, rebuilt, taken away. What is to be waited for between two steps is
-driver.py's matter, so that no thread is held by waiting.
+"""One step of a server's life at a time: found, made, rebuilt, taken away. Nothing is waited for here: what lies between two
+steps is driver.py's matter, so that no thread is held by waiting.
 
-Every method blocks, and raises Retry; by its code tells whether an image or a flavor is missing."""
+Every method blocks, and raises Retry, whose code tells whether an image, a flavor or a zone is missing. Next: nova.py."""
 
 from __future__ import annotations
 

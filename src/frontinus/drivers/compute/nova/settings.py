@@ -1,4 +1,5 @@
-"""How amphorae are made in Nova: [driver_options.nova]. Which cloud it is, is in [openstack]."""
+"""How amphorae are made in Nova: [driver_options.nova]. Which cloud it is, is in [openstack]; by which network they
+are managed, in the network driver's. Next: servers.py."""
 
 from __future__ import annotations
 

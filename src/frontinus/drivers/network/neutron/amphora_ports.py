@@ -3,7 +3,8 @@
 The group says what the request lets in, and goes with its port; between the making of one and of the other nothing is let
 in. The port comes first and goes last, so whatever is left by a crash hangs on a port that is found by its name. By allowed
 address pairs the amphora may send and be reached under the VIPs; what else it sends, Neutron drops (port security), which is
-asked for here whatever the network's own setting.
+asked for here whatever the network's own setting. Ports that are not marked as ours are never changed, but for those taken
+over from an Octavia.
 Next: rules.py, neutron.py."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Decide on which subnet a VIP is, and whether it can have the address that is asked for, as Octavia decides it
 (behaviours.yaml vip_resolution); and by which subnet amphorae are managed. Pure.
 
-Raises Invalid naming the attribute of the request."""
+Raises Invalid naming the attribute of the request. Asks nothing: callers pass what Neutron says. Next: vips.py."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The network driver whose networks are OpenStack's: VIPs are Neutron ports in their tenant's project, amphorae have ports in ours.
 
 Each method is one piece of blocking work in a thread (drivers/openstack/cloud.py), and each looks before it acts, so that it
-may be repeated after any crash. Nothing is kept between calls; Neutron is the record. Nothing is done with a database:
-a driver has none.
+may be repeated after any crash. Nothing is kept between calls; Neutron is the record. Nothing that another program made is
+touched, but for ports that users bring and what is taken over from an Octavia.
 
 Which names and marks our things bear: names.py. VIPs: vips.py. Ports of amphorae: amphora_ports.py. What a tenant may
 use: access.py."""

@@ -1,5 +1,6 @@
 """What Neutron says of networks, subnets, ports and security groups, as far as we read it. Values, decoded at the edge
-(neutron.py) and turned into ours by whoever asked."""
+(neutron.py) and turned into ours by whoever asked; none leaves this package but to the command that judges a cloud
+(cli/openstack)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Neutron's API as far as we use it: one method for each request, facts in and out, and refusals by Neutron's own word.
 
 Every method blocks, and raises Retry when Neutron cannot be asked, Refused when it refuses; `None` is "there is none".
-What the answers mean is decided by who asks. Next: vips.py, amphora_ports.py."""
+What the answers mean is decided by who asks; nothing is decided or remembered here. Next: vips.py, amphora_ports.py."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What is let in by a port, as rules of a security group, and back. Pure.
 
 Neutron lets answers in by itself, so only what opens a connection is written. A group comes with two rules of its own,
-by which everything may leave; these stay."""
+by which everything may leave; these stay. Nothing is asked or written here: amphora_ports.py does that."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Barbican's API as far as we use it: one method for each request. Every method blocks, and raises Retry when Barbican cannot
 be asked; that something is not there, or may not be read, is told by HTTP's status, since what it means depends on who asks.
+Whom a secret may be read for is not decided here, and nothing of one is kept.
 
 Next: driver.py."""
 

@@ -1,12 +1,13 @@
 """The secret driver whose store is Barbican: a certificate container, a PKCS#12 secret, or a secret with PEM text.
 
 Our account reads what ACLs let it, and nothing else. Whoever names a secret and may write its ACL lets our account in by
-that, as with Octavia: it is written with his token. But the ACL does not say for whom we read: whoever knows the URL could name it for a load balancer of his own. So a project must
-have named it by a user whom Barbican shows it to, asked with his own token (`require_access`); that this was so is recorded in
-Barbican, as a consumer with the project in its name (names.py), and without such a record nothing is read for a project.
+that, as with Octavia: it is written with his token. But the ACL does not say for whom we read: whoever knows the URL could name
+it for a load balancer of his own. So a project must have named it by a user whom Barbican shows it to, asked with his own token
+(`require_access`); that this was so is recorded in Barbican, as a consumer with the project in its name (names.py), and without
+such a record nothing is read for a project.
 
 Each method is one piece of blocking work in a thread (drivers/openstack/cloud.py). Nothing but the spelling of references is
-kept between calls."""
+kept between calls: no secret, and no token of a user's. Next: barbican.py, names.py."""
 
 from __future__ import annotations
 
