@@ -66,6 +66,16 @@ def test_internal_links_lead_somewhere() -> None:
     assert broken == []
 
 
+def test_the_house_has_the_rooms_that_are_told_and_no_others() -> None:
+    house = TOP / "src/frontinus"
+    table = (TOP / "docs/architecture.md").read_text().partition("| room in `src/frontinus/` |")[2].partition("\n\n")[0]
+    told = {
+        name for row in table.splitlines() for name in re.findall(r"`([\w.]+)/?`", row.split("|")[1] if row else "")
+    }
+    there = {path.relative_to(house).parts[0] for path in committed_files() if path.is_relative_to(house)}
+    assert told == there - {"__init__.py", "py.typed"}
+
+
 def test_every_file_to_open_first_is_there() -> None:
     text = (TOP / "docs/architecture.md").read_text()
     house = TOP / "src/frontinus"
