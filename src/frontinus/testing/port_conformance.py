@@ -203,6 +203,7 @@ async def management_is_where_it_is_asked_for(bench: NetworkBench) -> None:
             raise NotApplicable("the driver does not have the feature management_network")
         if bench.management_network is None:
             raise NotExaminable("the bench has no `management_network`")
+        await driver.require_management_network(bench.management_network, "a zone that names it")
         plain = trial.request(PortPurpose.MANAGEMENT)
         asked = replace(plain, amphora_id=AmphoraId(new_id()), network_id=bench.management_network)
         elsewhere, usual = await driver.create_port(asked), await driver.create_port(plain)

@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from frontinus.api.app import create_app
+from frontinus.api.settings import ApiSettings
 from frontinus.model.capabilities import Capabilities
+from frontinus.model.errors import Invalid, Retry
 from frontinus.model.offers import AVAILABILITY_ZONE_KEYS, FLAVOR_KEYS
+from frontinus.testing.fake_network import FakeNetwork
 
 from tests.integration.api.world import UNKNOWN, World
 
@@ -189,6 +193,43 @@ async def test_data_are_judged_when_a_profile_is_written(world: World, trade: Tr
     profile = await a_profile(world, trade)
     answer = await world.call("PUT", f"{trade.profiles}/{profile['id']}", {trade.profile: {trade.data: text}})
     assert answer.status == (200 if status == 201 else status), answer.body
+
+
+class OneManaged(FakeNetwork):
+    """Has one network by which amphorae can be managed, called `there`, unless it cannot be asked."""
+
+    is_away = False
+
+    async def require_management_network(self, id_or_name: str, field: str) -> None:
+        if self.is_away:
+            raise Retry("neutron cannot be asked", after=5.0)
+        if id_or_name != "there":
+            raise Invalid(field, f"no network {id_or_name!r}")
+
+
+async def test_a_zone_promises_no_network_for_management_that_is_not_there(world: World) -> None:
+    network = OneManaged()
+    world.app = create_app(world.store, network, ApiSettings(), world.clock)
+
+    def body(name: str) -> dict[str, Any]:
+        data = json.dumps({"compute_zone": "a", "management_network": name})
+        return {ZONES.profile: {"name": "p", "provider_name": "amphora", ZONES.data: data}}
+
+    refused = await world.call("POST", ZONES.profiles, body("elsewhere"))
+    assert (refused.status, "availability_zone_data.management_network" in refused.fault) == (400, True), refused.fault
+    made = (await world.call("POST", ZONES.profiles, body("there"))).one(ZONES.profile)
+    where = f"{ZONES.profiles}/{made['id']}"
+    assert (await world.call("PUT", where, body("elsewhere"))).status == 400
+    network.is_away = True
+    assert (await world.call("POST", ZONES.profiles, body("there"))).status == 503
+    assert (await world.call("PUT", where, {ZONES.profile: {"name": "q"}})).status == 200, "its data are as they were"
+    assert (await world.call("GET", where)).one(ZONES.profile)[ZONES.data] == made[ZONES.data]
+    assert len((await world.call("GET", ZONES.profiles)).json[ZONES.profiles_key]) == 1
+
+    await world.register(Capabilities(availability_zone_keys=frozenset({"compute_zone"})), provider="plain")
+    plain = body("there")
+    plain[ZONES.profile]["provider_name"] = "plain"
+    assert (await world.call("POST", ZONES.profiles, plain)).status == 501, "a driver without the feature is not asked"
 
 
 @both

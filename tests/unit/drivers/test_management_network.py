@@ -11,7 +11,7 @@ from frontinus.cli.openstack import trying
 from frontinus.drivers.network.neutron.driver import NeutronNetwork, NeutronSettings
 from frontinus.drivers.openstack.cloud import Cloud, in_this_thread
 from frontinus.drivers.openstack.settings import OpenStackSettings
-from frontinus.model.errors import Retry
+from frontinus.model.errors import Invalid, Retry
 from frontinus.model.findings import Grade
 from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, ProjectId
 from frontinus.model.ports import PortPurpose, PortRequest
@@ -91,12 +91,32 @@ async def test_it_is_found_by_its_id_before_another_of_that_name(asked: str | No
     assert (port["network_id"], port["fixed_ips"]) == ("1", [{"subnet_id": "v4"}])
 
 
-@pytest.mark.parametrize("asked,count", [("none", "no network"), ("twice", "2 networks")])
-async def test_one_that_a_zone_asks_for_and_is_not_there_is_said_and_nothing_is_made(asked: str, count: str) -> None:
+LACKING = pytest.mark.parametrize(
+    "asked,told",
+    [
+        pytest.param("none", "Neutron knows no network 'none'", id="none"),
+        pytest.param("twice", "Neutron knows 2 networks 'twice'", id="two"),
+        pytest.param("3", "network '3' has no subnet in Neutron", id="without a subnet"),
+    ],
+)
+
+
+@LACKING
+async def test_one_that_cannot_be_used_is_a_fault_that_heals_and_nothing_is_made(asked: str, told: str) -> None:
     little = LittleNeutron()
-    with pytest.raises(Retry, match=f"{count} '{asked}'; the availability zone") as caught:
+    with pytest.raises(Retry, match=f"{told}; an availability zone asks for it") as caught:
         await made(little, asked)
     assert (caught.value.code, little.asked) == ("management-network", [])
+
+
+@LACKING
+async def test_before_a_zone_promises_it_it_is_refused_by_its_field(asked: str, told: str) -> None:
+    connection: Any = LittleNeutron()
+    driver = NeutronNetwork(SETTINGS, lambda _: connection)
+    await driver.require_management_network("management", "the.field")
+    with pytest.raises(Invalid, match=f"the.field: {told}"):
+        await driver.require_management_network(asked, "the.field")
+    await driver.close()
 
 
 async def test_the_check_looks_at_the_subnet_that_amphorae_get() -> None:

@@ -43,6 +43,7 @@ from frontinus.model.offers import (
     read_flavor_data,
     read_object,
 )
+from frontinus.model.placement import MANAGEMENT_NETWORK
 from frontinus.store import offers, previews
 from frontinus.store.engine import Transaction
 from frontinus.store.offers import Offer
@@ -115,7 +116,7 @@ def create(kind: Kind) -> Handler:
             _require_addressable(asked.values["name"], f"{asked.path}.name")
         keys = {name: make() for name, make in trade.new_key.items()}
         offer = trade.make(created_at=call.api.clock(), **keys, **asked.values)
-        await _ask_driver(call, trade, offer, asked.path)
+        await _ask_drivers(call, trade, offer, asked.path)
 
         def work(tx: Transaction) -> Response:
             _judge(tx, call, trade, offer, asked.path)
@@ -139,7 +140,7 @@ def update(kind: Kind) -> Handler:
             if known is not None:
                 wanted = replace(known.value, **asked.values)
                 if _means_another(trade.data, known.value, wanted):
-                    await _ask_driver(call, trade, wanted, asked.path)
+                    await _ask_drivers(call, trade, wanted, asked.path)
 
         def work(tx: Transaction) -> Response:
             # Held first, so that nobody begins to stand on it meanwhile.
@@ -210,16 +211,24 @@ async def _list_keys(call: Call, collection: str, described: Mapping[str, str], 
     return json_response({collection: shown})
 
 
-async def _ask_driver(call: Call, trade: _Trade, offer: Any, path: str) -> None:
-    """Have a third-party provider's driver judge the data, before anything is written. Raises Unsupported with its words, and
-    Retry while it cannot be asked."""
+async def _ask_drivers(call: Call, trade: _Trade, offer: Any, path: str) -> None:
+    """What is not for us to judge, before anything is written: the network driver knows whether the network for management is
+    there, and a third-party provider's driver judges all of its data. Raises Invalid, Unsupported with the driver's words, and
+    Retry while one cannot be asked."""
     if trade.data is None:
         return
     api, provider, field = call.api, offer.provider_name, f"{path}.{trade.data.field}"
+    text = getattr(offer, trade.data.field)
     offered = await api.store.read(lambda tx: capabilities_of(tx, api, provider, f"{path}.provider_name"))
-    data = read_object(getattr(offer, trade.data.field), field) if offered.foreign is not None else {}
+    if offered.foreign is None:
+        known = trade.data.read(text, field)
+        network = known.management_network if isinstance(known, AvailabilityZoneData) else None
+        if network is not None and MANAGEMENT_NETWORK in offered.availability_zone_keys:
+            await api.network.require_management_network(network, f"{field}.{MANAGEMENT_NETWORK}")
+        return
+    data = read_object(text, field)
     if not data:
-        return  # ours to judge, or nothing is asked for
+        return
 
     def cohort(tx: Transaction) -> CohortName | None:
         return place(tx, api, provider)[1]

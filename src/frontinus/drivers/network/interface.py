@@ -88,6 +88,10 @@ class NetworkDriver(ABC):
         """That the tenant may use each of the objects, where the network knows tenants: asked before anything is given or
         stored that names them. Raises Invalid naming the field of the first that he may not, or that does not exist."""
 
+    async def require_management_network(self, id_or_name: str, field: str) -> None:  # noqa: B027 - not every driver can know
+        """With MANAGEMENT_NETWORK: that amphorae could be managed on it by now, asked before an availability zone promises it.
+        Raises Invalid naming `field`, and Retry."""
+
     @abstractmethod
     async def get_subnet(self, subnet_id: SubnetId) -> Subnet:
         """Raises Invalid naming the subnet when it does not exist."""

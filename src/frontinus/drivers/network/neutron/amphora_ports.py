@@ -39,6 +39,18 @@ class Management:
     ports: tuple[int, ...]
 
 
+class NoManagementNetwork(Retry):
+    """Amphorae cannot be managed on the network that is asked for, or that of the settings; it can be mended in Neutron."""
+
+    def __init__(self, lack: str, asked: NetworkId | None) -> None:
+        advice = (
+            "mend it, or set driver_options.neutron.management_network"
+            if asked is None
+            else "an availability zone asks for it (management_network)"
+        )
+        super().__init__(f"{lack}; {advice}", after=30.0, code="management-network")
+
+
 @dataclass(frozen=True)
 class _Wish:
     """A request, with what Neutron says of its network and subnets, in the request's order."""
@@ -171,10 +183,7 @@ class AmphoraPorts:
     def _wish(self, request: PortRequest) -> _Wish:
         """Raises Invalid naming what does not exist."""
         if request.purpose is PortPurpose.MANAGEMENT:
-            network = self.management_network(request.network_id)
-            subnet = choice.for_management(self._neutron.subnets(network_id=network.id))
-            if subnet is None:
-                raise Invalid("management_network", f"network {network.id} has no subnet")
+            network, subnet = self.management_subnet(request.network_id)
             allowed = tuple(AllowedTraffic(TrafficProtocol.TCP, x) for x in self._management.ports)
             groups = self._management.security_groups
             return _Wish(request, network, (subnet,), () if groups else allowed, groups, not groups)
@@ -190,23 +199,18 @@ class AmphoraPorts:
         wanted = tuple(on_network[x] for x in request.subnet_ids)
         return _Wish(request, found, wanted, request.allowed, request.security_group_ids, has_own_group=True)
 
-    def management_network(self, asked: NetworkId | None = None) -> NetworkFacts:
-        """What was asked for, or that of the settings. Raises Retry while there is not just one of that name."""
+    def management_subnet(self, asked: NetworkId | None = None) -> tuple[NetworkFacts, SubnetFacts]:
+        """Of the network that an availability zone asks for by its id or name, or that of the settings. Raises
+        NoManagementNetwork while there is not just one of that name, with a subnet."""
         wanted = asked or self._management.network
         found = self._neutron.networks_called(wanted)
         if len(found) != 1:
-            advice = (
-                "set driver_options.neutron.management_network"
-                if asked is None
-                else "the availability zone of the load balancer asks for it: make it, or one of this name"
-            )
             count = "no network" if not found else f"{len(found)} networks"
-            raise Retry(
-                f"Neutron knows {count} {wanted!r}; {advice}",
-                after=30.0,
-                code="management-network",
-            )
-        return found[0]
+            raise NoManagementNetwork(f"Neutron knows {count} {wanted!r}", asked)
+        subnet = choice.for_management(self._neutron.subnets(network_id=found[0].id))
+        if subnet is None:
+            raise NoManagementNetwork(f"network {wanted!r} has no subnet in Neutron", asked)
+        return found[0], subnet
 
     # The port
 

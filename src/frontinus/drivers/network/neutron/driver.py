@@ -17,7 +17,7 @@ from openstack.connection import Connection
 
 from frontinus.drivers.network.interface import ADOPTS, MANAGEMENT_NETWORK, PORTS, NetworkDriver
 from frontinus.drivers.network.neutron import access
-from frontinus.drivers.network.neutron.amphora_ports import AmphoraPorts, Management
+from frontinus.drivers.network.neutron.amphora_ports import AmphoraPorts, Management, NoManagementNetwork
 from frontinus.drivers.network.neutron.facts import PortFacts
 from frontinus.drivers.network.neutron.names import ATTACHMENT, Names
 from frontinus.drivers.network.neutron.neutron import Neutron
@@ -28,7 +28,7 @@ from frontinus.model.belongings import Belonging, BelongingKind
 from frontinus.model.capabilities import NETWORK_FEATURES
 from frontinus.model.errors import Invalid, Retry
 from frontinus.model.findings import Finding, fine, trouble, warning
-from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId, ProjectId, SubnetId
+from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId
 from frontinus.model.network import AllocatedVip, Reference, Subnet, Tenant, VipRequest
 from frontinus.model.ports import Adoptee, Port, PortRequest
 from frontinus.model.tree import AdditionalVip, Vip
@@ -114,6 +114,15 @@ class NeutronNetwork(NetworkDriver):
         if references:
             await self._cloud.run(lambda: access.require(self._neutron, tenant, references))
 
+    async def require_management_network(self, id_or_name: str, field: str) -> None:
+        def work() -> None:
+            try:
+                self._ports.management_subnet(NetworkId(id_or_name))
+            except NoManagementNetwork as lack:
+                raise Invalid(field, lack.reason) from lack
+
+        await self._cloud.run(work)
+
     async def get_subnet(self, subnet_id: SubnetId) -> Subnet:
         found = await self._cloud.run(lambda: self._neutron.subnet(subnet_id))
         if found is None:
@@ -181,7 +190,7 @@ class NeutronNetwork(NetworkDriver):
     def _examine(self) -> list[Finding]:
         try:
             extensions = self._neutron.extensions()
-            self._ports.management_network()
+            self._ports.management_subnet()
         except Retry as unreachable:
             return [trouble("neutron", unreachable.reason, "see [openstack] and clouds.yaml")]
         missing = [x for x in NEEDED if x not in extensions]
