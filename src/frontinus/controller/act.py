@@ -376,7 +376,7 @@ async def _destroy(amphora: Amphora, situation: Situation, hands: Hands) -> Outc
             await hands.talks.hold(amphora.id, hands.amphora_driver.retire(amphora, situation.tree))
         except Retry:
             pass  # it does not answer; destroying its place stops it all the same
-    await hands.compute.destroy(amphora.id)
+    await hands.compute.destroy_known(amphora.id, amphora.compute_id)
     await places.delete_ports(amphora.id, hands)
     return await _update(amphora, situation, hands, status=AmphoraStatus.DELETED, **plugging.recorded(()))
 

@@ -42,7 +42,7 @@ from frontinus.controller.steps import (
     Step,
 )
 from frontinus.drivers.amphora.interface import Rendered
-from frontinus.drivers.compute.interface import PlaceState
+from frontinus.drivers.compute.interface import LOSES_SIGHT, PlaceState
 from frontinus.model.enums import FaultPhase, Kind, Topology
 from frontinus.model.errors import (
     BindRefused,
@@ -230,14 +230,18 @@ async def _look(tree: LoadBalancerTree, hands: Hands) -> dict[AmphoraId, Sightin
 
 
 async def _sight(amphora: Amphora, tree: LoadBalancerTree, hands: Hands) -> Sighting:
-    place = await hands.compute.get(amphora.id)
+    place = await hands.compute.get_known(amphora.id, amphora.compute_id)
     answering: bool | None = None
     # Of whom compute knows that nothing runs there nobody is asked: where an address has gone, that takes seconds.
-    is_empty = place.state is PlaceState.ABSENT or (place.state is PlaceState.STOPPED and place.balancing is False)
+    is_unseen = place.state is PlaceState.ABSENT and LOSES_SIGHT in hands.compute.features
+    is_gone = place.state is PlaceState.ABSENT and not is_unseen
+    is_empty = is_gone or (place.state is PlaceState.STOPPED and place.balancing is False)
     if amphora.suspected_at is not None and amphora.management_address is not None and not is_empty:
         try:
             await hands.amphora_driver.info(amphora, tree)
             answering = True
+            if is_unseen:
+                log.warning("compute does not show an amphora that serves", amphora_id=amphora.id)
         except (Retry, Gone, Incompatible):
             answering = False
     return Sighting(place=place, answering=answering)

@@ -181,7 +181,7 @@ class Spares:
             amphora.identity_digest or ""
         ) != hands.amphora_driver.identity_digest:
             return False
-        if (await hands.compute.get(amphora.id)).state is not PlaceState.RUNNING:
+        if (await hands.compute.get_known(amphora.id, amphora.compute_id)).state is not PlaceState.RUNNING:
             return False
         try:
             await hands.amphora_driver.info(amphora, tree_of(amphora))
@@ -192,6 +192,6 @@ class Spares:
     async def _remove(self, spare: Spare) -> None:
         """Nothing is left of it. What fails is tried again when the slot is free."""
         hands = self._hands
-        await hands.compute.destroy(spare.amphora_id)
+        await hands.compute.destroy_known(spare.amphora_id, spare.amphora.compute_id)
         await places.delete_ports(spare.amphora_id, hands)
         await hands.store.transact(lambda tx: spares.forget(tx, spare))

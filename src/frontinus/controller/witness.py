@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import structlog
 
 from frontinus.controller.hands import Hands
-from frontinus.drivers.compute.interface import Place, PlaceState
+from frontinus.drivers.compute.interface import LOSES_SIGHT, Place, PlaceState
 from frontinus.model.errors import WorldError
 from frontinus.model.ids import AmphoraId, PortId
 from frontinus.store import health, inventory
@@ -90,7 +90,7 @@ class Witness:
         after = self._seen_last
         some = await self._hands.store.read(lambda tx: inventory.plugged(tx, after, LINKS_AT_A_LOOK))
         self._seen_last = max(some) if len(some) == LINKS_AT_A_LOOK else AmphoraId("")
-        await self._suspect(some)
+        await self._suspect(some, are_heard=True)
 
     async def look_at(self, amphorae: Iterable[AmphoraId]) -> None:
         """Suspect those of these that are meant to serve, and do not run or lack a link."""
@@ -113,8 +113,9 @@ class Witness:
             told, self._told = self._told, set()
             await self._protected(self.look_at(told))
 
-    async def _suspect(self, ports: Mapping[AmphoraId, frozenset[PortId]]) -> None:
-        """Those of these that do not run, and those that run without the links of their ports."""
+    async def _suspect(self, ports: Mapping[AmphoraId, frozenset[PortId]], *, are_heard: bool = False) -> None:
+        """Those of these that do not run, and those that run without the links of their ports. Who is heard and only not shown
+        by a compute that may lose sight of what runs is none of them."""
         hands = self._hands
         turns = asyncio.Semaphore(QUESTIONS_AT_ONCE)
 
@@ -123,6 +124,10 @@ class Witness:
                 return await hands.compute.get(amphora_id)
 
         places = await asyncio.gather(*(seen(x) for x in ports))
+        if are_heard and LOSES_SIGHT in hands.compute.features:
+            if unseen := [x.amphora_id for x in places if x.state is PlaceState.ABSENT]:
+                log.warning("compute does not show amphorae that are heard", amphorae=len(unseen), one=unseen[0])
+            places = [x for x in places if x.state is not PlaceState.ABSENT]
         dead = [x.amphora_id for x in places if x.state in (PlaceState.ABSENT, PlaceState.STOPPED)]
         lame = [
             x.amphora_id

@@ -37,6 +37,10 @@ as for `process` and `netns`, it always does."""
 LVS = "lvs"
 """The feature of a driver whose places have a kernel of their own, with ip_vs, and keepalived."""
 
+LOSES_SIGHT = "loses_sight"
+"""The feature of a driver that asks a service which may not show a place that goes on running (Nova, while a part of it is away,
+or in another project): ABSENT is a reason to ask the agent, and an agent that answers or beats is believed more."""
+
 ADOPTS = "adopts"
 """The feature of a driver that finds the servers of an Octavia whose amphorae were taken over, by the amphora's id: with
 Nova both are named `amphora-ID`. Without it they would be taken for vanished, and be replaced."""
@@ -81,7 +85,7 @@ class ComputeDriver(ABC):
     interface: ClassVar[int] = INTERFACE_VERSION
     """The version of this interface that it was written for; a driver of another distribution says it itself."""
     features: ClassVar[frozenset[str]] = frozenset()
-    """Of ATTACH, APART, LVS and ADOPTS."""
+    """Of ATTACH, APART, LVS, LOSES_SIGHT and ADOPTS."""
     attaches: ClassVar[str | None] = None
     """With ATTACH: the word of those network drivers whose ports it can attach (NetworkDriver.hangs_on), `bridge` or
     `neutron`; another pair is refused at the start. None: not said, and not looked at."""
@@ -130,9 +134,19 @@ class ComputeDriver(ABC):
     async def get(self, amphora_id: AmphoraId) -> Place:
         """What is there now. Never raises for an unknown id: that is ABSENT. Raises Retry when compute cannot be asked."""
 
+    async def get_known(self, amphora_id: AmphoraId, compute_id: str | None) -> Place:
+        """As `get`, of a place that was recorded with this `compute_id`: with LOSES_SIGHT it is asked for by that too, before
+        it is called ABSENT. One of which nobody can tell is RUNNING."""
+        return await self.get(amphora_id)
+
     @abstractmethod
     async def destroy(self, amphora_id: AmphoraId) -> None:
         """When it returns nothing of the amphora runs any more and its place is gone. Unknown ids are done already."""
+
+    async def destroy_known(self, amphora_id: AmphoraId, compute_id: str | None) -> None:
+        """As `destroy`, of a place that was recorded with this `compute_id`, however `get_known` finds it. Raises Retry while
+        nobody can tell whether it is gone."""
+        await self.destroy(amphora_id)
 
     @abstractmethod
     async def list_owned(self) -> tuple[AmphoraId, ...]:

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from openstack.connection import Connection
 
-from frontinus.drivers.compute.interface import APART, ATTACH, LVS, ComputeDriver, Place, PlaceState
+from frontinus.drivers.compute.interface import APART, ATTACH, LOSES_SIGHT, LVS, ComputeDriver, Place, PlaceState
 from frontinus.drivers.compute.nova.facts import ERROR, SHUTOFF, SOFT_DELETED, UNKNOWN, ServerFacts
 from frontinus.drivers.compute.nova.groups import Groups
 from frontinus.drivers.compute.nova.names import MANAGEMENT, Names
@@ -49,7 +49,7 @@ class NovaCompute(ComputeDriver):
     """See drivers/compute/interface.py, whose docstrings are the law."""
 
     name: ClassVar[str] = "nova"
-    features: ClassVar[frozenset[str]] = frozenset({ATTACH, APART, LVS})
+    features: ClassVar[frozenset[str]] = frozenset({ATTACH, APART, LVS, LOSES_SIGHT})
     attaches: ClassVar[str] = ATTACHMENT
     starts_slowly: ClassVar[bool] = True
     Settings: ClassVar[type[NovaSettings]] = NovaSettings
@@ -108,8 +108,11 @@ class NovaCompute(ComputeDriver):
             )
 
     async def get(self, amphora_id: AmphoraId) -> Place:
+        return await self.get_known(amphora_id, None)
+
+    async def get_known(self, amphora_id: AmphoraId, compute_id: str | None) -> Place:
         def work() -> Place:
-            server = self._servers.found(amphora_id)
+            server = self._servers.found(amphora_id, compute_id)
             absent = Place(amphora_id=amphora_id, state=PlaceState.ABSENT)
             try:
                 return absent if server is None else self._place(amphora_id, server)
@@ -121,9 +124,12 @@ class NovaCompute(ComputeDriver):
         return await self._cloud.run(work)
 
     async def destroy(self, amphora_id: AmphoraId) -> None:
+        await self.destroy_known(amphora_id, None)
+
+    async def destroy_known(self, amphora_id: AmphoraId, compute_id: str | None) -> None:
         async with self._turn(amphora_id):
             # Looked for again until there is none: one may have come late, made by a controller that died.
-            while found := await self._cloud.run(lambda: self._servers.named(amphora_id)):
+            while found := await self._cloud.run(lambda: self._servers.named(amphora_id, compute_id)):
                 await self._remove([x.id for x in found])
             await self._cloud.run(self._groups.drop_empty)
 
@@ -262,11 +268,8 @@ class NovaCompute(ComputeDriver):
 
     def _place(self, amphora_id: AmphoraId, server: ServerFacts) -> Place:
         if server.status == UNKNOWN:
-            raise Retry(
-                f"the part of Nova that has the server of amphora {amphora_id} does not answer",
-                after=SOON_S,
-                code="nova-unavailable",
-            )
+            # The part of Nova (cell) that has it is away. It may well serve: its heartbeats and its agent say so.
+            return Place(amphora_id=amphora_id, state=PlaceState.RUNNING, compute_id=server.id)
         if server.status == SOFT_DELETED:
             return Place(amphora_id=amphora_id, state=PlaceState.ABSENT)
         state = self._servers.state(server)

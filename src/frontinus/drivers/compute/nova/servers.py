@@ -67,14 +67,20 @@ class Servers:
     ) -> None:
         self._nova, self._names, self._groups, self._settings, self._project = nova, names, groups, settings, project
 
-    def named(self, amphora_id: AmphoraId) -> list[ServerFacts]:
-        """Every server of this name in our project: one, unless two made it at once or one died doing it."""
+    def named(self, amphora_id: AmphoraId, server_id: str | None = None) -> list[ServerFacts]:
+        """Every server of this name in our project: one, unless two made it at once or one died doing it. Without any, the one
+        that was recorded under this id: whose cell is away is in no list of Nova's (Compute API guide, "Handling Down Cells"),
+        and anybody may give a server another name."""
         name = server_name(amphora_id)
         # Nova takes the filter for a part of a name.
-        return [x for x in self._nova.servers(name=name) if x.name == name]
+        found = [x for x in self._nova.servers(name=name) if x.name == name]
+        if not found and server_id is not None:
+            recorded = self._nova.server(server_id)
+            return [] if recorded is None else [recorded]
+        return found
 
-    def found(self, amphora_id: AmphoraId) -> ServerFacts | None:
-        return choice(self.named(amphora_id))
+    def found(self, amphora_id: AmphoraId, server_id: str | None = None) -> ServerFacts | None:
+        return choice(self.named(amphora_id, server_id))
 
     def owned(self) -> list[tuple[ServerFacts, AmphoraId]]:
         found = ((x, self._names.read_server(x)) for x in self._nova.servers(tags=self._names.tag))

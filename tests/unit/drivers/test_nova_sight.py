@@ -1,0 +1,95 @@
+"""Servers that Nova does not list, or does not take away: the driver goes by the id that was recorded, and asks again.
+
+What Nova answers for a cell that is away: Compute API guide, "Handling Down Cells"."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import requests
+
+from frontinus.drivers.compute.interface import PlaceState
+from frontinus.drivers.compute.nova.driver import NovaCompute
+from frontinus.model.errors import Retry
+
+from tests.unit.drivers.test_nova_requests import AMPHORA, LittleCloud, answer, driver_for
+
+pytestmark = pytest.mark.unit
+
+
+class Hiding(LittleCloud):
+    """`by_id` is what is told of server `s` by its id; no list has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by_id: dict[str, Any] | None = None
+        self.deletes = 0
+        self.goes_at = 1
+        """At which DELETE it goes; 0: those are answered 500."""
+
+    def request(self, path: str, method: str, **words: Any) -> requests.Response:
+        match method, path:
+            case "GET", "/servers/s" if self.by_id is not None:
+                return answer({"server": self.by_id})
+            case "GET", "/servers/s":
+                return self._refusal(path, method, 404)
+            case "DELETE", "/servers/s":
+                self.deletes += 1
+                if not self.goes_at:
+                    return self._refusal(path, method, 500)
+                if self.deletes >= self.goes_at:
+                    self.by_id = None
+                elif self.by_id is not None:
+                    self.by_id |= {"OS-EXT-STS:task_state": "deleting"}
+                return answer(None, 204)
+            case _:
+                return super().request(path, method, **words)
+
+    def _refusal(self, path: str, method: str, status: int) -> requests.Response:
+        made = answer({"fault": {"message": "so it is", "code": status}}, status)
+        made.request = requests.Request(method, f"http://nova.example{path}").prepare()
+        return made
+
+
+@pytest.fixture
+def cloud() -> Hiding:
+    return Hiding()
+
+
+@pytest.fixture
+async def driver(cloud: Hiding) -> AsyncIterator[NovaCompute]:
+    made = driver_for(cloud)
+    yield made
+    await made.close()
+
+
+@pytest.mark.parametrize(
+    "state,by_id",
+    [
+        pytest.param(PlaceState.RUNNING, {"id": "s", "status": "UNKNOWN"}, id="its cell is away"),
+        pytest.param(PlaceState.RUNNING, {"id": "s", "status": "ACTIVE", "name": "web"}, id="it has another name"),
+        pytest.param(PlaceState.ABSENT, None, id="gone"),
+    ],
+)
+async def test_who_is_in_no_list_is_asked_for_by_id(
+    cloud: Hiding, driver: NovaCompute, state: PlaceState, by_id: dict[str, Any] | None
+) -> None:
+    cloud.by_id = by_id
+    place = await driver.get_known(AMPHORA, "s")
+    assert (place.state, place.compute_id) == (state, None if by_id is None else "s")
+    assert (await driver.get_known(AMPHORA, None)).state is PlaceState.ABSENT
+
+
+async def test_who_is_in_no_list_is_taken_away_by_id(cloud: Hiding, driver: NovaCompute) -> None:
+    cloud.by_id = {"id": "s", "status": "ACTIVE", "name": "web"}
+    await driver.destroy_known(AMPHORA, "s")
+    assert cloud.deletes == 1
+    assert (await driver.get_known(AMPHORA, "s")).state is PlaceState.ABSENT
+
+
+async def test_a_server_whose_cell_is_away_is_not_called_gone(cloud: Hiding, driver: NovaCompute) -> None:
+    cloud.by_id, cloud.goes_at = {"id": "s", "status": "UNKNOWN"}, 0
+    with pytest.raises(Retry, match="nova"):
+        await driver.destroy_known(AMPHORA, "s")
