@@ -7,7 +7,6 @@ failed, is over all the same: it is a deed and no state to be reached, and each 
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,9 +15,9 @@ from typing import Protocol
 import structlog
 from msgspec.structs import replace
 
-from frontinus.controller.backoff import continued, is_reported_as_error, pause
+from frontinus.controller.backoff import is_reported_as_error
 from frontinus.controller.metrics import ControllerMetrics
-from frontinus.controller.reconcile import fault_of
+from frontinus.controller.reconcile import fault_of, timed
 from frontinus.controller.secrets import Resolver
 from frontinus.controller.settings import ControllerSettings
 from frontinus.drivers.network.interface import NetworkDriver
@@ -35,7 +34,7 @@ from frontinus.model.provider_calls import FAILOVER, ProviderCall, essence, fail
 from frontinus.model.tree import Fault, Listener, LoadBalancer, LoadBalancerTree, Pool
 from frontinus.store import convergence, profiles, providers, trees
 from frontinus.store.engine import Store, Transaction
-from frontinus.store.leases import Lease
+from frontinus.store.leases import LONGEST_PAUSE, Lease
 from frontinus.store.providers import ProviderRecord
 
 log = structlog.get_logger()
@@ -168,7 +167,7 @@ async def _look_at_report(record: ProviderRecord, lease: Lease, tree: LoadBalanc
         await hands.store.transact(lambda tx: providers.write(tx, lease, unsent))
         return True
     elif now < record.sent_at + hands.report_wait:
-        until = record.sent_at + hands.report_wait
+        until = min(record.sent_at + hands.report_wait, now + LONGEST_PAUSE)
         await hands.store.transact(lambda tx: convergence.postpone(tx, lease, until, now))
         return False
     else:
@@ -298,14 +297,9 @@ def _told_failure(load_balancer: LoadBalancer) -> Fault | None:
 
 
 def _fault(error: FrontinusError, tree: LoadBalancerTree, hands: ProviderHands) -> Fault:
-    now, settings = hands.now(), hands.settings
+    now = hands.now()
     told = replace(fault_of(error, None, now), phase=FaultPhase.APPLY)
-    fault = continued(told, tree.load_balancer.fault)
-    if fault.permanent:
-        return fault
-    asked = timedelta(seconds=error.after) if isinstance(error, Retry) else timedelta(0)
-    after = max(asked, pause(fault.attempts, settings.backoff_base, settings.backoff_cap, random.random()))
-    return replace(fault, retry_at=now + after)
+    return timed(told, error, tree.load_balancer.fault, now, hands.settings)
 
 
 async def _record_fault(fault: Fault, lease: Lease, hands: ProviderHands) -> None:

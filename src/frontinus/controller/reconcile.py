@@ -30,7 +30,7 @@ from frontinus.controller.plan import (
 from frontinus.controller.plugging import Plugging, plugging_of
 from frontinus.controller.restraint import Hold, Restraint, holds_of
 from frontinus.controller.secrets import Resolver, SecretsOutOfReach, SecretUnreadable
-from frontinus.controller.settings import Outgrown
+from frontinus.controller.settings import ControllerSettings, Outgrown
 from frontinus.controller.steps import (
     PHASE_OF_STEP,
     ApplyConfiguration,
@@ -62,7 +62,7 @@ from frontinus.model.maintenance import mark_on
 from frontinus.model.tree import Amphora, Fault, LoadBalancerTree
 from frontinus.store import convergence, maintenance, receivers, trees
 from frontinus.store.engine import Transaction
-from frontinus.store.leases import CLOCK_WAS_WRONG_BEYOND, Lease
+from frontinus.store.leases import LONGEST_PAUSE, Lease
 
 log = structlog.get_logger()
 
@@ -412,14 +412,18 @@ def fault_of(error: Exception, step: Step | None, now: datetime) -> Fault:
 
 
 def _timed_fault(error: Exception, step: Step | None, before: Fault | None, hands: Hands) -> Fault:
-    """The fault as the continuation of the one before, with the time of the next try."""
-    now, settings = hands.now(), hands.settings
-    fault = continued(fault_of(error, step, now), before)
+    now = hands.now()
+    return timed(fault_of(error, step, now), error, before, now, hands.settings)
+
+
+def timed(told: Fault, error: Exception, before: Fault | None, now: datetime, settings: ControllerSettings) -> Fault:
+    """The fault, which `error` is told by, as the continuation of the one before, with the time of the next try."""
+    fault = continued(told, before)
     if fault.permanent:
         return fault
     asked = timedelta(seconds=error.after) if isinstance(error, Retry) else timedelta(0)
     after = max(asked, pause(fault.attempts, settings.backoff_base, settings.backoff_cap, random.random()))
-    after = min(after, CLOCK_WAS_WRONG_BEYOND / 2)  # farther ahead it would be taken for a time of a wrong clock
+    after = min(after, LONGEST_PAUSE)
     budget_left = fault.since + settings.retry_budget - now
     if budget_left > timedelta(0):
         after = min(after, budget_left)  # the try at its end turns PENDING into ERROR, whatever pause was asked for

@@ -27,6 +27,9 @@ CLOCK_WAS_WRONG_BEYOND = timedelta(minutes=5)
 """Nothing is put off for so long and no lease is this long. A time farther ahead was written by a clock that has been set
 back since, and would keep a fault from healing until the clock gets there again."""
 
+LONGEST_PAUSE = CLOCK_WAS_WRONG_BEYOND / 2
+"""For so long something may be put off: clocks of controllers differ."""
+
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """The right to work on one load balancer until `expires_at`. Another controller's lease has a greater epoch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -91,13 +92,16 @@ class Provider:
             report_wait=REPORT_WAIT,
         )
 
+    async def claim(self) -> list[leases.Lease]:
+        hands, now = self.hands, self.world.now
+        return await self.world.store.transact(
+            lambda tx: leases.claim_due(tx, hands.id, hands.cohort, now, SETTINGS.lease_duration, 10)
+        )
+
     async def converge(self, seconds: int = 5) -> None:
         world, hands = self.world, self.hands
         for _ in range(seconds):
-            claimed = await world.store.transact(
-                lambda tx: leases.claim_due(tx, hands.id, hands.cohort, world.now, SETTINGS.lease_duration, 10)
-            )
-            for lease in claimed:
+            for lease in await self.claim():
                 await reconcile(lease, hands)
                 await world.store.transact(lambda tx, held=lease: leases.release(tx, held))  # type: ignore[misc]
             world.now += timedelta(seconds=1)
@@ -262,6 +266,27 @@ async def test_what_came_with_a_failover_that_failed_is_carried(provider: Provid
     await provider.converge()
     assert (await provider.shown(load_balancer_id)).provisioning_status is ProvisioningStatus.ACTIVE
     assert provider.driver.taken[1:] == ["pool_create", "loadbalancer_failover", "pool_delete"]
+
+
+async def test_a_report_that_takes_long_is_looked_for_now_and_then(provider: Provider) -> None:
+    world, driver = provider.world, provider.driver
+    provider.hands = replace(provider.hands, report_wait=timedelta(minutes=20))
+    driver.is_silent = True
+    await provider.create()
+    await provider.converge(1)
+    for _ in range(3):
+        await provider.converge(1)
+        assert await provider.claim() == [], "a time that is far ahead is taken for that of a wrong clock"
+        world.now += timedelta(minutes=3)
+    assert driver.taken == ["loadbalancer_create"]
+
+
+async def test_trouble_is_told_as_error_when_the_budget_is_spent(provider: Provider) -> None:
+    provider.driver.raises = Retry("on fire", after=1.0, code="provider-error")
+    load_balancer_id = await provider.create()
+    await provider.converge(int(SETTINGS.retry_budget.total_seconds()) + 2)
+    shown = await provider.shown(load_balancer_id)
+    assert (shown.provisioning_status, shown.fault is not None) == (ProvisioningStatus.ERROR, True)
 
 
 async def test_a_driver_that_says_that_it_is_at_work_is_waited_for(provider: Provider) -> None:
