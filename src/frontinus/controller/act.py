@@ -6,6 +6,7 @@ decides what to do next: plan.py does."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
@@ -45,7 +46,7 @@ from frontinus.model.ids import AmphoraId, NetworkId, PortId, SubnetId
 from frontinus.model.network import VipRequest
 from frontinus.model.ports import PortPurpose, PortRequest, port_for
 from frontinus.model.status import move_amphora
-from frontinus.model.tree import Amphora, Fault, LoadBalancer, LoadBalancerTree, Receipt
+from frontinus.model.tree import Amphora, Fault, LoadBalancer, LoadBalancerTree, Receipt, Vip
 from frontinus.store import convergence
 from frontinus.store.engine import Transaction
 from frontinus.store.leases import Lease
@@ -209,7 +210,8 @@ async def _look_again(step: LookAgain, situation: Situation, hands: Hands) -> No
 async def _build(step: BuildAmphora, situation: Situation, hands: Hands) -> Outcome:
     amphora = situation.amphora(step.amphora_id)
     if situation.tree.load_balancer.applied_generation and not step.revive:
-        await _hold_vip(situation.tree.load_balancer, hands)
+        held = await _hold_vip(situation, hands)
+        situation = dataclasses.replace(situation, tree=replace(situation.tree, load_balancer=held))
     built = await places.build(amphora, situation.tree, hands)
     return await _update(
         built,
@@ -223,9 +225,11 @@ async def _build(step: BuildAmphora, situation: Situation, hands: Hands) -> Outc
     )
 
 
-async def _hold_vip(load_balancer: LoadBalancer, hands: Hands) -> None:
+async def _hold_vip(situation: Situation, hands: Hands) -> LoadBalancer:
     """See that the addresses are still the load balancer's before another amphora is built for them: somebody may have
-    removed the port since it was made. Raises Retry: what is gone may come back, or be free again."""
+    removed the port since it was made. Returns the load balancer with the ports that have them now, which are on record.
+    Raises Retry: what is gone may come back, or be free again."""
+    load_balancer = situation.tree.load_balancer
     vip, owned = load_balancer.vip, load_balancer.vip_port_owned
     request = VipRequest(
         address=vip.address if owned else None,
@@ -236,12 +240,22 @@ async def _hold_vip(load_balancer: LoadBalancer, hands: Hands) -> None:
     try:
         held = await hands.network.allocate_vip(load_balancer.id, load_balancer.project_id, request)
     except CallerError as error:
-        reason = str(error)
-    else:
-        if held.vip.address == vip.address:
-            return
-        reason = f"the network gives {held.vip.address} instead"
-    raise Retry(
+        raise _vip_gone(vip, str(error)) from error
+    if held.vip.address != vip.address:
+        raise _vip_gone(vip, f"the network gives {held.vip.address} instead")
+    further = tuple(
+        replace(x, port_id=now.port_id) for x, now in zip(load_balancer.additional_vips, held.additional, strict=True)
+    )
+    if (held.vip.port_id, further) == (vip.port_id, load_balancer.additional_vips):
+        return load_balancer
+    log.warning("port of a VIP made again", load_balancer_id=load_balancer.id, port_id=held.vip.port_id)
+    return await hands.store.transact(
+        lambda tx: convergence.record_vip_ports(tx, situation.lease, held.vip.port_id, further)
+    )
+
+
+def _vip_gone(vip: Vip, reason: str) -> Retry:
+    return Retry(
         f"the VIP {vip.address} (port {vip.port_id}) cannot be had: {reason}; it is taken again as soon as it can be",
         after=2.0,
         code="vip-gone",

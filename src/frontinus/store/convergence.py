@@ -20,9 +20,9 @@ from sqlalchemy import and_, bindparam, case, delete, func, or_, select, update
 
 from frontinus.model.enums import AmphoraStatus, Kind, OperatingStatus, ProvisioningStatus
 from frontinus.model.errors import Bug, NoTurn
-from frontinus.model.ids import AmphoraId
+from frontinus.model.ids import AmphoraId, PortId
 from frontinus.model.status import after_edit, move_amphora, move_provisioning
-from frontinus.model.tree import Amphora, Fault, LoadBalancer, LoadBalancerTree
+from frontinus.model.tree import AdditionalVip, Amphora, Fault, LoadBalancer, LoadBalancerTree
 from frontinus.store import amphorae, replacements, rows, schema, spares
 from frontinus.store.engine import Transaction
 from frontinus.store.health import mark_due
@@ -399,6 +399,17 @@ def record_deleted(tx: Transaction, lease: Lease, now: datetime) -> None:
         updated_at=now,
     )
     _write(tx, held, gone, None)
+
+
+def record_vip_ports(
+    tx: Transaction, lease: Lease, port_id: PortId, additional: tuple[AdditionalVip, ...]
+) -> LoadBalancer:
+    """The addresses have these ports now; returns the load balancer as it is. Raises LeaseLost."""
+    held = _hold(tx, lease)
+    before = held.load_balancer
+    after = replace(before, vip=replace(before.vip, port_id=port_id), additional_vips=additional)
+    _write(tx, held, after, held.due_at)
+    return after
 
 
 def begin_replacement(tx: Transaction, lease: Lease, now: datetime, *, turns: int | None = None) -> int:

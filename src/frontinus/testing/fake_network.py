@@ -1,6 +1,6 @@
 """A network driver whose addresses are entries of a dict, with faults on order.
 
-Hand the same dict to a second FakeNetwork and it is the same world after a restart."""
+Hand the same dicts to a second FakeNetwork and it is the same world after a restart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from frontinus.drivers.network.interface import KEEPS_CONNECTIONS, MANAGEMENT_NETWORK, PORTS, NetworkDriver
 from frontinus.model.capabilities import NETWORK_FEATURES
 from frontinus.model.errors import Conflict, FrontinusError, Invalid, NoFreeAddress
-from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId
+from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId, new_id
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest, check_additional_subnets
 from frontinus.model.ports import Port, PortAddress, PortPurpose, PortRequest
 from frontinus.model.tree import AdditionalVip, Vip
@@ -37,7 +37,8 @@ FAKE_SUBNET_V6 = Subnet(
 
 
 class FakeNetwork(NetworkDriver):
-    """`vips` (address -> owner) is the world. `brought_ports` are ports that users made: they stay when released; `policies`
+    """`vips` (address -> owner) and `vip_ports` (address -> the port that was made for it; a new one each time that it is taken)
+    are the world. `brought_ports` are ports that users made: they stay when released; `policies`
     are those of them that have one."""
 
     name: ClassVar[str] = "fake"
@@ -48,11 +49,13 @@ class FakeNetwork(NetworkDriver):
         vips: MutableMapping[str, LoadBalancerId] | None = None,
         faults: Faults | None = None,
         *,
+        vip_ports: MutableMapping[str, PortId] | None = None,
         subnets: tuple[Subnet, ...] = (FAKE_SUBNET, FAKE_SUBNET_V6),
         brought_ports: Mapping[PortId, Vip] | None = None,
         policies: Mapping[PortId, str] | None = None,
     ) -> None:
         self.vips: MutableMapping[str, LoadBalancerId] = {} if vips is None else vips
+        self.vip_ports: MutableMapping[str, PortId] = {} if vip_ports is None else vip_ports
         self.faults = Faults() if faults is None else faults
         self.subnets = subnets
         self.brought_ports: Mapping[PortId, Vip] = {} if brought_ports is None else brought_ports
@@ -83,7 +86,11 @@ class FakeNetwork(NetworkDriver):
     ) -> AllocatedVip:
         async with self.faults.around("preview_vip"):
             elsewhere = FakeNetwork(
-                dict(self.vips), subnets=self.subnets, brought_ports=self.brought_ports, policies=self.policies
+                dict(self.vips),
+                vip_ports=dict(self.vip_ports),
+                subnets=self.subnets,
+                brought_ports=self.brought_ports,
+                policies=self.policies,
             )
             return await elsewhere.allocate_vip(load_balancer_id, project_id, request)
 
@@ -121,22 +128,20 @@ class FakeNetwork(NetworkDriver):
         if request.port_id is not None:
             return self._brought(load_balancer_id, request.port_id)
         subnet = self._choose_subnet(request)
+        address = self._take_address(load_balancer_id, subnet, request.address)
         return Vip(
-            address=self._take_address(load_balancer_id, subnet, request.address),
+            address=address,
             subnet_id=subnet.id,
             network_id=subnet.network_id,
-            port_id=PortId(str(uuid5(NAMESPACE_OID, load_balancer_id))),
+            port_id=self._port_of(address),
         )
 
     def _further(self, load_balancer_id: LoadBalancerId, asked: AdditionalVip, subnet: Subnet) -> AdditionalVip:
         if asked.port_id is not None:
             brought = self._brought(load_balancer_id, asked.port_id)
             return replace(asked, address=brought.address, port_owned=False)
-        return AdditionalVip(
-            address=self._take_address(load_balancer_id, subnet, asked.address or None),
-            subnet_id=subnet.id,
-            port_id=PortId(str(uuid5(NAMESPACE_OID, f"{load_balancer_id} {subnet.id}"))),
-        )
+        address = self._take_address(load_balancer_id, subnet, asked.address or None)
+        return AdditionalVip(address=address, subnet_id=subnet.id, port_id=self._port_of(address))
 
     def _brought(self, load_balancer_id: LoadBalancerId, port_id: PortId) -> Vip:
         vip = self.brought_ports.get(port_id)
@@ -175,7 +180,7 @@ class FakeNetwork(NetworkDriver):
             wanted = _parse(asked)
             if wanted not in network:
                 raise Invalid("vip_address", f"{wanted} is not in subnet {subnet.id} ({subnet.cidr})")
-            if self.vips.setdefault(str(wanted), load_balancer_id) != load_balancer_id:
+            if self._take(load_balancer_id, str(wanted)) != load_balancer_id:
                 raise Conflict("vip_address", f"{wanted} belongs to another load balancer")
             return str(wanted)
         for address, owner in self.vips.items():
@@ -183,9 +188,23 @@ class FakeNetwork(NetworkDriver):
                 return address
         for candidate in network.hosts():
             if str(candidate) not in self.vips:
-                self.vips[str(candidate)] = load_balancer_id
+                self._take(load_balancer_id, str(candidate))
                 return str(candidate)
         raise NoFreeAddress(subnet.id, f"subnet {subnet.id} has no free address; release some")
+
+    def _take(self, load_balancer_id: LoadBalancerId, address: str) -> LoadBalancerId:
+        """Whose it is now; with a port of its own if it was nobody's."""
+        if address not in self.vips:
+            self.vip_ports[address] = PortId(new_id())
+        return self.vips.setdefault(address, load_balancer_id)
+
+    def _port_of(self, address: str) -> PortId:
+        return self.vip_ports.setdefault(address, PortId(new_id()))  # a test may have written the address itself
+
+    async def vanish(self, port_id: PortId) -> None:
+        """Somebody removes a port that was made for a VIP."""
+        for address in [x for x, made in self.vip_ports.items() if made == port_id]:
+            del self.vip_ports[address], self.vips[address]
 
 
 FAKE_MANAGEMENT_SUBNET = Subnet(
@@ -213,10 +232,11 @@ class FakePortNetwork(FakeNetwork):
         vips: MutableMapping[str, LoadBalancerId] | None = None,
         faults: Faults | None = None,
         *,
+        vip_ports: MutableMapping[str, PortId] | None = None,
         ports: MutableMapping[PortId, Port] | None = None,
         port_owners: MutableMapping[PortId, LoadBalancerId] | None = None,
     ) -> None:
-        super().__init__(vips, faults, subnets=(FAKE_SUBNET, FAKE_SUBNET_V6, FAKE_MEMBER_SUBNET))
+        super().__init__(vips, faults, vip_ports=vip_ports, subnets=(FAKE_SUBNET, FAKE_SUBNET_V6, FAKE_MEMBER_SUBNET))
         self.ports: MutableMapping[PortId, Port] = {} if ports is None else ports
         self.full: set[SubnetId] = set()
         """Subnets on which nobody gets an address."""

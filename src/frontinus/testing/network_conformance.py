@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -14,7 +14,7 @@ from frontinus.drivers.network.interface import NetworkDriver
 from frontinus.model.errors import Conflict, Invalid
 from frontinus.model.ids import LoadBalancerId, NetworkId, PortId, ProjectId, SubnetId, new_id
 from frontinus.model.network import AllocatedVip, Subnet, VipRequest
-from frontinus.model.tree import AdditionalVip
+from frontinus.model.tree import AdditionalVip, Vip
 from frontinus.testing.exam import Checks, NotExaminable, Report, expect, hold, require
 
 PROJECT = ProjectId("conformance")
@@ -25,13 +25,15 @@ class NetworkBench:
     """`subnet_id` is a subnet to try on, with a dozen free addresses; None: the first that list_subnets names.
     `further_subnet_ids` are others on its network, where the driver does not list them itself; `project_id` is a project
     that may use them, where the network knows projects; `management_network` another network for management than that of the
-    settings, for a driver that can be asked for one."""
+    settings, for a driver that can be asked for one. `vanish` removes a port of a VIP behind the driver's back, where ports are
+    seen by others than the driver."""
 
     factory: Callable[[], NetworkDriver]
     subnet_id: SubnetId | None = None
     further_subnet_ids: tuple[SubnetId, ...] = ()
     project_id: ProjectId = PROJECT
     management_network: NetworkId | None = None
+    vanish: Callable[[PortId], Awaitable[None]] | None = None
 
 
 async def examine(bench: NetworkBench, *, limit: float = 60.0) -> Report:
@@ -40,6 +42,7 @@ async def examine(bench: NetworkBench, *, limit: float = 60.0) -> Report:
 
 
 _checks: Checks[NetworkBench] = Checks()
+_where_others_see_ports: Checks[NetworkBench] = Checks()
 
 
 @dataclass(frozen=True)
@@ -389,6 +392,36 @@ async def additional_vips_are_released(bench: NetworkBench) -> None:
             await candidate.driver.release_owned(next_one)
 
 
+@_where_others_see_ports.claim(
+    "VIPs whose ports somebody removed are given again at their addresses, and the answer tells the ports that they have"
+)
+async def vanished_vips_are_given_again(bench: NetworkBench) -> None:
+    if bench.vanish is None:
+        raise NotExaminable("the bench cannot remove a port (`vanish`)")
+    async with candidate_of(bench) as candidate:
+        holder, request = candidate.fresh_id(), await _with_second_subnet(candidate)
+        first = await candidate.driver.allocate_vip(holder, candidate.project_id, request)
+        before: tuple[Vip | AdditionalVip, ...] = (first.vip, *first.additional)
+        for vip in before:
+            require(vip.port_id is not None, f"{vip.address} has no port")
+            await bench.vanish(PortId(vip.port_id or ""))
+        held = VipRequest(
+            subnet_id=first.vip.subnet_id,
+            address=first.vip.address,
+            additional=tuple(_asked(x.subnet_id, x.address) for x in first.additional),
+        )
+        given = await candidate.driver.allocate_vip(holder, candidate.project_id, held)
+        after: tuple[Vip | AdditionalVip, ...] = (given.vip, *given.additional)
+        require([x.address for x in after] == [x.address for x in before], f"they were {before}, and are {after}")
+        require(
+            not {x.port_id for x in after} & {x.port_id for x in before}, "it tells ports that are not there any more"
+        )
+        again = await candidate.driver.allocate_vip(holder, candidate.project_id, held)
+        require(again == given, f"given {given}, then {again}")
+        await candidate.driver.release_vip(holder, given.vip, port_owned=given.port_owned, additional=given.additional)
+        require(holder not in await candidate.driver.list_owned(), "something is held still")
+
+
 def _asked(subnet_id: SubnetId, address: str = "") -> AdditionalVip:
     return AdditionalVip(address=address, subnet_id=subnet_id)
 
@@ -404,3 +437,6 @@ async def _with_second_subnet(candidate: Candidate) -> VipRequest:
 
 
 CHECKS = _checks.all()
+
+WHERE_OTHERS_SEE_PORTS = _where_others_see_ports.all()
+"""Of a network whose ports others than the driver may remove; with a bench that has `vanish`."""

@@ -11,7 +11,7 @@ import pytest
 
 from frontinus.model.enums import Topology
 from frontinus.model.errors import FrontinusError, Gone, Retry
-from frontinus.model.ids import LoadBalancerId, new_id
+from frontinus.model.ids import LoadBalancerId, PortId, new_id
 from frontinus.testing.faults import Killed, When
 
 from tests.integration.controller.world import SETTINGS, World
@@ -30,9 +30,9 @@ async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
     await made.store.close()
 
 
-async def dead(world: World, topology: Topology = Topology.SINGLE) -> LoadBalancerId:
+async def dead(world: World, topology: Topology = Topology.SINGLE, *, further: int = 0) -> LoadBalancerId:
     """A load balancer that served, and of which every amphora has died."""
-    load_balancer_id = await world.create(80, topology=topology)
+    load_balancer_id = await world.create(80, topology=topology, further=further)
     await world.converge()
     await world.assert_served(load_balancer_id)
     for place in world.places.values():
@@ -56,6 +56,14 @@ async def goes_wrong(world: World, load_balancer_id: LoadBalancerId, code: str) 
             # As it was, where nothing could even be begun; never PENDING for long.
             assert tree.load_balancer.provisioning_status in ("ERROR", "ACTIVE")
         world.now += PENDING_AT_MOST
+
+
+async def ports_of_vips(world: World, load_balancer_id: LoadBalancerId) -> list[PortId]:
+    """Those on record."""
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    further = [x.port_id for x in tree.load_balancer.additional_vips if x.port_id is not None]
+    return [tree.load_balancer.vip.port_id, *further]
 
 
 async def assert_ends(world: World, load_balancer_id: LoadBalancerId) -> None:
@@ -98,6 +106,19 @@ async def test_a_vip_that_vanished_is_taken_again(world: World, topology: Topolo
     load_balancer_id = await dead(world, topology)
     world.network.vips.clear()
     await assert_ends(world, load_balancer_id)
+
+
+async def test_ports_of_vips_that_are_made_again_are_on_record(world: World) -> None:
+    """The address is as before, and so is what is answered for it; the port is not."""
+    load_balancer_id = await dead(world, further=1)
+    before = await ports_of_vips(world, load_balancer_id)
+    assert len(before) == 2
+    for port_id in before:
+        await world.network.vanish(port_id)
+    await assert_ends(world, load_balancer_id)
+    after = await ports_of_vips(world, load_balancer_id)
+    assert after == [world.network.vip_ports[x] for x, owner in world.network.vips.items() if owner == load_balancer_id]
+    assert not set(after) & set(before)
 
 
 async def test_a_vip_that_somebody_else_has_is_waited_for(world: World) -> None:

@@ -34,7 +34,16 @@ from frontinus.model.ids import (
 from frontinus.model.network import VipRequest
 from frontinus.model.placement import Placement
 from frontinus.model.ports import PortPurpose
-from frontinus.model.tree import Amphora, Listener, LoadBalancer, LoadBalancerTree, Member, Pool, TreeChild
+from frontinus.model.tree import (
+    AdditionalVip,
+    Amphora,
+    Listener,
+    LoadBalancer,
+    LoadBalancerTree,
+    Member,
+    Pool,
+    TreeChild,
+)
 from frontinus.store import amphorae, controllers, health, leases, trees
 from frontinus.store.engine import Store, Transaction, Wakeups
 from frontinus.testing.fake_amphora import FakeAmphoraDriver, FakeVouching
@@ -158,13 +167,16 @@ class World:
         self,
         *ports: int,
         topology: Topology = Topology.SINGLE,
+        further: int = 0,
         known_as: LoadBalancerId | None = None,
         placement: Placement | None = None,
     ) -> LoadBalancerId:
         """What the API does for a whole-tree create: an address first, then one transaction."""
         load_balancer_id = known_as or LoadBalancerId(new_id())
-        subnet = self.network.subnets[0]
-        allocated = await self.network.allocate_vip(load_balancer_id, PROJECT, VipRequest(subnet_id=subnet.id))
+        subnet, *others = self.network.subnets
+        asked = tuple(AdditionalVip(address="", subnet_id=x.id) for x in others[:further])
+        request = VipRequest(subnet_id=subnet.id, additional=asked)
+        allocated = await self.network.allocate_vip(load_balancer_id, PROJECT, request)
         pool = Pool(
             id=PoolId(new_id()),
             load_balancer_id=load_balancer_id,
@@ -179,6 +191,7 @@ class World:
                 id=load_balancer_id,
                 project_id=PROJECT,
                 vip=allocated.vip,
+                additional_vips=allocated.additional,
                 topology=topology,
                 placement=placement,
                 created_at=self.now,
@@ -281,7 +294,9 @@ class World:
 
     def assert_plugged(self, amphora: Amphora, tree: LoadBalancerTree) -> None:
         """It has the ports that its tree needs, which are attached, configured and on record."""
-        subnets = {tree.load_balancer.vip.subnet_id, *(x.subnet_id for x in tree.members if x.subnet_id is not None)}
+        load_balancer = tree.load_balancer
+        of_vips = {load_balancer.vip.subnet_id, *(x.subnet_id for x in load_balancer.additional_vips)}
+        subnets = {*of_vips, *(x.subnet_id for x in tree.members if x.subnet_id is not None)}
         place, ports = self.places[amphora.id], {x.id: x for x in amphora.ports}
         assert set(place.attached) == set(ports)
         plugged = [x for x in ports.values() if x.purpose is not PortPurpose.MANAGEMENT]

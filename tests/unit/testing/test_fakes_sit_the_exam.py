@@ -137,11 +137,19 @@ async def test_fake_amphora(check: Check[AmphoraBench]) -> None:
     await check.run(fake_amphora_bench())
 
 
-@pytest.mark.parametrize("check", network_conformance.CHECKS, ids=str)
+OF_NETWORKS = [*network_conformance.CHECKS, *network_conformance.WHERE_OTHERS_SEE_PORTS]
+
+
+@pytest.mark.parametrize("check", OF_NETWORKS, ids=str)
 @pytest.mark.parametrize("subnet_id", [None, FAKE_SUBNET_V6.id], ids=["first subnet", "IPv6 subnet"])
 async def test_fake_network(check: Check[NetworkBench], subnet_id: SubnetId | None) -> None:
-    world: dict[str, LoadBalancerId] = {}
-    await check.run(NetworkBench(factory=lambda: FakeNetwork(world), subnet_id=subnet_id))
+    vips: dict[str, LoadBalancerId] = {}
+    vip_ports: dict[str, PortId] = {}
+
+    def made() -> FakeNetwork:
+        return FakeNetwork(vips, vip_ports=vip_ports)
+
+    await check.run(NetworkBench(factory=made, subnet_id=subnet_id, vanish=lambda x: made().vanish(x)))
 
 
 @pytest.mark.parametrize("check", attach_conformance.CHECKS, ids=str)
@@ -149,17 +157,19 @@ async def test_fake_compute_attaches(check: Check[ComputeBench]) -> None:
     await check.run(fake_attaching_bench())
 
 
-@pytest.mark.parametrize("check", [*network_conformance.CHECKS, *port_conformance.CHECKS], ids=str)
+@pytest.mark.parametrize("check", [*OF_NETWORKS, *port_conformance.CHECKS], ids=str)
 async def test_fake_network_with_ports(check: Check[NetworkBench]) -> None:
     vips: dict[str, LoadBalancerId] = {}
+    vip_ports: dict[str, PortId] = {}
     ports: dict[PortId, Port] = {}
     owners: dict[PortId, LoadBalancerId] = {}
     elsewhere = NetworkId("5b0c7b5e-0000-4000-8000-000000000013")
-    await check.run(
-        NetworkBench(
-            factory=lambda: FakePortNetwork(vips, ports=ports, port_owners=owners), management_network=elsewhere
-        )
-    )
+
+    def made() -> FakePortNetwork:
+        return FakePortNetwork(vips, vip_ports=vip_ports, ports=ports, port_owners=owners)
+
+    bench = NetworkBench(factory=made, management_network=elsewhere, vanish=lambda x: made().vanish(x))
+    await check.run(bench)
 
 
 async def test_noop_compute_has_no_memory_and_keeps_the_other_promises() -> None:

@@ -61,7 +61,8 @@ class NetworkDriver(ABC):
     async def allocate_vip(
         self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
     ) -> AllocatedVip:
-        """Give the load balancer its address. Repeating it for one load balancer gives the same answer; two load
+        """Give the load balancer its address. Repeating it for one load balancer gives the same answer, but that a port which
+        somebody removed is another now, at the address that is asked for; two load
         balancers never get one address. Raises Invalid, Conflict, or Retry; leaves nothing behind when it fails.
 
         With the feature additional_vips, `request.additional` are given together with the first, all or none of them;
