@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import requests
 
 from frontinus.cli.openstack import trying
 from frontinus.drivers.network.neutron.driver import NeutronNetwork, NeutronSettings
@@ -107,6 +108,23 @@ async def test_one_that_cannot_be_used_is_a_fault_that_heals_and_nothing_is_made
     with pytest.raises(Retry, match=f"{told}; an availability zone asks for it") as caught:
         await made(little, asked)
     assert (caught.value.code, little.asked) == ("management-network", [])
+
+
+@pytest.mark.parametrize("status", [400, 404])
+async def test_what_neutron_refuses_of_it_is_a_fault_that_heals(status: int) -> None:
+    """As when a group of the settings is deleted: no tenant can mend that, nor need touch anything when it is mended."""
+
+    class WithoutTheGroup(LittleNeutron):
+        def request(self, path: str, method: str, **words: Any) -> Any:
+            if method == "PUT" and "security_groups" in (words.get("json") or {}).get("port", {}):
+                refused = answer({"NeutronError": {"type": "SecurityGroupNotFound", "message": "no group g"}}, status)
+                refused.request = requests.Request(method, f"http://neutron.example{path}").prepare()
+                return refused
+            return super().request(path, method, **words)
+
+    with pytest.raises(Retry, match="no group g; see management_network and management_security_groups") as caught:
+        await made(WithoutTheGroup())
+    assert caught.value.code == "management-network"
 
 
 @LACKING

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from frontinus.drivers.network.neutron.driver import NeutronNetwork
-from frontinus.model.errors import Conflict, Invalid
+from frontinus.model.errors import Conflict, Invalid, Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId, ProjectId, SubnetId, new_id
 from frontinus.model.network import Reference, ReferenceKind, Tenant, VipRequest
 from frontinus.model.ports import Adoptee, AllowedTraffic, PortPurpose, PortRequest, TrafficProtocol
@@ -195,6 +195,18 @@ async def test_a_floating_ip_outlives_every_amphora(
         network.delete_ip(floating.id)
         network.remove_interface_from_router(router, port=inside.id)
         network.delete_router(router.id)
+
+
+async def test_a_group_for_management_that_is_gone_is_not_the_tenants_fault(
+    site: Site, load_balancer_id: LoadBalancerId
+) -> None:
+    groups = site.settings(management_security_groups=(new_id(),))
+    wish = amphora_port(site, load_balancer_id, purpose=PortPurpose.MANAGEMENT, network_id=None, subnet_ids=())
+    driver = NeutronNetwork(groups)
+    with pytest.raises(Retry) as caught:
+        await driver.create_port(wish)
+    await driver.close()
+    assert caught.value.code == "management-network"
 
 
 @pytest.fixture

@@ -250,7 +250,7 @@ class AmphoraPorts:
                 )
             except Refused as refused:
                 if refused.kind != _MAC_TAKEN:
-                    raise _meaning(refused, wish.subnets) from refused
+                    raise _meaning(refused, wish) from refused
                 found = self._find(wish, project_id)  # whoever was quicker may have been asked the same
                 if found is not None:
                     return found
@@ -282,7 +282,7 @@ class AmphoraPorts:
         try:
             return self._neutron.update_port(port.id, changes)
         except Refused as refused:
-            raise _meaning(refused, wish.subnets) from refused
+            raise _meaning(refused, wish) from refused
 
     # Its group
 
@@ -367,11 +367,21 @@ def _foreign(port: PortFacts, project_id: str) -> str:
     )
 
 
-def _meaning(refused: Refused, subnets: Sequence[SubnetFacts]) -> FrontinusError:
+def _meaning(refused: Refused, wish: _Wish) -> FrontinusError:
     """Of a refusal to make or to widen a port."""
-    if refused.kind in NONE_LEFT and subnets:
-        named = next((x for x in subnets if x.id in refused.detail), subnets[0])
+    if refused.kind in NONE_LEFT and wish.subnets:
+        named = next((x for x in wish.subnets if x.id in refused.detail), wish.subnets[0])
         return choice.no_free_address(named)
+    if wish.request.purpose is PortPurpose.MANAGEMENT:
+        if refused.status not in (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND):
+            return refused
+        # Nothing of it is the tenant's: whoever runs the cloud mends it, and it goes on.
+        return Retry(
+            f"Neutron refuses a port for management: {refused.detail}; see management_network and "
+            "management_security_groups of driver_options.neutron",
+            after=refused.after,
+            code="management-network",
+        )
     if refused.status == HTTPStatus.BAD_REQUEST:
         return Invalid("port", refused.detail)
     if refused.status == HTTPStatus.NOT_FOUND:
