@@ -23,13 +23,16 @@ from tests.integration.drivers.compute.conftest import NovaSite
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.long,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
     pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
     pytest.mark.usefixtures("tidy"),
 ]
 
 BOOT = BootFiles(files={"agent.conf": b"id = 1\n"})
 PATIENCE_S = 180
+NOTICED_S = 800
+"""Where libvirt's event does not reach Nova, as in the lab, it sees that a machine is off when it looks, every ten minutes
+(`sync_power_state_interval`)."""
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +45,15 @@ def image_tag() -> Iterator[str]:
     ours.image.delete_image(image_id)
 
 
-async def state_is(driver: NovaCompute, amphora_id: AmphoraId, *wanted: PlaceState) -> PlaceState:
+async def state_is(
+    driver: NovaCompute, amphora_id: AmphoraId, *wanted: PlaceState, within: int = PATIENCE_S
+) -> PlaceState:
     """The first of these states that it comes to."""
     found = (await driver.get(amphora_id)).state
-    for _ in range(2 * PATIENCE_S):
+    for _ in range(within):
         if found in wanted:
             break
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1)
         found = (await driver.get(amphora_id)).state
     return found
 
@@ -68,7 +73,7 @@ async def test_a_machine_that_ends_is_told_from_one_that_is_stopped(nova_site: N
 
         os.kill(qemu_of(server.id), signal.SIGKILL)
         stopped = (PlaceState.STOPPED, PlaceState.STOPPED_ON_PURPOSE)
-        assert await state_is(driver, amphora_id, *stopped) is PlaceState.STOPPED
+        assert await state_is(driver, amphora_id, *stopped, within=NOTICED_S) is PlaceState.STOPPED
         assert nova_site.servers(amphora_id)[0].status == "SHUTOFF"
 
         await build()
