@@ -200,6 +200,11 @@ class OnOpenStack:
         found = [x for x in self.admin.network.ports() if x.device_owner != NEIGHBOURS]
         return [x for x in found if self.installation in f"{x.name} {x.description} {x.tags}"]
 
+    def ports_on(self, subnet: str) -> list[str]:
+        """Names of those that have an address on this subnet."""
+        subnet_id = self.subnet(subnet).id
+        return [x.name for x in self.ports() if any(y["subnet_id"] == subnet_id for y in x.fixed_ips)]
+
     def security_groups(self) -> list[Any]:
         found = self.admin.network.security_groups()
         return [x for x in found if self.installation in f"{x.name} {x.description} {x.tags}"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 
@@ -19,6 +20,7 @@ import pytest
 from frontinus.testing.certificates import TestAuthority
 
 from tests.acceptance.on_openstack import (
+    MEMBERS,
     PUBLIC,
     TENANTS,
     Here,
@@ -67,10 +69,25 @@ def add_pool(site: OnOpenStack, listener: str, protocol: str, members: tuple[Nei
         *("--listener", listener, "--wait"),
     )
     for member, subnet in zip(members, (PUBLIC, TENANTS), strict=True):
-        site.cli.quiet(
-            *("member", "create", "--name", member.name, "--address", member.address, "--protocol-port", "8080"),
-            *("--subnet-id", subnet, "--wait", name),
-        )
+        add_member(site, name, member, subnet)
+
+
+def add_member(site: OnOpenStack, pool: str, member: Neighbour, subnet: str) -> None:
+    site.cli.quiet(
+        *("member", "create", "--name", member.name, "--address", member.address, "--protocol-port", "8080"),
+        *("--subnet-id", subnet, "--wait", pool),
+    )
+
+
+def is_dropped(address: str, port: int) -> bool:
+    """Whether nobody so much as refuses a connection: what comes there goes no further."""
+    try:
+        socket.create_connection((address, port), timeout=2).close()
+    except TimeoutError:
+        return True
+    except ConnectionRefusedError:
+        pass
+    return False
 
 
 def all_answer(everybody: set[str], question: Callable[[], str | None]) -> None:
@@ -130,6 +147,28 @@ def test_a_load_balancer_lives_on_nova(site: OnOpenStack, members: tuple[Neighbo
         all_answer(everybody, lambda: here.ask_datagram(vip, 5300, "who"))
 
     assert operating() == {"ONLINE"}, "the guest pings both members"
+
+    with times.step("allowed_cidrs: who is not named gets nothing through Neutron's filter, and then is let in"):
+        site.cli.quiet(
+            *("listener", "create", "--name", "few", "--protocol", "HTTP", "--protocol-port", "8081"),
+            *("--allowed-cidr", "192.0.2.0/24", "--default-pool", "http-pool", "--wait", name),
+        )
+        assert [is_dropped(vip, port) for port in (80, 8081, 8082)] == [False, True, True]
+        site.cli.quiet("listener", "set", "--allowed-cidr", f"{MEMBERS}/32", "--wait", "few")
+        all_answer(everybody, lambda: ask(vip, 8081)[1])
+    site.cli.quiet("listener", "delete", "--wait", "few")
+    until(lambda: is_dropped(vip, 8081), 30, "what has no listener is closed")
+
+    near, far = members
+    with times.step("the last member on a network goes: its interface too; and comes again"):
+        for pool in ("http-pool", "udp-pool"):
+            site.cli.quiet("member", "delete", "--wait", pool, far.name)
+        until(lambda: site.ports_on(TENANTS) == [], 60, "the amphora has a port still where it has no member")
+        all_answer({near.name}, lambda: ask(vip, 80)[1])
+        for pool in ("http-pool", "udp-pool"):
+            add_member(site, pool, far, TENANTS)
+        all_answer(everybody, lambda: ask(vip, 80)[1])
+        all_answer(everybody, lambda: here.ask_datagram(vip, 5300, "who"))
 
     def serves() -> bool:
         return (
