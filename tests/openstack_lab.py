@@ -36,7 +36,7 @@ ADMIN, OURS, TENANT = "ost-admin", "ost-lbaas", "ost-demo"
 def clouds_file(level: int = 1) -> Path:
     """clouds.yaml of a lab that runs; started if it does not. Ends the test, saying why, where that cannot be.
 
-    `level` 1: services with hosts that run nothing; 2: a host beside them whose servers are real."""
+    `level` 1: services with hosts that run nothing; 2: a host beside them whose servers are real, and routers."""
     ROOT.mkdir(parents=True, exist_ok=True)
     with (ROOT / "start.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of several who want it at once one starts it
@@ -93,7 +93,7 @@ def _answers() -> bool:
 
 
 def _runs_real_servers() -> bool:
-    return (ROOT / "state" / "pid" / "nova-tcg1").exists()
+    return all((ROOT / "state" / "pid" / name).exists() for name in ("nova-tcg1", "l3-agent"))
 
 
 def _found() -> Path:
@@ -117,7 +117,7 @@ def _start(lab: Path, level: int) -> None:
         for path in own.rglob("*"):
             path.chmod(path.stat().st_mode | 0o200)
     wanted = max(level, int(os.environ.get("OST_LEVEL", "1")))
-    environment = {**os.environ, "OST_LEVEL": str(wanted), "OST_ROOT": str(ROOT)}
+    environment = {"OST_L3": "1", **os.environ, "OST_LEVEL": str(wanted), "OST_ROOT": str(ROOT)}
     with (ROOT / "up.log").open("w") as log:
         done = subprocess.run(
             [own / "up.sh"], env=environment, stdout=log, stderr=log, timeout=START_TIMEOUT_S, check=False

@@ -283,16 +283,25 @@ def test_a_pair_on_a_tenants_network_outlives_its_master(
     add_pool(site, "pair-http", "HTTP", members)
     all_answer(everybody, answer)
 
+    def answer_from_outside() -> str | None:
+        return ask(floating.floating_ip_address, 80, timeout=0.5)[1]
+
+    with times.step("pair: a floating address on its VIP: from outside to served"):
+        all_answer(everybody, answer_from_outside)
+
     master = site.amphorae(name)["MASTER"]
     (server,) = [x for x in site.servers() if x.name == f"amphora-{master['id']}"]
     with times.step("pair: QEMU of the MASTER killed: to served by the BACKUP"):
         os.kill(qemu_of(server.id), signal.SIGKILL)
         until(lambda: answer(0.5) in everybody, 60, "the BACKUP serves", pause=0.02)
+    with times.step("pair: and by the floating address"):
+        until(lambda: answer_from_outside() in everybody, 60, "the BACKUP serves who is outside", pause=0.02)
     with times.step("pair: whole again, on two servers"):
         until(lambda: server.id not in servers_of(site, name), PATIENCE_S, "the dead server is replaced")
         until(lambda: len(servers_of(site, name)) == 2, PATIENCE_S, "another server is there")
         site.settled(name, PATIENCE_S)
     all_answer(everybody, answer)
+    all_answer(everybody, answer_from_outside)
     held = site.tenant.network.get_ip(floating.id)
     assert (held.port_id, held.fixed_ip_address) == (port_id, vip), "the floating address stays where it was"
     site.tenant.network.delete_ip(floating.id)
