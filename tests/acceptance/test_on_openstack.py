@@ -241,9 +241,12 @@ def router(site: OnOpenStack) -> Iterator[None]:
     network, subnet = site.admin.network, site.subnet(TENANTS)
     outside = {"network_id": site.subnet(PUBLIC).network_id}
     made = network.create_router(name=site.installation, external_gateway_info=outside)
-    port = network.create_port(network_id=subnet.network_id, fixed_ips=[{"subnet_id": subnet.id}])
+    gateway = {"subnet_id": subnet.id, "ip_address": subnet.gateway_ip}  # by which amphorae answer who is outside
+    port = network.create_port(network_id=subnet.network_id, fixed_ips=[gateway])
     network.put(f"/routers/{made.id}/add_router_interface", json={"port_id": port.id})
     yield
+    for floating in network.ips(router_id=made.id):  # of a test that failed
+        network.delete_ip(floating.id)
     network.put(f"/routers/{made.id}/remove_router_interface", json={"port_id": port.id})
     network.delete_router(made.id)
 
