@@ -34,7 +34,8 @@ STARTED = ActionFacts(action="start", start_time="2026-11-27T12:00:00.0", user_i
         pytest.param(PlaceState.STOPPED_ON_PURPOSE, "RESIZE", "resize_migrating", (), id="cold migration"),
         pytest.param(PlaceState.STOPPED_ON_PURPOSE, "PAUSED", None, (), id="paused"),
         pytest.param(PlaceState.STOPPED_ON_PURPOSE, "SHELVED_OFFLOADED", None, (), id="shelved"),
-        pytest.param(PlaceState.STOPPED_ON_PURPOSE, "ACTIVE", "powering-off", (), id="being stopped"),
+        pytest.param(PlaceState.STOPPED_ON_PURPOSE, "ACTIVE", "powering-off", (BY_SOMEBODY,), id="being stopped"),
+        pytest.param(PlaceState.STOPPED, "ACTIVE", "powering-off", (BY_NOVA,), id="Nova sees that its machine ended"),
         pytest.param(PlaceState.STOPPED_ON_PURPOSE, "SHUTOFF", None, (BY_SOMEBODY,), id="stopped by somebody"),
         pytest.param(PlaceState.STOPPED_ON_PURPOSE, "SHUTOFF", None, (), id="shut off, nobody knows why"),
         pytest.param(

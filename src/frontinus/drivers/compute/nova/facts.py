@@ -101,6 +101,11 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
         return self.task in _DELETING or self.status == SOFT_DELETED
 
     @property
+    def is_stopped(self) -> bool:
+        """Or being stopped, by somebody or by Nova itself, which does so when it sees that the machine has ended."""
+        return self.status == SHUTOFF or self.task == _STOPPING
+
+    @property
     def is_in_motion(self) -> bool:
         """Whether Nova is about something after which it will be another: no use to ask for more until then."""
         has_task = self.task is not None and not self.task.startswith(_IMAGE_TASKS)
@@ -144,13 +149,15 @@ class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def state_of(server: ServerFacts, actions: Sequence[ActionFacts] = ()) -> PlaceState:
-    """`actions` are wanted of one that is SHUTOFF."""
+    """`actions` are wanted of one that `is_stopped`."""
     if server.task in _DELETING:
         return PlaceState.STOPPED
-    if server.task == _STOPPING or (server.task or "").startswith(_REBUILDING):
+    if (server.task or "").startswith(_REBUILDING):
         return _ON_PURPOSE
-    if server.status == SHUTOFF and _ended_by_itself(actions):
+    if server.is_stopped and _ended_by_itself(actions):
         return PlaceState.STOPPED
+    if server.task == _STOPPING:
+        return _ON_PURPOSE
     return _STATES.get(server.status, PlaceState.STOPPED)
 
 

@@ -87,7 +87,7 @@ class Servers:
         return [(server, amphora_id) for server, amphora_id in found if amphora_id is not None]
 
     def state(self, server: ServerFacts) -> PlaceState:
-        return state_of(server, self._nova.actions(server.id) if server.status == SHUTOFF else ())
+        return state_of(server, self._nova.actions(server.id) if server.is_stopped else ())
 
     def started_at(self, server: ServerFacts) -> datetime | None:
         """When it was last started again. Not asked for of one of which Nova has written nothing for so long that it has
