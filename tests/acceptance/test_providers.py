@@ -192,6 +192,16 @@ def test_a_provider_driver_is_run_unchanged(fleet: Fleet, register: Path) -> Non
     assert settled(api, load_balancer_id)["provisioning_status"] == "ACTIVE", fleet.log()
     assert taken(register)[before:] == [("loadbalancer_failover", load_balancer_id)]
 
+    # One that failed is told and not repeated; another one heals it.
+    (register / "break").touch()
+    assert api.call("PUT", f"/v2/lbaas/loadbalancers/{load_balancer_id}/failover")[0] == 202
+    broken = settled(api, load_balancer_id)
+    assert (broken["provisioning_status"], broken["fault"]["code"]) == ("ERROR", "failover-failed"), fleet.log()
+    (register / "break").unlink()
+    assert api.call("PUT", f"/v2/lbaas/loadbalancers/{load_balancer_id}/failover")[0] == 202
+    assert settled(api, load_balancer_id)["provisioning_status"] == "ACTIVE", fleet.log()
+    assert calls(register)[before:] == ["loadbalancer_failover"] * 3
+
     # Killed between a call and its report: another process makes the call again.
     (register / "silent").touch()
     before = len(calls(register))

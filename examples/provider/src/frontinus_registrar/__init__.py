@@ -40,7 +40,8 @@ class RegistrarDriver(provider_base.ProviderDriver):
 
     def loadbalancer_failover(self, loadbalancer_id: str) -> None:
         self._note("loadbalancer_failover", loadbalancer_id)
-        self._report([("loadbalancers", loadbalancer_id)], "ACTIVE", None)
+        failed = (self._directory / "break").exists()
+        self._report([("loadbalancers", loadbalancer_id)], "ERROR" if failed else "ACTIVE", None)
 
     # Flavors and availability zones
 
