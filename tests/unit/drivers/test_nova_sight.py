@@ -4,13 +4,16 @@ What Nova answers for a cell that is away: Compute API guide, "Handling Down Cel
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import requests
 
 from frontinus.drivers.compute.interface import PlaceState
+from frontinus.drivers.compute.nova import driver as nova_driver
 from frontinus.drivers.compute.nova.driver import NovaCompute
 from frontinus.model.errors import Retry
 
@@ -93,3 +96,27 @@ async def test_a_server_whose_cell_is_away_is_not_called_gone(cloud: Hiding, dri
     cloud.by_id, cloud.goes_at = {"id": "s", "status": "UNKNOWN"}, 0
     with pytest.raises(Retry, match="nova"):
         await driver.destroy_known(AMPHORA, "s")
+
+
+async def test_a_server_on_a_dead_host_is_deleted_again(
+    cloud: Hiding, driver: NovaCompute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nova hands the first DELETE to the host; after it has noticed that this is dead, a repeated one is done without it."""
+    monkeypatch.setattr(nova_driver, "_ASK_AGAIN_S", 0.0)
+    monkeypatch.setattr(nova_driver, "_POLL_S", 0.0)
+    cloud.by_id, cloud.goes_at = {"id": "s", "status": "ACTIVE"}, 3
+    await driver.destroy_known(AMPHORA, "s")
+    assert cloud.deletes == 3
+
+
+async def test_a_server_that_goes_is_not_asked_each_time(
+    cloud: Hiding, driver: NovaCompute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nova_driver, "_POLL_S", 0.0)
+    cloud.by_id, cloud.goes_at = {"id": "s", "status": "ACTIVE"}, 2
+    driver._settings = dataclasses.replace(driver._settings, delete_timeout=timedelta(milliseconds=100))
+    with pytest.raises(Retry) as stuck:
+        await driver.destroy_known(AMPHORA, "s")
+    assert (stuck.value.code, cloud.deletes) == ("nova-delete-stuck", 1)
+    await driver.destroy_known(AMPHORA, "s")
+    assert cloud.deletes == 2, "the next try asks at once"

@@ -115,18 +115,18 @@ class Servers:
             self._rebuild(wish, kept)
         return kept.id
 
-    def remove(self, server_ids: Sequence[str]) -> tuple[str, ...]:
-        """Asks that they go: those that are still there."""
-        return tuple(x for x in server_ids if self._remove(x))
+    def remove(self, server_ids: Sequence[str], *, again: bool) -> tuple[str, ...]:
+        """Asks that they go, `again` also of those that are going: the ones that are still there."""
+        return tuple(x for x in server_ids if self._remove(x, again=again))
 
-    def _remove(self, server_id: str) -> bool:
+    def _remove(self, server_id: str, *, again: bool) -> bool:
         server = self._nova.server(server_id)
         if server is None:
             return False
         if server.status == SOFT_DELETED:
             # Where Nova keeps what was deleted for a while (reclaim_instance_interval), its ports stay taken.
             self._nova.act(server_id, "forceDelete")
-        elif not server.is_going:
+        elif again or not server.is_going:
             self._nova.delete_server(server_id)
         return True
 
