@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import assert_never
 
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 from frontinus.controller import places, plugging
 from frontinus.controller.backoff import continued, is_reported_as_error
 from frontinus.controller.hands import Hands
-from frontinus.controller.plan import newest_arrival
+from frontinus.controller.plan import is_cut_off, newest_arrival
 from frontinus.controller.steps import (
     PHASE_OF_STEP,
     ApplyConfiguration,
@@ -52,6 +53,9 @@ from frontinus.store.engine import Transaction
 from frontinus.store.leases import Lease
 
 log = structlog.get_logger()
+
+LEFTOVER_PATIENCE = timedelta(seconds=3)
+"""The same as `removal_patience` for one that is cut off: edits shall not wait for it."""
 
 INTERFACE_PATIENCE_S, INTERFACE_POLL_S = 3.0, 0.05
 """How long an agent may not see what compute has attached, and the pause between two questions."""
@@ -382,7 +386,7 @@ async def _introduce(amphora: Amphora, situation: Situation, hands: Hands) -> Ou
 
 async def _destroy(amphora: Amphora, situation: Situation, hands: Hands) -> Outcome:
     # One that was silent is not asked to stop: it would not hear that either, and its successor waits.
-    if amphora.management_address is not None and amphora.suspected_at is None:
+    if amphora.management_address is not None and amphora.suspected_at is None and not is_cut_off(amphora):
         try:
             if amphora.receipt is not None and _is_succeeded(amphora, situation.tree):
                 leaving = hands.amphora_driver.leave(amphora, situation.tree, lambda: _shut(amphora, situation, hands))
@@ -390,9 +394,38 @@ async def _destroy(amphora: Amphora, situation: Situation, hands: Hands) -> Outc
             await hands.talks.hold(amphora.id, hands.amphora_driver.retire(amphora, situation.tree))
         except Retry:
             pass  # it does not answer; destroying its place stops it all the same
-    await hands.compute.destroy_known(amphora.id, amphora.compute_id)
+    try:
+        await _take_away(amphora, situation, hands)
+    except Retry:
+        since = amphora.updated_at or amphora.created_at
+        if not _may_be_left(situation, hands) or hands.now() - since < hands.settings.removal_patience:
+            raise
+        if is_cut_off(amphora):
+            raise
+        log.warning("amphora is cut off and left for later", amphora_id=amphora.id, load_balancer_id=situation.tree.id)
+        await places.delete_ports(amphora.id, hands)
+        return await _update(amphora, situation, hands, **plugging.recorded(()))
     await places.delete_ports(amphora.id, hands)
     return await _update(amphora, situation, hands, status=AmphoraStatus.DELETED, **plugging.recorded(()))
+
+
+async def _take_away(amphora: Amphora, situation: Situation, hands: Hands) -> None:
+    """Raises Retry, at the latest when others have waited for long enough."""
+    patience = hands.settings.removal_patience if not is_cut_off(amphora) else LEFTOVER_PATIENCE
+    try:
+        async with asyncio.timeout(patience.total_seconds() if _may_be_left(situation, hands) else None):
+            await hands.compute.destroy_known(amphora.id, amphora.compute_id)
+    except TimeoutError as slow:
+        raise Retry(
+            f"compute does not take amphora {amphora.id} away; nothing waits for it, and it is asked again",
+            after=2.0,
+            code="removal-slow",
+        ) from slow
+
+
+def _may_be_left(situation: Situation, hands: Hands) -> bool:
+    """Whether an amphora that is not taken away does no harm once it has no ports, and somebody waits."""
+    return hands.has_ports and not situation.tree.load_balancer.delete_requested
 
 
 def _is_succeeded(amphora: Amphora, tree: LoadBalancerTree) -> bool:

@@ -253,6 +253,7 @@ def _plan_presence(
 ) -> tuple[Step, ...]:
     load_balancer = tree.load_balancer
     removals: list[Step] = []
+    leftovers: list[Step] = []
     arrivals: list[Step] = []
     dismissals: list[Step] = []
     plugs: list[Step] = []
@@ -271,7 +272,8 @@ def _plan_presence(
             counted = amphora.status is AmphoraStatus.ALLOCATED and judged is Verdict.DEAD
             if amphora.status is AmphoraStatus.ALLOCATED:
                 replacing.append(counted)
-            removals += _removal(amphora, counted=counted)
+            is_left_for_later = plugging is not None and is_cut_off(amphora)
+            (leftovers if is_left_for_later else removals).extend(_removal(amphora, counted=counted))
             continue
         free_roles.remove(amphora.role)
         match judged:
@@ -318,14 +320,16 @@ def _plan_presence(
     # A generation that is under way already ends in a receipt of its own.
     begins = replacing and load_balancer.applied_generation == load_balancer.generation
     # Suspicion is dismissed after plugging: only who is suspected is asked what it is attached to.
-    # The dead go before their replacement comes: whatever is left of them may still hold the address.
+    # The dead go before their replacement comes: whatever is left of them may still hold the address. Not so who has no
+    # port any more: nobody who is served waits for those.
     beginning = [BeginReplacement(any(replacing))] if begins else []
     steps = [*beginning, *removals, *arrivals, *plugs, *dismissals, *pushes, *wishes, *unplugs]
     if waits:
         return (*steps, LookAgain(min(x.after for x in waits), next((x.because for x in waits if x.because), None)))
-    if steps or partial or not _settled(tree):
+    # That one is left for later is told by a fault, which lasts until it is gone.
+    if steps or partial or not _settled(tree, whatever_fault=bool(leftovers)):
         steps.append(RecordSettled(load_balancer.generation))
-    return tuple(steps)
+    return (*steps, *leftovers)
 
 
 def newest_arrival(tree: LoadBalancerTree) -> datetime | None:
@@ -393,12 +397,12 @@ def _lacks_ports(amphora: Amphora, plugging: Plugging, sighting: Sighting, plugg
     )
 
 
-def _settled(tree: LoadBalancerTree) -> bool:
+def _settled(tree: LoadBalancerTree, *, whatever_fault: bool) -> bool:
     load_balancer = tree.load_balancer
     return (
         load_balancer.applied_generation == load_balancer.generation
         and load_balancer.provisioning_status is ProvisioningStatus.ACTIVE
-        and load_balancer.fault is None
+        and (whatever_fault or load_balancer.fault is None)
         and all(child.provisioning_status is ProvisioningStatus.ACTIVE for child in tree.children())
     )
 
@@ -416,6 +420,11 @@ def _removal(amphora: Amphora, *, counted: bool = False) -> list[Step]:
     if amphora.status is AmphoraStatus.PENDING_DELETE:
         return [DestroyAmphora(amphora.id)]
     return [CondemnAmphora(amphora.id, counted), DestroyAmphora(amphora.id)]
+
+
+def is_cut_off(amphora: Amphora) -> bool:
+    """Whether it is to go and has no ports any more, or never had any: where amphorae hang on networks by those alone."""
+    return amphora.status is AmphoraStatus.PENDING_DELETE and not amphora.ports
 
 
 def _stopped(amphora: Amphora) -> Hold:
