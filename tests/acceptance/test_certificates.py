@@ -18,7 +18,7 @@ import pytest
 from frontinus.model.certificates import Certificate
 from frontinus.testing.certificates import TestAuthority, bundle
 
-from tests.acceptance.support import COMMAND, Api, Backend, Installation, free_port, report, until
+from tests.acceptance.support import COMMAND, Api, Backend, Installation, free_port, report, serving, until
 
 
 def frontinus(installation: Installation, *words: str) -> subprocess.CompletedProcess[str]:
@@ -123,3 +123,66 @@ def test_a_certificate_is_stored_served_and_replaced(
     amphorae = installation.amphora_ids()
     installation.down()
     assert not any(Path(f"/dev/shm/frontinus-{x}").exists() for x in amphorae), "keys are left in memory"
+
+
+@pytest.mark.beside
+def test_an_amphora_that_dies_while_a_secret_cannot_be_read_is_replaced_for_the_rest(
+    installation: Installation, api: Api, backends: list[Backend], tmp_path: Path
+) -> None:
+    """What needs the secret waits for it, and says so; all else is served by another amphora."""
+    authority = TestAuthority()
+    lost, kept = (authority.issue("www.example.org") for _ in range(2))
+    references: list[str] = []
+    for certificate in (lost, kept):
+        file = tmp_path / "site.pem"
+        file.write_bytes(bundle(certificate))
+        stored = frontinus(installation, "secret", "store", str(file))
+        assert stored.returncode == 0, stored.stderr
+        references.append(stored.stdout.strip())
+    plain, tls, with_name = (free_port() for _ in range(3))
+    members = [{"address": "127.0.0.1", "protocol_port": backends[0].port}]
+    pool = {"name": "web", "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": members}
+    named: dict[str, Any] = {"protocol": "TERMINATED_HTTPS", "default_pool": {"name": "web"}}
+    load_balancer: Any = api.create(
+        "loadbalancers",
+        "loadbalancer",
+        vip_subnet_id=api.subnet_id(),
+        pools=[pool],
+        listeners=[
+            {"protocol": "HTTP", "protocol_port": plain, "default_pool": {"name": "web"}},
+            {**named, "protocol_port": tls, "default_tls_container_ref": references[0]},
+            {
+                **named,
+                "protocol_port": with_name,
+                "default_tls_container_ref": references[1],
+                "sni_container_refs": references[:1],
+            },
+        ],
+    )
+    vip = load_balancer["vip_address"]
+    until(lambda: served(vip, tls, authority) == der(lost), 20, "TLS is not served")
+    (stored_at,) = installation.state_dir.rglob(f"{references[0].rpartition(':')[2].rpartition('/')[2]}*")
+    away = tmp_path / "away"
+    stored_at.rename(away)
+    for process in installation.amphora_processes():
+        with suppress(ProcessLookupError):  # it ended with another one
+            os.kill(process.pid, signal.SIGKILL)
+    started = time.monotonic()
+    serving(vip, plain)
+    report(f"amphora killed beside a lost secret to HTTP served: {time.monotonic() - started:.2f} s")
+    until(lambda: served(vip, with_name, authority) == der(kept), 20, "the other certificate is not served")
+    assert served(vip, tls, authority) is None
+    settled = api.settled(load_balancer["id"])
+    assert settled["fault"]["code"] == "secret-unreadable"
+    faults = {
+        x["protocol_port"]: x["fault"]
+        for x in (api.show(f"listeners/{each['id']}", "listener") for each in settled["listeners"])
+    }
+    assert faults[plain] is None
+    for port in (tls, with_name):
+        assert references[0] in faults[port]["message"]
+        assert (faults[port]["object_type"], faults[port]["left_out"]) == ("listener", port == tls)
+
+    away.rename(stored_at)
+    until(lambda: served(vip, tls, authority) == der(lost), 20, "TLS does not come back")
+    until(lambda: api.load_balancer(load_balancer["id"])["fault"] is None, 20, "the fault stays")

@@ -20,9 +20,9 @@ from packaging.version import InvalidVersion
 
 from frontinus.controller.hands import Hands
 from frontinus.controller.hesitation import Hesitation
-from frontinus.controller.omission import omitted_with
+from frontinus.controller.omission import carried_of
 from frontinus.controller.plan import ROLES_OF_TOPOLOGY
-from frontinus.controller.reconcile import fault_of
+from frontinus.controller.reconcile import fault_of, left_out_by
 from frontinus.controller.secrets import Resolver
 from frontinus.drivers.amphora.interface import Rendered, RenderedFile
 from frontinus.model.enums import AmphoraStatus
@@ -218,15 +218,19 @@ async def _render(
     """What each amphora would run, less what would be left out; None if nothing could be carried. Why is in `faults`."""
     if tree.load_balancer.delete_requested:
         return {x.id: None for x in amphorae}
-    carried = tree.wanted()
+    left_out: dict[str, Fault] = {}
+    served = any(x.status is AmphoraStatus.ALLOCATED and x.receipt is not None for x in tree.amphorae)
     while True:
+        carried = carried_of(tree, left_out)
         try:
             secrets = await resolver.resolve(carried)
             return {x.id: hands.amphora_driver.render(carried, x, secrets) for x in amphorae}
         except (Rejected, CallerError, Retry) as error:
             fault = fault_of(error, None, hands.now())
-            omitted = None if error.subject is None else omitted_with(carried, error.subject)
-            faults.append(msgspec.structs.replace(fault, left_out=omitted is not None))
-            if omitted is None:
+            omitted = left_out_by(error, fault, tree, left_out, served=served)
+            subject_id = None if error.subject is None else error.subject.id
+            shown = omitted.get(subject_id) if subject_id is not None else None
+            faults.append(shown or msgspec.structs.replace(fault, left_out=bool(omitted)))
+            if not omitted:
                 return None
-            carried = carried.without(omitted)
+            left_out |= omitted

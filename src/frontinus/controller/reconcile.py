@@ -18,7 +18,13 @@ from msgspec.structs import replace
 from frontinus.controller.act import Situation, act
 from frontinus.controller.backoff import continued, is_reported_as_error, pause
 from frontinus.controller.hands import Hands
-from frontinus.controller.omission import omitted_with, omitted_without_address
+from frontinus.controller.omission import (
+    carried_of,
+    carries,
+    omitted_with,
+    omitted_without_address,
+    omitted_without_secret,
+)
 from frontinus.controller.plan import (
     NO_HOLDS,
     Sighting,
@@ -26,6 +32,7 @@ from frontinus.controller.plan import (
     closing_generation,
     needs_look,
     plan,
+    verdict,
 )
 from frontinus.controller.plugging import Plugging, plugging_of
 from frontinus.controller.restraint import Hold, Restraint, holds_of
@@ -34,6 +41,7 @@ from frontinus.controller.settings import ControllerSettings, Outgrown
 from frontinus.controller.steps import (
     PHASE_OF_STEP,
     ApplyConfiguration,
+    AwaitAgent,
     ForgetLoadBalancer,
     IntroducePeer,
     LookAgain,
@@ -65,6 +73,12 @@ from frontinus.store.engine import Transaction
 from frontinus.store.leases import LONGEST_PAUSE, Lease
 
 log = structlog.get_logger()
+
+NO_SIGHTINGS: Mapping[AmphoraId, Sighting] = {}
+
+SUSPECT_AGAIN = timedelta(seconds=2)
+"""What waits for a person is looked at again so soon while an amphora is suspected: should it be dead, there is work all the
+same."""
 
 MAX_ROUNDS = 200
 """More rounds than any load balancer needs; a plan that never ends is a bug, and shows as one."""
@@ -105,11 +119,13 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
             # An edit came, perhaps the one that mends what was left out: it is judged anew.
             left_out, judged_at = {}, tree.load_balancer.generation
             outgrown.clear()
+            resolver.forget_failures()
         step = None
+        sightings, holds = NO_SIGHTINGS, NO_HOLDS
         try:
             sightings = await _look(tree, hands)
             holds = await _holds(tree, sightings, without_turn, hands)
-            carried = tree.wanted().without(left_out)
+            carried = carried_of(tree, left_out)
             rendered = await _render(carried, resolver, hands)
             steps = plan(
                 tree,
@@ -154,9 +170,13 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
                 continue
             if await _agent_is_outgrown(error, step, tree, hands, outgrown):
                 continue
-            if omitted := _omitted(error, step, tree, left_out, hands):
+            served = _is_served(tree, sightings, holds, hands)
+            if omitted := _omitted(error, step, tree, left_out, hands, served=served):
                 left_out |= omitted
-                rounds -= 1  # bounded by the number of objects: each is left out once in a generation
+                if not served:
+                    await _note_left_out(left_out, lease, tree, hands)
+                    before = None
+                rounds -= 1  # bounded by the number of objects and references: each is left out once in a generation
                 continue
             await _record_fault(error, step, lease, tree, hands)
             return False
@@ -182,6 +202,10 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
             settled = True
         else:
             settled = False
+        if isinstance(step, AwaitAgent) and left_out:
+            # It took its time: what could not be carried then may be by now. It is left out anew if not.
+            left_out = {}
+            resolver.forget_failures()
         if isinstance(step, ApplyConfiguration):
             pushed[step.amphora_id] = tree.load_balancer.generation
             plugged.discard(step.amphora_id)
@@ -302,18 +326,83 @@ def _refused_listeners(refused: BindRefused, tree: LoadBalancerTree, hands: Hand
     return faults
 
 
+def _is_served(
+    tree: LoadBalancerTree, sightings: Mapping[AmphoraId, Sighting], holds: Mapping[AmphoraId, Hold], hands: Hands
+) -> bool:
+    """Whether an amphora carries what was carried before, so that it is missed if it is left out."""
+    now, settings = hands.now(), hands.settings
+    return any(
+        carries(
+            x,
+            verdict(
+                x,
+                sightings.get(x.id, Sighting()),
+                now,
+                settings,
+                grace=hands.grace.since,
+                hold=holds.get(x.id),
+                boot_timeout=hands.boot_timeout,
+            ),
+        )
+        for x in tree.amphorae
+    )
+
+
 def _omitted(
-    error: Exception, step: Step | None, tree: LoadBalancerTree, left_out: Mapping[str, Fault], hands: Hands
+    error: Exception,
+    step: Step | None,
+    tree: LoadBalancerTree,
+    left_out: Mapping[str, Fault],
+    hands: Hands,
+    *,
+    served: bool,
 ) -> dict[str, Fault]:
-    """A fault for each object that is left out because of an error about one of them; none if nothing can be."""
-    if not isinstance(error, Rejected | CallerError | Retry) or error.subject is None or error.subject.id in left_out:
+    """A fault for each object that is left out, or carried without something, because of an error about one of them; none if
+    nothing can be."""
+    subject = error.subject if isinstance(error, FrontinusError) else None
+    if subject is None:
         return {}
-    omitted = omitted_with(tree.wanted().without(left_out), error.subject)
-    if omitted is None:
+    before = next((x.fault for x in tree.children() if x.id == subject.id), None)
+    return left_out_by(error, _timed_fault(error, step, before, hands), tree, left_out, served=served)
+
+
+def left_out_by(
+    error: Exception, fault: Fault, tree: LoadBalancerTree, left_out: Mapping[str, Fault], *, served: bool
+) -> dict[str, Fault]:
+    """What an error about an object leaves out beside what is left out already, each with this fault; nothing if it cannot
+    be. `served` as for omission.py."""
+    if not isinstance(error, Rejected | CallerError | Retry) or error.subject is None:
         return {}
-    before = next((x.fault for x in tree.children() if x.id == error.subject.id), None)
-    fault = replace(_timed_fault(error, step, before, hands), left_out=True)
-    return dict.fromkeys(omitted, fault)
+    carried = carried_of(tree, left_out)
+    omitted: Mapping[str, tuple[str, ...]] | None
+    if isinstance(error, SecretUnreadable | SecretsOutOfReach):
+        omitted = omitted_without_secret(carried, error.use, served=served)
+    elif error.subject.id in left_out:
+        return {}
+    else:
+        found = omitted_with(carried, error.subject, served=served)
+        omitted = None if found is None else dict.fromkeys(found, ())
+    return {
+        x: _partly(fault, references, left_out.get(x)) if references else replace(fault, left_out=True)
+        for x, references in (omitted or {}).items()
+    }
+
+
+def _partly(fault: Fault, references: tuple[str, ...], already: Fault | None) -> Fault:
+    """The fault of an object that is carried without these references, and without those that it was without already."""
+    known = () if already is None else already.without
+    return replace(
+        fault,
+        message=f"{fault.message}; the rest of it is carried",
+        left_out=False,
+        without=(*known, *references),
+    )
+
+
+async def _note_left_out(left_out: Mapping[str, Fault], lease: Lease, tree: LoadBalancerTree, hands: Hands) -> None:
+    """On record before anything is built for the rest."""
+    generation, now = tree.load_balancer.generation, hands.now()
+    await hands.store.transact(lambda tx: convergence.record_left_out(tx, lease, generation, left_out, now))
 
 
 def _without_address(
@@ -322,7 +411,7 @@ def _without_address(
     """A fault for each member that is left out because its subnet has no address for an amphora; none if none can be."""
     if not (isinstance(error, NoFreeAddress) and isinstance(step, PlugAmphora)):
         return {}
-    omitted = omitted_without_address(tree.wanted().without(left_out), step.amphora_id, error.subnet_id)
+    omitted = omitted_without_address(carried_of(tree, left_out), step.amphora_id, error.subnet_id)
     members = [x for x in tree.members if x.id in omitted]
     before = next((x.fault for x in members if x.fault is not None), None)
     fault = replace(_timed_fault(error, step, before, hands), left_out=True, object_kind=Kind.MEMBER)
@@ -435,6 +524,11 @@ async def _record_fault(
 ) -> None:
     now = hands.now()
     fault = _timed_fault(error, step, tree.load_balancer.fault, hands)
+    if fault.permanent and any(x.suspected_at is not None for x in tree.amphorae):
+        fault = replace(fault, retry_at=now + SUSPECT_AGAIN)
+    blamed = next((x.fault for x in tree.children() if x.id == fault.object_id), None)
+    if blamed is not None and blamed.without:
+        fault = replace(fault, without=blamed.without)  # it is carried without these still
     log.warning(
         "load balancer not settled",
         load_balancer_id=tree.id,

@@ -2,7 +2,8 @@
 
 A secret that was stored, replaced or deleted has every load balancer looked at that refers to it: what it renders has
 another digest then, and is pushed; what waited for it goes on. One poll of the store and no message is trusted: a change
-while no controller ran is found by the first look, which names everything. Next: store/secrets.py."""
+while no controller ran is found by the first look, which names everything; what the store does not tell, such as that it
+was away and is as before, when a load balancer that waits for a secret is looked at again. Next: store/secrets.py."""
 
 from __future__ import annotations
 
@@ -11,12 +12,18 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from frontinus.controller.draws import Draws
 from frontinus.controller.hands import Hands
 from frontinus.controller.secret_consumers import SecretConsumers
+from frontinus.controller.secrets import UNREADABLE
 from frontinus.model.errors import CallerError, WorldError
 from frontinus.store import secrets
 
 log = structlog.get_logger()
+
+
+AGAIN_EVERY = timedelta(minutes=5)
+"""What waits for a secret that cannot be read is tried again so often, whether the store tells of a change or not."""
 
 
 class SecretWatch:
@@ -25,13 +32,20 @@ class SecretWatch:
     def __init__(self, hands: Hands) -> None:
         self._hands = hands
         self._looked_at: datetime | None = None
+        self._tried_at: datetime | None = None
+        self._draws = Draws()
         self._consumers = SecretConsumers(hands)
+
+    def among(self, controllers: int) -> None:
+        """So many watch, this one included."""
+        self._draws.among(controllers)
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
             try:
                 await self.look()
+                await self.try_again()
                 await self.warn()
                 await self._consumers.tend()
             except WorldError as trouble:
@@ -56,6 +70,16 @@ class SecretWatch:
         if count:
             log.info("secrets changed", load_balancers=count)
         return count
+
+    async def try_again(self) -> int:
+        """Now and then, wake the load balancers that wait for a secret; how many."""
+        now = self._hands.now()
+        if self._tried_at is not None and now - self._tried_at < AGAIN_EVERY:
+            return 0
+        is_first, self._tried_at = self._tried_at is None, now
+        if is_first or not self._draws.is_drawn():  # the first look wakes everybody
+            return 0
+        return await self._hands.store.transact(lambda tx: secrets.wake_faulty(tx, UNREADABLE, now))
 
     async def warn(self) -> int:
         """Now and then: warn of certificates in use that end soon, or have ended, and count all by how soon they end; how

@@ -20,13 +20,20 @@ from frontinus.model.certificates import (
 from frontinus.model.errors import Invalid, Retry, Subject
 from frontinus.model.tree import LoadBalancerTree
 
+UNREADABLE = "secret-unreadable"
+"""The code of the fault."""
+
 
 class SecretUnreadable(Invalid):
     """A reference cannot be used, however often it is tried: it waits for the user, or for a change of the store."""
 
+    use: SecretUse
+
 
 class SecretsOutOfReach(Retry):
     """The store cannot be asked now."""
+
+    use: SecretUse
 
 
 class Resolver:
@@ -35,6 +42,11 @@ class Resolver:
     def __init__(self, driver: SecretDriver) -> None:
         self._driver = driver
         self._known: dict[tuple[SecretKind, str], Certificate | Authorities | Revocations] = {}
+        self._failed: dict[tuple[SecretKind, str], Retry | Invalid] = {}
+
+    def forget_failures(self) -> None:
+        """What could not be read is asked for again: something has changed, or time has passed."""
+        self._failed.clear()
 
     async def resolve(self, tree: LoadBalancerTree) -> Secrets:
         """What the tree's references lead to. Raises SecretUnreadable or SecretsOutOfReach, about the first object one
@@ -43,15 +55,19 @@ class Resolver:
         if not uses:
             return NO_SECRETS
         wanted = {(use.kind, use.reference): use for use in uses}
-        missing = [use for key, use in wanted.items() if key not in self._known]
+        missing = [use for key, use in wanted.items() if key not in self._known and key not in self._failed]
         project_id = tree.load_balancer.project_id
         found = await asyncio.gather(*(self._driver.read(use, project_id) for use in missing), return_exceptions=True)
         for use, result in zip(missing, found, strict=True):
             if isinstance(result, Retry | Invalid):
-                raise _told(use, result) from result
-            if isinstance(result, BaseException):
+                self._failed[use.kind, use.reference] = result
+            elif isinstance(result, BaseException):
                 raise result
-            self._known[use.kind, use.reference] = result
+            else:
+                self._known[use.kind, use.reference] = result
+        for key, use in wanted.items():
+            if key in self._failed:
+                raise _told(use, self._failed[key]) from self._failed[key]
         known = {key: self._known[key] for key in wanted}
         return Secrets(
             certificates={ref: x for (_, ref), x in known.items() if isinstance(x, Certificate)},
@@ -66,5 +82,5 @@ def _told(use: SecretUse, cause: Retry | Invalid) -> SecretUnreadable | SecretsO
         error = SecretsOutOfReach(f"{use.field}: {cause.reason}", after=cause.after, code=cause.code)
     else:
         error = SecretUnreadable(use.field, str(cause))
-    error.subject = Subject(use.object_kind, use.object_id)
+    error.subject, error.use = Subject(use.object_kind, use.object_id), use
     return error

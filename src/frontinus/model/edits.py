@@ -73,8 +73,8 @@ def apply(
             child,
             provisioning_status=after_edit(child.provisioning_status),
             changed_generation=generation,
-            # What is asked now may be right. That it is not carried so far stays true.
-            fault=child.fault if child.fault is not None and child.fault.left_out else None,
+            # What is asked now may be right. That it is not carried so far, or not whole, stays true.
+            fault=child.fault if child.fault is not None and (child.fault.left_out or child.fault.without) else None,
             updated_at=now,
         )
         for child in update

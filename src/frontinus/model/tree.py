@@ -56,7 +56,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
     `permanent` faults wait for a change by the user; the others are tried again at `retry_at`. `attempts` counts the
     tries since `since`. `object_kind` and `object_id` name the object that caused it, where one did. `left_out` says that
-    what shows it is not carried, and never was, while the rest of the load balancer is."""
+    what shows it is carried by no amphora, while the rest of the load balancer is; `without` names references of what shows
+    it that lead nowhere, and that it is carried without: a listener without these certificates, a pool without members."""
 
     code: str
     phase: FaultPhase
@@ -68,6 +69,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     object_kind: Kind | None = None
     object_id: str | None = None
     left_out: bool = False
+    without: tuple[str, ...] = ()
 
 
 class Vip(msgspec.Struct, frozen=True, kw_only=True):

@@ -267,7 +267,7 @@ def record_settled(
 
     Children that it touched become ACTIVE and lose their fault, or are removed if that was asked; those that a later
     edit touched stay as they are. The load balancer becomes ACTIVE if no later edit came. `excluding` maps ids of
-    children that could not be carried to why: they become ERROR with that fault, the first fault is shown on the load
+    children that could not be carried, or not whole, to why: they become ERROR with that fault, the first fault is shown on the load
     balancer too, and it is due again at the earliest retry_at. `failed` is a permanent fault of the load balancer itself, though
     all of it is carried: it becomes ERROR, and its children do not. `tree` is this one as it was read at that generation or a
     later one, under this lease: of what it does not have nothing need be settled. Raises LeaseLost; Bug for a generation
@@ -344,7 +344,7 @@ def _record_settled(
 def record_fault(tx: Transaction, lease: Lease, fault: Fault, now: datetime, *, report_error: bool) -> None:
     """It could not be carried out: show why on the load balancer, and on the child that the fault names.
 
-    Due again at the fault's retry_at, or never if it is permanent; at once if something was asked since the lease was
+    Due again at the fault's retry_at, or never without one; at once if something was asked since the lease was
     taken. `report_error` turns PENDING statuses of what was asked by then into ERROR; a requested deletion stays
     requested, and what is new beside what runs is marked as left out by the fault. Raises LeaseLost."""
     held = _hold(tx, lease, now)
@@ -367,9 +367,20 @@ def record_fault(tx: Transaction, lease: Lease, fault: Fault, now: datetime, *, 
         fault=fault,
         provisioning_status=_P.ERROR if fails else load_balancer.provisioning_status,
     )
-    retry_at = None if fault.permanent else fault.retry_at
-    due_at = optional_microseconds(retry_at) if is_current and not held.nudged else held.due_at
+    due_at = optional_microseconds(fault.retry_at) if is_current and not held.nudged else held.due_at
     _write(tx, held, failed, due_at)
+
+
+def record_left_out(
+    tx: Transaction, lease: Lease, generation: int, left_out: Mapping[str, Fault], now: datetime
+) -> None:
+    """That these children are carried by no amphora, or not whole, before one is built for the rest: whoever goes on after a
+    death must not take them for what it carries. They become ERROR with their faults, unless a later edit touched them, and
+    the first is shown on the load balancer too, so that what is settled next settles them as well. Raises LeaseLost."""
+    held = _hold(tx, lease, now)
+    _exclude(tx, {"which": lease.load_balancer_id, "applied": generation}, left_out)
+    first = next(iter(left_out.values()))
+    _write(tx, held, replace(held.load_balancer, fault=first), held.due_at)
 
 
 def postpone(tx: Transaction, lease: Lease, until: datetime, now: datetime) -> None:
@@ -505,6 +516,10 @@ def _settle(
     for kind in _CHILDREN_LAST_FIRST:
         if kind in there:
             tx.run(_settle_children(kind, size), {**which, **excluded})
+    _exclude(tx, which, faults)
+
+
+def _exclude(tx: Transaction, which: Mapping[str, Value], faults: Mapping[str, Fault]) -> None:
     for child, fault in faults.items():
         kinds = (fault.object_kind,) if fault.object_id == child and fault.object_kind else _CHILDREN_LAST_FIRST
         for kind in kinds:

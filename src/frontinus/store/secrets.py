@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 
 from frontinus.model.enums import Kind
 from frontinus.model.ids import LoadBalancerId, ProjectId
@@ -59,6 +59,12 @@ _SELECT: dict[Kind, Statement] = {
 }
 
 
+_FAULTY: dict[Kind, Statement] = {
+    kind: Statement(select(columns.load_balancer_id).where(columns.fault.like(bindparam("told"))))
+    for kind, columns in _COLUMNS.items()
+}
+
+
 def users(tx: Transaction) -> Mapping[str, tuple[SecretUser, ...]]:
     """Every reference that an object makes -> the objects, whether it has an effect there or not."""
     found: dict[str, list[SecretUser]] = defaultdict(list)
@@ -77,6 +83,16 @@ def wake_users(tx: Transaction, references: Collection[str], now: datetime) -> i
     """Have every load balancer looked at that refers to one of these; how many there are."""
     known = users(tx)
     load_balancers = {user.load_balancer_id for reference in references for user in known.get(reference, ())}
+    make_due(tx, load_balancers, to_microseconds(now), nudge=True)
+    if load_balancers:
+        tx.wake()
+    return len(load_balancers)
+
+
+def wake_faulty(tx: Transaction, code: str, now: datetime) -> int:
+    """Have every load balancer looked at in which an object that may refer to secrets has a fault of this code; how many."""
+    told = {"told": f'%"code":"{code}"%'}
+    load_balancers: set[LoadBalancerId] = {row[0] for x in _FAULTY.values() for row in tx.rows(x, told)}
     make_due(tx, load_balancers, to_microseconds(now), nudge=True)
     if load_balancers:
         tx.wake()

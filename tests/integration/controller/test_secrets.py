@@ -16,17 +16,19 @@ from structlog.testing import capture_logs
 
 from frontinus.controller.metrics import ControllerMetrics
 from frontinus.controller.secret_consumers import EVERY, SecretConsumers
-from frontinus.controller.secret_watch import SecretWatch
+from frontinus.controller.secret_watch import AGAIN_EVERY, SecretWatch
+from frontinus.controller.secrets import Resolver
 from frontinus.drivers.amphora.interface import Rendered
 from frontinus.drivers.compute.interface import Place
 from frontinus.model.certificates import SecretConsumer
 from frontinus.model.edits import apply
-from frontinus.model.enums import Kind, ListenerProtocol
-from frontinus.model.errors import Retry
-from frontinus.model.ids import LoadBalancerId
+from frontinus.model.enums import Kind, ListenerProtocol, Topology
+from frontinus.model.errors import Invalid, Retry
+from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.model.tree import Listener, LoadBalancerTree
 from frontinus.testing.certificates import TestAuthority
 from frontinus.testing.fake_secret import FakeSecrets
+from frontinus.testing.faults import Killed
 
 from tests.integration.controller.world import PROJECT, World
 
@@ -174,6 +176,168 @@ async def test_a_secret_that_goes_takes_nothing_down(world: World) -> None:
     tree = await world.tree(load_balancer_id)
     assert tree is not None
     assert tree.load_balancer.fault is None
+
+
+def tls_with_names(listener: Listener, *references: str) -> Listener:
+    return replace(tls(listener, references[0]), sni_container_refs=references[1:])
+
+
+async def with_tls_in_three_ways(world: World) -> LoadBalancerId:
+    """A load balancer that is served: in clear on 80, in TLS on 443 by fake:one, and on 8443 by fake:two and, for a name,
+    fake:one."""
+    for reference in (REFERENCE, "fake:two"):
+        world.secrets.store[PROJECT, reference] = TestAuthority().issue("www.example.org")
+    load_balancer_id = await world.create(80)
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    pool_id = tree.pools[0].id
+    await world.add(
+        load_balancer_id,
+        tls(world.listener(load_balancer_id, 443, pool_id)),
+        tls_with_names(world.listener(load_balancer_id, 8443, pool_id), "fake:two", REFERENCE),
+    )
+    await world.converge()
+    await SecretWatch(world.hands).look()
+    await world.converge()
+    return load_balancer_id
+
+
+async def kill_all(world: World, load_balancer_id: LoadBalancerId) -> set[AmphoraId]:
+    """Every amphora dies; what was there."""
+    before = set(world.places)
+    for place in world.places.values():
+        place.kill()
+    await world.suspect(load_balancer_id)
+    return before
+
+
+async def shown(world: World, load_balancer_id: LoadBalancerId) -> dict[int, tuple[str, str | None, bool]]:
+    """Of each listener's port: its provisioning status, the code of its fault, whether it is left out."""
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    return {
+        x.protocol_port: (
+            x.provisioning_status.value,
+            None if x.fault is None else x.fault.code,
+            x.fault is not None and x.fault.left_out,
+        )
+        for x in tree.listeners
+    }
+
+
+@pytest.mark.parametrize("topology", [Topology.SINGLE, Topology.ACTIVE_STANDBY], ids=lambda x: x.value)
+async def test_an_amphora_that_dies_after_its_secret_is_replaced_for_the_rest(world: World, topology: Topology) -> None:
+    load_balancer_id = await with_tls_in_three_ways(world)
+    await world.edit(
+        load_balancer_id,
+        lambda x: apply(replace(x, load_balancer=replace(x.load_balancer, topology=topology)), world.now),
+    )
+    await world.converge()
+    watch = SecretWatch(world.hands)
+    await watch.look()
+    kept = world.secrets.store.pop((PROJECT, REFERENCE))
+    await watch.look()
+    await world.converge()
+    assert all(x.runs is not None and x.runs.files for x in world.places.values()), "what lives goes on carrying it"
+    before = await kill_all(world, load_balancer_id)
+    await world.converge()
+    assert before.isdisjoint(world.places)
+    assert await shown(world, load_balancer_id) == {
+        80: ("ACTIVE", None, False),
+        443: ("ERROR", "secret-unreadable", True),
+        8443: ("ERROR", "secret-unreadable", False),
+    }
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    assert {(x.status.value, x.suspected_at) for x in tree.amphorae} == {("ALLOCATED", None)}
+    assert len(tree.amphorae) == len(world.places)
+    for listener in tree.listeners:
+        if listener.protocol_port == 80:
+            continue
+        assert listener.fault is not None
+        assert REFERENCE in listener.fault.message
+        assert listener.id == listener.fault.object_id
+    assert tree.load_balancer.provisioning_status == "ACTIVE"
+    assert tree.load_balancer.fault is not None
+
+    # An edit beside it goes through, and takes nothing away.
+    await world.add(load_balancer_id, world.listener(load_balancer_id, 81, tree.pools[0].id))
+    await world.converge()
+    assert (await shown(world, load_balancer_id))[81] == ("ACTIVE", None, False)
+    assert (await shown(world, load_balancer_id))[8443] == ("ERROR", "secret-unreadable", False)
+    world.secrets.store[PROJECT, REFERENCE] = kept
+    await watch.look()
+    await world.converge()
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    assert tree.load_balancer.fault is None
+    assert dict.fromkeys((80, 443, 8443, 81), ("ACTIVE", None, False)) == await shown(world, load_balancer_id)
+    secrets = await Resolver(world.secrets).resolve(tree)
+    for amphora in tree.amphorae:
+        assert world.places[amphora.id].runs == world.hands.amphora_driver.render(tree, amphora, secrets)
+
+
+async def test_an_amphora_that_dies_while_the_store_is_away_is_replaced_for_the_rest(world: World) -> None:
+    load_balancer_id = await with_tls_in_three_ways(world)
+    before = await kill_all(world, load_balancer_id)
+    world.faults.fail_always("secret", Retry("it sleeps", after=1, code="barbican-unavailable"))
+    await world.turn()
+    assert before.isdisjoint(world.places)
+    assert await shown(world, load_balancer_id) == {
+        80: ("ACTIVE", None, False),
+        443: ("ERROR", "barbican-unavailable", True),
+        8443: ("ERROR", "barbican-unavailable", True),
+    }
+    world.faults.clear()
+    await world.converge()
+    assert dict.fromkeys((80, 443, 8443), ("ACTIVE", None, False)) == await shown(world, load_balancer_id)
+
+
+async def test_an_amphora_that_is_silent_while_a_secret_cannot_be_read_is_not_forgotten(world: World) -> None:
+    """At first it is only silent, and what waits for the user is looked at again all the same: it may be dead."""
+    load_balancer_id = await with_tls_in_three_ways(world)
+    (before,) = world.places
+    del world.secrets.store[PROJECT, REFERENCE]
+    world.places[before].address = "127.9.9.9"  # its place runs, and its agent does not answer
+    await world.suspect(load_balancer_id)
+    await world.converge()
+    assert before not in world.places
+    assert (await shown(world, load_balancer_id))[80] == ("ACTIVE", None, False)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("call", range(1, 40))
+async def test_whoever_dies_while_he_builds_for_the_rest_leaves_it_to_the_next(world: World, call: int) -> None:
+    load_balancer_id = await with_tls_in_three_ways(world)
+    del world.secrets.store[PROJECT, REFERENCE]
+    await kill_all(world, load_balancer_id)
+    world.faults.fail(None, call, error=Killed())
+    await world.converge()
+    assert await shown(world, load_balancer_id) == {
+        80: ("ACTIVE", None, False),
+        443: ("ERROR", "secret-unreadable", True),
+        8443: ("ERROR", "secret-unreadable", False),
+    }
+
+
+async def test_what_waits_for_a_secret_is_tried_again_although_the_store_tells_of_no_change(world: World) -> None:
+    """As when the store has it all the while, and would not show it."""
+    world.secrets.store[PROJECT, REFERENCE] = TestAuthority().issue("www.example.org")
+    load_balancer_id = await with_tls_listener(world)
+    world.faults.fail_always("secret", Invalid(REFERENCE, "may not be read"))
+    watch = SecretWatch(world.hands)
+    await watch.look()
+    await watch.try_again()
+    await world.converge()
+    assert (await shown(world, load_balancer_id))[443] == ("ERROR", "secret-unreadable", True)
+    world.faults.clear()
+    assert (await watch.look(), await watch.try_again()) == (0, 0)
+    world.now += AGAIN_EVERY
+    assert (await watch.look(), await watch.try_again()) == (0, 1)
+    await world.converge()
+    assert (await shown(world, load_balancer_id))[443] == ("ACTIVE", None, False)
+    world.now += AGAIN_EVERY
+    assert await watch.try_again() == 0
 
 
 async def test_a_store_out_of_reach_is_asked_again(world: World) -> None:

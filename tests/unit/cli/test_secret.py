@@ -13,6 +13,7 @@ from cryptography.x509 import load_pem_x509_certificate
 from frontinus.cli.main import main
 from frontinus.drivers.secret.local.driver import LocalSecrets, LocalSecretsSettings
 from frontinus.model.certificates import Certificate
+from frontinus.model.errors import Invalid
 from frontinus.model.ids import ProjectId
 from frontinus.testing.certificates import TestAuthority, bundle
 
@@ -119,6 +120,21 @@ async def test_what_changed_is_told_once(state_dir: Path, tmp_path: Path) -> Non
     assert await secrets.changes() == {reference}
     frontinus(state_dir, "delete", reference)
     assert await secrets.changes() == {reference}
+
+
+async def test_what_was_looked_for_in_vain_and_is_back_as_it_was_is_told(state_dir: Path, tmp_path: Path) -> None:
+    """As when a disk was away for less time than there is between two looks."""
+    secrets = LocalSecrets(LocalSecretsSettings(state_dir=state_dir))
+    reference = stored(state_dir, write(tmp_path / "a", bundle(AUTHORITY.issue("www.example.org"))))
+    (told,) = secrets.list(None)
+    await secrets.changes()
+    (file,) = state_dir.rglob(f"{reference.removeprefix('local:')}*")
+    file.rename(tmp_path / "away")
+    with pytest.raises(Invalid):
+        await secrets.certificate(reference, told.project_id)
+    (tmp_path / "away").rename(file)
+    assert await secrets.changes() == {reference}
+    assert await secrets.changes() == frozenset()
 
 
 def test_no_state_directory_is_made_by_a_slip(tmp_path: Path) -> None:

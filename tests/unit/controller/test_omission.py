@@ -8,11 +8,19 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from frontinus.controller.omission import omitted_with, was_never_carried
-from frontinus.model.enums import FaultPhase, Kind, ProvisioningStatus
+from frontinus.controller.omission import (
+    carried_of,
+    carries,
+    omitted_with,
+    omitted_without_secret,
+    was_never_carried,
+)
+from frontinus.controller.plan import Verdict
+from frontinus.model.certificates import SecretKind, SecretUse
+from frontinus.model.enums import FaultPhase, Kind, ListenerProtocol, ProvisioningStatus
 from frontinus.model.errors import Subject
-from frontinus.model.ids import L7PolicyId, ListenerId, PoolId
-from frontinus.model.tree import Fault, LoadBalancerTree
+from frontinus.model.ids import AmphoraId, L7PolicyId, ListenerId, LoadBalancerId, PoolId, ProjectId
+from frontinus.model.tree import Amphora, Fault, LoadBalancerTree, Receipt
 
 from tests.unit.model.samples import health_monitor, l7_policy, l7_rule, listener, member, pool, tree
 
@@ -89,3 +97,125 @@ def test_a_tree_without_a_pool_has_nothing_that_leads_to_it() -> None:
     assert [x.default_pool_id for x in less.listeners] == [None]
     assert site().without({ListenerId("listener")}).l7_rules == ()
     assert [x.id for x in site().without({L7PolicyId("policy")}).pools] == ["pool", "other"]
+
+
+@pytest.mark.parametrize(
+    "subject, expected",
+    [
+        pytest.param("member", {"member"}, id="a member alone"),
+        pytest.param("listener", {"listener"}, id="a listener alone"),
+        pytest.param("policy", {"policy", "listener"}, id="never a listener without its policy"),
+        pytest.param("rule", {"rule", "policy", "listener"}, id="nor a policy without its rule"),
+        pytest.param("pool", {"pool", "listener"}, id="a pool with the listener before it"),
+        pytest.param("load_balancer", None, id="not the load balancer"),
+    ],
+)
+def test_where_nobody_serves_whatever_cannot_be_carried_is_left_out(subject: str, expected: set[str] | None) -> None:
+    found = omitted_with(site(), Subject(Kind.MEMBER, subject), served=False)
+    assert expected == (None if found is None else set(found))
+
+
+TLS = {**LIVE, "protocol": ListenerProtocol.TERMINATED_HTTPS}
+
+
+def partly(*references: str) -> Fault:
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    return Fault(code="secret-unreadable", phase=FaultPhase.SECRET, message="m", since=since, without=references)
+
+
+def by(field: str, reference: str = "ref:x", object_id: str = "listener", kind: Kind = Kind.LISTENER) -> SecretUse:
+    return SecretUse(SecretKind.CERTIFICATE, reference, kind, object_id, field)
+
+
+OF_POOL = by("ca_tls_container_ref", object_id="pool", kind=Kind.POOL)
+
+
+@pytest.mark.parametrize(
+    "fields, use, served, expected",
+    [
+        pytest.param({}, by("sni_container_refs"), True, None, id="what is served stays whole: a name"),
+        pytest.param({}, by("sni_container_refs"), False, {"listener": ("ref:x",)}, id="one name of several"),
+        pytest.param(
+            {"default_tls_container_ref": None, "sni_container_refs": ("ref:x",)},
+            by("sni_container_refs"),
+            False,
+            {"listener": ()},
+            id="the only certificate",
+        ),
+        pytest.param(
+            {"default_tls_container_ref": None},
+            by("sni_container_refs"),
+            False,
+            {"listener": ("ref:x",)},
+            id="one name of two, and no default",
+        ),
+        pytest.param({}, by("default_tls_container_ref"), False, {"listener": ()}, id="the default"),
+        pytest.param({}, by("default_tls_container_ref"), True, None, id="what is served stays whole: the default"),
+        pytest.param({}, by("client_ca_tls_container_ref"), False, {"listener": ()}, id="whose clients to trust"),
+        pytest.param({}, by("client_crl_container_ref"), False, {"listener": ()}, id="which of them not to"),
+        pytest.param(
+            {"fault": partly("ref:x")}, by("sni_container_refs"), True, {"listener": ("ref:x",)}, id="already without"
+        ),
+        pytest.param(
+            {"fault": partly("ref:x")}, by("sni_container_refs", "ref:y"), True, None, id="another is served still"
+        ),
+        pytest.param(NEW, by("sni_container_refs"), True, {"listener": ("ref:x",)}, id="a name of a new listener"),
+        pytest.param(NEW, by("default_tls_container_ref"), True, {"listener": ()}, id="the default of a new listener"),
+        pytest.param({}, OF_POOL, False, {"pool": ("ref:x",), "member": ()}, id="a pool stays, without members"),
+        pytest.param({}, OF_POOL, True, None, id="what is served stays whole: a pool"),
+    ],
+)
+def test_what_goes_with_a_secret(
+    fields: dict[str, Any], use: SecretUse, served: bool, expected: dict[str, tuple[str, ...]] | None
+) -> None:
+    held = {"default_tls_container_ref": "ref:d", "sni_container_refs": ("ref:x", "ref:y")}
+    listening = listener(**{**TLS, **held, **fields})
+    site = tree(listening, pool(**LIVE), member(**LIVE))
+    assert expected == omitted_without_secret(site, use, served=served)
+
+
+def test_a_pool_that_has_no_members_already_gets_none() -> None:
+    site = tree(pool(**LIVE, fault=partly("ref:y")), member(**LIVE))
+    assert omitted_without_secret(site, OF_POOL) == {"pool": ("ref:x",), "member": ()}
+
+
+def test_what_is_carried_partly_is_carried_for_the_rest() -> None:
+    listening = listener(
+        **TLS, default_pool_id=PoolId("pool"), default_tls_container_ref="ref:d", sni_container_refs=("ref:x", "ref:y")
+    )
+    site = tree(
+        listening, pool(**LIVE, ca_tls_container_ref="ref:x"), pool(id="other"), member(**LIVE), listener(id="l2")
+    )
+    left_out = {"listener": partly("ref:x"), "pool": partly("ref:x"), "l2": partly()}
+    carried = carried_of(site, left_out)
+    assert [(x.id, x.sni_container_refs) for x in carried.listeners] == [("listener", ("ref:y",))]
+    assert carried.listeners[0].default_tls_container_ref == "ref:d"
+    assert [(x.id, x.ca_tls_container_ref) for x in carried.pools] == [("pool", None), ("other", None)]
+    assert carried.members == ()
+    assert carried_of(site, {}) == site.wanted()
+
+
+@pytest.mark.parametrize(
+    "judged, has_receipt, expected",
+    [
+        pytest.param(Verdict.SERVING, True, True, id="it serves"),
+        pytest.param(Verdict.SERVING, False, False, id="nothing was ever pushed"),
+        pytest.param(Verdict.WAIT, True, True, id="it may serve"),
+        pytest.param(Verdict.UNWANTED, True, True, id="it serves until it goes"),
+        pytest.param(Verdict.STOPPED_ON_PURPOSE, True, True, id="it comes back as it was"),
+        pytest.param(Verdict.REVIVE, True, True, id="its balancer serves"),
+        pytest.param(Verdict.DEAD, True, False, id="dead"),
+        pytest.param(Verdict.STARTING, False, False, id="not there yet"),
+    ],
+)
+def test_who_carries_what_was_carried_before(judged: Verdict, has_receipt: bool, expected: bool) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    receipt = Receipt(generation=1, digest="d", driver_version="1", applied_at=now, action="reload")
+    amphora = Amphora(
+        id=AmphoraId("a"),
+        load_balancer_id=LoadBalancerId("l"),
+        project_id=ProjectId("p"),
+        created_at=now,
+        receipt=receipt if has_receipt else None,
+    )
+    assert expected == carries(amphora, judged)

@@ -68,6 +68,9 @@ class StoredSecret(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None = None
 
 
+_NOTHING = (0, 0, 0)
+
+
 class _Record(msgspec.Struct, frozen=True):
     """`certificate` and `private_key` are empty where there is no key; `intermediates` are then the authorities."""
 
@@ -228,6 +231,9 @@ class LocalSecrets(SecretDriver):
     def _find(self, reference: str, project_id: ProjectId) -> _Record:
         path = self._path(reference)
         record = None if path is None else self._read(path)
+        if record is None and reference in self._seen:
+            # Should it be back before anybody looks at what changed, it would seem as it was.
+            self._seen[reference] = _NOTHING
         if record is None or record.project_id != project_id:
             # One answer for both: whether another project has such a secret is not told.
             raise Invalid(reference, "this project has no such secret; store it first")
