@@ -403,9 +403,9 @@ async def _destroy(amphora: Amphora, situation: Situation, hands: Hands) -> Outc
         if is_cut_off(amphora):
             raise
         log.warning("amphora is cut off and left for later", amphora_id=amphora.id, load_balancer_id=situation.tree.id)
-        await places.delete_ports(amphora.id, hands)
+        await places.delete_ports(amphora.id, hands, amphora.ports)
         return await _update(amphora, situation, hands, **plugging.recorded(()))
-    await places.delete_ports(amphora.id, hands)
+    await places.delete_ports(amphora.id, hands, amphora.ports)
     return await _update(amphora, situation, hands, status=AmphoraStatus.DELETED, **plugging.recorded(()))
 
 

@@ -6,6 +6,7 @@ what is half made to the same end. Next: act.py, spares.py."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from msgspec.structs import replace
 
@@ -85,8 +86,10 @@ async def first_answer(amphora: Amphora, tree: LoadBalancerTree, hands: Hands) -
             return replace(amphora, speaks_plain=info.extension is None, balancer_version=info.balancer_version or None)
 
 
-async def delete_ports(amphora_id: AmphoraId, hands: Hands) -> None:
-    """Whatever ports the amphora has are gone. Its place is."""
+async def delete_ports(amphora_id: AmphoraId, hands: Hands, recorded: Iterable[Port] = ()) -> None:
+    """Whatever ports the amphora has are gone; also what is left of those on record that somebody else removed. Its place is
+    gone."""
     if hands.has_ports:
-        for port in await hands.network.list_ports(amphora_id):
-            await hands.network.delete_port(amphora_id, port.id)
+        listed = await hands.network.list_ports(amphora_id)
+        for port_id in dict.fromkeys(x.id for x in (*listed, *recorded)):
+            await hands.network.delete_port(amphora_id, port_id)

@@ -99,6 +99,8 @@ class Sweeper:
                     for belonging in orphan.belongings:
                         if belonging in unused:
                             await keeper.discard(belonging)
+                for belonging in orphan.belongings:
+                    await hands.network.discard(belonging)
 
     def _tell(self, survey: Survey) -> None:
         for orphan in survey.orphans:

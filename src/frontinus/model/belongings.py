@@ -25,6 +25,7 @@ class BelongingKind(StrEnum):
     SERVER = "server"
     ADDRESS = "address"
     PORT = "port"
+    SECURITY_GROUP = "security_group"
     CERTIFICATE = "certificate"
     FILE = "file"
     """What is left of one that was being written when its writer was killed."""

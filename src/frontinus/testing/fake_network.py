@@ -238,6 +238,8 @@ class FakePortNetwork(FakeNetwork):
     ) -> None:
         super().__init__(vips, faults, vip_ports=vip_ports, subnets=(FAKE_SUBNET, FAKE_SUBNET_V6, FAKE_MEMBER_SUBNET))
         self.ports: MutableMapping[PortId, Port] = {} if ports is None else ports
+        self.groups: set[PortId] = set()
+        """Ports that something is let in by: as with Neutron's groups, that stays where somebody removes the port alone."""
         self.full: set[SubnetId] = set()
         """Subnets on which nobody gets an address."""
         self.port_owners: MutableMapping[PortId, LoadBalancerId] = {} if port_owners is None else port_owners
@@ -267,11 +269,13 @@ class FakePortNetwork(FakeNetwork):
                 qos_policy_id=request.qos_policy_id,
             )
             self.port_owners[port_id] = request.load_balancer_id
+            self.groups.add(port_id)
         return self.ports[port_id]
 
     async def delete_port(self, amphora_id: AmphoraId, port_id: PortId) -> None:
         async with self.faults.around("delete_port"):
             self.ports.pop(port_id, None)
+            self.groups.discard(port_id)
             self.port_owners.pop(port_id, None)
 
     async def list_ports(self, amphora_id: AmphoraId) -> tuple[Port, ...]:
@@ -289,6 +293,7 @@ class FakePortNetwork(FakeNetwork):
         await super().release_owned(load_balancer_id)
         for port_id in [x for x, owner in self.port_owners.items() if owner == load_balancer_id]:
             del self.ports[port_id], self.port_owners[port_id]
+            self.groups.discard(port_id)
 
     def _free(self, subnet: Subnet) -> PortAddress:
         if subnet.id in self.full:

@@ -100,6 +100,16 @@ STORIES = [
 ]
 
 
+async def test_what_lets_in_by_ports_that_somebody_removed_goes_with_their_amphora(tmp_path: Path) -> None:
+    world = await world_in(tmp_path)
+    load_balancer_id = await amphora_dies(world)
+    assert isinstance(world.network, FakePortNetwork)
+    world.network.ports.clear()
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+    await world.store.close()
+
+
 @pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
 @pytest.mark.parametrize("story", [create, *(pytest.param(x, marks=pytest.mark.long) for x in STORIES[1:])])
 async def test_killed_at_every_moment(story: Story, when: When, tmp_path: Path) -> None:

@@ -288,6 +288,7 @@ class World:
         if isinstance(self.network, FakePortNetwork):
             ports = [port for x in tree.amphorae for port in x.ports]
             assert {x.id: replace(x, interface=None) for x in ports} == self.network.ports
+            assert self.network.groups == set(self.network.ports)
             for amphora in tree.amphorae:
                 self.assert_plugged(amphora, tree)
         return tree

@@ -112,7 +112,8 @@ class NetworkDriver(ABC):
 
     async def list_belongings(self) -> tuple[Belonging, ...]:
         """Every address and port that is held: one at least for each load balancer of `list_owned` and, of a driver that
-        makes ports, each amphora of `list_port_owners`. People read it (`frontinus sweep list`). Raises Retry."""
+        makes ports, each amphora of `list_port_owners`; and whatever else the driver made and nobody uses any more, as nobody's
+        (`discard`). People read it (`frontinus sweep list`). Raises Retry."""
         found = [
             Belonging(kind=BelongingKind.ADDRESS, name=x, proof="on record", load_balancer_id=x)
             for x in await self.list_owned()
@@ -124,6 +125,10 @@ class NetworkDriver(ABC):
                     for x in await self.list_ports(amphora_id)
                 ]
         return tuple(found)
+
+    async def discard(self, belonging: Belonging) -> None:  # noqa: B027 - all that is held is somebody's by default
+        """What `list_belongings` named as nobody's is gone, if it would still name it so; what it never named is left alone.
+        Safe to repeat. Raises Retry."""
 
     @classmethod
     def controller_address(cls, settings: Any) -> str | None:

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from frontinus.drivers.network.neutron.driver import NeutronNetwork
+from frontinus.model.belongings import OwnerKind
 from frontinus.model.errors import Conflict, Invalid, Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId, ProjectId, SubnetId, new_id
 from frontinus.model.network import Reference, ReferenceKind, Tenant, VipRequest
@@ -195,6 +196,28 @@ async def test_a_floating_ip_outlives_every_amphora(
         network.delete_ip(floating.id)
         network.remove_interface_from_router(router, port=inside.id)
         network.delete_router(router.id)
+
+
+async def test_the_group_of_a_port_that_somebody_removed_is_found_and_goes(
+    driver: NeutronNetwork, site: Site, load_balancer_id: LoadBalancerId
+) -> None:
+    network = site.look.network
+
+    def groups() -> set[str]:
+        return {x.name for x in network.security_groups() if site.installation in (x.description or "")}
+
+    made = [await driver.create_port(amphora_port(site, load_balancer_id, allowed=(HTTP,))) for _ in range(4)]
+    kept, *lost = made
+    for port in lost:
+        network.delete_port(port.id)
+    found = [x for x in await driver.list_belongings() if x.owner.kind is OwnerKind.NOBODY]
+    assert {x.name.split()[1] for x in found} == {f"frontinus-{x.id}" for x in lost}
+    (first,) = [x for x in found if x.name.endswith(lost[0].id)]
+    await driver.discard(first)
+    await driver.delete_port(lost[1].amphora_id, lost[1].id)
+    assert groups() == {f"frontinus-{x.id}" for x in (kept, lost[2])}
+    await driver.release_owned(load_balancer_id)
+    assert groups() == set()
 
 
 async def test_a_group_for_management_that_is_gone_is_not_the_tenants_fault(

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from ipaddress import ip_address
 
 from frontinus.drivers.network.neutron import choice, names, rules
-from frontinus.drivers.network.neutron.facts import NetworkFacts, PortFacts, RuleFacts, SubnetFacts
+from frontinus.drivers.network.neutron.facts import NetworkFacts, PortFacts, RuleFacts, SecurityGroupFacts, SubnetFacts
 from frontinus.drivers.network.neutron.names import Names
 from frontinus.drivers.network.neutron.neutron import Neutron
 from frontinus.drivers.network.neutron.vips import NONE_LEFT
@@ -89,16 +89,21 @@ class AmphoraPorts:
 
     def delete(self, amphora_id: AmphoraId, port_id: PortId, project_id: str) -> None:
         port = self._neutron.port(port_id)
-        if port is None or port.project_id != project_id:
-            return
-        if self._names.read_port(port) is None and port.name != names.octavias_port(amphora_id):
-            return
+        if port is not None:
+            if port.project_id != project_id:
+                return
+            if self._names.read_port(port) is None and port.name != names.octavias_port(amphora_id):
+                return
         groups = self._neutron.groups(name=names.group_name(port_id), project_id=project_id)
-        if groups and port.security_groups:
+        if port is None:
+            # Somebody removed it; its group stayed.
+            groups = [x for x in groups if self._names.read_group(x) == port_id]
+        elif groups and port.security_groups:
             self._neutron.update_port(port_id, {"security_groups": []})
         for group in groups:
             self._neutron.delete_group(group.id)
-        self._neutron.delete_port(port_id)
+        if port is not None:
+            self._neutron.delete_port(port_id)
 
     def of_amphora(self, amphora_id: AmphoraId, project_id: str) -> tuple[Port, ...]:
         called = [names.port_name(amphora_id), names.octavias_port(amphora_id)]
@@ -166,9 +171,38 @@ class AmphoraPorts:
         found = self._neutron.ports(description=marks, project_id=project_id)
         return [(read[0], x.id) for x in found if (read := self._names.read_port(x)) is not None]
 
+    def groups_of_load_balancer(self, load_balancer_id: LoadBalancerId, project_id: str) -> list[SecurityGroupFacts]:
+        mark = self._names.group_mark(load_balancer_id)
+        return [
+            x
+            for x in self._neutron.groups(description=mark, project_id=project_id)
+            if self._names.read_group(x) is not None
+        ]
+
     def owned(self, project_id: str) -> list[tuple[PortFacts, AmphoraId, LoadBalancerId]]:
         """Every port of an amphora, and whose."""
-        found = ((x, self._names.read_port(x)) for x in self._neutron.ports(project_id=project_id))
+        return self._owned(self._neutron.ports(project_id=project_id))
+
+    def surveyed(
+        self, project_id: str
+    ) -> tuple[list[tuple[PortFacts, AmphoraId, LoadBalancerId]], list[SecurityGroupFacts]]:
+        """The same, and groups whose port is not there: somebody else removed it, since with us it goes after its group."""
+        # Groups first: each was made after its port.
+        groups = [(x, self._names.read_group(x)) for x in self._neutron.groups(project_id=project_id)]
+        ports = self._neutron.ports(project_id=project_id)
+        there = {x.id for x in ports}
+        left = [group for group, port_id in groups if port_id is not None and port_id not in there]
+        return self._owned(ports), left
+
+    def discard_group(self, group_id: str, project_id: str) -> None:
+        """The group is gone, if it is ours and its port is not there."""
+        for group in self._neutron.groups(id=group_id, project_id=project_id):
+            port_id = self._names.read_group(group)
+            if port_id is not None and self._neutron.port(port_id) is None:
+                self._neutron.delete_group(group.id)
+
+    def _owned(self, ports: Iterable[PortFacts]) -> list[tuple[PortFacts, AmphoraId, LoadBalancerId]]:
+        found = ((x, self._names.read_port(x)) for x in ports)
         return [(port, read[0], read[2]) for port, read in found if read is not None]
 
     def _read(self, port: PortFacts, amphora_id: AmphoraId) -> tuple[AmphoraId, PortPurpose] | None:

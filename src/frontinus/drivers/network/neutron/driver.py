@@ -148,19 +148,35 @@ class NeutronNetwork(NetworkDriver):
                 )
                 for port, load_balancer_id in self._vips.held()
             )
+            ours, groups = self._ports.surveyed(self._cloud.project_id())
             ports = (
                 Belonging(kind=BelongingKind.PORT, name=_told(port), proof=_BY_NAME, amphora_id=amphora_id)
-                for port, amphora_id, _ in self._ports.owned(self._cloud.project_id())
+                for port, amphora_id, _ in ours
             )
-            return (*vips, *ports)
+            left = (
+                Belonging(
+                    kind=BelongingKind.SECURITY_GROUP,
+                    name=f"{group.id} {group.name}",
+                    proof="by its name and description in our project, and its port is not there",
+                )
+                for group in groups
+            )
+            return (*vips, *ports, *left)
 
         return await self._cloud.run(work)
+
+    async def discard(self, belonging: Belonging) -> None:
+        if belonging.kind is BelongingKind.SECURITY_GROUP:
+            group_id = belonging.name.partition(" ")[0]
+            await self._cloud.run(lambda: self._ports.discard_group(group_id, self._cloud.project_id()))
 
     async def release_owned(self, load_balancer_id: LoadBalancerId) -> None:
         def work() -> None:
             project_id = self._cloud.project_id()
             for amphora_id, port_id in self._ports.of_load_balancer(load_balancer_id, project_id):
                 self._ports.delete(amphora_id, port_id, project_id)
+            for group in self._ports.groups_of_load_balancer(load_balancer_id, project_id):
+                self._neutron.delete_group(group.id)
             self._vips.release_all(load_balancer_id)
 
         await self._cloud.run(work)

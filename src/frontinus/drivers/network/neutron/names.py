@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from frontinus.drivers.network.neutron.facts import PortFacts
+from frontinus.drivers.network.neutron.facts import PortFacts, SecurityGroupFacts
 from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, PortId, SubnetId
 from frontinus.model.ports import PortPurpose
 
@@ -75,6 +75,12 @@ class Names:
 
     def port_tags(self, amphora_id: AmphoraId, load_balancer_id: LoadBalancerId) -> tuple[str, ...]:
         return tuple(sorted((self.tag, device_of(load_balancer_id), f"amphora-{amphora_id}")))
+
+    def read_group(self, group: SecurityGroupFacts) -> PortId | None:
+        """The port whose group it is; None for one that is not ours. That it is in our project, callers have asked for."""
+        port_id, load_balancer_id = group.name.removeprefix(_PORT_NAME), group.description.removeprefix(self._mark)
+        is_ours = group.name.startswith(_PORT_NAME) and group.description.startswith(self._mark)
+        return PortId(port_id) if is_ours and len(port_id) == len(load_balancer_id) == _LENGTH_OF_ID else None
 
     def group_mark(self, load_balancer_id: LoadBalancerId) -> str:
         return f"{self._mark}{load_balancer_id}"

@@ -28,6 +28,9 @@ from frontinus.model.ids import NetworkId, PortId, SubnetId
 _T = TypeVar("_T")
 Filters = Mapping[str, object]
 
+_AT_ONCE = 500
+"""So much of a list is asked for by one question, which Neutron has openstack.timeout to answer however much there is."""
+
 
 class Neutron:
     def __init__(self, cloud: Cloud) -> None:
@@ -97,9 +100,6 @@ class Neutron:
     def create_group(self, **body: object) -> SecurityGroupFacts:
         return self._write("POST", "/security-groups", "security_group", body, SecurityGroupFacts)
 
-    def set_group_tags(self, group_id: str, tags: Iterable[str]) -> None:
-        self._request("PUT", f"/security-groups/{quote(group_id, safe='')}/tags", json={"tags": sorted(tags)})
-
     def delete_group(self, group_id: str) -> None:
         self._delete(f"/security-groups/{quote(group_id, safe='')}")
 
@@ -154,7 +154,7 @@ class Neutron:
     # How all of them ask
 
     def _list(self, collection: str, kind: type[_T], filters: Filters) -> list[_T]:
-        asked = {"fields": _fields(kind), **filters}
+        asked = {"fields": _fields(kind), "limit": _AT_ONCE, **filters}
         found = self._cloud.listed("network", f"/{collection}", collection.replace("-", "_"), asked)
         return msgspec.convert(found, list[kind], strict=False)  # type: ignore[valid-type]
 
