@@ -41,7 +41,7 @@ from frontinus.controller.steps import (
 from frontinus.drivers.amphora.interface import Rendered
 from frontinus.drivers.compute.interface import APART
 from frontinus.drivers.network.interface import KEEPS_CONNECTIONS
-from frontinus.model.enums import AmphoraStatus, Kind
+from frontinus.model.enums import AmphoraStatus, Kind, Topology
 from frontinus.model.errors import Bug, CallerError, Invalid, Retry, Subject
 from frontinus.model.ids import AmphoraId, NetworkId, PortId, SubnetId
 from frontinus.model.network import VipRequest
@@ -170,9 +170,12 @@ async def _record_amphora(step: RecordAmphora, situation: Situation, hands: Hand
     apart = APART in hands.compute.features
     pool = hands.spare_pool(situation.tree.load_balancer.placement)
     hosts = {x.host for x in situation.tree.amphorae if apart and x.host is not None}
+    is_pair = situation.tree.load_balancer.topology is not Topology.SINGLE
+    # Compute would not know that a spare and what is built beside it, now or later, belong together.
+    takes_spare = not (is_pair and hands.compute.keeps_apart)
 
     def work(tx: Transaction) -> Amphora | None:
-        if convergence.add_spare_amphora(tx, situation.lease, amphora, pool, hosts) is not None:
+        if takes_spare and convergence.add_spare_amphora(tx, situation.lease, amphora, pool, hosts) is not None:
             return None
         return convergence.add_amphora(tx, situation.lease, amphora)
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -13,12 +14,15 @@ from frontinus.controller.hands import Hands
 from frontinus.controller.settings import SparesOf
 from frontinus.controller.spares import Spares
 from frontinus.controller.sweeper import Sweeper
+from frontinus.drivers.compute.interface import APART
+from frontinus.model.enums import Topology
 from frontinus.model.ids import AvailabilityZoneProfileId, FlavorId, FlavorProfileId, new_id
 from frontinus.model.offers import AvailabilityZone, AvailabilityZoneProfile, Flavor, FlavorProfile
 from frontinus.model.placement import Placement
 from frontinus.model.spares import Spare, SpareStatus
 from frontinus.store import offers, spares
 from frontinus.store.engine import Transaction
+from frontinus.testing.fake_compute import FakeCompute
 from frontinus.testing.faults import Killed, When
 
 from tests.integration.controller.world import SETTINGS, World
@@ -221,3 +225,30 @@ async def test_killed_at_every_moment(when: When, tmp_path: Path) -> None:
         assert set(world.places) == {found[0].amphora_id}
         assert set(await world.network.list_port_owners()) == {found[0].amphora_id}
         await world.store.close()
+
+
+@pytest.mark.parametrize(
+    "topology,apart,left",
+    [
+        pytest.param(Topology.ACTIVE_STANDBY, True, WANTED, id="a pair that is kept apart"),
+        pytest.param(Topology.ACTIVE_STANDBY, False, 0, id="a pair where all is one host"),
+        pytest.param(Topology.SINGLE, True, WANTED - 1, id="one alone"),
+    ],
+)
+async def test_a_pair_takes_none_where_compute_keeps_it_apart(
+    world: World, topology: Topology, apart: bool, left: int
+) -> None:
+    """Compute knows of a spare only that it is nobody's: it could not keep the other one off its host."""
+
+    class Apart(FakeCompute):
+        features: ClassVar[frozenset[str]] = FakeCompute.features | ({APART} if apart else set())
+
+    world.hands = dataclasses.replace(world.hands, compute=Apart(world.places, world.faults))
+    assert_ready(world, await look(world))
+    before = {x.amphora_id for x in await slots(world)}
+    load_balancer_id = await world.create(80, topology=topology)
+    await world.converge()
+    assert len(await slots(world)) == left
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    assert len(before & {x.id for x in tree.amphorae}) == WANTED - left

@@ -208,3 +208,10 @@ async def test_a_place_tells_of_what_and_where_it_was_made(cloud: LittleCloud) -
     await driver.close()
     assert (place.compute_flavor, place.image_id, place.zone) == ("lb.huge", "image-2", "east")
     assert (by_volume.image_id, by_volume.zone) == (None, None)
+
+
+@pytest.mark.parametrize("policy,expected", [("soft-anti-affinity", True), ("anti-affinity", True), ("none", False)])
+async def test_pairs_are_kept_apart_by_groups(cloud: LittleCloud, policy: str, expected: bool) -> None:
+    driver = driver_for(cloud, server_groups=policy)
+    assert driver.keeps_apart is expected
+    await driver.close()

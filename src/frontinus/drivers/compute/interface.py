@@ -99,6 +99,12 @@ class ComputeDriver(ABC):
         return frozenset()
 
     @property
+    def keeps_apart(self) -> bool:
+        """Whether it puts those of one load balancer on different hosts as it is set up (APART). What was built as a spare
+        was built for no load balancer, so a pair takes none then."""
+        return APART in self.features
+
+    @property
     def boot_timeout(self) -> timedelta:
         """From build to the agent's first answer, at worst: what takes longer has failed. On a machine that does much other
         work too."""

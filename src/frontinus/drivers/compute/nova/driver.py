@@ -24,7 +24,7 @@ from frontinus.drivers.compute.nova.groups import Groups
 from frontinus.drivers.compute.nova.names import MANAGEMENT, Names
 from frontinus.drivers.compute.nova.nova import Nova
 from frontinus.drivers.compute.nova.servers import Servers, Wish
-from frontinus.drivers.compute.nova.settings import NovaSettings
+from frontinus.drivers.compute.nova.settings import NO_GROUPS, NovaSettings
 from frontinus.drivers.openstack.cloud import Cloud
 from frontinus.drivers.openstack.settings import OpenStackSettings
 from frontinus.drivers.openstack.trouble import LATER_S, SOON_S, Refused
@@ -75,6 +75,10 @@ class NovaCompute(ComputeDriver):
     @property
     def boot_timeout(self) -> timedelta:
         return self._settings.boot_timeout
+
+    @property
+    def keeps_apart(self) -> bool:
+        return self._settings.server_groups != NO_GROUPS
 
     @property
     def placement_words(self) -> frozenset[str]:
