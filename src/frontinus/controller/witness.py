@@ -119,11 +119,17 @@ class Witness:
         hands = self._hands
         turns = asyncio.Semaphore(QUESTIONS_AT_ONCE)
 
-        async def seen(amphora_id: AmphoraId) -> Place:
+        async def seen(amphora_id: AmphoraId) -> Place | WorldError:
             async with turns:
-                return await hands.compute.get(amphora_id)
+                try:
+                    return await hands.compute.get(amphora_id)
+                except WorldError as trouble:
+                    return trouble  # the others are looked at all the same
 
-        places = await asyncio.gather(*(seen(x) for x in ports))
+        answers = await asyncio.gather(*(seen(x) for x in ports))
+        places = [x for x in answers if isinstance(x, Place)]
+        if troubles := [x for x in answers if isinstance(x, WorldError)]:
+            log.warning("compute was not asked about amphorae", amphorae=len(troubles), reason=str(troubles[0]))
         if are_heard and LOSES_SIGHT in hands.compute.features:
             if unseen := [x.amphora_id for x in places if x.state is PlaceState.ABSENT]:
                 log.warning("compute does not show amphorae that are heard", amphorae=len(unseen), one=unseen[0])

@@ -168,3 +168,14 @@ async def test_agent_of_the_current_image_that_is_too_old_is_a_fault_and_not_a_c
     world.faults.clear()
     await world.converge()
     await world.assert_served(load_balancer_id)
+
+
+async def test_one_that_compute_cannot_tell_of_hides_none_of_the_others(world: World) -> None:
+    ids = [await world.create(80) for _ in range(4)]
+    await world.converge()
+    for place in world.places.values():
+        place.kill()
+    world.faults.fail("get", error=Retry("500", after=1.0, code="nova-unavailable"))
+    await Witness(world.hands).look()
+    trees = [await world.tree(x) for x in ids]
+    assert sum(x is not None and x.amphorae[0].suspected_at is not None for x in trees) == 3
