@@ -38,6 +38,10 @@ def answered(status: int, body: object = None) -> Exception:
 
 
 NEUTRON_CONFLICT = {"NeutronError": {"type": "IpAddressAlreadyAllocated", "message": "It is in use.", "detail": ""}}
+NOVA_FAILURE = {"computeFault": {"code": 500, "message": "Failed to attach network adapter device to 0b9b34a6"}}
+NOVA_OUTAGE = {
+    "computeFault": {"code": 500, "message": "Unexpected API Error. Please report this. <class 'DBConnectionError'>"}
+}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +53,8 @@ NEUTRON_CONFLICT = {"NeutronError": {"type": "IpAddressAlreadyAllocated", "messa
         pytest.param("neutron-unavailable", True, keystone.EndpointNotFound("none"), id="not in the catalogue"),
         pytest.param("neutron-unavailable", True, keystone.ServiceUnavailable("503"), id="keystone is out of order"),
         pytest.param("neutron-unavailable", True, answered(500), id="500"),
+        pytest.param("neutron-unavailable", True, answered(500, NOVA_OUTAGE), id="500 without a reason"),
+        pytest.param("neutron-failed", False, answered(500, NOVA_FAILURE), id="one thing cannot be done"),
         pytest.param("neutron-unavailable", True, answered(503, {"message": "later"}), id="503"),
         pytest.param("neutron-unavailable", False, answered(429), id="too many questions"),
         pytest.param("neutron-unavailable", True, requests.ConnectionError("cut"), id="the connection is cut"),
@@ -81,6 +87,14 @@ def test_a_refusal_keeps_the_services_own_word() -> None:
     refused = told("network", answered(409, NEUTRON_CONFLICT))
     assert isinstance(refused, Refused)
     assert (refused.status, refused.kind, refused.detail) == (409, "IpAddressAlreadyAllocated", "It is in use.")
+
+
+def test_what_one_failure_is_about_is_told() -> None:
+    told_of = told("compute", answered(500, NOVA_FAILURE))
+    assert (
+        told_of.reason == "nova failed at this: Failed to attach network adapter device to 0b9b34a6; it is asked again"
+    )
+    assert "DBConnectionError" not in told("compute", answered(500, NOVA_OUTAGE)).reason
 
 
 def test_a_refusal_of_barbican_is_told_in_its_words() -> None:

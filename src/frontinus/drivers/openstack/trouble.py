@@ -35,6 +35,9 @@ NAME_OF = {
 }
 """Services by their type, as openstacksdk spells it; the names under which operators know them, and faults are told."""
 
+_OUTAGES = ("unexpected", "internal server error", "contact site administrator")
+"""What a service says with a 500 when it knows no more itself: Nova and Keystone, Neutron, Barbican."""
+
 _PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 _UNHEARD = (keystone.ConnectionError, requests.ConnectionError, requests.Timeout)
 """Tenants read faults: which address it is that does not answer is for the log."""
@@ -56,12 +59,23 @@ class Refused(Retry):
 def is_outage(error: Exception) -> bool:
     """Whether the service itself is in trouble, and not just this question: what the breaker counts."""
     status = _status(error)
-    return status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return status is None or (status >= HTTPStatus.INTERNAL_SERVER_ERROR and _failure(error) is None)
+
+
+def _failure(error: Exception) -> str | None:
+    """Of a 500 what went wrong with this one thing, where the service says so (Nova: a port that it could not attach); None
+    of an outage."""
+    if _status(error) != HTTPStatus.INTERNAL_SERVER_ERROR:
+        return None
+    reason = _told(error)[1]
+    return None if any(x in reason.lower() for x in _OUTAGES) else reason or None
 
 
 def told(service: str, error: Exception) -> Retry:
     """The error of ours for one of FOREIGN."""
     name, status = NAME_OF[service], _status(error)
+    if failure := _failure(error):
+        return Retry(f"{name} failed at this: {failure}; it is asked again", after=SOON_S, code=f"{name}-failed")
     if status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING:
         return Retry(
             f"{name} cannot be asked: {why(error)}; it is asked again", after=SOON_S, code=f"{name}-unavailable"
@@ -95,7 +109,17 @@ def _status(error: Exception) -> int | None:
 
 
 def _reason(error: Exception) -> tuple[str, str]:
-    """The service's word for the reason and what it says of it."""
+    """The service's word for the reason and what it says of it, or else what is known."""
+    kind, reason = _told(error)
+    if reason:
+        return kind, reason
+    if isinstance(error, sdk.HttpException) and error.status_code:
+        return "", f"it answers {error.status_code}"  # its own words have the address
+    return "", _words(error)
+
+
+def _told(error: Exception) -> tuple[str, str]:
+    """The same in the service's own document only; empty where there is none."""
     response = getattr(error, "response", None)
     document: Any = None
     if response is not None:
@@ -109,9 +133,7 @@ def _reason(error: Exception) -> tuple[str, str]:
     inner = next(iter(document.values()), None) if isinstance(document, dict) else None
     if isinstance(inner, dict) and isinstance(inner.get("message"), str):
         return str(inner.get("type") or ""), inner["message"]
-    if isinstance(error, sdk.HttpException) and error.status_code:
-        return "", f"it answers {error.status_code}"  # its own words have the address
-    return "", _words(error)
+    return "", ""
 
 
 def _words(error: Exception) -> str:
