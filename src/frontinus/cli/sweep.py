@@ -128,8 +128,15 @@ def _summary(survey: Survey, at: datetime) -> str:
     if not survey.orphans:
         return f"{told}."
     told += f": {len(survey.orphans)} orphans, {len(survey.due(at))} of them past their grace."
-    if survey.is_believed:
+    held = len(survey.held)
+    if not held:
         return f"{told} Controllers delete those."
+    if survey.is_believed:
+        projects = sorted({x.tenant for y in survey.held for x in y.belongings if x.tenant is not None})
+        return (
+            f"{told} Controllers delete those, but for {held} in project {', '.join(projects)}: too many to be believed, and "
+            "its users can mark ports of theirs as we do. If they are ours: `frontinus sweep delete --yes`."
+        )
     return (
         f"{told} These are too many to be believed, and controllers leave them alone: is this the right database? "
         "If it is: `frontinus sweep delete --yes`."
@@ -137,6 +144,7 @@ def _summary(survey: Survey, at: datetime) -> str:
 
 
 def _record(survey: Survey, at: datetime, *, only_orphans: bool) -> dict[str, Any]:
+    held = {x.owner for x in survey.held}
     record: dict[str, Any] = {
         "orphans": [
             {
@@ -145,6 +153,7 @@ def _record(survey: Survey, at: datetime, *, only_orphans: bool) -> dict[str, An
                 "since": x.since.isoformat(),
                 "until": x.until.isoformat(),
                 "is_due": x.until <= at,
+                "is_held": x.owner in held,
                 "belongings": [_thing(y) for y in x.belongings],
             }
             for x in survey.orphans

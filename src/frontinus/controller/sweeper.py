@@ -45,8 +45,8 @@ class Sweeper:
         """One look at everything that is ours: tell of new orphans, delete those whose grace is over."""
         survey = await self.look()
         self._tell(survey)
-        if survey.is_believed:
-            await self.delete(survey.due(self._hands.now()))
+        held = {x.owner for x in survey.held}
+        await self.delete(tuple(x for x in survey.due(self._hands.now()) if x.owner not in held))
 
     async def look(self) -> Survey:
         """What stands outside, and what of it is nobody's. The grace of an orphan begins when it is first seen, by whomever."""
@@ -107,7 +107,7 @@ class Sweeper:
             if orphan.owner not in self._told:
                 log.warning("orphan found", **_facts(orphan), since=orphan.since.isoformat(timespec="seconds"))
         self._told = frozenset(x.owner for x in survey.orphans)
-        held = 0 if survey.is_believed else len(survey.orphans)
+        held = len(survey.held)
         self._hands.metrics.orphans.labels("held").set(held)
         self._hands.metrics.orphans.labels("waiting").set(len(survey.orphans) - held)
         if held:

@@ -10,7 +10,7 @@ from hashlib import sha256
 
 import msgspec
 
-from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.ids import AmphoraId, LoadBalancerId, ProjectId
 
 
 class BelongingKind(StrEnum):
@@ -45,13 +45,15 @@ class Owner(msgspec.Struct, frozen=True, order=True):
 
 
 class Belonging(msgspec.Struct, frozen=True, kw_only=True):
-    """`name` is what the outside calls it, `proof` by what it is known to be ours: its name alone, or a tag besides."""
+    """`name` is what the outside calls it, `proof` by what it is known to be ours: its name alone, or a tag besides. `tenant` is
+    the project whose users can write that themselves, of whatever of theirs they like; None: nobody but us can."""
 
     kind: BelongingKind
     name: str
     proof: str
     amphora_id: AmphoraId | None = None
     load_balancer_id: LoadBalancerId | None = None
+    tenant: ProjectId | None = None
 
     @property
     def owner(self) -> Owner:

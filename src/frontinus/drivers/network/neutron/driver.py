@@ -33,7 +33,8 @@ from frontinus.model.network import AllocatedVip, Reference, Subnet, Tenant, Vip
 from frontinus.model.ports import Adoptee, Port, PortRequest
 from frontinus.model.tree import AdditionalVip, Vip
 
-_BY_NAME = "by its device, or its name and description in our project"
+_BY_NAME = "by its name and description in our project"
+_BY_MARKS = "by its device, or its tags"
 NEEDED = ("allowed-address-pairs", "port-security", "revision-if-match", "security-group", "standard-attr-tag")
 USEFUL = {"qos": "QoS policies of VIPs are refused", "network-ip-availability": "a VIP may be put on a full subnet"}
 """Extensions of Neutron that the driver cannot do without; others, and what is lost without them."""
@@ -144,7 +145,11 @@ class NeutronNetwork(NetworkDriver):
         def work() -> tuple[Belonging, ...]:
             vips = (
                 Belonging(
-                    kind=BelongingKind.ADDRESS, name=_told(port), proof=_BY_NAME, load_balancer_id=load_balancer_id
+                    kind=BelongingKind.ADDRESS,
+                    name=_told(port),
+                    proof=_BY_MARKS,
+                    load_balancer_id=load_balancer_id,
+                    tenant=port.project_id,
                 )
                 for port, load_balancer_id in self._vips.held()
             )
@@ -157,7 +162,7 @@ class NeutronNetwork(NetworkDriver):
                 Belonging(
                     kind=BelongingKind.SECURITY_GROUP,
                     name=f"{group.id} {group.name}",
-                    proof="by its name and description in our project, and its port is not there",
+                    proof=f"{_BY_NAME}, and its port is not there",
                 )
                 for group in groups
             )
