@@ -19,6 +19,7 @@ from frontinus.api.placing import capabilities_for, cohort_of
 from frontinus.api.rendering import Wire
 from frontinus.api.wire_types import Faults
 from frontinus.api.written import Written
+from frontinus.model.certificates import UNREADABLE, secret_uses
 from frontinus.model.errors import Invalid
 from frontinus.model.previews import Answer, Question, strongest
 from frontinus.store import previews
@@ -104,9 +105,22 @@ async def _foresee(call: Call, written: Written, store: Store) -> Wire:
     if answer is None:
         wait = call.api.settings.preview_wait.total_seconds()
         return _told("unavailable", f"it is valid, but no controller has told within {wait:g} s what it would do", None)
+    if (told := _not_let_in(written, answer)) is not None:
+        return _told("complete", told, answer)
     if not answer.amphorae:
         return _told("complete", "nothing would change on the amphorae: see faults", answer)
     return _told("complete", None, answer)
+
+
+def _not_let_in(written: Written, answer: Answer) -> str | None:
+    """That the controllers may not read yet what only the request itself lets them read; the user may."""
+    before = () if written.before is None else secret_uses(written.before)
+    after = () if written.after is None else secret_uses(written.after)
+    named = {x.reference for x in after} - {x.reference for x in before}
+    unread = (x for x in answer.faults if x.code == UNREADABLE)
+    if not any(reference in x.message for x in unread for reference in named):
+        return None
+    return "a secret that only the request itself lets amphorae have could not be read for this: see faults"
 
 
 def _told(preview: str, reason: str | None, answer: Answer | None) -> Wire:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from frontinus.model.certificates import Authorities, Certificate, Revocations
+from frontinus.model.certificates import Authorities, Certificate, Revocations, SecretKind
 from frontinus.model.ids import LoadBalancerId, ProjectId, SubnetId
 from frontinus.model.network import AllocatedVip, Reference, Subnet, Tenant, VipRequest
 from frontinus.model.tree import AdditionalVip, Vip
@@ -54,6 +54,10 @@ class SecretReader(Protocol):
     async def require_access(
         self, tenant: Tenant, load_balancer_id: LoadBalancerId, references: Mapping[str, str]
     ) -> None: ...
+
+    async def shown_to(
+        self, tenant: Tenant, kind: SecretKind, reference: str
+    ) -> Certificate | Authorities | Revocations: ...
 
     async def certificate(self, reference: str, project_id: ProjectId) -> Certificate: ...
 

@@ -15,7 +15,7 @@ import structlog
 from frontinus.controller.draws import Draws
 from frontinus.controller.hands import Hands
 from frontinus.controller.secret_consumers import SecretConsumers
-from frontinus.controller.secrets import UNREADABLE
+from frontinus.model.certificates import UNREADABLE
 from frontinus.model.errors import CallerError, WorldError
 from frontinus.store import secrets
 

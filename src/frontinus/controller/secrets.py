@@ -20,9 +20,6 @@ from frontinus.model.certificates import (
 from frontinus.model.errors import Invalid, Retry, Subject
 from frontinus.model.tree import LoadBalancerTree
 
-UNREADABLE = "secret-unreadable"
-"""The code of the fault."""
-
 
 class SecretUnreadable(Invalid):
     """A reference cannot be used, however often it is tried: it waits for the user, or for a change of the store."""

@@ -17,6 +17,9 @@ from frontinus.model.enums import ClientAuthentication, Kind
 from frontinus.model.ids import LoadBalancerId, ProjectId
 from frontinus.model.tree import Listener, LoadBalancerTree, Pool
 
+UNREADABLE = "secret-unreadable"
+"""The code of the fault of what refers to a secret that cannot be used."""
+
 
 class SecretKind(StrEnum):
     """What is expected behind a reference."""

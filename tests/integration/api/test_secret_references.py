@@ -9,7 +9,7 @@ import pytest
 
 from frontinus.api.app import create_app
 from frontinus.api.settings import ApiSettings
-from frontinus.model.certificates import Authorities, Revocations
+from frontinus.model.certificates import Authorities, Certificate, Revocations, SecretKind
 from frontinus.model.errors import Invalid, Retry
 from frontinus.model.ids import LoadBalancerId, ProjectId
 from frontinus.model.network import Tenant
@@ -173,6 +173,13 @@ class Selective(FakeSecrets):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[tuple[Tenant, LoadBalancerId, dict[str, str]]] = []
+        self.shown: list[str] = []
+
+    async def shown_to(
+        self, tenant: Tenant, kind: SecretKind, reference: str
+    ) -> Certificate | Authorities | Revocations:
+        self.shown.append(reference)
+        return await super().shown_to(tenant, kind, reference)
 
     async def require_access(
         self, tenant: Tenant, load_balancer_id: LoadBalancerId, references: Mapping[str, str]
@@ -196,3 +203,29 @@ async def test_the_store_is_asked_for_the_user_before_it_is_read(world: World, s
     tenant = Tenant(project_id=ProjectId(made["project_id"]))
     _, load_balancer_id, references = selective.asked[-1]
     assert (tenant, world.ids["lb"], ["cert"]) == (selective.asked[-1][0], load_balancer_id, list(references))
+
+
+async def test_a_dry_run_lets_nobody_in(world: World, secrets: FakeSecrets) -> None:
+    """The user is shown himself what he names, so that it is judged; what he does not name is read as ever."""
+    selective = Selective()
+    selective.store = secrets.store
+    world.app = create_app(world.store, world.network, ApiSettings(), world.clock, secrets=selective)
+    asked = {"protocol": "TERMINATED_HTTPS", "protocol_port": 443, "default_tls_container_ref": "cert"}
+    listener: dict[str, object] = {"loadbalancer_id": world.ids["lb"], **asked}
+    for path, body in (
+        ("listeners", {"listener": listener}),
+        ("loadbalancers", {"loadbalancer": {"vip_subnet_id": SUBNET_ID, "listeners": [asked]}}),
+    ):
+        tried = await world.call("POST", f"{path}?dry_run=true", body)
+        assert tried.status == 200, tried.body
+    assert (selective.asked, selective.shown) == ([], ["cert", "cert"])
+    wrong = await world.call("POST", "listeners?dry_run=true", {"listener": {**listener, "sni_container_refs": ["ca"]}})
+    assert (wrong.status, "sni_container_refs" in wrong.fault) == (400, True), wrong.body
+
+    pool = {"protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "ca_tls_container_ref": "ca"}
+    made = await world.make("pool", loadbalancer_id=world.ids["lb"], **pool)
+    selective.asked.clear()
+    selective.shown.clear()
+    tried = await world.call("PUT", f"pools/{made['id']}?dry_run=true", {"pool": {"crl_container_ref": "crl"}})
+    assert tried.status == 200, tried.body
+    assert (selective.asked, set(selective.shown)) == ([], {"crl"})

@@ -3,16 +3,16 @@ a request makes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 from frontinus.api.calls import Call
 from frontinus.api.identity.interface import presented_token
 from frontinus.api.ports import SecretReader
 from frontinus.api.requests import Asked
 from frontinus.api.settings import Authentication
-from frontinus.model.certificates import SecretKind, secret_uses
+from frontinus.model.certificates import Authorities, Certificate, Revocations, SecretKind, secret_uses
 from frontinus.model.enums import Kind
-from frontinus.model.errors import CallerError, Invalid
+from frontinus.model.errors import Bug, CallerError, Invalid
 from frontinus.model.ids import ListenerId, LoadBalancerId, PoolId, ProjectId, SubnetId
 from frontinus.model.network import Reference, ReferenceKind, Tenant, VipRequest
 from frontinus.model.revocations import foreign_issuer
@@ -111,16 +111,19 @@ async def require_secrets(call: Call, asked: Asked, owner: Kind, owner_id: str) 
         return  # the change itself says what is not there
     secrets = call.api.secrets
     fields = {reference: f"{asked.path}.{field}" for field, _, reference in named}
-    await secrets.require_access(tenant_of(call, project_id), load_balancer_id, fields)
+    tenant = tenant_of(call, project_id)
+    if not call.dry_run:
+        await secrets.require_access(tenant, load_balancer_id, fields)
+    read = _reading(call, secrets, tenant, fields)
     for field, kind, reference in named:
-        await _require_secret(secrets, kind, reference, project_id, f"{asked.path}.{field}")
+        await _require_secret(read, kind, reference, f"{asked.path}.{field}")
     names = {field for field, _, _ in named}
     for revocations, authorities in _LISTS_OF:
         if names & {revocations, authorities}:
             # What the body leaves out stays as it is.
             lists, signers = (asked.values.get(x, getattr(stored, x, None)) for x in (revocations, authorities))
             if lists and signers:
-                await _require_signed(secrets, lists, signers, project_id, f"{asked.path}.{revocations}")
+                await _require_signed(read, lists, signers, f"{asked.path}.{revocations}")
 
 
 def _stored(tx: Transaction, kind: Kind, object_id: str) -> Listener | Pool | None:
@@ -135,24 +138,25 @@ def _stored(tx: Transaction, kind: Kind, object_id: str) -> Listener | Pool | No
 
 async def require_secrets_of_tree(call: Call, wanted: LoadBalancerTree) -> None:
     """The same for a whole tree that is about to be made."""
-    if call.api.secrets is None:
+    secrets = call.api.secrets
+    if secrets is None:
         return
     uses = secret_uses(wanted)
     tenant, own = tenant_of(call, wanted.load_balancer.project_id), wanted.load_balancer.id
     fields = {use.reference: f"{use.object_kind}.{use.field}" for use in uses[::-1]}
-    await call.api.secrets.require_access(tenant, own, fields)
+    if not call.dry_run:
+        await secrets.require_access(tenant, own, fields)
+    read = _reading(call, secrets, tenant, fields)
     # Each once, as above: a body has room for thousands of references to the same.
     for use in {(use.kind, use.reference): use for use in uses[::-1]}.values():
         field = f"{use.object_kind}.{use.field}"
-        await _require_secret(call.api.secrets, use.kind, use.reference, wanted.load_balancer.project_id, field)
+        await _require_secret(read, use.kind, use.reference, field)
     used = {(use.object_id, use.field): use for use in uses}
     for (object_id, field), use in used.items():
         signers = used.get((object_id, dict(_LISTS_OF).get(field, "")))
         if signers is not None:
             path = f"{use.object_kind}.{field}"
-            await _require_signed(
-                call.api.secrets, use.reference, signers.reference, wanted.load_balancer.project_id, path
-            )
+            await _require_signed(read, use.reference, signers.reference, path)
 
 
 def _references(value: object) -> tuple[str, ...]:
@@ -161,27 +165,43 @@ def _references(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value)) if isinstance(value, tuple | list) else ()
 
 
-async def _require_secret(
-    secrets: SecretReader, kind: SecretKind, reference: str, project_id: ProjectId, field: str
-) -> None:
-    reads = {
+_Content = Certificate | Authorities | Revocations
+_Read = Callable[[SecretKind, str], Awaitable[_Content]]
+
+
+def _reading(call: Call, secrets: SecretReader, tenant: Tenant, named: Collection[str]) -> _Read:
+    """How what stands behind a reference is read, to be judged: as amphorae are given it; in a dry run, which lets nobody in,
+    what is named in it as the user himself is shown it."""
+    reads: Mapping[SecretKind, Callable[[str, ProjectId], Awaitable[_Content]]] = {
         SecretKind.CERTIFICATE: secrets.certificate,
         SecretKind.AUTHORITIES: secrets.authorities,
         SecretKind.REVOCATIONS: secrets.revocations,
     }
+
+    async def read(kind: SecretKind, reference: str) -> _Content:
+        if call.dry_run and reference in named:
+            return await secrets.shown_to(tenant, kind, reference)
+        return await reads[kind](reference, tenant.project_id)
+
+    return read
+
+
+async def _require_secret(read: _Read, kind: SecretKind, reference: str, field: str) -> None:
     try:
-        await reads[kind](reference, project_id)
+        await read(kind, reference)
     except CallerError as error:
         raise Invalid(field, str(error)) from error
 
 
-async def _require_signed(secrets: SecretReader, lists: str, signers: str, project_id: ProjectId, field: str) -> None:
+async def _require_signed(read: _Read, lists: str, signers: str, field: str) -> None:
     """Both are readable. Raises Invalid when a list is of another authority than those beside it."""
     try:
-        revocations = await secrets.revocations(lists, project_id)
-        authorities = await secrets.authorities(signers, project_id)
+        revocations = await read(SecretKind.REVOCATIONS, lists)
+        authorities = await read(SecretKind.AUTHORITIES, signers)
     except CallerError as error:
         raise Invalid(field, str(error)) from error
+    if not (isinstance(revocations, Revocations) and isinstance(authorities, Authorities)):
+        raise Bug("the secret store gives something else than what was asked for")
     issuer = foreign_issuer(revocations, authorities)
     if issuer is not None:
         raise Invalid(field, f"holds a revocation list of {issuer!r}, which no authority beside it has signed")

@@ -43,6 +43,13 @@ class SecretDriver(ABC):
         yet: that he may read them is made certain, with his own token where the store can be asked with it, and they are
         readable by his project from now on. Raises Invalid naming the field, or Retry."""
 
+    async def shown_to(
+        self, tenant: Tenant, kind: SecretKind, reference: str
+    ) -> Certificate | Authorities | Revocations:
+        """What is behind a reference that a user has named, who only tries what would be: as he himself is shown it, where the
+        store can be asked with his token. Changes nothing, and lets nobody in. Raises as the methods below."""
+        return await self._of(kind, reference, tenant.project_id)
+
     @abstractmethod
     async def certificate(self, reference: str, project_id: ProjectId) -> Certificate:
         """The certificate with its key behind a reference, readable by the project."""
@@ -63,15 +70,20 @@ class SecretDriver(ABC):
 
     async def read(self, use: SecretUse, project_id: ProjectId) -> Certificate | Authorities | Revocations:
         """Whichever of the three the use is of."""
-        match use.kind:
+        return await self._of(use.kind, use.reference, project_id)
+
+    async def _of(
+        self, kind: SecretKind, reference: str, project_id: ProjectId
+    ) -> Certificate | Authorities | Revocations:
+        match kind:
             case SecretKind.CERTIFICATE:
-                return await self.certificate(use.reference, project_id)
+                return await self.certificate(reference, project_id)
             case SecretKind.AUTHORITIES:
-                return await self.authorities(use.reference, project_id)
+                return await self.authorities(reference, project_id)
             case SecretKind.REVOCATIONS:
-                return await self.revocations(use.reference, project_id)
+                return await self.revocations(reference, project_id)
             case _:
-                assert_never(use.kind)
+                assert_never(kind)
 
     async def changes(self) -> frozenset[str]:
         """References whose content may be another than when this was last asked of this object, whoever changed it:

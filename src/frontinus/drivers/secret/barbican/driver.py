@@ -46,6 +46,9 @@ _OPENS_KEY = "private_key_passphrase"
 _IN_ORDER = ("certificate", "intermediates", "private_key")
 """Secrets of a certificate container, by the names that Barbican gives them."""
 
+_WHOLE = "certificate"
+"""The part that a secret is which stands for itself."""
+
 
 @dataclass(frozen=True)
 class BarbicanSettings:
@@ -94,7 +97,7 @@ class BarbicanSecrets(SecretDriver):
                     reference=reference, project_id=tenant.project_id, load_balancer_id=load_balancer_id
                 )
                 try:
-                    for place in self._seen_by_tenant(reference, token):
+                    for place in self._shown_to_tenant(reference, token)[0]:
                         self._let_in(place, account, token)
                     self._register(consumer)
                 except Invalid as error:
@@ -104,13 +107,21 @@ class BarbicanSecrets(SecretDriver):
 
         if not references:
             return
-        if tenant.token is None:
-            raise Invalid(
-                next(iter(references.values())),
-                "Barbican must be asked with a token of the user's own; set api.auth to keystone",
-            )
-        shown = tenant.token.reveal()
-        await self._cloud.run(lambda: work(shown))
+        token = _token_of(tenant, next(iter(references.values())))
+        await self._cloud.run(lambda: work(token))
+
+    async def shown_to(
+        self, tenant: Tenant, kind: SecretKind, reference: str
+    ) -> Certificate | Authorities | Revocations:
+        token = _token_of(tenant, reference)
+
+        def work() -> Bundle:
+            try:
+                return self._bundle(reference, self._shown_to_tenant(reference, token)[1])
+            except Refused as refused:
+                raise Invalid(reference, f"Barbican refuses: {refused.detail}") from refused
+
+        return _AS[kind](reference, await self._cloud.run(work))
 
     async def certificate(self, reference: str, project_id: ProjectId) -> Certificate:
         return _certificate(reference, await self._cloud.run(lambda: self._read(reference, project_id)))
@@ -175,23 +186,22 @@ class BarbicanSecrets(SecretDriver):
 
     # What runs in a thread
 
-    def _seen_by_tenant(self, reference: str, token: str) -> tuple[Place, ...]:
-        """Everything behind the reference, all of which he may read. Raises Invalid naming it."""
+    def _shown_to_tenant(self, reference: str, token: str) -> tuple[tuple[Place, ...], dict[str, bytes]]:
+        """Everything behind the reference, all of which he may read, and the content by its part in it. Raises Invalid naming
+        it."""
         place = place_of(reference)
         try:
             if place.collection is Collection.SECRETS:
-                self._barbican.payload(place, token)
-                return (place,)
-            parts = tuple(_parts(reference, self._barbican.show(place, token)).values())
-            for secret in parts:
-                self._barbican.payload(secret, token)
+                return (place,), {_WHOLE: self._barbican.payload(place, token)}
+            parts = _parts(reference, self._barbican.show(place, token))
+            content = {name: self._barbican.payload(secret, token) for name, secret in parts.items()}
         except NotReadable as answer:
             if answer.status == HTTPStatus.UNAUTHORIZED:
                 raise Invalid(
                     reference, "Barbican does not accept the token (any more); ask with a new one"
                 ) from answer
             raise Invalid(reference, "does not exist, or the project may not read it") from answer
-        return (place, *parts)
+        return (place, *parts.values()), content
 
     def _let_in(self, place: Place, account: str, token: str) -> None:
         """Our account may read it, if who has the token can see to that; if not, reading it will tell."""
@@ -215,10 +225,14 @@ class BarbicanSecrets(SecretDriver):
             if place.collection is Collection.CONTAINERS:
                 parts = {name: self._barbican.payload(x) for name, x in _parts(reference, shown).items()}
             else:
-                parts = {"certificate": self._barbican.payload(place)}
+                parts = {_WHOLE: self._barbican.payload(place)}
         except NotReadable as answer:
             raise self._told(reference, answer) from answer
         self._spelled[place].add(reference)
+        return self._bundle(reference, parts)
+
+    @staticmethod
+    def _bundle(reference: str, parts: dict[str, bytes]) -> Bundle:
         passphrase = parts.pop(_OPENS_KEY, None)
         content = b"\n".join(as_pem(parts[name]) for name in _IN_ORDER if name in parts)
         try:
@@ -314,7 +328,13 @@ def _revocations(reference: str, bundle: Bundle) -> Revocations:
     return Revocations(lists=bundle.lists)
 
 
-_AS: Mapping[SecretKind, Callable[[str, Bundle], object]] = {
+def _token_of(tenant: Tenant, named: str) -> str:
+    if tenant.token is None:
+        raise Invalid(named, "Barbican must be asked with a token of the user's own; set api.auth to keystone")
+    return tenant.token.reveal()
+
+
+_AS: Mapping[SecretKind, Callable[[str, Bundle], Certificate | Authorities | Revocations]] = {
     SecretKind.CERTIFICATE: _certificate,
     SecretKind.AUTHORITIES: _authorities,
     SecretKind.REVOCATIONS: _revocations,
