@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import timedelta
 
 import structlog
 
+from frontinus.controller.draws import LOOKS, Draws
 from frontinus.controller.hands import Hands
 from frontinus.drivers.compute.interface import LOSES_SIGHT, Place, PlaceState
 from frontinus.model.errors import WorldError
@@ -27,7 +29,10 @@ QUESTIONS_AT_ONCE = 32
 
 
 LINKS_AT_A_LOOK = 100
-"""Of so many amphorae that are heard it is looked each time whether they still hang on their networks."""
+"""Of so many amphorae that are heard it is looked each time at most whether they still hang on their networks."""
+
+ONE_BY_ONE = 5
+"""Of more than so many that are unheard those that run are asked for at once, where compute can tell."""
 
 NO_PORTS = frozenset[PortId]()
 
@@ -45,13 +50,16 @@ class Witness:
     def __init__(self, hands: Hands) -> None:
         self._hands = hands
         self._controllers = 1
-        self._seen_last = AmphoraId("")
+        self._draws = Draws()
+        # Anywhere, so that after a restart of all not all look at the same ones.
+        self._seen_last = AmphoraId(_id_at(random.random()))
         self._told: set[AmphoraId] = set()
         self._was_told = asyncio.Event()
 
     def among(self, controllers: int) -> None:
         """So many look, this one included."""
         self._controllers = controllers
+        self._draws.among(controllers)
 
     async def run(self) -> None:
         """Look until cancelled; first at once, since a start is when most may have died unseen."""
@@ -82,14 +90,22 @@ class Witness:
         """Suspect the amphorae of this controller's share that are meant to serve, were not heard lately, and do not run."""
         since, spans = self._hands.now() - self._hands.settings.unheard_after, share(self._controllers, random.random())
         unheard = await self._hands.store.read(lambda tx: inventory.unheard(tx, since, spans))
+        if len(unheard) > ONE_BY_ONE:
+            running = await self._hands.compute.list_running() or frozenset()
+            unheard = [x for x in unheard if x not in running]
         await self._suspect(dict.fromkeys(unheard, NO_PORTS))
 
     async def look_at_links(self) -> None:
         """Suspect the next amphorae that are heard, and lack the link of a port: their heartbeats come by another. Whoever
         looks at one closely plugs it again."""
-        after = self._seen_last
-        some = await self._hands.store.read(lambda tx: inventory.plugged(tx, after, LINKS_AT_A_LOOK))
-        self._seen_last = max(some) if len(some) == LINKS_AT_A_LOOK else AmphoraId("")
+        if not self._draws.is_drawn():
+            return
+        settings, after = self._hands.settings, self._seen_last
+        most = links_at_a_look(self._hands.compute.looks_per_second, settings.witness_interval, self._controllers)
+        some = await self._hands.store.read(lambda tx: inventory.plugged(tx, after, most))
+        if len(some) < most:  # round again
+            some |= await self._hands.store.read(lambda tx: inventory.plugged(tx, AmphoraId(""), most - len(some)))
+        self._seen_last = next(reversed(some), AmphoraId(""))
         await self._suspect(some, are_heard=True)
 
     async def look_at(self, amphorae: Iterable[AmphoraId]) -> None:
@@ -147,6 +163,14 @@ class Witness:
             now = hands.now()
             await hands.store.transact(lambda tx: health.suspect(tx, [*dead, *lame], now))
             hands.talks.break_off(dead)
+
+
+def links_at_a_look(per_second: float | None, interval: timedelta, controllers: int) -> int:
+    """So many links one controller looks at, of those that are drawn (draws.py) each time. Pure."""
+    if per_second is None:
+        return LINKS_AT_A_LOOK
+    all_together = per_second * interval.total_seconds()
+    return max(1, min(LINKS_AT_A_LOOK, round(all_together / min(controllers, LOOKS))))
 
 
 def share(controllers: int, drawn: float) -> tuple[tuple[str, str], ...]:

@@ -141,3 +141,43 @@ async def test_who_may_run_still_keeps_its_ports_until_it_is_gone(world: World) 
     world.now += timedelta(minutes=1)
     await world.converge()
     await world.assert_nothing(load_balancer_id)
+
+
+async def test_of_many_that_are_unheard_only_those_that_do_not_run_are_asked_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for port in range(80, 88):
+        await world.create(port)
+    await world.converge()
+    dead, *running = world.places
+    world.places[dead].kill()
+    world.now += SETTINGS.unheard_after * 2
+
+    async def list_running() -> frozenset[AmphoraId]:
+        return frozenset(running)
+
+    monkeypatch.setattr(world.hands.compute, "list_running", list_running)
+    before = world.faults.calls["get"]
+    await Witness(world.hands).look()
+    assert world.faults.calls["get"] - before == 1
+    trees = await world.trees()
+    assert [x.amphorae[0].id for x in trees if x.amphorae[0].suspected_at is not None] == [dead]
+
+
+async def test_links_are_looked_at_in_turn(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ShortSighted, "looks_per_second", 2 / SETTINGS.witness_interval.total_seconds())
+    for port in range(80, 85):
+        await world.create(port)
+    await world.converge()
+    asked: list[AmphoraId] = []
+    get = world.hands.compute.get
+
+    async def noted(amphora_id: AmphoraId) -> Place:
+        asked.append(amphora_id)
+        return await get(amphora_id)
+
+    monkeypatch.setattr(world.hands.compute, "get", noted)
+    witness = Witness(world.hands)
+    for _ in range(5):
+        await witness.look_at_links()
+    assert sorted(asked) == sorted([*world.places, *world.places])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 
 import pytest
 
-from frontinus.controller.witness import OVERLAP, share
+from frontinus.controller.witness import LINKS_AT_A_LOOK, OVERLAP, links_at_a_look, share
 from frontinus.model.ids import new_id
 
 
@@ -34,3 +35,17 @@ def test_whom_one_look_left_out_the_next_ones_find() -> None:
             spans = share(100, drawn.random())
             ids = {x for x in ids if not holds(spans, x)}
     assert ids == set()
+
+
+@pytest.mark.parametrize(
+    "most,per_second,controllers",
+    [
+        pytest.param(LINKS_AT_A_LOOK, None, 1, id="it costs nobody else anything"),
+        pytest.param(30, 10.0, 1, id="alone"),
+        pytest.param(15, 10.0, 2, id="two look each time"),
+        pytest.param(15, 10.0, 100, id="of many two look each time"),
+        pytest.param(1, 0.1, 100, id="seldom"),
+    ],
+)
+def test_all_together_look_at_so_many_links(most: int, per_second: float | None, controllers: int) -> None:
+    assert most == links_at_a_look(per_second, timedelta(seconds=3), controllers)

@@ -215,3 +215,15 @@ async def test_pairs_are_kept_apart_by_groups(cloud: LittleCloud, policy: str, e
     driver = driver_for(cloud, server_groups=policy)
     assert driver.keeps_apart is expected
     await driver.close()
+
+
+@pytest.mark.parametrize(
+    "expected,status", [(True, "ACTIVE"), (True, "BUILD"), (False, "ERROR"), (False, "SHUTOFF"), (False, "PAUSED")]
+)
+async def test_those_that_run_are_told_at_once(cloud: LittleCloud, expected: bool, status: str) -> None:
+    await build(cloud)
+    assert cloud.server is not None
+    cloud.server["status"] = status
+    driver = driver_for(cloud)
+    assert await driver.list_running() == (frozenset({AMPHORA}) if expected else frozenset())
+    await driver.close()

@@ -92,6 +92,10 @@ class ComputeDriver(ABC):
     starts_slowly: ClassVar[bool] = False
     """Whether from build to the agent's answer takes so long that spare amphorae are worth their memory."""
 
+    looks_per_second: ClassVar[float | None] = None
+    """About how many amphorae that are heard all controllers together may ask `get` in a second, whether they still hang on
+    their networks. None: as many as there are, since it costs nobody else anything."""
+
     @property
     def placement_words(self) -> frozenset[str]:
         """Which words of a placement `build` honours, as the driver's settings are; management_network is the network
@@ -159,6 +163,11 @@ class ComputeDriver(ABC):
         """Every place that is ours, also half-made ones and stray processes. Feeds the sweeper, which destroys those that
         nobody knows: what is only named alike (of another installation; of an Octavia, whose servers have the names of ours)
         is not in it. So the proof is a name and a tag: with processes the environment, with servers metadata."""
+
+    async def list_running(self) -> frozenset[AmphoraId] | None:
+        """Those of `list_owned` that run or start, all in one answer, for whoever doubts many at once; None where `get` of
+        each costs no more. Raises Retry."""
+        return None
 
     async def list_belongings(self) -> tuple[Belonging, ...]:
         """Every single thing outside of the amphorae of `list_owned`, at least one for each; `destroy` takes all of an

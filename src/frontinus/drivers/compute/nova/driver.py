@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 from openstack.connection import Connection
 
 from frontinus.drivers.compute.interface import APART, ATTACH, LOSES_SIGHT, LVS, ComputeDriver, Place, PlaceState
-from frontinus.drivers.compute.nova.facts import ERROR, SHUTOFF, SOFT_DELETED, UNKNOWN, ServerFacts
+from frontinus.drivers.compute.nova.facts import ERROR, SHUTOFF, SOFT_DELETED, UNKNOWN, ServerFacts, state_of
 from frontinus.drivers.compute.nova.groups import Groups
 from frontinus.drivers.compute.nova.names import MANAGEMENT, Names
 from frontinus.drivers.compute.nova.nova import Nova
@@ -56,6 +56,7 @@ class NovaCompute(ComputeDriver):
     features: ClassVar[frozenset[str]] = frozenset({ATTACH, APART, LVS, LOSES_SIGHT})
     attaches: ClassVar[str] = ATTACHMENT
     starts_slowly: ClassVar[bool] = True
+    looks_per_second: ClassVar[float | None] = 1.0  # each is two requests to Nova, which asks Neutron for one of them
     Settings: ClassVar[type[NovaSettings]] = NovaSettings
 
     def __init__(
@@ -144,6 +145,12 @@ class NovaCompute(ComputeDriver):
     async def list_owned(self) -> tuple[AmphoraId, ...]:
         found = await self._cloud.run(self._servers.owned)
         return tuple(dict.fromkeys(amphora_id for _, amphora_id in found))
+
+    async def list_running(self) -> frozenset[AmphoraId] | None:
+        found = await self._cloud.run(self._servers.owned)
+        return frozenset(
+            amphora_id for server, amphora_id in found if state_of(server) in (PlaceState.RUNNING, PlaceState.BUILDING)
+        )
 
     async def list_belongings(self) -> tuple[Belonging, ...]:
         found = await self._cloud.run(self._servers.owned)
