@@ -14,8 +14,8 @@ from aiohttp.test_utils import TestServer
 from starlette.datastructures import Headers
 
 from frontinus.api.errors import Unauthenticated
-from frontinus.api.identity.clouds import find_login
 from frontinus.api.identity.keystone import KeystoneAuthentication
+from frontinus.api.identity.login import find_login
 from frontinus.api.identity.settings import KeystoneSettings
 from frontinus.model.errors import Invalid, Retry
 from frontinus.model.secrets import Secret
@@ -247,8 +247,8 @@ def test_credentials_come_from_clouds_yaml(tmp_path: Path, monkeypatch: pytest.M
     assert (login.auth_url, login.ca_file) == ("http://k:5000/v3", Path("/ca.pem"))
     assert '"password":"p1"' in login.request.reveal()
     assert '"password":"p2"' in find_login(KeystoneSettings(cloud="here", password=Secret("p2"))).request.reveal()
-    for cloud in ("empty", "absent"):
-        with pytest.raises(Invalid, match="has no cloud") as refusal:
+    for cloud, told in (("empty", "has no `auth`"), ("absent", "has no cloud")):
+        with pytest.raises(Invalid, match=told) as refusal:
             find_login(KeystoneSettings(cloud=cloud))
         assert refusal.value.field == "api.keystone.cloud"
     file.write_text("clouds: [p1")

@@ -21,8 +21,8 @@ import structlog
 from starlette.datastructures import Headers
 
 from frontinus.api.errors import Unauthenticated
-from frontinus.api.identity.clouds import Login, find_login
 from frontinus.api.identity.interface import Identity, presented_token
+from frontinus.api.identity.login import Login, find_login
 from frontinus.api.identity.settings import KeystoneSettings
 from frontinus.model.errors import Invalid, Retry
 from frontinus.model.ids import ProjectId
@@ -252,6 +252,8 @@ def _unavailable(why: str) -> Retry:
 
 
 def _tls(login: Login) -> ssl.SSLContext | bool:
+    if not login.verify:
+        return False
     if login.ca_file is None:
         return True
     try:

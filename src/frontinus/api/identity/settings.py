@@ -37,8 +37,9 @@ class KeystoneSettings:
     """Keystone's URL, with or without /v3. Also told to callers who come without a token."""
 
     cloud: str = ""
-    """Name of an entry in clouds.yaml (looked for where OpenStack's clients look) that has the URL and the credentials.
-    What is written here beside it goes before it."""
+    """Name of an entry in clouds.yaml (looked for where OpenStack's clients look) that has the URL and the credentials: a
+    user's by name or id with a project, or an application credential; with secure.yaml, a profile of clouds-public.yaml,
+    `cacert` and `verify`. What is written here beside it goes before it."""
 
     username: str = ""
     """Service user, who must be allowed to validate tokens (role `service` or `admin`)."""

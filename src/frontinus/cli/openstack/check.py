@@ -13,8 +13,8 @@ from pathlib import Path
 
 from starlette.datastructures import Headers
 
-from frontinus.api.identity.clouds import find_login
 from frontinus.api.identity.keystone import KeystoneAuthentication
+from frontinus.api.identity.login import find_login
 from frontinus.api.settings import ApiSettings, Authentication
 from frontinus.cli.findings import show_all
 from frontinus.cli.openstack import judging, trying
@@ -190,7 +190,9 @@ def _validation(api: ApiSettings, who: Account, ours: Look, above: Look) -> Iter
     try:
         login = find_login(api.keystone)
         user_id, roles = ours.roles_of_login(
-            login.auth_url, login.request.reveal(), None if login.ca_file is None else str(login.ca_file)
+            login.auth_url,
+            login.request.reveal(),
+            str(login.ca_file) if login.verify and login.ca_file is not None else login.verify,
         )
         token = next((x.token() for x in (ours, above) if x.account().user_id != user_id), None)
         if token is None:

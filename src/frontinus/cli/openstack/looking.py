@@ -98,8 +98,9 @@ class Look:
         found = self._get("identity", "/roles")["roles"]
         return frozenset(str(x["name"]) for x in found)
 
-    def roles_of_login(self, url: str, document: str, ca_file: str | None) -> tuple[str, frozenset[str]]:
-        """The user's id and roles of whoever logs in with this document (identity API, POST /auth/tokens)."""
+    def roles_of_login(self, url: str, document: str, verify: str | bool) -> tuple[str, frozenset[str]]:
+        """The user's id and roles of whoever logs in with this document (identity API, POST /auth/tokens). `verify`: by which
+        authorities its certificate is checked, by those of the system, or not at all."""
 
         def question(identity: Any) -> Any:
             response = identity.session.post(
@@ -108,7 +109,7 @@ class Look:
                 headers={"Content-Type": "application/json", **_JSON},
                 authenticated=False,
                 log=False,
-                **({"verify": ca_file} if ca_file else {}),
+                verify=verify,
             )
             return response.json()["token"]
 
