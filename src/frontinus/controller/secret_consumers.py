@@ -2,7 +2,8 @@
 
 The API registers a consumer when a user names a secret; here it is taken away when nobody uses the secret any more, and
 put back where it is missing. Both records are looked at and no message is trusted, so that a death between any two steps
-leaves nothing behind: the next look of any controller sees the difference. Next: secret_watch.py, whose loop calls it."""
+leaves nothing behind: the next look of any controller sees the difference. Of many controllers few look each time, since each
+look lists everything; who sees what nobody seems to use looks once more, and then lets go of it. Next: secret_watch.py, whose loop calls it."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from frontinus.controller.draws import Draws
 from frontinus.controller.hands import Hands
 from frontinus.model.certificates import SecretConsumer
 from frontinus.model.errors import CallerError
@@ -23,8 +25,9 @@ still be under way."""
 
 
 class SecretConsumers:
-    def __init__(self, hands: Hands) -> None:
+    def __init__(self, hands: Hands, draws: Draws) -> None:
         self._hands = hands
+        self._draws = draws
         self._looked_at: datetime | None = None
         self._idle: frozenset[SecretConsumer] = frozenset()
 
@@ -34,6 +37,8 @@ class SecretConsumers:
         if not driver.keeps_consumers or (self._looked_at is not None and now - self._looked_at < EVERY):
             return
         self._looked_at = now
+        if not self._idle and not self._draws.is_drawn():
+            return
         registered = {self._comparable(x): x for x in await driver.list_consumers()}
         # Read after the list: what is registered now and not used yet waits for the next look.
         used = await self._used()

@@ -33,8 +33,9 @@ class SecretWatch:
         self._hands = hands
         self._looked_at: datetime | None = None
         self._tried_at: datetime | None = None
+        self._asked_at: datetime | None = None
         self._draws = Draws()
-        self._consumers = SecretConsumers(hands)
+        self._consumers = SecretConsumers(hands, self._draws)
 
     def among(self, controllers: int) -> None:
         """So many watch, this one included."""
@@ -56,6 +57,8 @@ class SecretWatch:
 
     async def look(self) -> int:
         """Wake the load balancers whose secrets changed since the last look; how many."""
+        if not self._is_time_to_look():
+            return 0
         changed = await self._hands.secret.changes()
         if not changed:
             return 0
@@ -66,10 +69,22 @@ class SecretWatch:
             BaseException
         ):  # also when cancelled: the driver has told us, and will not again; begin anew with everything
             self._hands.secret.forget_changes()
+            self._asked_at = None
             raise
         if count:
             log.info("secrets changed", load_balancers=count)
         return count
+
+    def _is_time_to_look(self) -> bool:
+        """Each controller sees what changed since it last looked itself, so that any of them may be the first to look."""
+        every = self._hands.secret.watch_interval
+        if not every:
+            return True
+        now = self._hands.now()
+        if self._asked_at is not None and timedelta(0) <= now - self._asked_at < every:
+            return False
+        is_first, self._asked_at = self._asked_at is None, now
+        return is_first or self._draws.is_drawn()
 
     async def try_again(self) -> int:
         """Now and then, wake the load balancers that wait for a secret; how many."""

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from frontinus.controller.draws import LOOKS, Draws
 from frontinus.controller.metrics import ControllerMetrics
 from frontinus.controller.secret_consumers import EVERY, SecretConsumers
 from frontinus.controller.secret_watch import AGAIN_EVERY, SecretWatch
@@ -455,9 +456,10 @@ async def test_a_listener_that_changes_its_reference_gets_the_other(world: World
 
 
 class Accounting(FakeSecrets):
-    """A secret store that records who uses its secrets, whatever way the reference is spelled."""
+    """A secret store that records who uses its secrets, whatever way the reference is spelled; it takes time to be asked."""
 
     keeps_consumers = True
+    watch_interval = timedelta(seconds=10)
 
     def __init__(self) -> None:
         super().__init__()
@@ -489,7 +491,7 @@ async def test_consumers_of_secrets_follow_what_uses_them(world: World) -> None:
     unused = replace(used, load_balancer_id=LoadBalancerId("gone"))
     accounting.consumers.add(unused)
 
-    consumers = SecretConsumers(world.hands)
+    consumers = SecretConsumers(world.hands, Draws())
     await consumers.tend()
     # Put back what is missing; what nobody uses may be of a request that is under way.
     assert accounting.consumers == {used, unused}
@@ -498,3 +500,45 @@ async def test_consumers_of_secrets_follow_what_uses_them(world: World) -> None:
     world.now += EVERY
     await consumers.tend()
     assert accounting.consumers == {used}
+
+
+async def test_of_many_controllers_few_ask_the_store_each_time(world: World) -> None:
+    """What changes is seen by one of them soon, and by the others when their turn comes."""
+    accounting = Accounting()
+    world.hands = dataclasses.replace(world.hands, secret=accounting)
+    controllers = 100
+    watches = [SecretWatch(world.hands) for _ in range(controllers)]
+    draws = Draws()
+    consumers = [SecretConsumers(world.hands, draws) for _ in range(controllers)]
+    draws.among(controllers)
+    for watch in watches:
+        watch.among(controllers)
+        await watch.look()
+    assert accounting.faults.calls["changes"] == controllers, "whoever starts looks at once"
+    accounting.faults.calls.clear()
+    turns = 20
+    for _ in range(turns):
+        world.now += EVERY
+        for watch, each in zip(watches, consumers, strict=True):
+            await watch.look()
+            await watch.look()  # before the time has come again
+            await each.tend()
+    for method in ("changes", "list_consumers"):
+        assert LOOKS / 3 < accounting.faults.calls[method] / turns < LOOKS * 3, method
+
+
+async def test_a_consumer_that_nobody_uses_goes_although_there_are_many_controllers(world: World) -> None:
+    accounting = Accounting()
+    world.hands = dataclasses.replace(world.hands, secret=accounting)
+    unused = SecretConsumer(reference="fake:one", project_id=PROJECT, load_balancer_id=LoadBalancerId("gone"))
+    accounting.consumers.add(unused)
+    draws = Draws()
+    draws.among(100)
+    consumers = [SecretConsumers(world.hands, draws) for _ in range(100)]
+    for _ in range(30):
+        for each in consumers:
+            await each.tend()
+        world.now += EVERY
+        if not accounting.consumers:
+            return
+    raise AssertionError("it stays for half an hour")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import ClassVar, assert_never
 
 from frontinus.model.belongings import Belonging
@@ -35,6 +36,12 @@ class SecretDriver(ABC):
 
     keeps_consumers: ClassVar[bool] = False
     """Whether the store records who uses its secrets; of one that does not, the methods about consumers are not called."""
+
+    @property
+    def watch_interval(self) -> timedelta:
+        """How often the controllers ask for `changes`. 0: as often as each of them likes, about once a second, because it
+        costs next to nothing. Of a store that takes time few of many controllers ask each time."""
+        return timedelta(0)
 
     async def require_access(  # noqa: B027 - reading is enough by default
         self, tenant: Tenant, load_balancer_id: LoadBalancerId, references: Mapping[str, str]
@@ -87,8 +94,7 @@ class SecretDriver(ABC):
 
     async def changes(self) -> frozenset[str]:
         """References whose content may be another than when this was last asked of this object, whoever changed it:
-        stored, replaced, deleted. The first answer names all that there are. Asked about once a second, so it must cost
-        little; a store that cannot tell answers with none, and its secrets are read anew with the next change of the
+        stored, replaced, deleted. The first answer names all that there are. Asked every `watch_interval`; a store that cannot tell answers with none, and its secrets are read anew with the next change of the
         load balancer. Raises Retry."""
         return frozenset()
 

@@ -11,7 +11,6 @@ kept between calls: no secret, and no token of a user's. Next: barbican.py, name
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,7 +54,8 @@ class BarbicanSettings:
     """[driver_options.barbican]. Which cloud it is, is in [openstack]."""
 
     watch_interval: timedelta = timedelta(seconds=10)
-    """How often Barbican is asked what changed among the secrets that our account may read."""
+    """How often Barbican is asked what changed among the secrets that our account may read. Of many controllers about two
+    ask each time."""
 
     openstack: OpenStackSettings = field(default_factory=OpenStackSettings)
     """As in [openstack], unless it is written here too."""
@@ -85,7 +85,10 @@ class BarbicanSecrets(SecretDriver):
         self._marks = Marks(settings.openstack.installation)
         self._spelled: dict[Place, set[str]] = defaultdict(set)
         self._seen: dict[Place, str] = {}
-        self._looked_at: float | None = None
+
+    @property
+    def watch_interval(self) -> timedelta:
+        return self._settings.watch_interval
 
     async def require_access(
         self, tenant: Tenant, load_balancer_id: LoadBalancerId, references: Mapping[str, str]
@@ -138,10 +141,6 @@ class BarbicanSecrets(SecretDriver):
     async def changes(self) -> frozenset[str]:
         """A secret's content never changes in Barbican. It can be deleted, end, or be shown to us no longer, or again. That a
         container is deleted whose secrets stay is not seen."""
-        now = time.monotonic()
-        if self._looked_at is not None and now - self._looked_at < self._settings.watch_interval.total_seconds():
-            return frozenset()
-        self._looked_at = now
         secrets = await self._cloud.run(self._barbican.readable)
         found: dict[Place, str] = {}
         for secret in secrets:
@@ -156,7 +155,7 @@ class BarbicanSecrets(SecretDriver):
         return frozenset(reference for x in changed for reference in self._spelled[x])
 
     def forget_changes(self) -> None:
-        self._seen, self._looked_at = {}, None
+        self._seen = {}
 
     async def list_consumers(self) -> tuple[SecretConsumer, ...]:
         secrets = await self._cloud.run(self._barbican.readable)
