@@ -196,8 +196,14 @@ class _Reader:
             description=row["description"] or "",
             admin_state_up=row["enabled"],
             vip=_value(Vip, vip, address=vip["ip_address"]),
+            # All are on one port, Octavia's or the user's.
             additional_vips=tuple(
-                AdditionalVip(address=x["ip_address"], subnet_id=x["subnet_id"], port_id=x["port_id"])
+                AdditionalVip(
+                    address=x["ip_address"],
+                    subnet_id=x["subnet_id"],
+                    port_id=x["port_id"] or vip["port_id"],
+                    port_owned=bool(vip["octavia_owned"]),
+                )
                 for x in self._of_load_balancer["additional_vip"].get(row["id"], [])
             ),
             vip_qos_policy_id=vip["qos_policy_id"],

@@ -239,9 +239,9 @@ async def _hold_vip(situation: Situation, hands: Hands) -> LoadBalancer:
     load_balancer = situation.tree.load_balancer
     vip, owned = load_balancer.vip, load_balancer.vip_port_owned
     request = VipRequest(
-        address=vip.address if owned else None,
-        subnet_id=vip.subnet_id if owned else None,
-        port_id=None if owned else vip.port_id,
+        address=vip.address,
+        subnet_id=vip.subnet_id,
+        port_id=None if owned else vip.port_id,  # it may have other addresses beside
         additional=tuple(replace(x, port_id=None) if x.port_owned else x for x in load_balancer.additional_vips),
     )
     try:

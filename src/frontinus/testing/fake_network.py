@@ -60,6 +60,8 @@ class FakeNetwork(NetworkDriver):
         self.subnets = subnets
         self.brought_ports: Mapping[PortId, Vip] = {} if brought_ports is None else brought_ports
         self.policies: Mapping[PortId, str] = {} if policies is None else policies
+        self.of_several: set[PortId] = set()
+        """Ports that users made with other addresses beside: which of them is the VIP's has to be said."""
 
     async def allocate_vip(
         self, load_balancer_id: LoadBalancerId, project_id: ProjectId, request: VipRequest
@@ -126,6 +128,8 @@ class FakeNetwork(NetworkDriver):
 
     def _first(self, load_balancer_id: LoadBalancerId, request: VipRequest) -> Vip:
         if request.port_id is not None:
+            if request.port_id in self.of_several and request.subnet_id is None and request.address is None:
+                raise Invalid("vip_port_id", f"port {request.port_id} has several addresses; say which")
             return self._brought(load_balancer_id, request.port_id)
         subnet = self._choose_subnet(request)
         address = self._take_address(load_balancer_id, subnet, request.address)

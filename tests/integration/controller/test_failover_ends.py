@@ -12,6 +12,8 @@ import pytest
 from frontinus.model.enums import Topology
 from frontinus.model.errors import FrontinusError, Gone, Retry
 from frontinus.model.ids import LoadBalancerId, PortId, new_id
+from frontinus.model.network import VipRequest
+from frontinus.model.tree import AdditionalVip, Vip
 from frontinus.testing.faults import Killed, When
 
 from tests.integration.controller.world import SETTINGS, World
@@ -30,9 +32,11 @@ async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
     await made.store.close()
 
 
-async def dead(world: World, topology: Topology = Topology.SINGLE, *, further: int = 0) -> LoadBalancerId:
+async def dead(
+    world: World, topology: Topology = Topology.SINGLE, *, request: VipRequest | None = None
+) -> LoadBalancerId:
     """A load balancer that served, and of which every amphora has died."""
-    load_balancer_id = await world.create(80, topology=topology, further=further)
+    load_balancer_id = await world.create(80, topology=topology, request=request)
     await world.converge()
     await world.assert_served(load_balancer_id)
     for place in world.places.values():
@@ -110,7 +114,9 @@ async def test_a_vip_that_vanished_is_taken_again(world: World, topology: Topolo
 
 async def test_ports_of_vips_that_are_made_again_are_on_record(world: World) -> None:
     """The address is as before, and so is what is answered for it; the port is not."""
-    load_balancer_id = await dead(world, further=1)
+    first, second = world.network.subnets[:2]
+    further = AdditionalVip(address="", subnet_id=second.id)
+    load_balancer_id = await dead(world, request=VipRequest(subnet_id=first.id, additional=(further,)))
     before = await ports_of_vips(world, load_balancer_id)
     assert len(before) == 2
     for port_id in before:
@@ -119,6 +125,14 @@ async def test_ports_of_vips_that_are_made_again_are_on_record(world: World) -> 
     after = await ports_of_vips(world, load_balancer_id)
     assert after == [world.network.vip_ports[x] for x, owner in world.network.vips.items() if owner == load_balancer_id]
     assert not set(after) & set(before)
+
+
+async def test_a_users_port_with_other_addresses_beside_is_held_at_the_one_that_is_the_vips(world: World) -> None:
+    subnet, port_id = world.network.subnets[0], PortId(new_id())
+    vip = Vip(address="198.51.100.77", subnet_id=subnet.id, network_id=subnet.network_id, port_id=port_id)
+    world.network.brought_ports, world.network.of_several = {port_id: vip}, {port_id}
+    load_balancer_id = await dead(world, request=VipRequest(port_id=port_id, address=vip.address))
+    await assert_ends(world, load_balancer_id)
 
 
 async def test_a_vip_that_somebody_else_has_is_waited_for(world: World) -> None:

@@ -35,7 +35,6 @@ from frontinus.model.network import VipRequest
 from frontinus.model.placement import Placement
 from frontinus.model.ports import PortPurpose
 from frontinus.model.tree import (
-    AdditionalVip,
     Amphora,
     Listener,
     LoadBalancer,
@@ -167,16 +166,14 @@ class World:
         self,
         *ports: int,
         topology: Topology = Topology.SINGLE,
-        further: int = 0,
+        request: VipRequest | None = None,
         known_as: LoadBalancerId | None = None,
         placement: Placement | None = None,
     ) -> LoadBalancerId:
         """What the API does for a whole-tree create: an address first, then one transaction."""
         load_balancer_id = known_as or LoadBalancerId(new_id())
-        subnet, *others = self.network.subnets
-        asked = tuple(AdditionalVip(address="", subnet_id=x.id) for x in others[:further])
-        request = VipRequest(subnet_id=subnet.id, additional=asked)
-        allocated = await self.network.allocate_vip(load_balancer_id, PROJECT, request)
+        asked = request or VipRequest(subnet_id=self.network.subnets[0].id)
+        allocated = await self.network.allocate_vip(load_balancer_id, PROJECT, asked)
         pool = Pool(
             id=PoolId(new_id()),
             load_balancer_id=load_balancer_id,
@@ -191,6 +188,7 @@ class World:
                 id=load_balancer_id,
                 project_id=PROJECT,
                 vip=allocated.vip,
+                vip_port_owned=allocated.port_owned,
                 additional_vips=allocated.additional,
                 topology=topology,
                 placement=placement,

@@ -195,6 +195,25 @@ def test_everything_is_kept() -> None:
     assert found.quotas["p"][Kind.L7_POLICY] == 6
 
 
+@pytest.mark.parametrize("owned", [True, False])
+def test_additional_vips_are_on_the_port_of_the_first_whosever_it_is(owned: bool) -> None:
+    tables = an_octavia()
+    tables["vip"][0]["octavia_owned"] = int(owned)
+    tables["additional_vip"] = [
+        {
+            "load_balancer_id": number(1),
+            "ip_address": "198.51.100.9",
+            "port_id": "port",
+            "subnet_id": "subnet-2",
+            "network_id": "network",
+        }
+    ]
+    (tree,) = findings(tables).trees
+    (further,) = tree.load_balancer.additional_vips
+    assert (further.address, further.subnet_id) == ("198.51.100.9", "subnet-2")
+    assert (further.port_id, further.port_owned) == (tree.load_balancer.vip.port_id, owned)
+
+
 def _set(table: str, **values: Any) -> Callable[[Tables], None]:
     return lambda tables: tables[table][0].update(values)
 

@@ -406,6 +406,33 @@ async def test_the_first_change_takes_an_octavias_port_over_and_the_end_leaves_n
     assert list(network.security_groups(name=f"lb-{load_balancer_id}")) == []
 
 
+async def test_all_vips_of_an_octavias_load_balancer_stay_on_its_port(
+    driver: NeutronNetwork, site: Site, load_balancer_id: LoadBalancerId
+) -> None:
+    network = site.look.network
+    base = network.create_port(
+        network_id=site.network_id,
+        name=f"octavia-lb-{load_balancer_id}",
+        project_id=site.project_id,
+        fixed_ips=[{"subnet_id": x} for x in site.subnet_ids[:2]],
+        device_id=f"lb-{load_balancer_id}",
+        device_owner="Octavia",
+    )
+    address = {x["subnet_id"]: x["ip_address"] for x in base.fixed_ips}
+    first, second = site.subnet_ids[:2]
+    request = VipRequest(
+        subnet_id=first,
+        address=address[first],
+        additional=(AdditionalVip(address=address[second], subnet_id=second),),
+    )
+    held = await driver.allocate_vip(load_balancer_id, site.project_id, request)
+    assert (held.vip.port_id, held.additional[0].port_id) == (base.id, base.id)
+    assert (held.vip.address, held.additional[0].address) == (address[first], address[second])
+    assert [x.id for x in site.ports()] == [base.id]  # type: ignore[attr-defined]
+    await driver.release_vip(load_balancer_id, held.vip, port_owned=True, additional=held.additional)
+    assert site.ports() == []
+
+
 async def test_an_octavias_port_that_was_never_changed_goes_with_its_amphora(
     driver: NeutronNetwork, site: Site, octavias: Octavias
 ) -> None:

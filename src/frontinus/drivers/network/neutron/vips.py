@@ -245,8 +245,7 @@ class Vips:
     def _fitting(self, load_balancer_id: LoadBalancerId, wish: _Wish, held: Sequence[PortFacts]) -> PortFacts | None:
         """The port that was made for this VIP. Raises Conflict when it has another address."""
         for port in held:
-            is_it = self._is_first(port) if wish.is_first else self._is_further(port, wish.subnet.id)
-            if not is_it:
+            if not self._is_for(wish, port):
                 continue
             address = port.address_on(wish.subnet.id)
             if address is None or (wish.address is not None and ip_address(address) != ip_address(wish.address)):
@@ -255,19 +254,22 @@ class Vips:
             return port
         return None
 
+    def _is_for(self, wish: _Wish, port: PortFacts) -> bool:
+        """Whether a port that was made for the load balancer is that of this VIP. An Octavia has all of them on one."""
+        if wish.is_first:
+            return self._is_first(port)
+        is_octavias = port.description not in self._names.vip_marks
+        return (is_octavias or not self._is_first(port)) and port.address_on(wish.subnet.id) is not None
+
     def _is_first(self, port: PortFacts) -> bool:
         return port.description != self._names.vip_mark(is_first=False)
-
-    def _is_further(self, port: PortFacts, subnet_id: SubnetId) -> bool:
-        return not self._is_first(port) and port.address_on(subnet_id) is not None
 
     def _foreseen(self, wish: _Wish, held: Sequence[PortFacts]) -> PortFacts:
         """The port as it would be. Raises Conflict, NoFreeAddress."""
         if wish.brought is not None:
             return wish.brought
         for port in held:
-            address = port.address_on(wish.subnet.id)
-            if address is not None and self._is_first(port) == wish.is_first:
+            if self._is_for(wish, port) and port.address_on(wish.subnet.id) is not None:
                 return port
         if wish.address is not None:
             taken = self._neutron.ports(
