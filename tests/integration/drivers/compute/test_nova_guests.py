@@ -74,7 +74,9 @@ async def test_a_machine_that_ends_is_told_from_one_that_is_stopped(nova_site: N
         os.kill(qemu_of(server.id), signal.SIGKILL)
         stopped = (PlaceState.STOPPED, PlaceState.STOPPED_ON_PURPOSE)
         assert await state_is(driver, amphora_id, *stopped, within=NOTICED_S) is PlaceState.STOPPED
-        assert nova_site.servers(amphora_id)[0].status == "SHUTOFF"
+        assert await state_is(driver, amphora_id, PlaceState.STOPPED_ON_PURPOSE, within=10) is PlaceState.STOPPED
+        nova_site.look.compute.wait_for_server(server, status="SHUTOFF", interval=1, wait=PATIENCE_S)
+        assert (await driver.get(amphora_id)).state is PlaceState.STOPPED
 
         await build()
         assert await state_is(driver, amphora_id, PlaceState.RUNNING) is PlaceState.RUNNING
