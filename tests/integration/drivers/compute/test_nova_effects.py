@@ -154,3 +154,44 @@ async def test_death_between_any_two_calls_leaks_nothing_and_converges(nova_site
         assert fatal > 10, "so many calls a life takes at least: was anybody killed?"
     finally:
         await survivor.close()
+
+
+@pytest.mark.timeout(3600)
+async def test_death_while_a_port_is_attached_or_a_server_rebuilt_is_made_good(
+    nova_site: NovaSite, driver: NovaCompute
+) -> None:
+    """One server, which goes through all of it: that it is one, with the ports that it should have, is what is to be shown."""
+    amphora_id = AmphoraId(new_id())
+    await build(driver, nova_site, amphora_id)
+    (server,) = nova_site.servers(amphora_id)
+    more = nova_site.port(amphora_id, PortPurpose.VIP)
+
+    async def comes_and_goes(mortal: NovaCompute) -> None:
+        await mortal.attach(amphora_id, more)
+        await mortal.detach(amphora_id, more)
+
+    async def is_rebuilt(mortal: NovaCompute) -> None:
+        nova_site.admin.compute.reset_server_state(server.id, "error")
+        await build(mortal, nova_site, amphora_id)
+
+    for live in (comes_and_goes, is_rebuilt):
+        fatal, lived = 0, False
+        while not lived:
+            fatal += 1
+            victim = NovaCompute(nova_site.settings(), over(Deadly(fatal)))
+            try:
+                await live(victim)
+                lived = True
+            except Killed:
+                pass
+            await victim.close()
+            await build(driver, nova_site, amphora_id)
+            assert [x.id for x in nova_site.servers(amphora_id)] == [server.id], f"{live.__name__}, call {fatal}"
+            await driver.attach(amphora_id, more)
+            place = await driver.get(amphora_id)
+            assert place.state is PlaceState.RUNNING
+            assert more.id in (place.attached or ()), f"{live.__name__}, call {fatal}"
+            assert len(list(nova_site.look.compute.server_interfaces(server.id))) == 2
+            await driver.detach(amphora_id, more)
+            assert len(list(nova_site.look.compute.server_interfaces(server.id))) == 1
+        assert fatal > 4, "so many calls it takes at least: was anybody killed?"

@@ -453,9 +453,11 @@ async def test_a_token_that_is_not_valid_is_not_an_outage(driver: NeutronNetwork
 
 
 class _Life:
-    """What a load balancer asks of its network from its create to its end, with a user's port as a further VIP."""
+    """What a load balancer asks of its network from its create to its end, with a user's port as a further VIP, and for a while
+    a user's group and policy."""
 
-    def __init__(self, site: Site, brought: PortId) -> None:
+    def __init__(self, site: Site, brought: PortId, group: str, policy: str) -> None:
+        self.group, self.policy = group, policy
         self.site, self.id = site, LoadBalancerId(new_id())
         self.amphora_id = AmphoraId(f"{uuid4()}")
         further = AdditionalVip(address="", subnet_id=site.subnet_ids[1], port_id=brought)
@@ -463,10 +465,11 @@ class _Life:
 
     async def build(self, driver: NeutronNetwork) -> None:
         self.given = await driver.allocate_vip(self.id, self.site.project_id, self.request)
-        for allowed in ((HTTP,), (FROM_OFFICE,)):
-            wish = amphora_port(
-                self.site, self.id, amphora_id=self.amphora_id, vips=(self.given.vip.address,), allowed=allowed
-            )
+        mine = amphora_port(
+            self.site, self.id, amphora_id=self.amphora_id, vips=(self.given.vip.address,), allowed=(HTTP,)
+        )
+        dressed = replace(mine, allowed=(VRRP,), security_group_ids=(self.group,), qos_policy_id=self.policy)
+        for wish in (mine, dressed, replace(mine, allowed=(FROM_OFFICE,))):
             self.port = await driver.create_port(wish)
 
     async def end(self, driver: NeutronNetwork) -> None:
@@ -483,16 +486,19 @@ async def test_death_between_any_two_calls_leaks_nothing_and_converges(site: Sit
     own = network.create_port(
         network_id=site.network_id, project_id=site.project_id, fixed_ips=[{"subnet_id": site.subnet_ids[1]}]
     )
+    group = network.create_security_group(name="of-the-user", project_id=site.project_id)
+    policy = network.create_qos_policy(name="of-the-user", project_id=site.project_id)
     survivor = site.driver()
     try:
         counting = Deadly(0)
-        first, whole = NeutronNetwork(site.settings(), over(counting)), _Life(site, PortId(own.id))
+        first = NeutronNetwork(site.settings(), over(counting))
+        whole = _Life(site, PortId(own.id), group.id, policy.id)
         await whole.build(first)
         await whole.end(first)
         await first.close()
         deaths = 0
         for fatal in range(1, counting.made + 1):
-            life, deadly = _Life(site, PortId(own.id)), Deadly(fatal)
+            life, deadly = _Life(site, PortId(own.id), group.id, policy.id), Deadly(fatal)
             victim = NeutronNetwork(site.settings(), over(deadly))
             try:
                 await life.build(victim)
@@ -516,6 +522,8 @@ async def test_death_between_any_two_calls_leaks_nothing_and_converges(site: Sit
     finally:
         await survivor.close()
         network.delete_port(own.id)
+        network.delete_qos_policy(policy.id)
+        network.delete_security_group(group.id)
 
 
 async def _is_left(site: Site, life: _Life) -> list[str]:

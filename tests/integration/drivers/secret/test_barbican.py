@@ -409,11 +409,15 @@ async def test_a_token_that_is_none_is_told(site: Site, driver: BarbicanSecrets,
 async def test_death_between_any_two_calls_leaves_no_consumer(
     site: Site, driver: BarbicanSecrets, certificate: Certificate
 ) -> None:
-    container = site.container(certificate)
-    leaf = site.certificate_in(container)
+    """And lets in nobody but us: from a user's naming it, by which its ACL and those of its parts name us, to its end."""
+    container = site.container(certificate, readable=False)
+    leaf, places = site.certificate_in(container), [container, *site.parts_of(container)]
 
     async def live(mortal: BarbicanSecrets) -> None:
+        for reference in places:
+            site.deny(reference)
         consumer = consumer_of(site, container)
+        await mortal.require_access(site.tenant, consumer.load_balancer_id, {container: "listener.a_ref"})
         await mortal.register(consumer)
         await mortal.unregister(consumer)
 
@@ -429,11 +433,14 @@ async def test_death_between_any_two_calls_leaves_no_consumer(
         except Killed:
             deaths += 1
         await victim.close()
+        assert all(site.readers(x) <= {site.account} for x in places)
+        await name(driver, site, container)
+        assert [site.readers(x) for x in places] == [{site.account}] * len(places), f"after call {fatal}"
         # What another controller sees and takes away, since no load balancer uses it.
         for consumer in await driver.list_consumers():
             await driver.unregister(consumer)
         assert (site.consumers(container), site.consumers(leaf)) == ([], [])
-    assert deaths == counting.made >= 6
+    assert deaths == counting.made >= 6 + 2 * len(places), "an ACL is read and written"
 
 
 async def test_an_outage_heals(site: Site, certificate: Certificate) -> None:
