@@ -85,7 +85,11 @@ class LittleCloud:
                 self.server["status"] = "ACTIVE"
                 return answer(None, 202)
             case "GET", "/servers/s":
-                return answer({"server": self.server})
+                return answer({"server": self.server}) if self.server is not None else answer(None, 404)
+            case "DELETE", "/servers/s":
+                self.asked.append({"delete": "s"})
+                self.server = None
+                return answer(None, 204)
             case "GET", "/servers/s/os-interface":
                 return answer({"interfaceAttachments": []})
             case "GET", "/servers/s/os-instance-actions":
@@ -191,6 +195,16 @@ async def test_a_server_that_stopped_is_rebuilt_from_the_image_of_its_load_balan
     cloud.server |= {"status": "ERROR", "OS-SRV-USG:launched_at": "2026-11-27T10:00:00.0"}
     body = await build(cloud, Placement(amp_image_tag="next"))
     assert body["rebuild"]["imageRef"] == "image-2"
+
+
+async def test_a_server_that_is_off_is_made_anew(cloud: LittleCloud) -> None:
+    """Nova rebuilds it too, and then turns it off again."""
+    await build(cloud)
+    assert cloud.server is not None
+    cloud.server |= {"status": "SHUTOFF", "OS-SRV-USG:launched_at": "2026-11-27T10:00:00"}
+    await build(cloud)
+    assert [next(iter(x)) for x in cloud.asked] == ["name", "delete", "name"]
+    assert cloud.server["status"] == "ACTIVE"
 
 
 async def test_a_place_tells_of_what_and_where_it_was_made(cloud: LittleCloud) -> None:

@@ -237,13 +237,13 @@ def _whose(asked: str | None) -> str:
 
 
 def _is_of_use(server: ServerFacts, *, afresh: bool) -> bool:
-    """Whether it is the place already, or can be made so and be the same one. Nova rebuilds what is active, shut off, or in
-    error after it ran; a volume it would leave as it is."""
+    """Whether it is the place already, or can be made so and be the same one. Nova rebuilds what is in error after it ran; what is
+    shut off it would shut off again after that, and a volume it would leave as it is."""
     if server.is_going:
         return False
     if server.is_in_motion or state_of(server) is PlaceState.RUNNING:
         return True
-    rebuilds = server.status == SHUTOFF or (server.launched is not None and state_of(server) is PlaceState.STOPPED)
+    rebuilds = server.status != SHUTOFF and server.launched is not None and state_of(server) is PlaceState.STOPPED
     return rebuilds and not server.volumes and not afresh
 
 
