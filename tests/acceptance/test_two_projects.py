@@ -185,6 +185,17 @@ def test_a_secret_that_its_owner_lets_b_read_b_may_use(world: World) -> None:
     assert b.project.id in user
     assert b.ids["loadbalancers"] in user
     report(f"a secret that A's ACL lets B's user and our account read: B's listener has it, and A sees {user}")
+
+    def fault() -> dict[str, Any]:
+        return dict(b.project.load_balancer(b.ids["loadbalancers"]).get("fault") or {})
+
+    a.project.let_read(lent, b.project.user_id)
+    told = until(fault, ONE_MORE_LOOK_S, "nobody notices that A has taken our account's access back", pause=1)
+    assert (told["code"], lent in told["message"]) == ("secret-unreadable", True), told
+    a.project.let_read(lent, b.project.user_id, account)
+    until(lambda: not fault(), ONE_MORE_LOOK_S, "nobody notices that A has given it again", pause=1)
+    b.project.settled(b.ids["loadbalancers"])
+    report(f"A took our account out of the ACL: {told['message']}; and put it in again: B's load balancer is well")
     assert b.project.call("DELETE", f"listeners/{made['id']}").status == 204
     b.project.settled(b.ids["loadbalancers"])
     until(
