@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from frontinus.controller.draws import LOOKS, Draws
 from frontinus.controller.metrics import ControllerMetrics
+from frontinus.controller.previewer import answer_to
 from frontinus.controller.secret_consumers import EVERY, SecretConsumers
 from frontinus.controller.secret_watch import AGAIN_EVERY, SecretWatch
 from frontinus.controller.secrets import Resolver
@@ -25,8 +26,10 @@ from frontinus.model.certificates import SecretConsumer
 from frontinus.model.edits import apply
 from frontinus.model.enums import Kind, ListenerProtocol, Topology
 from frontinus.model.errors import Invalid, Retry
-from frontinus.model.ids import AmphoraId, LoadBalancerId
+from frontinus.model.ids import AmphoraId, ListenerId, LoadBalancerId
+from frontinus.model.previews import Question
 from frontinus.model.tree import Listener, LoadBalancerTree
+from frontinus.store import health
 from frontinus.testing.certificates import TestAuthority
 from frontinus.testing.fake_secret import FakeSecrets
 from frontinus.testing.faults import Killed
@@ -183,12 +186,12 @@ def tls_with_names(listener: Listener, *references: str) -> Listener:
     return replace(tls(listener, references[0]), sni_container_refs=references[1:])
 
 
-async def with_tls_in_three_ways(world: World) -> LoadBalancerId:
+async def with_tls_in_three_ways(world: World, topology: Topology = Topology.SINGLE) -> LoadBalancerId:
     """A load balancer that is served: in clear on 80, in TLS on 443 by fake:one, and on 8443 by fake:two and, for a name,
     fake:one."""
     for reference in (REFERENCE, "fake:two"):
         world.secrets.store[PROJECT, reference] = TestAuthority().issue("www.example.org")
-    load_balancer_id = await world.create(80)
+    load_balancer_id = await world.create(80, topology=topology)
     tree = await world.tree(load_balancer_id)
     assert tree is not None
     pool_id = tree.pools[0].id
@@ -228,12 +231,7 @@ async def shown(world: World, load_balancer_id: LoadBalancerId) -> dict[int, tup
 
 @pytest.mark.parametrize("topology", [Topology.SINGLE, Topology.ACTIVE_STANDBY], ids=lambda x: x.value)
 async def test_an_amphora_that_dies_after_its_secret_is_replaced_for_the_rest(world: World, topology: Topology) -> None:
-    load_balancer_id = await with_tls_in_three_ways(world)
-    await world.edit(
-        load_balancer_id,
-        lambda x: apply(replace(x, load_balancer=replace(x.load_balancer, topology=topology)), world.now),
-    )
-    await world.converge()
+    load_balancer_id = await with_tls_in_three_ways(world, topology)
     watch = SecretWatch(world.hands)
     await watch.look()
     kept = world.secrets.store.pop((PROJECT, REFERENCE))
@@ -276,6 +274,46 @@ async def test_an_amphora_that_dies_after_its_secret_is_replaced_for_the_rest(wo
     secrets = await Resolver(world.secrets).resolve(tree)
     for amphora in tree.amphorae:
         assert world.places[amphora.id].runs == world.hands.amphora_driver.render(tree, amphora, secrets)
+
+
+async def test_of_a_pair_whose_one_half_lives_nothing_is_left_out(world: World) -> None:
+    """It serves all of it; the other half waits, and is not forgotten."""
+    load_balancer_id = await with_tls_in_three_ways(world, Topology.ACTIVE_STANDBY)
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    dead, alive = (x.id for x in tree.amphorae)
+    ran = world.places[alive].runs
+    del world.secrets.store[PROJECT, REFERENCE]
+    world.places[dead].kill()
+    await world.store.transact(lambda tx: health.suspect(tx, [dead], world.now))
+    for _ in range(20):
+        await world.turn()
+        world.now += timedelta(seconds=2)
+    assert ran == world.places[alive].runs
+    assert not any(left_out for _, _, left_out in (await shown(world, load_balancer_id)).values())
+    world.places[alive].kill()
+    await world.store.transact(lambda tx: health.suspect(tx, [alive], world.now))
+    await world.converge()
+    assert {dead, alive}.isdisjoint(world.places)
+    assert len(world.places) == 2
+    assert (await shown(world, load_balancer_id))[80] == ("ACTIVE", None, False)
+
+
+async def test_a_dry_run_knows_what_is_carried_without_a_secret(world: World) -> None:
+    load_balancer_id = await with_tls_in_three_ways(world)
+    del world.secrets.store[PROJECT, REFERENCE]
+    await kill_all(world, load_balancer_id)
+    await world.converge()
+    before = await world.tree(load_balancer_id)
+    assert before is not None
+    after = apply(before, world.now, create=[world.listener(load_balancer_id, 81, before.pools[0].id)])
+    told = await answer_to(Question(before=before, after=after), world.hands)
+    ports = {x.id: x.protocol_port for x in before.listeners}
+    assert {ports[ListenerId(str(x.object_id))]: x.left_out for x in told.faults} == {443: True, 8443: False}
+    (previewed,) = told.amphorae
+    changed = [x for x in previewed.preview.diff.splitlines()[2:] if x[0] in "+-"]
+    assert [x for x in changed if '"protocol_port":81' in x]
+    assert not [x for x in changed if '"protocol_port":443' in x or '"protocol_port":8443' in x]
 
 
 async def test_an_amphora_that_dies_while_the_store_is_away_is_replaced_for_the_rest(world: World) -> None:
