@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import structlog
 
@@ -17,13 +18,25 @@ from frontinus.controller.hands import Hands
 from frontinus.controller.secret_consumers import SecretConsumers
 from frontinus.model.certificates import UNREADABLE
 from frontinus.model.errors import CallerError, WorldError
+from frontinus.model.ids import ProjectId
 from frontinus.store import secrets
 
 log = structlog.get_logger()
 
 
+READ_AGAIN = timedelta(days=7)
+"""For so long it is remembered when a certificate ends, unless the store tells that it changed: every controller wants to know
+of every one, and reading it is several questions to some stores."""
+
 AGAIN_EVERY = timedelta(minutes=5)
 """What waits for a secret that cannot be read is tried again so often, whether the store tells of a change or not."""
+
+
+class _Known(NamedTuple):
+    """When a certificate ends, as it was read at some time."""
+
+    expires_at: datetime | None
+    read_at: datetime
 
 
 class SecretWatch:
@@ -34,6 +47,7 @@ class SecretWatch:
         self._looked_at: datetime | None = None
         self._tried_at: datetime | None = None
         self._asked_at: datetime | None = None
+        self._known: dict[str, _Known] = {}
         self._draws = Draws()
         self._consumers = SecretConsumers(hands, self._draws)
 
@@ -62,6 +76,8 @@ class SecretWatch:
         changed = await self._hands.secret.changes()
         if not changed:
             return 0
+        for reference in changed:
+            self._known.pop(reference, None)
         now = self._hands.now()
         try:
             count = await self._hands.store.transact(lambda tx: secrets.wake_users(tx, changed, now))
@@ -113,28 +129,39 @@ class SecretWatch:
                 continue
             await asyncio.sleep(0)  # reading one takes milliseconds of its own; leases are to be kept meanwhile
             try:
-                found = await self._hands.secret.certificate(reference, user.project_id)
+                expires_at = await self._end_of(reference, user.project_id)
             except (CallerError, WorldError):
                 counts["unreadable"] += 1
                 continue  # whoever needs it is told by a fault
-            counts[_ends(found.expires_at, now)] += 1
-            if found.expires_at is not None and (soonest is None or found.expires_at < soonest):
-                soonest = found.expires_at
-            if found.expires_at is not None and found.expires_at - now < settings.expiry_warning:
+            counts[_ends(expires_at, now)] += 1
+            if expires_at is not None and (soonest is None or expires_at < soonest):
+                soonest = expires_at
+            if expires_at is not None and expires_at - now < settings.expiry_warning:
                 ending += 1
                 log.warning(
-                    "certificate ends soon" if found.expires_at > now else "certificate has ended",
+                    "certificate ends soon" if expires_at > now else "certificate has ended",
                     reference=reference,
-                    expires_at=found.expires_at.isoformat(),
+                    expires_at=expires_at.isoformat(),
                     project_id=user.project_id,
                     object_kind=user.kind.value,
                     object_id=user.id,
                     load_balancer_id=user.load_balancer_id,
                 )
+        self._known = {x: y for x, y in self._known.items() if x in known}
         for word, count in counts.items():
             self._hands.metrics.certificates.labels(word).set(count)
         self._hands.metrics.certificate_soonest_end.set(float("inf") if soonest is None else soonest.timestamp())
         return ending
+
+    async def _end_of(self, reference: str, project_id: ProjectId) -> datetime | None:
+        """When the certificate ends. Raises Invalid and Retry."""
+        now, before = self._hands.now(), self._known.get(reference)
+        if before is not None and timedelta(0) <= now - before.read_at < READ_AGAIN:
+            return before.expires_at
+        self._known.pop(reference, None)
+        found = await self._hands.secret.certificate(reference, project_id)
+        self._known[reference] = _Known(found.expires_at, now)
+        return found.expires_at
 
 
 def _ends(expires_at: datetime | None, now: datetime) -> str:

@@ -122,7 +122,7 @@ class ControllerSettings:
 
     expiry_look_interval: timedelta = timedelta(hours=6)
     """How often the certificates in use are looked through: those that end soon are told in the log then, and the metrics
-    of all are brought up to date. Each look opens every certificate in use once."""
+    of all are brought up to date. A certificate is opened when it is new or has changed, and once a week."""
 
     expiry_warning: timedelta = timedelta(days=30)
     """A certificate that ends within this is worth a warning. Public ones are renewed with a third of 90 days left."""

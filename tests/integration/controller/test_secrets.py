@@ -435,9 +435,14 @@ async def test_a_certificate_that_ends_soon_is_told(world: World) -> None:
     with capture_logs() as told:
         assert await watch.warn() == 1
         assert await watch.warn() == 0, "once in a while is enough"
+    world.now += world.hands.settings.expiry_look_interval
+    read = world.secrets.faults.calls["secret"]
+    assert await watch.warn() == 1
+    assert read == world.secrets.faults.calls["secret"], "when it ends is known already"
     (event,) = [x for x in told if x["event"] == "certificate ends soon"]
     assert (event["reference"], event["load_balancer_id"]) == (REFERENCE, load_balancer_id)
     world.secrets.store[PROJECT, REFERENCE] = replace(certificate, expires_at=world.now + timedelta(days=90))
+    await watch.look()
     world.now += timedelta(days=1)
     assert await watch.warn() == 0
 
@@ -461,6 +466,7 @@ async def test_certificates_are_counted_by_how_soon_they_end(world: World, left:
     watch = SecretWatch(world.hands)
 
     async def counted() -> tuple[dict[str, float], float | None]:
+        await watch.look()
         await watch.warn()
         world.now += world.hands.settings.expiry_look_interval
         found = {
