@@ -20,12 +20,18 @@ from frontinus.model.ids import LoadBalancerId
 
 
 class Groups:
-    """Shared by threads; the lock guards `_wanted` and keeps two of this process from making one group."""
+    """Shared by threads. `_lock` guards all but `_asked`, which `_counting` does, and keeps two of this process from making one
+    group.
+
+    Nova gives nothing but the list of all groups. So one list serves everybody in this process who asked before it was begun:
+    those with a turn up to `_listed_for`; and one dropping of what is empty those up to `_dropped_for`."""
 
     def __init__(self, nova: Nova, names: Names, policy: str) -> None:
         self._nova, self._names, self._policy = nova, names, policy
-        self._lock = threading.Lock()
+        self._lock, self._counting = threading.Lock(), threading.Lock()
         self._wanted: Counter[str] = Counter()
+        self._asked = self._listed_for = self._dropped_for = 0
+        self._list: dict[str, GroupFacts] = {}
 
     @contextmanager
     def wanted(self, load_balancer_id: LoadBalancerId) -> Iterator[None]:
@@ -45,26 +51,47 @@ class Groups:
         """The id of the group, made if there is none; None where amphorae are not kept apart. Blocks. Raises Retry."""
         if self._policy == NO_GROUPS:
             return None
-        name = self._names.group_name(load_balancer_id)
+        name, turn = self._names.group_name(load_balancer_id), self._turn()
         with self._lock:
-            found = self._named(name)
+            found = self._named(name, turn)
             if found is None:
-                made = self._nova.create_group(name, self._policy)
-                # Another process may have made one at the same moment: both choose the same.
-                found = self._named(name) or made
-                if found.id != made.id:
-                    self._nova.delete_group(made.id)
+                # Another process may make one at the same moment. All choose the same of them from then on, and what is empty
+                # is dropped.
+                found = self._nova.create_group(name, self._policy)
+                self._list[found.id] = found
         return found.id
 
     def drop_empty(self) -> None:
         """Blocks. Raises Retry."""
         if self._policy == NO_GROUPS:
             return
+        turn = self._turn()
         with self._lock:
-            for group in self._nova.groups():
+            if turn <= self._dropped_for:
+                return
+            # Never by an older list: a group that was empty then may have got its first server since.
+            self._read()
+            for group in tuple(self._list.values()):
                 if self._names.is_our_group(group) and not group.members and not self._wanted[group.name]:
                     self._nova.delete_group(group.id)
+                    del self._list[group.id]
+            self._dropped_for = self._listed_for
 
-    def _named(self, name: str) -> GroupFacts | None:
-        found = [x for x in self._nova.groups() if x.name == name]
+    def _turn(self) -> int:
+        with self._counting:
+            self._asked += 1
+            return self._asked
+
+    def _read(self) -> None:
+        """With the lock."""
+        with self._counting:
+            served = self._asked
+        self._list = {x.id: x for x in self._nova.groups()}
+        self._listed_for = served
+
+    def _named(self, name: str, turn: int) -> GroupFacts | None:
+        """As of a moment after that turn. With the lock."""
+        if turn > self._listed_for:
+            self._read()
+        found = [x for x in self._list.values() if x.name == name]
         return min(found, key=lambda x: (-len(x.members), x.id), default=None)

@@ -21,14 +21,19 @@ from frontinus.drivers.compute.nova.facts import (
     ServerFacts,
 )
 from frontinus.drivers.openstack.cloud import Cloud
-from frontinus.drivers.openstack.trouble import Refused
+from frontinus.drivers.openstack.trouble import SOON_S, Refused
+from frontinus.model.errors import Retry
 from frontinus.model.ids import PortId
 
 _T = TypeVar("_T")
 MICROVERSION = "2.69"
 """Of Rocky, 2018: with tags at the create (2.52), user data at a rebuild (2.57), one policy of a group (2.64), and servers of
 a cell that does not answer (2.69)."""
-_GROUPS_AT_ONCE = 500
+_SERVERS_AT_ONCE = 200
+"""With all that Nova says of each, it takes seconds for its own thousand; our time-out is for one answer."""
+_GROUPS_AT_ONCE, _OVERLAP = 500, 50
+"""Groups have no marker, only a count of those to leave out. So each page begins with some of the one before."""
+_ATTEMPTS = 5
 
 
 class Nova:
@@ -39,7 +44,8 @@ class Nova:
 
     def servers(self, **filters: object) -> list[ServerFacts]:
         """Of our project."""
-        return _convert(self._listed("/servers/detail", "servers", filters), list[ServerFacts])
+        asked = {**filters, "limit": _SERVERS_AT_ONCE}
+        return _convert(self._listed("/servers/detail", "servers", asked), list[ServerFacts])
 
     def server(self, server_id: str) -> ServerFacts | None:
         try:
@@ -83,14 +89,28 @@ class Nova:
     # Server groups
 
     def groups(self) -> list[GroupFacts]:
-        """Of our project. Nova has no marker for these."""
-        found: list[GroupFacts] = []
-        while True:
-            page = {"limit": _GROUPS_AT_ONCE, "offset": len(found)}
-            answer = self._request("GET", "/os-server-groups", params=page)
-            found += _convert(answer["server_groups"], list[GroupFacts])
-            if not answer["server_groups"]:  # a short page may only be the most that Nova gives at once
+        """Of our project: none is left out that is there all the while, whoever deletes others meanwhile."""
+        for _ in range(_ATTEMPTS):
+            found = self._groups_at_once()
+            if found is not None:
                 return found
+        raise Retry("Nova's server groups change faster than they are read", after=SOON_S, code="nova-busy")
+
+    def _groups_at_once(self) -> list[GroupFacts] | None:
+        """None when so many were deleted meanwhile that nobody knows which were left out. They come in the order in which they
+        were made, so that between one that is known and the next ones in its page there is none."""
+        found: dict[str, GroupFacts] = {}
+        end = overlap = 0
+        while True:
+            asked = {"limit": _GROUPS_AT_ONCE, "offset": end - overlap}
+            page = _convert(self._request("GET", "/os-server-groups", params=asked)["server_groups"], list[GroupFacts])
+            if overlap and not any(x.id in found for x in page):
+                return None
+            before = len(found)
+            found |= {x.id: x for x in page}
+            if len(found) == before:  # a short page may only be the most that Nova gives at once
+                return list(found.values())
+            end, overlap = end - overlap + len(page), min(_OVERLAP, len(page) // 2)
 
     def create_group(self, name: str, policy: str) -> GroupFacts:
         answer = self._request("POST", "/os-server-groups", json={"server_group": {"name": name, "policy": policy}})
