@@ -119,6 +119,7 @@ class Controller:
                 self._previewer.among(self._membership.controllers)
                 self._witness.among(self._membership.controllers)
                 self._secret_watch.among(self._membership.controllers)
+                self._sweeper.among(self._membership.controllers)
                 count = partial(leases.count_due, cohort=self._hands.cohort, now=now)
                 self._hands.metrics.due.set(await self._hands.store.read(count))
                 if is_done and self._ends_when_drained:

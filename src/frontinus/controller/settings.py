@@ -84,7 +84,8 @@ class ControllerSettings:
     """An agent that dies again within this after it was started again in place is not revived but replaced."""
 
     sweep_interval: timedelta = timedelta(seconds=60)
-    """How often orphans are looked for: what stands outside under our names, and no row knows."""
+    """How often orphans are looked for: what stands outside under our names, and no row knows. In a cloud by one or two
+    controllers of all, else by each, which sees its own machine."""
 
     orphan_grace: timedelta = timedelta(minutes=5)
     """How long an orphan is only told of before it is deleted, also by `frontinus sweep delete`. Far above what a request of

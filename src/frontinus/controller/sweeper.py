@@ -11,8 +11,10 @@ from collections.abc import Mapping
 import structlog
 
 from frontinus.controller import places, sweep_plan
+from frontinus.controller.draws import Draws
 from frontinus.controller.hands import Hands
 from frontinus.controller.sweep_plan import Orphan, Survey
+from frontinus.drivers.compute.interface import LOSES_SIGHT
 from frontinus.model.belongings import Belonging, Owner, OwnerKind
 from frontinus.model.errors import FrontinusError, WorldError
 from frontinus.model.ids import AmphoraId, LoadBalancerId
@@ -29,17 +31,36 @@ class Sweeper:
     def __init__(self, hands: Hands) -> None:
         self._hands = hands
         self._told: frozenset[Owner] = frozenset()
+        self._draws = Draws()
+        self._has_swept = False
+
+    def among(self, controllers: int) -> None:
+        """So many sweep, this one included."""
+        self._draws.among(controllers)
 
     async def run(self) -> None:
         """Sweep until cancelled; first at once, since a start is when most has drifted."""
         while True:
             try:
-                await self.sweep()
+                await self.turn()
             except WorldError as trouble:
                 log.warning("sweep put off", reason=str(trouble))
             except Exception:  # the loop protects its next turn
                 log.exception("sweep failed")
             await asyncio.sleep(self._hands.settings.sweep_interval.total_seconds())
+
+    async def turn(self) -> None:
+        """A sweep; of many controllers that ask one cloud, which tells each of them the same, only by those whose turn it is."""
+        is_elsewhere = LOSES_SIGHT in self._hands.compute.features
+        if not self._has_swept or not is_elsewhere or self._draws.is_drawn():
+            await self.sweep()
+            self._has_swept = True
+        elif self._told:
+            # What others saw to is not told of any longer.
+            still = await self._hands.store.read(orphans.sightings)
+            self._told &= still.keys()
+            if not self._told:
+                self._measure(held=0, waiting=0)
 
     async def sweep(self) -> None:
         """One look at everything that is ours: tell of new orphans, delete those whose grace is over."""
@@ -108,10 +129,13 @@ class Sweeper:
                 log.warning("orphan found", **_facts(orphan), since=orphan.since.isoformat(timespec="seconds"))
         self._told = frozenset(x.owner for x in survey.orphans)
         held = len(survey.held)
-        self._hands.metrics.orphans.labels("held").set(held)
-        self._hands.metrics.orphans.labels("waiting").set(len(survey.orphans) - held)
+        self._measure(held=held, waiting=len(survey.orphans) - held)
         if held:
             log.error("too many orphans to be believed; see `frontinus sweep list`", orphans=held)
+
+    def _measure(self, *, held: int, waiting: int) -> None:
+        self._hands.metrics.orphans.labels("held").set(held)
+        self._hands.metrics.orphans.labels("waiting").set(waiting)
 
 
 def _facts(orphan: Orphan) -> dict[str, str]:

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from frontinus.controller.sweep_plan import ALWAYS_BELIEVED, Survey
 from frontinus.controller.sweeper import Sweeper
+from frontinus.drivers.compute.interface import LOSES_SIGHT
 from frontinus.model.belongings import Belonging, BelongingKind
 from frontinus.model.errors import Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId, new_id
@@ -49,6 +50,12 @@ async def orphan_address(world: World) -> LoadBalancerId:
 async def sweep(world: World) -> None:
     """By a controller that has just been started: what it knows is in the store."""
     await Sweeper(world.hands).sweep()
+
+
+def waiting(world: World) -> float:
+    """As the metric has it."""
+    (family,) = world.hands.metrics.orphans.collect()
+    return next(x.value for x in family.samples if "waiting" in x.labels.values())
 
 
 async def look(world: World) -> Survey:
@@ -142,6 +149,39 @@ async def test_too_many_orphans_are_left_alone_until_somebody_asks(world: World)
     due = (await sweeper.look()).due(world.now)
     assert {x.owner.id for x in await sweeper.delete(due)} == set(places)
     assert not world.places
+
+
+@pytest.mark.parametrize("in_a_cloud", [True, False], ids=["in a cloud", "on machines"])
+async def test_of_many_controllers_that_see_the_same_few_look_at_a_time(
+    world: World, in_a_cloud: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = world.hands.compute.features | ({LOSES_SIGHT} if in_a_cloud else set())
+    monkeypatch.setattr(type(world.hands.compute), "features", features)
+    sweepers = [Sweeper(world.hands) for _ in range(100)]
+    counts = []
+    for _ in range(2):
+        before = world.faults.calls["list_owned"]
+        for each in sweepers:
+            await each.turn()
+            each.among(len(sweepers))
+        counts.append(world.faults.calls["list_owned"] - before)
+    first, later = counts
+    assert later <= first / 5 if in_a_cloud else later == first
+
+
+async def test_who_does_not_look_forgets_what_others_saw_to(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = world.hands.compute.features | {LOSES_SIGHT}
+    monkeypatch.setattr(type(world.hands.compute), "features", features)
+    await orphan_place(world)
+    idle = Sweeper(world.hands)
+    await idle.turn()
+    assert waiting(world) == 1
+    await Sweeper(world.hands).sweep()
+    world.now += GRACE
+    await Sweeper(world.hands).sweep()
+    idle.among(10**9)  # it is never drawn
+    await idle.turn()
+    assert waiting(world) == 0
 
 
 async def test_one_that_cannot_be_deleted_does_not_keep_the_others(world: World) -> None:
