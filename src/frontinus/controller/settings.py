@@ -75,7 +75,7 @@ class ControllerSettings:
     """What happens when a push finds an agent of a version that the driver does not serve: `replace` the amphora from the
     current image, of a pair one after the other; or `refuse`, and show a fault until somebody asks for a failover."""
 
-    removal_patience: timedelta = timedelta(seconds=15)
+    removal_patience: timedelta = timedelta(seconds=20)
     """For so long compute may take an amphora away before the next one is built (a host that is dead takes minutes). Then its
     ports are deleted first, so that nothing of it is reached any more, and it is taken away afterwards. Only where amphorae
     have ports."""
