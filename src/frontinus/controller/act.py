@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from frontinus.controller import places, plugging
 from frontinus.controller.backoff import continued, is_reported_as_error
 from frontinus.controller.hands import Hands
-from frontinus.controller.plan import is_cut_off, newest_arrival
+from frontinus.controller.plan import is_leftover, newest_arrival
 from frontinus.controller.steps import (
     PHASE_OF_STEP,
     ApplyConfiguration,
@@ -389,7 +389,7 @@ async def _introduce(amphora: Amphora, situation: Situation, hands: Hands) -> Ou
 
 async def _destroy(amphora: Amphora, situation: Situation, hands: Hands) -> Outcome:
     # One that was silent is not asked to stop: it would not hear that either, and its successor waits.
-    if amphora.management_address is not None and amphora.suspected_at is None and not is_cut_off(amphora):
+    if amphora.management_address is not None and amphora.suspected_at is None and not is_leftover(amphora):
         try:
             if amphora.receipt is not None and _is_succeeded(amphora, situation.tree):
                 leaving = hands.amphora_driver.leave(amphora, situation.tree, lambda: _shut(amphora, situation, hands))
@@ -403,9 +403,13 @@ async def _destroy(amphora: Amphora, situation: Situation, hands: Hands) -> Outc
         since = amphora.updated_at or amphora.created_at
         if not _may_be_left(situation, hands) or hands.now() - since < hands.settings.removal_patience:
             raise
-        if is_cut_off(amphora):
+        if is_leftover(amphora):
             raise
-        log.warning("amphora is cut off and left for later", amphora_id=amphora.id, load_balancer_id=situation.tree.id)
+        log.warning(
+            "amphora is a leftover: its ports are deleted, and nobody waits for it",
+            amphora_id=amphora.id,
+            load_balancer_id=situation.tree.id,
+        )
         await places.delete_ports(amphora.id, hands, amphora.ports)
         return await _update(amphora, situation, hands, **plugging.recorded(()))
     await places.delete_ports(amphora.id, hands, amphora.ports)
@@ -414,7 +418,7 @@ async def _destroy(amphora: Amphora, situation: Situation, hands: Hands) -> Outc
 
 async def _take_away(amphora: Amphora, situation: Situation, hands: Hands) -> None:
     """Raises Retry, at the latest when others have waited for long enough."""
-    patience = hands.settings.removal_patience if not is_cut_off(amphora) else LEFTOVER_PATIENCE
+    patience = hands.settings.removal_patience if not is_leftover(amphora) else LEFTOVER_PATIENCE
     try:
         async with asyncio.timeout(patience.total_seconds() if _may_be_left(situation, hands) else None):
             await hands.compute.destroy_known(amphora.id, amphora.compute_id)

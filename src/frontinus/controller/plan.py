@@ -272,8 +272,8 @@ def _plan_presence(
             counted = amphora.status is AmphoraStatus.ALLOCATED and judged is Verdict.DEAD
             if amphora.status is AmphoraStatus.ALLOCATED:
                 replacing.append(counted)
-            is_left_for_later = plugging is not None and is_cut_off(amphora)
-            (leftovers if is_left_for_later else removals).extend(_removal(amphora, counted=counted))
+            is_left = plugging is not None and is_leftover(amphora)
+            (leftovers if is_left else removals).extend(_removal(amphora, counted=counted))
             continue
         free_roles.remove(amphora.role)
         match judged:
@@ -422,7 +422,7 @@ def _removal(amphora: Amphora, *, counted: bool = False) -> list[Step]:
     return [CondemnAmphora(amphora.id, counted), DestroyAmphora(amphora.id)]
 
 
-def is_cut_off(amphora: Amphora) -> bool:
+def is_leftover(amphora: Amphora) -> bool:
     """Whether it is to go and has no ports any more, or never had any: where amphorae hang on networks by those alone."""
     return amphora.status is AmphoraStatus.PENDING_DELETE and not amphora.ports
 

@@ -39,9 +39,8 @@ from frontinus.controller.steps import (
 )
 from frontinus.drivers.compute.interface import Place, PlaceState
 from frontinus.model.enums import AmphoraRole, AmphoraStatus, Topology
-from frontinus.model.ids import (
-    AmphoraId,
-)
+from frontinus.model.ids import AmphoraId, NetworkId, PortId
+from frontinus.model.ports import Port, PortPurpose
 from frontinus.model.tree import Amphora, LoadBalancerTree, Receipt
 
 from tests.unit.controller.trees import NEW, NOW, OLD, OTHER, RECEIPT, WANTED, amphora, load_balancer
@@ -49,6 +48,18 @@ from tests.unit.controller.trees import NEW, NOW, OLD, OTHER, RECEIPT, WANTED, a
 pytestmark = pytest.mark.unit
 
 SETTINGS = ControllerSettings()
+
+
+PORT = Port(
+    id=PortId("port"),
+    amphora_id=OLD,
+    purpose=PortPurpose.VIP,
+    network_id=NetworkId("n"),
+    mac="fa:16:3e:00:00:01",
+    mtu=1500,
+    addresses=(),
+    attachment="neutron",
+)
 
 
 def ids() -> Iterator[AmphoraId]:
@@ -503,6 +514,34 @@ def test_who_waits_longest_is_pushed_to_first() -> None:
                 RecordSettled(2),
             ),
             id="a new amphora is plugged before the first push",
+        ),
+        pytest.param(
+            (amphora(status=AmphoraStatus.PENDING_DELETE),),
+            {},
+            (
+                RecordAmphora(NEW, AmphoraRole.STANDALONE),
+                BuildAmphora(NEW),
+                AwaitAgent(NEW),
+                PlugAmphora(NEW),
+                ApplyConfiguration(NEW),
+                RecordSettled(2),
+                DestroyAmphora(OLD),
+            ),
+            id="who is to go and has no ports is waited for by nobody",
+        ),
+        pytest.param(
+            (amphora(status=AmphoraStatus.PENDING_DELETE, ports=(PORT,)),),
+            {},
+            (
+                DestroyAmphora(OLD),
+                RecordAmphora(NEW, AmphoraRole.STANDALONE),
+                BuildAmphora(NEW),
+                AwaitAgent(NEW),
+                PlugAmphora(NEW),
+                ApplyConfiguration(NEW),
+                RecordSettled(2),
+            ),
+            id="who is to go and has ports goes first",
         ),
         pytest.param((amphora(),), {OLD: Plugging()}, (), id="all is plugged"),
         pytest.param(
