@@ -13,10 +13,10 @@ import requests
 from keystoneauth1 import exceptions as keystone
 from openstack import exceptions as sdk
 
-from frontinus.drivers.openstack.breaker import Breaker
 from frontinus.drivers.openstack.cloud import Cloud, require_whole
 from frontinus.drivers.openstack.settings import OpenStackSettings
 from frontinus.drivers.openstack.trouble import Refused, is_outage, told
+from frontinus.model.breaker import Breaker
 from frontinus.model.errors import Bug, Invalid, Retry
 from frontinus.store.engine import Store, Transaction
 

@@ -5,7 +5,7 @@ openstacksdk blocks, so each piece of work runs in a thread of its own pool; wha
 (trouble.py). What changes something is never repeated here after it may have arrived: drivers look first, and converge.
 No transaction of ours is open meanwhile: services are asked in threads of this pool alone (`call` sees to it), work is handed to
 them by a coroutine, and a transaction is a plain function, which can await none (Store.transact sees to that).
-Next: breaker.py, trouble.py, and drivers/network/neutron/ for how it is used."""
+Next: trouble.py, model/breaker.py, and drivers/network/neutron/ for how it is used."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from requests import exceptions as requests
 from urllib3.util import Retry as Retries
 
 from frontinus.drivers.openstack import trouble
-from frontinus.drivers.openstack.breaker import Breaker
 from frontinus.drivers.openstack.settings import OpenStackSettings
+from frontinus.model.breaker import Breaker
 from frontinus.model.errors import Bug, Invalid, Retry
 
 log = structlog.get_logger()
@@ -68,7 +68,7 @@ class Cloud:
         )
         self._finding = {name: threading.Lock() for name in trouble.NAME_OF}
         self._breakers = {
-            name: Breaker(settings.breaker_threshold, settings.breaker_pause.total_seconds())
+            name: Breaker(settings.breaker_threshold, settings.breaker_pause.total_seconds(), threading.Lock())
             for name in trouble.NAME_OF
         }
         self._last_seen: dict[str, str] = {}  # how each service failed last; one assignment of any thread's

@@ -1,22 +1,24 @@
-"""Leave a service alone that has failed several times in a row, and try it again after a while. Pure but for its lock:
-callers pass the time.
+"""Leave a service alone that has failed several times in a row, and try it again after a while. Pure: callers pass the
+time, and the lock where threads share it.
 
 Closed, it lets every call through. After `threshold` failures in a row it is open for `pause` seconds, and calls are
 refused at once instead of each waiting for a time-out. Then one is let through: it closes the breaker, or opens it again.
-It never asks the service itself, and does not know what a failure is: cloud.py tells it."""
+It never asks the service itself, and does not know what a failure is: whoever asks tells it (drivers/openstack/cloud.py,
+api/identity/keystone.py)."""
 
 from __future__ import annotations
 
-import threading
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 
 class Breaker:
-    """Shared by threads; the lock guards all three fields."""
+    """The lock guards all of its state; who has one thread needs none."""
 
-    def __init__(self, threshold: int, pause: float) -> None:
+    def __init__(self, threshold: int, pause: float, lock: AbstractContextManager[Any] | None = None) -> None:
         """`threshold` 0: never open."""
         self._threshold, self._pause = threshold, pause
-        self._lock = threading.Lock()
+        self._lock = nullcontext() if lock is None else lock
         self._failures = 0
         self._open_until: float | None = None
 
