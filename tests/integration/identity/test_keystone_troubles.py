@@ -228,6 +228,54 @@ async def test_a_flood_of_bad_tokens_does_not_push_out_the_good_ones(
     assert played.asked == asked + 1, "only the last ten refusals are remembered"
 
 
+async def test_a_keystone_that_hangs_is_left_alone_and_tried_again(
+    keystone: tuple[Keystone, TestServer], asker: Asker
+) -> None:
+    """Who is known goes on; strangers do not wait for it, each for the whole time-out."""
+    played, _ = keystone
+    assert await asker.ask("alice") == "p1"
+    played.known |= {"bob", "carol"}
+    played.status = 504
+    assert [await asker.ask(f"stranger-{n}") for n in range(3)] == ["503"] * 3
+    asked, played.status, played.hold = played.asked, 200, asyncio.Event()  # whoever asks now would hang
+    async with asyncio.timeout(5):
+        assert await asker.ask("bob") == "503"
+        assert await asker.ask("alice") == "p1"
+    assert played.asked == asked, "it is not asked"
+
+    asker.time += 5
+    trying = asyncio.create_task(asker.ask("bob"))
+    while played.asked == asked:  # noqa: ASYNC110 - the other side counts
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        assert await asker.ask("carol") == "503", "one tries at a time"
+    played.hold.set()
+    assert await trying == "p1"
+    played.hold = None
+    assert await asker.ask("carol") == "p1"
+
+
+async def test_a_keystone_that_does_not_answer_is_left_alone(
+    asker: Asker, keystone: tuple[Keystone, TestServer]
+) -> None:
+    played, server = keystone
+    await server.close()
+    assert [await asker.ask(f"stranger-{n}") for n in range(3)] == ["503"] * 3
+    with pytest.raises(Retry, match="left alone for 5 s"):
+        await asker.authenticator.authenticate(Headers({"x-auth-token": "alice"}))
+    assert (played.asked, played.logins) == (0, 0)
+
+
+async def test_nobody_shuts_the_others_out_by_tokens_that_keystone_chokes_on(
+    keystone: tuple[Keystone, TestServer], asker: Asker
+) -> None:
+    played, _ = keystone
+    played.status = 500
+    assert [await asker.ask(f"choke-{n}") for n in range(10)] == ["503"] * 10
+    played.status = 200
+    assert await asker.ask("alice") == "p1"
+
+
 @pytest.mark.parametrize("token", ["", "two words", "line\nfeed", "caf\u00e9", "x" * 20_000])
 async def test_what_cannot_be_a_token_is_not_sent_on(
     keystone: tuple[Keystone, TestServer], asker: Asker, token: str

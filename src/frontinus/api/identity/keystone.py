@@ -1,7 +1,8 @@
 """Tokens that a Keystone knows (identity API v3), asked over HTTP and remembered for a bounded time.
 
 What is remembered is bounded in age and in number. Refusals are remembered apart, so that no flood of bad tokens pushes
-the good ones out. Requests with one unknown token that come together ask once. Tokens are kept as digests only."""
+the good ones out. Requests with one unknown token that come together ask once. A Keystone that does not answer is left alone
+for a while, so that not every request waits for it. Tokens are kept as digests only."""
 
 from __future__ import annotations
 
@@ -24,6 +25,7 @@ from frontinus.api.errors import Unauthenticated
 from frontinus.api.identity.interface import Identity, presented_token
 from frontinus.api.identity.login import Login, find_login
 from frontinus.api.identity.settings import KeystoneSettings
+from frontinus.model.breaker import Breaker
 from frontinus.model.errors import Invalid, Retry
 from frontinus.model.ids import ProjectId
 
@@ -34,6 +36,10 @@ _EARLY = timedelta(seconds=60)
 """How long before its end our own token is made anew, for clocks that differ."""
 
 _MOST_BYTES = 1 << 20
+
+_OUT_OF_ORDER = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+"""What counts like no answer. 500 does not: a token could be made for which Keystone answers that, and who sends it would shut
+everybody else out."""
 
 
 class _Named(msgspec.Struct):
@@ -81,6 +87,9 @@ class KeystoneAuthentication:
         """Asks nothing yet. Raises Invalid for settings with which nothing could be asked."""
         if settings.max_cached < 1:
             raise Invalid("api.keystone.max_cached", "must be at least 1")
+        if settings.breaker_threshold < 0:
+            raise Invalid("api.keystone.breaker_threshold", "must not be negative")
+        self._breaker = Breaker(settings.breaker_threshold, settings.breaker_pause.total_seconds())
         self._settings = settings
         self._login: Login = find_login(settings)
         self._tls = _tls(self._login)
@@ -201,7 +210,11 @@ class KeystoneAuthentication:
     async def _request(
         self, method: str, path: str, headers: dict[str, str], data: bytes | None = None
     ) -> tuple[int, bytes, str]:
-        """Status, body, and the token in the header. Raises Retry for every way of not getting an answer."""
+        """Status, body, and the token in the header. Raises Retry for every way of not getting an answer, and at once while
+        Keystone is left alone."""
+        wait = self._breaker.refusal(self._monotonic())
+        if wait is not None:
+            raise _unavailable(f"it has not answered; it is left alone for {wait:.0f} s", after=max(wait, 1.0))
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=self._settings.timeout.total_seconds())
             self._session = aiohttp.ClientSession(timeout=timeout)
@@ -215,8 +228,13 @@ class KeystoneAuthentication:
                     body += more
                     if len(body) > _MOST_BYTES:
                         raise _unavailable("its answer is too long to be one")
+                if response.status in _OUT_OF_ORDER:
+                    self._breaker.failed(self._monotonic())
+                else:
+                    self._breaker.succeeded()
                 return response.status, body, response.headers.get("X-Subject-Token", "")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._breaker.failed(self._monotonic())
             log.warning("keystone does not answer", auth_url=self._login.auth_url, reason=repr(error))
             raise _unavailable("it does not answer") from error
 
@@ -247,8 +265,8 @@ def _identity(token: _Token) -> Identity:
     )
 
 
-def _unavailable(why: str) -> Retry:
-    return Retry(f"tokens cannot be validated now: Keystone is asked, and {why}", after=RETRY_AFTER_S)
+def _unavailable(why: str, after: float = RETRY_AFTER_S) -> Retry:
+    return Retry(f"tokens cannot be validated now: Keystone is asked, and {why}", after=after)
 
 
 def _tls(login: Login) -> ssl.SSLContext | bool:

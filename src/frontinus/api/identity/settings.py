@@ -77,3 +77,10 @@ class KeystoneSettings:
 
     timeout: timedelta = timedelta(seconds=5)
     """How long Keystone may take for one answer before it counts as out of order (503)."""
+
+    breaker_threshold: int = 3
+    """After so many questions in a row without an answer (none in `timeout`, or 502, 503, 504) Keystone is not asked for a
+    while, and who is not known already is answered 503 at once; 0: it always is."""
+
+    breaker_pause: timedelta = timedelta(seconds=5)
+    """For that long. Then one question tries, and its answer lets the others through."""
