@@ -37,6 +37,11 @@ def carries(amphora: Amphora, judged: Verdict) -> bool:
     return amphora.receipt is not None and judged not in _CARRIES_NOTHING
 
 
+def carries_on_record(amphora: Amphora) -> bool:
+    """Whether it would carry what it was given should it turn out to be alive: nobody has given it up."""
+    return amphora.receipt is not None and amphora.status is AmphoraStatus.ALLOCATED
+
+
 def carried_of(tree: LoadBalancerTree, left_out: Mapping[str, Fault]) -> LoadBalancerTree:
     """What is asked for, less what these faults say: the whole object, or what it would need the references for that its
     fault names."""

@@ -21,6 +21,7 @@ from frontinus.controller.hands import Hands
 from frontinus.controller.omission import (
     carried_of,
     carries,
+    carries_on_record,
     omitted_with,
     omitted_without_address,
     omitted_without_secret,
@@ -97,6 +98,7 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
     try."""
     left_out: dict[str, Fault] = {}
     judged_at = 0  # the generation whose objects were left out
+    unnoted = False  # whether some of it was left out because nobody serves, and that is not on record yet
     doubted: set[AmphoraId] = set()
     without_turn: Hold | None = None
     pushed: dict[AmphoraId, int] = {}
@@ -117,7 +119,7 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
         tree = before = replace(tree, fence=lease.epoch)
         if tree.load_balancer.generation != judged_at:
             # An edit came, perhaps the one that mends what was left out: it is judged anew.
-            left_out, judged_at = {}, tree.load_balancer.generation
+            left_out, judged_at, unnoted = {}, tree.load_balancer.generation, False
             outgrown.clear()
             resolver.forget_failures()
         step = None
@@ -125,6 +127,12 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
         try:
             sightings = await _look(tree, hands)
             holds = await _holds(tree, sightings, without_turn, hands)
+            if unnoted and _is_served(tree, sightings, holds, hands):
+                left_out, unnoted = {}, False  # who was taken for dead is back, or is left alone
+            elif unnoted and not any(carries_on_record(x) for x in tree.amphorae):
+                await _note_left_out(left_out, lease, tree, hands)
+                before, unnoted = None, False
+                continue
             carried = carried_of(tree, left_out)
             rendered = await _render(carried, resolver, hands)
             steps = plan(
@@ -173,9 +181,7 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
             served = _is_served(tree, sightings, holds, hands)
             if omitted := _omitted(error, step, tree, left_out, hands, served=served):
                 left_out |= omitted
-                if not served:
-                    await _note_left_out(left_out, lease, tree, hands)
-                    before = None
+                unnoted = unnoted or not served
                 rounds -= 1  # bounded by the number of objects and references: each is left out once in a generation
                 continue
             await _record_fault(error, step, lease, tree, hands)
@@ -204,7 +210,7 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
             settled = False
         if isinstance(step, AwaitAgent) and left_out:
             # It took its time: what could not be carried then may be by now. It is left out anew if not.
-            left_out = {}
+            left_out, unnoted = {}, False
             resolver.forget_failures()
         if isinstance(step, ApplyConfiguration):
             pushed[step.amphora_id] = tree.load_balancer.generation
@@ -400,7 +406,8 @@ def _partly(fault: Fault, references: tuple[str, ...], already: Fault | None) ->
 
 
 async def _note_left_out(left_out: Mapping[str, Fault], lease: Lease, tree: LoadBalancerTree, hands: Hands) -> None:
-    """On record before anything is built for the rest."""
+    """On record before anything is built for the rest, and not before whatever carried it is given up: as long as it stands on
+    record it may come back, and then it is missed."""
     generation, now = tree.load_balancer.generation, hands.now()
     await hands.store.transact(lambda tx: convergence.record_left_out(tx, lease, generation, left_out, now))
 

@@ -276,6 +276,38 @@ async def test_an_amphora_that_dies_after_its_secret_is_replaced_for_the_rest(wo
         assert world.places[amphora.id].runs == world.hands.amphora_driver.render(tree, amphora, secrets)
 
 
+async def test_what_waits_for_its_turn_to_be_replaced_and_is_back_goes_on_carrying_it(world: World) -> None:
+    """It was taken for dead, and nothing was done about it yet."""
+    load_balancer_id = await with_tls_in_three_ways(world)
+    (amphora_id,) = world.places
+    place, ran = world.places[amphora_id], world.places[amphora_id].runs
+    none = dataclasses.replace(world.hands.settings, replacements_at_once=0)
+    world.hands = dataclasses.replace(world.hands, settings=none)
+    kept = world.secrets.store.pop((PROJECT, REFERENCE))
+    address, place.address = place.address, "127.9.9.9"
+    await world.suspect(load_balancer_id)
+    for _ in range(20):
+        await world.turn()
+        world.now += timedelta(seconds=2)
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    assert tree.load_balancer.fault is not None
+    assert tree.amphorae[0].status == "ALLOCATED"
+
+    place.address = address
+    await world.suspect(load_balancer_id)
+    for _ in range(20):
+        await world.turn()
+        world.now += timedelta(seconds=2)
+    assert ran == world.places[amphora_id].runs
+    assert not any(left_out for _, _, left_out in (await shown(world, load_balancer_id)).values())
+    world.secrets.store[PROJECT, REFERENCE] = kept
+    await SecretWatch(world.hands).look()
+    await world.converge()
+    assert ran == world.places[amphora_id].runs
+    assert await shown(world, load_balancer_id) == dict.fromkeys((80, 443, 8443), ("ACTIVE", None, False))
+
+
 async def test_of_a_pair_whose_one_half_lives_nothing_is_left_out(world: World) -> None:
     """It serves all of it; the other half waits, and is not forgotten."""
     load_balancer_id = await with_tls_in_three_ways(world, Topology.ACTIVE_STANDBY)
@@ -345,7 +377,7 @@ async def test_an_amphora_that_is_silent_while_a_secret_cannot_be_read_is_not_fo
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("call", range(1, 40))
+@pytest.mark.parametrize("call", range(1, 48))
 async def test_whoever_dies_while_he_builds_for_the_rest_leaves_it_to_the_next(world: World, call: int) -> None:
     load_balancer_id = await with_tls_in_three_ways(world)
     del world.secrets.store[PROJECT, REFERENCE]
