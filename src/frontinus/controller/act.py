@@ -153,9 +153,13 @@ async def _settle(step: RecordSettled, situation: Situation, hands: Hands, closi
     if closing == step.generation and not left_out:
         finish = partial(convergence.finish, lease=lease, generation=step.generation, now=now, tree=tree)
         return Outcome(ended=await hands.store.transact(finish))
-    await hands.store.transact(
-        lambda tx: convergence.record_settled(tx, lease, step.generation, now, excluding=left_out, tree=tree)
-    )
+    # Whoever dies before it has looked after a leftover leaves it to the next one.
+    again_at = now if hands.has_ports and any(is_leftover(x) for x in tree.amphorae) else None
+
+    def work(tx: Transaction) -> None:
+        convergence.record_settled(tx, lease, step.generation, now, excluding=left_out, tree=tree, again_at=again_at)
+
+    await hands.store.transact(work)
     return READ_ANEW
 
 

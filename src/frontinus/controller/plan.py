@@ -167,6 +167,7 @@ def plan(
     fresh_ids: Iterator[AmphoraId],
     *,
     partial: bool = False,
+    recorded: bool = False,
     plugging: Mapping[AmphoraId, Plugging] | None = None,
     holds: Mapping[AmphoraId, Hold] = NO_HOLDS,
     grace: datetime | None = None,
@@ -175,7 +176,7 @@ def plan(
     boot_timeout: timedelta = timedelta(0),
 ) -> tuple[Step, ...]:
     """The steps that remain. `digests` says what each amphora should run; `partial` that some listeners are left out of
-    it, so that the result must be recorded even if the generation is the same; `plugging` what its ports lack, None where
+    it, so that the result must be recorded even if the generation is the same, and `recorded` that this was done just now; `plugging` what its ports lack, None where
     there are no ports. `holds` and `grace` as in `verdict`; `plugged` are those that were plugged already since this work
     began, `outgrown` those of which it was found that they are too old for what is wanted: they are pushed to no more.
     `boot_timeout` as in `verdict`."""
@@ -200,6 +201,7 @@ def plan(
         digests,
         fresh_ids,
         partial=partial,
+        recorded=recorded and tree.load_balancer.applied_generation == tree.load_balancer.generation,
         plugging=plugging,
         holds=holds,
         plugged=plugged,
@@ -246,6 +248,7 @@ def _plan_presence(
     fresh_ids: Iterator[AmphoraId],
     *,
     partial: bool,
+    recorded: bool,
     plugging: Mapping[AmphoraId, Plugging] | None,
     holds: Mapping[AmphoraId, Hold],
     plugged: Collection[AmphoraId],
@@ -327,7 +330,8 @@ def _plan_presence(
     if waits:
         return (*steps, LookAgain(min(x.after for x in waits), next((x.because for x in waits if x.because), None)))
     # That one is left for later is told by a fault, which lasts until it is gone.
-    if steps or partial or not _settled(tree, whatever_fault=bool(leftovers)):
+    is_news = partial or not _settled(tree, whatever_fault=bool(leftovers))
+    if steps or (is_news and not recorded):
         steps.append(RecordSettled(load_balancer.generation))
     return (*steps, *leftovers)
 

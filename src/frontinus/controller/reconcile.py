@@ -143,6 +143,7 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
                 hands.settings,
                 _fresh_ids(),
                 partial=bool(left_out),
+                recorded=settled and bool(left_out),
                 plugging=_plugging(carried, hands),
                 holds=holds,
                 grace=hands.grace.since,
@@ -203,7 +204,7 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
                 resolver = Resolver(hands.secret)  # what changed in the store is seen although the work does not end
                 await asyncio.sleep(hands.settings.coalesce_window.total_seconds())
                 continue
-            if isinstance(step, ForgetLoadBalancer) or left_out:
+            if isinstance(step, ForgetLoadBalancer) or (left_out and len(steps) == 1):
                 return False
             settled = True
         else:

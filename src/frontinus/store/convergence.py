@@ -262,6 +262,7 @@ def record_settled(
     excluding: Mapping[str, Fault] | None = None,
     failed: Fault | None = None,
     tree: LoadBalancerTree | None = None,
+    again_at: datetime | None = None,
 ) -> LoadBalancer:
     """The amphorae run `generation`: settle what it touched, and return the load balancer as it is now.
 
@@ -270,9 +271,11 @@ def record_settled(
     children that could not be carried, or not whole, to why: they become ERROR with that fault, the first fault is shown on the load
     balancer too, and it is due again at the earliest retry_at. `failed` is a permanent fault of the load balancer itself, though
     all of it is carried: it becomes ERROR, and its children do not. `tree` is this one as it was read at that generation or a
-    later one, under this lease: of what it does not have nothing need be settled. Raises LeaseLost; Bug for a generation
-    never asked for or a load balancer that is to be deleted."""
-    return _record_settled(tx, _hold(tx, lease, now), generation, excluding or {}, tree, failed=failed)
+    later one, under this lease: of what it does not have nothing need be settled. `again_at`: something that nobody waits for
+    remains to be done, and it is due again then at the latest. Raises LeaseLost; Bug for a generation never asked for or a load
+    balancer that is to be deleted."""
+    held = _hold(tx, lease, now)
+    return _record_settled(tx, held, generation, excluding or {}, tree, failed=failed, again_at=again_at)
 
 
 def finish(
@@ -307,6 +310,7 @@ def _record_settled(
     *,
     failed: Fault | None = None,
     release: bool = False,
+    again_at: datetime | None = None,
 ) -> LoadBalancer:
     load_balancer = held.load_balancer
     if generation > load_balancer.generation:
@@ -335,7 +339,7 @@ def _record_settled(
         ),
     )
     retries = [x.retry_at for x in faults.values() if x.retry_at is not None and not x.permanent]
-    again = min(retries, default=None)
+    again = min(retries if again_at is None else (*retries, again_at), default=None)
     due_at = optional_microseconds(again) if is_current and not held.nudged else held.due_at
     _write(tx, held, settled, due_at, release=release)
     return settled

@@ -14,7 +14,7 @@ from frontinus.model.enums import Topology
 from frontinus.model.errors import Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.model.tree import LoadBalancerTree
-from frontinus.testing.faults import When
+from frontinus.testing.faults import Killed, When
 
 from tests.integration.controller.world import SETTINGS, World
 
@@ -40,7 +40,10 @@ async def tree_of(world: World, load_balancer_id: LoadBalancerId) -> LoadBalance
 async def turns_for(world: World, time: timedelta) -> None:
     end = world.now + time
     while world.now < end:
-        await world.turn()
+        try:
+            await world.turn()
+        except Killed:
+            world.restart()
         world.now += timedelta(seconds=1)
 
 
@@ -136,3 +139,41 @@ async def test_without_ports_the_old_one_goes_first(tmp_path: Path) -> None:
     await world.converge()
     await world.assert_served(load_balancer_id)
     await world.store.close()
+
+
+async def test_what_is_left_out_does_not_keep_it(world: World) -> None:
+    load_balancer_id, dead = await dead_one_of(world, Topology.SINGLE)
+    world.taken_ports.add(81)
+    tree = await tree_of(world, load_balancer_id)
+    await world.add(load_balancer_id, world.listener(load_balancer_id, 81, tree.pools[0].id))
+    await turns_for(world, SETTINGS.removal_patience * 3)
+    partly = await tree_of(world, load_balancer_id)
+    assert {x.protocol_port: x.provisioning_status for x in partly.listeners} == {80: "ACTIVE", 81: "ERROR"}
+    assert dead in world.places
+    world.faults.clear()
+    await turns_for(world, SETTINGS.backoff_cap * 2)
+    assert dead not in world.places
+    world.taken_ports.clear()
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
+async def test_whoever_is_killed_on_the_way_the_next_one_serves_and_nothing_is_left(tmp_path: Path, when: When) -> None:
+    for moment in range(1, 70):
+        directory = tmp_path / f"{moment}"
+        directory.mkdir()
+        world = World(directory, has_ports=True)
+        await world.register()
+        load_balancer_id, dead = await dead_one_of(world, Topology.SINGLE)
+        world.faults.fail(None, moment, when=when, error=Killed())
+        await turns_for(world, SETTINGS.removal_patience * 4)
+        serving = [x for x in (await tree_of(world, load_balancer_id)).amphorae if x.status == "ALLOCATED"]
+        assert len(serving) == 1, moment
+        assert await world.network.list_ports(dead) == (), moment
+        world.faults.clear()
+        await world.converge()
+        assert (await world.assert_served(load_balancer_id)).amphorae[0].id == serving[0].id
+        await world.store.close()
