@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# No test stops a clock by accident: on a crowded machine one example takes longer than another.
+hypothesis.settings.register_profile("everywhere", deadline=None)
+hypothesis.settings.load_profile("everywhere")
 
 HERE = Path(__file__).parent
 TIERS = frozenset({"unit", "integration", "acceptance"})
