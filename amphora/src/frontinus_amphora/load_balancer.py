@@ -190,7 +190,7 @@ class LoadBalancer:
         is there already may not have its ports yet."""
         text = self._disk.text()
         pid = self._service.pid()
-        loaded = text is not None and (pid is not None or not text) and not self._disk.record.unloaded
+        loaded = text is not None and (pid is not None or not text) and self._disk.record.unloaded != "apply"
         manifest = self._disk.companions.manifest()
         return State(
             digest=self._disk.digest(text),
