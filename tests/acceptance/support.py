@@ -161,6 +161,20 @@ class Installation:
     def amphora_processes(self) -> list[Process]:
         return processes(FRONTINUS_STATE_DIR=str(self.state_dir))
 
+    def kill_amphorae(self) -> None:
+        """All of them with all that runs in them, at one moment: killed one after the other, an agent would start its haproxy
+        again in between."""
+        stopped: set[int] = set()
+        while running := {x.pid for x in self.amphora_processes()} - stopped:
+            for pid in running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            stopped |= running
+        assert stopped
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def amphora_ids(self) -> set[str]:
         """Amphorae of which something runs."""
         prefix = "FRONTINUS_AMPHORA_ID="

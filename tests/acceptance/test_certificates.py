@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +102,7 @@ def test_a_certificate_is_stored_served_and_replaced(
 
     # Everything dies, as when the machine restarts: the keys are gone with the memory, and come back with a push.
     installation.kill()
-    for process in installation.amphora_processes():
-        with suppress(ProcessLookupError):  # it ended with another one
-            os.kill(process.pid, signal.SIGKILL)
+    installation.kill_amphorae()
     for path in memory.rglob("*.pem"):
         path.unlink()
     file.write_bytes(bundle(third))
@@ -164,9 +159,7 @@ def test_an_amphora_that_dies_while_a_secret_cannot_be_read_is_replaced_for_the_
     (stored_at,) = installation.state_dir.rglob(f"{references[0].rpartition(':')[2].rpartition('/')[2]}*")
     away = tmp_path / "away"
     stored_at.rename(away)
-    for process in installation.amphora_processes():
-        with suppress(ProcessLookupError):  # it ended with another one
-            os.kill(process.pid, signal.SIGKILL)
+    installation.kill_amphorae()
     started = time.monotonic()
     serving(vip, plain)
     report(f"amphora killed beside a lost secret to HTTP served: {time.monotonic() - started:.2f} s")

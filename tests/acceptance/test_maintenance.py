@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import time
 
@@ -18,14 +16,6 @@ def run(installation: Installation, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def kill_amphorae(installation: Installation) -> None:
-    """Everything that runs in them, at once."""
-    victims = installation.amphora_processes()
-    assert victims
-    for victim in victims:
-        os.kill(victim.pid, signal.SIGKILL)
-
-
 def test_a_mark_holds_a_replacement_and_tells_so(installation: Installation, api: Api, backends: list[Backend]) -> None:
     port = free_port()
     load_balancer = api.web_load_balancer(backends, port)
@@ -35,7 +25,7 @@ def test_a_mark_holds_a_replacement_and_tells_so(installation: Installation, api
     before = installation.amphora_ids()
     status, told = run(installation, "maintenance", "on", "--installation", "--reason", "new memory", "--for", "1h")
     assert (status, "1 amphorae are not replaced" in told) == (0, True), told
-    kill_amphorae(installation)
+    installation.kill_amphorae()
 
     def fault() -> dict[str, str]:
         return api.load_balancer(load_balancer_id)["fault"] or {}
@@ -95,7 +85,7 @@ def test_a_replacement_is_finished_by_the_next_controller(
     serving(vip, port)
     api.settled(load_balancer_id)
     before = installation.amphora_ids()
-    kill_amphorae(installation)
+    installation.kill_amphorae()
     until(lambda: api.load_balancer(load_balancer_id)["provisioning_status"] != "ACTIVE", 15, "nobody noticed")
     time.sleep(delay)  # the moment of the murder is the parameter of this test
     installation.kill()

@@ -100,8 +100,7 @@ def kill_agent(installation: Installation) -> None:
 
 def kill_amphora(installation: Installation) -> None:
     before = installation.amphora_ids()
-    for process in installation.amphora_processes():
-        os.kill(process.pid, signal.SIGKILL)
+    installation.kill_amphorae()
     until(lambda: (now := installation.amphora_ids()) and not now & before, 30, "no replacement comes")
 
 
