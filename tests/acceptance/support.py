@@ -163,17 +163,17 @@ class Installation:
 
     def kill_amphorae(self) -> None:
         """All of them with all that runs in them, at one moment: killed one after the other, an agent would start its haproxy
-        again in between."""
-        stopped: set[int] = set()
-        while running := {x.pid for x in self.amphora_processes()} - stopped:
+        again in between, or be started again itself beside one that still serves."""
+        stopped: dict[int, Process] = {}
+        while running := {x.pid: x for x in self.amphora_processes() if x.pid not in stopped}:
             for pid in running:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGSTOP)
             stopped |= running
         assert stopped
-        for pid in stopped:
+        for process in sorted(stopped.values(), key=lambda x: "frontinus_amphora" in x.command):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(process.pid, signal.SIGKILL)
 
     def amphora_ids(self) -> set[str]:
         """Amphorae of which something runs."""

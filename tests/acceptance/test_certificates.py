@@ -164,7 +164,7 @@ def test_an_amphora_that_dies_while_a_secret_cannot_be_read_is_replaced_for_the_
     serving(vip, plain)
     report(f"amphora killed beside a lost secret to HTTP served: {time.monotonic() - started:.2f} s")
     until(lambda: served(vip, with_name, authority) == der(kept), 20, "the other certificate is not served")
-    assert served(vip, tls, authority) is None
+    until(lambda: served(vip, tls, authority) is None, 20, "what nobody can read is served for ever")
     settled = api.settled(load_balancer["id"])
     assert settled["fault"]["code"] == "secret-unreadable"
     faults = {

@@ -116,6 +116,7 @@ CHECKS = f"""# pxname,svname,scur,stot,bin,bout,ereq,status,weight,check_status,
 {POOL}:{LISTENER},up,0,0,0,0,,UP,1,L7OK,200,Layer7 check passed,OK,
 {POOL}:{LISTENER},refused,0,0,0,0,,DOWN,1,* L4CON,,Layer4 connection problem,Connection refused,
 {POOL}:{LISTENER},wrong,0,0,0,0,,DOWN 1/2,1,L7STS,500,Layer7 wrong status,,
+{POOL}:{LISTENER},ended,0,0,0,0,,DOWN,1,PROCERR,4294967295,External check error,,
 {POOL}:{LISTENER},unasked,0,0,0,0,,DOWN,1,INI,,Initializing,,
 {POOL}:{LISTENER},off,0,0,0,0,,MAINT,1,L4TOUT,,Layer4 timeout,,
 {POOL}:{LISTENER},BACKEND,0,0,0,0,,UP,2,,,,,
@@ -127,6 +128,7 @@ def test_members_that_are_down_come_with_the_reason() -> None:
     assert checks == {
         "refused": ("L4CON", None, "Layer4 connection problem: Connection refused"),
         "wrong": ("L7STS", 500, "Layer7 wrong status"),
+        "ended": ("PROCERR", None, "External check error"),
     }
 
 

@@ -131,10 +131,12 @@ def last_check(columns: Mapping[str, str]) -> CheckRow | None:
     status = columns["check_status"].removeprefix("* ")  # a check is under way; what is shown is the one before
     if not status or status in ("UNK", "INI", "SOCKERR"):
         return None
-    code = columns.get("check_code", "")
+    said = columns.get("check_code", "")
+    code = int(said) if said.isdecimal() else 0
     parts = [columns.get("check_desc", ""), columns.get("last_chk", "").strip()]
     text = ": ".join(part for part in parts if part)
-    return CheckRow(status, int(code) if code.isdecimal() and code != "0" else None, text[:LONGEST_CHECK_TEXT])
+    # Of an external check that ended without an exit status haproxy shows -1, as it looks in 32 bits.
+    return CheckRow(status, code if 0 < code < 2**31 else None, text[:LONGEST_CHECK_TEXT])
 
 
 def member_status(status: str, weight: int) -> str:

@@ -43,6 +43,7 @@ from frontinus.controller.steps import (
     PHASE_OF_STEP,
     ApplyConfiguration,
     AwaitAgent,
+    DismissSuspicion,
     ForgetLoadBalancer,
     IntroducePeer,
     LookAgain,
@@ -100,6 +101,7 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
     judged_at = 0  # the generation whose objects were left out
     unnoted = False  # whether some of it was left out because nobody serves, and that is not on record yet
     doubted: set[AmphoraId] = set()
+    dismissed: set[AmphoraId] = set()
     without_turn: Hold | None = None
     pushed: dict[AmphoraId, int] = {}
     plugged: set[AmphoraId] = set()
@@ -156,6 +158,10 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
             # Nothing to do for a load balancer that was due is an outcome too: recorded, it is due no more.
             steps = steps or (RecordSettled(tree.load_balancer.generation),)
             step = steps[0]
+            if isinstance(step, DismissSuspicion):
+                if step.amphora_id in dismissed:
+                    return False  # it arose since the lease was taken, and is looked into under the next
+                dismissed.add(step.amphora_id)
             carried_already = carried_before_next_push(steps, pushed)
             if carried_already is not None:
                 step = RecordSettled(carried_already)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +67,34 @@ async def test_what_compute_sees_to_die_is_replaced_without_a_silence(world: Wor
     assert world.now == now
     await world.converge()
     assert {dead} == set(ids) - set(world.places)
+
+
+async def test_a_suspicion_that_arises_under_way_is_looked_into_afresh(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who works on it cannot take it back, since he may have looked before it arose."""
+    load_balancer_id = await world.create(80)
+    await world.converge()
+    apply = world.hands.amphora_driver.apply
+
+    async def suspected_meanwhile(*words: Any) -> Any:
+        applied = await apply(*words)
+        await world.suspect(load_balancer_id)
+        return applied
+
+    monkeypatch.setattr(world.hands.amphora_driver, "apply", suspected_meanwhile)
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    await world.add(load_balancer_id, world.listener(load_balancer_id, 81, tree.pools[0].id))
+    await world.turn()
+    seen = await world.tree(load_balancer_id)
+    assert seen is not None
+    assert seen.load_balancer.fault is None
+    await world.converge()
+    settled = await world.tree(load_balancer_id)
+    assert settled is not None
+    assert [x.suspected_at for x in settled.amphorae] == [None]
+    assert (settled.load_balancer.provisioning_status, settled.load_balancer.fault) == ("ACTIVE", None)
 
 
 async def test_talk_with_one_that_dies_meanwhile_is_broken_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

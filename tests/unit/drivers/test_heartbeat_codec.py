@@ -132,6 +132,14 @@ def test_what_a_member_said_can_be_kept_and_shown() -> None:
     assert heard.pools[POOL].checks[MEMBER].text == "a\ufffdb\ufffd[31m \ufffdç"
 
 
+def test_a_check_that_ended_without_a_status_is_no_reason_to_refuse_the_rest() -> None:
+    """-1 in 32 bits: older agents tell it as haproxy does."""
+    checks = {MEMBER: {"status": "PROCERR", "code": 4294967295, "text": "External check error"}}
+    pools = {POOL: {"status": "UP", "members": {MEMBER: "DOWN"}, "checks": checks}}
+    heard = decode_envelope(envelope(packed(message(pools=pools))), lambda _: KEY)
+    assert heard.pools[POOL].checks[MEMBER].code is None
+
+
 def test_a_pool_under_several_listeners_is_the_last_one() -> None:
     pools = {
         f"{POOL}:{LISTENER}": {"status": "UP", "members": {MEMBER: "UP"}},

@@ -49,7 +49,9 @@ class _Statistics(msgspec.Struct):
 
 class _Check(msgspec.Struct):
     status: Annotated[str, msgspec.Meta(max_length=32)]
-    code: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+    code: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None = None
+    """From 2**31 up it is none: so older agents tell of a check that ended without one."""
+
     text: Annotated[str, msgspec.Meta(max_length=1_000)] = ""
 
 
@@ -180,13 +182,17 @@ def _value(message: _Message, boot: int | None, sequence: int | None) -> Heartbe
                 status=pool.status,
                 members=pool.members,
                 checks={
-                    x: CheckReport(status=_shown(y.status), code=y.code, text=_shown(y.text))
+                    x: CheckReport(status=_shown(y.status), code=_code(y.code), text=_shown(y.text))
                     for x, y in pool.checks.items()
                 },
             )
             for name, pool in pools.items()
         },
     )
+
+
+def _code(said: int | None) -> int | None:
+    return said if said is not None and said < 2**31 else None
 
 
 def _shown(text: str) -> str:
