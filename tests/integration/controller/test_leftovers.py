@@ -13,7 +13,6 @@ import pytest
 from frontinus.model.enums import Topology
 from frontinus.model.errors import Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId
-from frontinus.model.tree import LoadBalancerTree
 from frontinus.testing.faults import Killed, When
 
 from tests.integration.controller.world import SETTINGS, World
@@ -29,12 +28,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await made.register()
     yield made
     await made.store.close()
-
-
-async def tree_of(world: World, load_balancer_id: LoadBalancerId) -> LoadBalancerTree:
-    tree = await world.tree(load_balancer_id)
-    assert tree is not None
-    return tree
 
 
 async def turns_for(world: World, time: timedelta) -> None:
@@ -62,12 +55,12 @@ async def dead_one_of(world: World, topology: Topology) -> tuple[LoadBalancerId,
 async def test_the_next_one_serves_before_the_old_one_is_gone(world: World, topology: Topology) -> None:
     load_balancer_id, dead = await dead_one_of(world, topology)
     await turns_for(world, timedelta(seconds=10))
-    assert {x.id for x in (await tree_of(world, load_balancer_id)).amphorae} == set(world.places), (
+    assert {x.id for x in (await world.tree_of(load_balancer_id)).amphorae} == set(world.places), (
         "it is waited for first"
     )
     assert await world.network.list_ports(dead)
     await turns_for(world, SETTINGS.removal_patience * 3)
-    tree = await tree_of(world, load_balancer_id)
+    tree = await world.tree_of(load_balancer_id)
     assert tree.load_balancer.provisioning_status == "ACTIVE"
     assert tree.load_balancer.fault is not None
     assert tree.load_balancer.fault.code == "nova-delete-stuck"
@@ -79,7 +72,7 @@ async def test_the_next_one_serves_before_the_old_one_is_gone(world: World, topo
     assert all(world.places[x].balancing for x in serving)
     await world.add(load_balancer_id, world.listener(load_balancer_id, 81, tree.pools[0].id))
     await world.turn()
-    edited = await tree_of(world, load_balancer_id)
+    edited = await world.tree_of(load_balancer_id)
     assert edited.load_balancer.applied_generation == edited.load_balancer.generation, "edits don't wait for it"
     world.faults.clear()
     await world.converge()
@@ -89,12 +82,12 @@ async def test_the_next_one_serves_before_the_old_one_is_gone(world: World, topo
 async def test_it_is_asked_for_less_and_less_often(world: World) -> None:
     load_balancer_id, _ = await dead_one_of(world, Topology.SINGLE)
     await turns_for(world, timedelta(minutes=10))
-    fault = (await tree_of(world, load_balancer_id)).load_balancer.fault
+    fault = (await world.tree_of(load_balancer_id)).load_balancer.fault
     before = world.faults.calls["destroy"]
     await turns_for(world, timedelta(minutes=10))
     assert 15 <= world.faults.calls["destroy"] - before <= 45
     assert fault is not None
-    after = (await tree_of(world, load_balancer_id)).load_balancer.fault
+    after = (await world.tree_of(load_balancer_id)).load_balancer.fault
     assert after is not None
     assert after.since == fault.since
 
@@ -104,7 +97,7 @@ async def test_a_deletion_waits_for_what_is_stuck(world: World) -> None:
     await turns_for(world, SETTINGS.removal_patience * 3)
     await world.delete(load_balancer_id)
     await turns_for(world, timedelta(minutes=2))
-    assert (await tree_of(world, load_balancer_id)).load_balancer.delete_requested
+    assert (await world.tree_of(load_balancer_id)).load_balancer.delete_requested
     assert dead in world.places
     world.faults.clear()
     await world.converge()
@@ -121,7 +114,7 @@ async def test_who_does_not_answer_at_all_is_not_waited_for(world: World) -> Non
     await world.suspect(load_balancer_id)
     world.faults.fail("destroy", when=When.HANG)
     await world.turn()
-    fault = (await tree_of(world, load_balancer_id)).load_balancer.fault
+    fault = (await world.tree_of(load_balancer_id)).load_balancer.fault
     assert fault is not None
     assert fault.code == "removal-slow"
     await world.converge()
@@ -144,10 +137,10 @@ async def test_without_ports_the_old_one_goes_first(tmp_path: Path) -> None:
 async def test_what_is_left_out_does_not_keep_it(world: World) -> None:
     load_balancer_id, dead = await dead_one_of(world, Topology.SINGLE)
     world.taken_ports.add(81)
-    tree = await tree_of(world, load_balancer_id)
+    tree = await world.tree_of(load_balancer_id)
     await world.add(load_balancer_id, world.listener(load_balancer_id, 81, tree.pools[0].id))
     await turns_for(world, SETTINGS.removal_patience * 3)
-    partly = await tree_of(world, load_balancer_id)
+    partly = await world.tree_of(load_balancer_id)
     assert {x.protocol_port: x.provisioning_status for x in partly.listeners} == {80: "ACTIVE", 81: "ERROR"}
     assert dead in world.places
     world.faults.clear()
@@ -170,7 +163,7 @@ async def test_whoever_is_killed_on_the_way_the_next_one_serves_and_nothing_is_l
         load_balancer_id, dead = await dead_one_of(world, Topology.SINGLE)
         world.faults.fail(None, moment, when=when, error=Killed())
         await turns_for(world, SETTINGS.removal_patience * 4)
-        serving = [x for x in (await tree_of(world, load_balancer_id)).amphorae if x.status == "ALLOCATED"]
+        serving = [x for x in (await world.tree_of(load_balancer_id)).amphorae if x.status == "ALLOCATED"]
         assert len(serving) == 1, moment
         assert await world.network.list_ports(dead) == (), moment
         world.faults.clear()

@@ -9,10 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from frontinus.model.enums import ProvisioningStatus, Topology
-from frontinus.model.ids import LoadBalancerId
 from frontinus.model.placement import UNSPECIFIED, Placement
 from frontinus.model.ports import PortPurpose
-from frontinus.model.tree import LoadBalancerTree
 
 from tests.integration.controller.world import World
 
@@ -30,21 +28,15 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await made.store.close()
 
 
-async def tree_of(world: World, load_balancer_id: LoadBalancerId) -> LoadBalancerTree:
-    found = await world.tree(load_balancer_id)
-    assert found is not None
-    return found
-
-
 async def test_every_amphora_of_a_pair_and_every_successor_is_made_so(world: World) -> None:
     wanted = replace(LARGE, management_network=ELSEWHERE)
     load_balancer_id = await world.create(80, topology=Topology.ACTIVE_STANDBY, placement=wanted)
     plain = await world.create(80)
     await world.converge()
-    first = {x.id for x in (await tree_of(world, load_balancer_id)).amphorae}
+    first = {x.id for x in (await world.tree_of(load_balancer_id)).amphorae}
     await world.store.transact(lambda tx: world.ask_for_failover(tx, load_balancer_id))
     await world.converge()
-    tree = await tree_of(world, load_balancer_id)
+    tree = await world.tree_of(load_balancer_id)
     assert len(tree.amphorae) == 2
     assert not first & {x.id for x in tree.amphorae}
     for amphora in tree.amphorae:
@@ -52,7 +44,7 @@ async def test_every_amphora_of_a_pair_and_every_successor_is_made_so(world: Wor
         assert (amphora.compute_flavor, amphora.compute_zone) == ("large", "east")
         (management,) = [x for x in amphora.ports if x.purpose is PortPurpose.MANAGEMENT]
         assert management.network_id == ELSEWHERE
-    (other,) = (await tree_of(world, plain)).amphorae
+    (other,) = (await world.tree_of(plain)).amphorae
     assert world.places[other.id].placement == UNSPECIFIED
     assert all(x.network_id != ELSEWHERE for x in other.ports)
 
@@ -62,14 +54,14 @@ async def test_what_is_not_there_yet_is_a_fault_that_heals(world: World) -> None
     load_balancer_id = await world.create(80, placement=LARGE)
     for _ in range(20):
         await world.turn()
-    waiting = (await tree_of(world, load_balancer_id)).load_balancer
+    waiting = (await world.tree_of(load_balancer_id)).load_balancer
     assert waiting.fault is not None
     assert waiting.fault.code == "no-flavor"
     assert "large" in waiting.fault.message
     assert not world.places
     world.hands.compute.lacks.clear()  # type: ignore[attr-defined]
     await world.converge()
-    assert (await tree_of(world, load_balancer_id)).load_balancer.provisioning_status is ProvisioningStatus.ACTIVE
+    assert (await world.tree_of(load_balancer_id)).load_balancer.provisioning_status is ProvisioningStatus.ACTIVE
 
 
 async def test_controllers_with_other_drivers_wait_and_build_nothing_else(world: World) -> None:
@@ -77,7 +69,7 @@ async def test_controllers_with_other_drivers_wait_and_build_nothing_else(world:
     load_balancer_id = await world.create(80, placement=replace(LARGE, volume_zone="cinder-1"))
     for _ in range(20):
         await world.turn()
-    waiting = (await tree_of(world, load_balancer_id)).load_balancer
+    waiting = (await world.tree_of(load_balancer_id)).load_balancer
     assert waiting.fault is not None
     assert waiting.fault.code == "placement-refused"
     assert "volume_zone 'cinder-1'" in waiting.fault.message

@@ -262,6 +262,12 @@ class World:
     async def tree(self, load_balancer_id: LoadBalancerId) -> LoadBalancerTree | None:
         return await self.store.read(lambda tx: trees.read_tree(tx, load_balancer_id))
 
+    async def tree_of(self, load_balancer_id: LoadBalancerId) -> LoadBalancerTree:
+        """Of one that must be there."""
+        found = await self.tree(load_balancer_id)
+        assert found is not None
+        return found
+
     async def trees(self) -> list[LoadBalancerTree]:
         return [x for x in [await self.tree(y) for y in set(self.network.vips.values())] if x is not None]
 
