@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 
 import pytest
 
 from frontinus.model.enums import HealthMonitorType, ListenerProtocol
 
 from tests.integration.drivers.test_traffic import Site
-from tests.integration.drivers.world import VIP, World, closed, free_port, spread, until
+from tests.integration.drivers.world import MEMBERS, VIP, World, closed, free_port, spread, until
 from tests.unit.drivers.trees import a_listener, a_load_balancer, a_member, a_monitor, a_pool, a_tree
+
+
+UP_AND_DOWN = {
+    HealthMonitorType.HTTP: ("L7OK", "L4CON"),
+    HealthMonitorType.TCP: ("L4OK", "L4CON"),
+    HealthMonitorType.PING: ("PROCOK", "PROCERR"),
+}
+"""HAProxy's words for what a check found (management guide 9.1, check_status)."""
 
 
 @pytest.fixture
@@ -25,6 +34,27 @@ async def test_ping_finds_who_does_not_answer(site: Site) -> None:
     await until(lambda: ",DOWN," in site.world.runtime("show stat"))
     await until(lambda: "L7OK" in site.world.runtime("show stat") or "PROCOK" in site.world.runtime("show stat"))
     assert await spread(site.port, 4) == {"one": 4}
+
+
+@pytest.mark.parametrize("kind", [HealthMonitorType.HTTP, HealthMonitorType.TCP, HealthMonitorType.PING])
+async def test_members_that_come_later_are_examined(site: Site, kind: HealthMonitorType) -> None:
+    """One that is well, and one that is not, whether HAProxy learns of them by a command or by a reload. (Those that speak
+    TLS: test_tls_of_pools.py.)"""
+    monitor = a_monitor(type=kind, delay=1, timeout=1, max_retries=1, max_retries_down=1, url_path="/health")
+    first, well = site.rows()
+    nobody = "255.255.255.255" if kind is HealthMonitorType.PING else MEMBERS
+    await site.shows(rows=[first], monitors=(monitor,))
+    await site.shows(rows=[first, well, a_member(32, address=nobody, port=free_port(MEMBERS))], monitors=(monitor,))
+
+    def found() -> list[str]:
+        """What the last checks of the three say."""
+        rows = csv.DictReader(site.world.runtime("show stat").removeprefix("# ").splitlines())
+        servers = sorted((row["svname"], row["status"], row["check_status"]) for row in rows if row["check_status"])
+        return [f"{status} {check}" for _, status, check in servers]
+
+    up, down = UP_AND_DOWN[kind]
+    await until(lambda: found() == [f"UP {up}", f"UP {up}", f"DOWN {down}"])
+    assert await spread(site.port, 4) == {"one": 2, "two": 2}
 
 
 async def test_prometheus_listener_tells_of_the_others(site: Site) -> None:

@@ -210,14 +210,16 @@ async def test_monitors_that_speak_tls(
         )
         tree = site.tree(listener=listener, pool=pool, monitors=[a_monitor(**fields)])
         other = a_member(31, address=MEMBERS, port=in_clear.port)
-        await world.apply(replace(tree, members=(*tree.members, other)), site.secrets)
+        later = (a_member(32, address=MEMBERS, port=port), a_member(33, address=MEMBERS, port=in_clear.port))
+        first = (*tree.members, other)
+        for members in (first, (*first, *later)):  # there at the start, and come while it runs
+            await world.apply(replace(tree, members=members), site.secrets)
+            expected = {x.id: "UP" if x.protocol_port == port else "DOWN" for x in members}
 
-        async def told() -> bool:
-            return sorted((await states(site)).values()) == ["DOWN", "UP"]
+            async def told(expected: dict[str, str] = expected) -> bool:
+                return await states(site) == expected
 
-        await until(told)
-        up = {name for name, status in (await states(site)).items() if status == "UP"}
-        assert up == {tree.members[0].id}
+            await until(told)
 
 
 @pytest.mark.parametrize(

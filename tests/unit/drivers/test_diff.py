@@ -15,7 +15,7 @@ from frontinus.drivers.amphora.haproxy.diff import MOST_COMMANDS, diff_texts
 from frontinus.drivers.amphora.haproxy.render import render, server_number
 from frontinus.drivers.amphora.haproxy.server import Check, Server, read_server
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
-from frontinus.model.enums import LbAlgorithm, ListenerProtocol, PoolProtocol
+from frontinus.model.enums import HealthMonitorType, LbAlgorithm, ListenerProtocol, PoolProtocol
 from frontinus.model.tree import LoadBalancerTree, Member
 
 from tests.unit.drivers.trees import a_listener, a_member, a_monitor, a_pool, a_tree, number
@@ -57,6 +57,14 @@ def test_a_checked_member_joins_with_its_checks_on() -> None:
     commands = change(site(a_member(), monitored=True), site(a_member(), a_member(31), monitored=True)).commands
     assert commands[0].endswith("check inter 1s fall 2 rise 2")
     assert commands[1:] == (f"enable health {THIRTY_ONE}", f"set server {THIRTY_ONE} state ready")
+
+
+@pytest.mark.parametrize("joins", [{}, {"admin_state_up": False}], ids=["enabled", "disabled"])
+def test_who_shall_be_pinged_joins_with_a_reload(joins: dict[str, Any]) -> None:
+    """HAProxy cannot ping a server that came while it runs; tests/integration/drivers/test_monitors.py has it by traffic."""
+    pinged = replace(site(a_member()), health_monitors=(a_monitor(type=HealthMonitorType.PING),))
+    assert change(pinged, replace(pinged, members=(*pinged.members, a_member(31, **joins)))).reload
+    assert not change(pinged, replace(pinged, members=(replace(pinged.members[0], weight=7),))).reload
 
 
 def test_a_disabled_member_joins_and_stays_in_maintenance() -> None:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from frontinus.drivers.amphora.agent.change import Change
 from frontinus.drivers.amphora.agent.files import NOT_HAPROXYS, Live, marks
 from frontinus.drivers.amphora.haproxy.file_changes import file_commands
+from frontinus.drivers.amphora.haproxy.monitors import EXTERNAL_CHECK
 from frontinus.drivers.amphora.haproxy.patterns import pattern_commands
 from frontinus.drivers.amphora.haproxy.server import Check, Server, bracket, read_server
 from frontinus.drivers.amphora.haproxy.text import Configuration, Section, Unreadable, read
@@ -77,6 +78,8 @@ def diff_texts(old: str, new: str) -> Change:
                 structural = True  # not a line of ours to understand
             elif old_words is None and not _files_of(new_words) <= loaded:
                 structural = True  # `add server` takes only files that HAProxy has read already
+            elif old_words is None and new_server.check is not None and EXTERNAL_CHECK in after[key].others:
+                structural = True  # of those HAProxy examines only whom it has known from its start
             elif old_words is None:
                 arriving += _add(backend, new_server)
             elif old_server is None or (commands := _alter(backend, old_server, new_server)) is None:

@@ -19,10 +19,14 @@ _HTTP_MONITORS = frozenset({HealthMonitorType.HTTP, HealthMonitorType.HTTPS})
 PING_WRAPPER = "ping-wrapper.sh"
 """The program that agents keep in their directory, ours as Octavia's: it pings HAPROXY_SERVER_ADDR once."""
 
-
 PING_DIRECTORIES = ".:/var/lib/frontinus-amphora"
 """Where our agent keeps it: in its own directory, where HAProxy runs; or, where the agent is root and HAProxy is not
 (which then cannot look into that directory), in the one for all agents of the host."""
+
+EXTERNAL_CHECK = ("option", "external-check")
+"""What a backend has whose members are pinged. What such a check hands to its program HAProxy prepares at its start, for the
+servers that it has then. It takes `add server ... check` too, but each check of that server fails (PROCERR) for as long as
+this HAProxy runs: tried with 2.6, 3.0 and 3.2."""
 
 PROCESSES_WANTED: tuple[tuple[str, ...], ...] = (
     ("external-check",),
@@ -47,7 +51,7 @@ def monitor_lines(tree: LoadBalancerTree, monitor: HealthMonitor, base: str) -> 
     lines: list[tuple[str, ...]] = [("timeout", "check", f"{min(monitor.timeout, LONGEST_TIMER_S)}s")]
     if monitor.type is HealthMonitorType.PING:
         path = [] if base else [("external-check", "path", PING_DIRECTORIES)]
-        return [*lines, ("option", "external-check"), *path, ("external-check", "command", f"{base}{PING_WRAPPER}")]
+        return [*lines, EXTERNAL_CHECK, *path, ("external-check", "command", f"{base}{PING_WRAPPER}")]
     if not is_of_http(monitor):
         return lines
     version = "HTTP/1.1" if monitor.http_version == 1.1 else "HTTP/1.0"
