@@ -3,7 +3,7 @@
 What runs is said as to an nginx for datagrams, by a text and its outline: files `lvs.conf` (keepalived's virtual_server
 blocks) and `lvs.json` of a change (agent-extension.md). The agent examines members as it does for nginx, and leaves the
 blocks of those out that shall get nothing; a reload is free for everybody else, since sessions are the kernel's. They
-outlive the agent, and keepalived. Members see the amphora as the source, so that answers come back by it.
+outlive the agent, and keepalived. Members see the amphora as the source, so that answers come back by it: lvs_machine.py.
 """
 
 import ipaddress
@@ -13,42 +13,15 @@ import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from frontinus_amphora import binds, facts, files, processes
+from frontinus_amphora import binds, facts, files, lvs_machine, processes
 from frontinus_amphora.encoding import Counters, ListenerRow, PoolRow
-from frontinus_amphora.errors import Invalid, ServiceFailed, Unsupported
+from frontinus_amphora.errors import Invalid, Unsupported
 from frontinus_amphora.keepalived_service import LVS, KeepalivedProgram, KeepalivedService
 from frontinus_amphora.nginx import CHECK_TIMEOUT, Nginx, Pushed
 from frontinus_amphora.outline import Outline, pool_rows, resting
 
 NAME = "lvs"
 TABLE = "/proc/net/ip_vs"  # there when the kernel has it
-SETTINGS = {
-    "net/ipv4/ip_forward": "1",
-    "net/ipv6/conf/all/forwarding": "1",
-    "net/ipv4/vs/conntrack": "1",  # or members would answer past the amphora
-    "net/ipv4/vs/expire_nodest_conn": "1",  # sessions of a member that is down go to others at once
-    "net/ipv4/vs/expire_quiescent_template": "1",
-    # The other one of a pair is told of a session with its first datagram, and again while it goes on: not by the count of
-    # its datagrams, which would be from the third on.
-    "net/ipv4/vs/sync_threshold": "0 0",
-    "net/ipv4/vs/sync_refresh_period": "10",
-}
-RULES = """
-table inet frontinus_lvs {}
-delete table inet frontinus_lvs
-table inet frontinus_lvs {
-    chain leaving {
-        type nat hook postrouting priority srcnat;
-        meta l4proto { udp, sctp } masquerade to :32768-60999
-    }
-    chain routed {
-        type filter hook forward priority filter; policy drop;
-        ct state established,related accept
-    }
-}
-"""
-"""Nothing is routed through an amphora but answers. Members see ports to which only answers are expected, whatever port
-the client has: the networks of some drivers let nothing else in."""
 
 MEMBER = re.compile(r"^ *real_server [^\n]*# ([^\s/]+/\S+)\n(?: {8}[^\n]*\n)* {4}\}\n", re.MULTILINE)
 VIRTUAL = re.compile(r"^virtual_server (\S+) (\d+) \{ # (\S+)\n +protocol (\w+)$", re.MULTILINE)
@@ -160,7 +133,7 @@ class Lvs(Nginx):
         }
 
     def _run(self, text: str) -> None:
-        prepare()
+        lvs_machine.prepare(text)
         super()._run(text)
 
     def _effective(self, pushed: Pushed) -> str:
@@ -181,20 +154,6 @@ class Lvs(Nginx):
 def is_there(keepalived: KeepalivedProgram) -> bool:
     """Whether this amphora can do LVS."""
     return bool(keepalived.version()) and os.path.exists(TABLE) and os.path.exists("/usr/sbin/ipvsadm")
-
-
-def prepare() -> None:
-    """The machine lets LVS work. Raises ServiceFailed. Safe to repeat."""
-    try:
-        for name, value in SETTINGS.items():
-            with open(f"/proc/sys/{name}", "w") as setting:
-                setting.write(value)
-    except OSError as error:
-        raise ServiceFailed("this machine cannot be prepared for LVS", str(error)) from error
-    # Patient: the first time loads modules of the kernel, on a processor that may be emulated.
-    code, output = processes.run(("nft", RULES), 30.0)
-    if code != 0:
-        raise ServiceFailed("this machine cannot be prepared for LVS", output or f"nft ended with {code}")
 
 
 def without(text: str, names: Iterable[str]) -> str:

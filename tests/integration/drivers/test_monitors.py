@@ -13,7 +13,6 @@ from tests.integration.drivers.test_traffic import Site
 from tests.integration.drivers.world import MEMBERS, VIP, World, closed, free_port, spread, until
 from tests.unit.drivers.trees import a_listener, a_load_balancer, a_member, a_monitor, a_pool, a_tree
 
-
 UP_AND_DOWN = {
     HealthMonitorType.HTTP: ("L7OK", "L4CON"),
     HealthMonitorType.TCP: ("L4OK", "L4CON"),

@@ -57,11 +57,17 @@ def udp():
     while True:
         _, client = server.recvfrom(4096)
         server.sendto(name, client)
+def port_of_client():
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind(("0.0.0.0", 9001))
+    while True:
+        _, client = server.recvfrom(4096)
+        server.sendto(str(client[1]).encode(), client)
 for service in sys.argv[2:]:
     threading.Thread(target=globals()[service]).start()
 print("up", flush=True)
 """
-"""A member that says its name over HTTP or UDP."""
+"""A member that says its name over HTTP or UDP, or from which port it was asked."""
 
 
 @dataclass
@@ -84,12 +90,20 @@ class MachineWorld:
     def names_by_udp(self, port: int, times: int) -> Counter[str]:
         return Counter(self.ask_udp(port) for _ in range(times))
 
+    def clients_by_udp(self, port: int, clients: int) -> Counter[str]:
+        """Who answers so many clients, one after the other, each of which asks once, from a port of its own."""
+        return self.hosts["client"].run(_ask_udp_as_many, port, clients)
+
     def ask_sctp(self, port: int, own_port: int) -> str:
         """Who answers an association of the client; empty when nobody does."""
         return self.hosts["client"].run(little_sctp.ask, VIP, port, own_port, 2.0)
 
     def ask_http(self, port: int) -> bytes:
         return self.hosts["client"].run(_ask_http, port)
+
+    def names_by_http(self, port: int, times: int) -> Counter[bytes]:
+        """Who answers so many requests, each on a connection of its own."""
+        return self.hosts["client"].run(_ask_http_often, port, times)
 
     def start(self, member: str, service: str) -> None:
         self.services[member, service] = _member(self.hosts[member], member, service)
@@ -140,6 +154,10 @@ def _ask_udp(port: int, source_port: int, patience: float) -> str:
         return answer.decode()
 
 
+def _ask_udp_as_many(port: int, clients: int) -> Counter[str]:
+    return Counter(_ask_udp(port, 20_000 + number, 1.0) for number in range(clients))
+
+
 def _ask_http(port: int) -> bytes:
     with socket.create_connection((VIP, port), 5) as connection:
         connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -147,6 +165,10 @@ def _ask_http(port: int) -> bytes:
         while part := connection.recv(4096):
             answer += part
         return answer.rpartition(b"\r\n\r\n")[2]
+
+
+def _ask_http_often(port: int, times: int) -> Counter[bytes]:
+    return Counter(_ask_http(port) for _ in range(times))
 
 
 @asynccontextmanager
