@@ -214,7 +214,7 @@ async def test_monitors_that_speak_tls(
         first = (*tree.members, other)
         for members in (first, (*first, *later)):  # there at the start, and come while it runs
             await world.apply(replace(tree, members=members), site.secrets)
-            expected = {x.id: "UP" if x.protocol_port == port else "DOWN" for x in members}
+            expected = {str(x.id): "UP" if x.protocol_port == port else "DOWN" for x in members}
 
             async def told(expected: dict[str, str] = expected) -> bool:
                 return await states(site) == expected
