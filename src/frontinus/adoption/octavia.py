@@ -20,6 +20,7 @@ from frontinus.model.compatibility import DATAGRAM_LISTENERS
 from frontinus.model.enums import AmphoraRole, AmphoraStatus, Kind, ProvisioningStatus, Topology
 from frontinus.model.errors import CallerError, FrontinusError, Unsupported
 from frontinus.model.ids import AvailabilityZoneProfileId, FlavorId, FlavorProfileId, ProjectId
+from frontinus.model.network import check_additional_subnets
 from frontinus.model.offers import (
     AvailabilityZone,
     AvailabilityZoneProfile,
@@ -189,6 +190,10 @@ class _Reader:
         if len(vips) != 1 or not all(vips[0][x] for x in ("ip_address", "subnet_id", "network_id", "port_id")):
             raise Unsupported("vip", "its VIP lacks an address, a port, a subnet or a network")
         vip = vips[0]
+        additional = self._of_load_balancer["additional_vip"].get(row["id"], [])
+        # A column that may be NULL in Octavia; the network driver is asked for the ports on it all the same.
+        places = [(x["subnet_id"], x["network_id"] or vip["network_id"]) for x in additional]
+        check_additional_subnets(_value(Vip, vip, address=vip["ip_address"]), places)
         security_groups = self._of_load_balancer["vip_security_group"].get(row["id"], [])
         return _value(
             LoadBalancer,
@@ -204,7 +209,7 @@ class _Reader:
                     port_id=x["port_id"] or vip["port_id"],
                     port_owned=bool(vip["octavia_owned"]),
                 )
-                for x in self._of_load_balancer["additional_vip"].get(row["id"], [])
+                for x in additional
             ),
             vip_qos_policy_id=vip["qos_policy_id"],
             vip_sg_ids=tuple(sorted(x["sg_id"] for x in security_groups)),

@@ -71,14 +71,24 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     token: Secret | None = None
 
 
-def check_additional_subnets(primary: Vip, subnets: Sequence[Subnet]) -> None:
+def check_additional_subnets(primary: Vip, places: Sequence[tuple[SubnetId, NetworkId]]) -> None:
     """Raise Invalid naming the first additional VIP whose subnet is that of another VIP, or on another network than the
-    primary's (behaviours.yaml vip_resolution.additional_vips)."""
-    seen = {primary.subnet_id}
-    for number, subnet in enumerate(subnets):
-        field = f"load_balancer.additional_vips[{number}].subnet_id"
-        if subnet.id in seen:
-            raise Invalid(field, "every VIP of a load balancer is on a subnet of its own")
-        seen.add(subnet.id)
-        if subnet.network_id != primary.network_id:
-            raise Invalid(field, f"subnet {subnet.id} is not on network {primary.network_id}, on which the VIP is")
+    primary's (behaviours.yaml vip_resolution.additional_vips). `places` are the subnet and the network of each, in order."""
+    require_subnets_of_their_own(primary.subnet_id, [subnet_id for subnet_id, _ in places])
+    for number, (subnet_id, network_id) in enumerate(places):
+        if network_id != primary.network_id:
+            reason = f"subnet {subnet_id} is not on network {primary.network_id}, on which the VIP is"
+            raise Invalid(_subnet_field(number), reason)
+
+
+def require_subnets_of_their_own(primary: SubnetId, additional: Sequence[SubnetId]) -> None:
+    """Raise Invalid naming the first additional VIP whose subnet is that of another VIP."""
+    seen = {primary}
+    for number, subnet_id in enumerate(additional):
+        if subnet_id in seen:
+            raise Invalid(_subnet_field(number), "every VIP of a load balancer is on a subnet of its own")
+        seen.add(subnet_id)
+
+
+def _subnet_field(number: int) -> str:
+    return f"load_balancer.additional_vips[{number}].subnet_id"

@@ -51,6 +51,7 @@ from frontinus.model.enums import (
 )
 from frontinus.model.errors import Conflict, Invalid, NotFound
 from frontinus.model.l7 import operand
+from frontinus.model.network import require_subnets_of_their_own
 from frontinus.model.regular_expressions import Refused, check_regex
 from frontinus.model.tree import (
     HealthMonitor,
@@ -244,9 +245,7 @@ def validate_load_balancer(load_balancer: LoadBalancer) -> None:
         raise Invalid("load_balancer.vip_sg_ids", "names a security group more than once")
     if load_balancer.vip_sg_ids and load_balancer.vip_vnic_type is VnicType.DIRECT:
         raise Invalid("load_balancer.vip_sg_ids", "the flavor makes the VIP's port a direct one, which has none")
-    subnets = [load_balancer.vip.subnet_id, *(x.subnet_id for x in load_balancer.additional_vips)]
-    if len(set(subnets)) != len(subnets):
-        raise Invalid("load_balancer.additional_vips", "every VIP of a load balancer is on a subnet of its own")
+    require_subnets_of_their_own(load_balancer.vip.subnet_id, [x.subnet_id for x in load_balancer.additional_vips])
     for additional in load_balancer.additional_vips:
         if additional.address:
             check_address(additional.address, "load_balancer.additional_vips.ip_address")

@@ -71,7 +71,7 @@ class FakeNetwork(NetworkDriver):
             try:
                 vip = self._first(load_balancer_id, request)
                 subnets = [self._subnet(x.subnet_id) for x in request.additional]
-                check_additional_subnets(vip, subnets)
+                check_additional_subnets(vip, [(x.id, x.network_id) for x in subnets])
                 additional = tuple(
                     self._further(load_balancer_id, asked, subnet)
                     for asked, subnet in zip(request.additional, subnets, strict=True)

@@ -168,6 +168,16 @@ def an_amphora(value: int, role: str, status: str = "ALLOCATED") -> dict[str, An
     }
 
 
+def an_additional_vip(subnet_id: str, network_id: str | None = "network") -> dict[str, Any]:
+    return {
+        "load_balancer_id": number(1),
+        "ip_address": "198.51.100.9",
+        "port_id": "port",
+        "subnet_id": subnet_id,
+        "network_id": network_id,
+    }
+
+
 def findings(tables: Tables, capabilities: Capabilities = CAPABILITIES) -> Any:
     return judge(Snapshot(tables=tables), capabilities, IDENTITY, NOW)
 
@@ -199,19 +209,18 @@ def test_everything_is_kept() -> None:
 def test_additional_vips_are_on_the_port_of_the_first_whosever_it_is(owned: bool) -> None:
     tables = an_octavia()
     tables["vip"][0]["octavia_owned"] = int(owned)
-    tables["additional_vip"] = [
-        {
-            "load_balancer_id": number(1),
-            "ip_address": "198.51.100.9",
-            "port_id": "port",
-            "subnet_id": "subnet-2",
-            "network_id": "network",
-        }
-    ]
+    tables["additional_vip"] = [an_additional_vip("subnet-2")]
     (tree,) = findings(tables).trees
     (further,) = tree.load_balancer.additional_vips
     assert (further.address, further.subnet_id) == ("198.51.100.9", "subnet-2")
     assert (further.port_id, further.port_owned) == (tree.load_balancer.vip.port_id, owned)
+
+
+def test_an_additional_vip_of_which_octavia_keeps_no_network_is_kept() -> None:
+    tables = an_octavia()
+    tables["additional_vip"] = [an_additional_vip("subnet-2", None)]
+    (tree,) = findings(tables).trees
+    assert [x.subnet_id for x in tree.load_balancer.additional_vips] == ["subnet-2"]
 
 
 def _set(table: str, **values: Any) -> Callable[[Tables], None]:
@@ -219,7 +228,7 @@ def _set(table: str, **values: Any) -> Callable[[Tables], None]:
 
 
 def _add(table: str, row: dict[str, Any]) -> Callable[[Tables], None]:
-    return lambda tables: tables[table].append(row)
+    return lambda tables: tables.setdefault(table, []).append(row)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +244,16 @@ def _add(table: str, row: dict[str, Any]) -> Callable[[Tables], None]:
         pytest.param("fail it over", _add("amphora", an_amphora(3, "STANDALONE", "BOOTING")), id="amid a failover"),
         pytest.param("management network", _set("amphora", lb_network_ip=None), id="an amphora without address"),
         pytest.param("VIP lacks", _set("vip", network_id=None), id="a VIP without network"),
+        pytest.param(
+            "load_balancer.additional_vips[0].subnet_id: every VIP of a load balancer is on a subnet of its own",
+            _add("additional_vip", an_additional_vip("subnet")),
+            id="an additional VIP beside the first",
+        ),
+        pytest.param(
+            "load_balancer.additional_vips[0].subnet_id: subnet subnet-2 is not on network network, on which the VIP is",
+            _add("additional_vip", an_additional_vip("subnet-2", "elsewhere")),
+            id="an additional VIP on another network",
+        ),
         pytest.param("insert_headers cannot be read", _set("listener", insert_headers=b"\x80"), id="broken headers"),
         pytest.param(
             "SCTP", _set("listener", protocol="SCTP", default_pool_id=None), id="what the driver does not carry"

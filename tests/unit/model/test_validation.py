@@ -123,7 +123,7 @@ _TCP_MONITOR = HealthMonitorType.TCP
         wrong("load_balancer.tags", tags=("a", "a")),
         wrong("load_balancer.vip_sg_ids", vip_sg_ids=("g", "g")),
         wrong(
-            "load_balancer.additional_vips",
+            "load_balancer.additional_vips[0].subnet_id",
             additional_vips=(AdditionalVip(address="", subnet_id=SubnetId("subnet")),),
             id="two VIPs on one subnet",
         ),

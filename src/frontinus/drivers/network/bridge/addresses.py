@@ -40,7 +40,7 @@ def allocate(state: State, load_balancer_id: LoadBalancerId, request: VipRequest
         _require_usable(address, subnet, f"{field}.ip_address")
         wishes.append((subnet, address, f"{field}.ip_address"))
     primary = Vip(address="", subnet_id=first.id, network_id=first.network_id, port_id=PortId(""))
-    check_additional_subnets(primary, [subnet.as_subnet() for subnet, _, _ in wishes[1:]])
+    check_additional_subnets(primary, [(subnet.id, subnet.network_id) for subnet, _, _ in wishes[1:]])
     given = [
         _take(state, load_balancer_id, subnet, asked, field, is_first=number == 0)
         for number, (subnet, asked, field) in enumerate(wishes)

@@ -232,7 +232,7 @@ class LoopbackNetwork(NetworkDriver):
             owner = self._owner_record(load_balancer_id, subnet.value.id)
             wishes.append(_Wish(owner, subnet, address, f"{field}.ip_address"))
         primary = Vip(address="", subnet_id=first.value.id, network_id=first.value.network_id, port_id=PortId(""))
-        check_additional_subnets(primary, [wish.subnet.value for wish in wishes])
+        check_additional_subnets(primary, [(x.subnet.value.id, x.subnet.value.network_id) for x in wishes])
         return wishes
 
     def _subnet(self, subnet_id: SubnetId, field: str = "vip_subnet_id") -> _CheckedSubnet:

@@ -131,7 +131,7 @@ class Vips:
                 _Wish(False, subnet, _usable(further.address, subnet, f"{field}.ip_address"), f"{field}.ip_address")
             )
         place = Vip(address="", subnet_id=first.subnet.id, network_id=first.subnet.network_id, port_id=PortId(""))
-        check_additional_subnets(place, [x.subnet.as_subnet() for x in wishes[1:]])
+        check_additional_subnets(place, [(x.subnet.id, x.subnet.network_id) for x in wishes[1:]])
         return wishes
 
     def _first(
