@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from frontinus.drivers.compute.interface import ATTACH, ComputeDriver, Place, PlaceState
+from frontinus.drivers.compute.interface import ATTACH, LOSES_SIGHT, ComputeDriver, Place, PlaceState
 from frontinus.model.boot import BootFiles
 from frontinus.model.ids import AmphoraId, LoadBalancerId, new_id
 from frontinus.model.placement import UNSPECIFIED, Placement
 from frontinus.model.ports import Port, PortPurpose
-from frontinus.testing.exam import Checks, NotExaminable, Report, hold, require
+from frontinus.testing.exam import Checks, NotApplicable, NotExaminable, Report, hold, require
 
 
 def _little_boot(amphora_id: AmphoraId, address: str | None) -> BootFiles:
@@ -29,7 +29,9 @@ class ComputeBench:
     make up as long as their attachment exists. `unplug` takes the link of a port away behind the driver's back.
 
     `placement` says words that are there, and that the driver's settings do not say, for a driver that honours some; `made_as`
-    tells of what and where a place was made, in the same words, seen behind the driver's back."""
+    tells of what and where a place was made, in the same words, seen behind the driver's back.
+
+    `hide` has compute not show a place by its name any more, behind the driver's back, for a driver that loses sight."""
 
     factory: Callable[[], ComputeDriver]
     boot: Callable[[AmphoraId, str | None], BootFiles] = _little_boot
@@ -39,6 +41,7 @@ class ComputeBench:
     unplug: Callable[[AmphoraId, Port], Awaitable[None]] | None = None
     placement: Placement = UNSPECIFIED
     made_as: Callable[[AmphoraId], Awaitable[Placement]] | None = None
+    hide: Callable[[AmphoraId], Awaitable[None]] | None = None
 
 
 async def examine(bench: ComputeBench, *, limit: float = 60.0) -> Report:
@@ -240,6 +243,90 @@ async def destroy_leaves_nothing(bench: ComputeBench) -> None:
         require(place.state is PlaceState.ABSENT, f"it is {place.state}")
         await candidate.driver.destroy(amphora_id)
         await candidate.driver.destroy(candidate.fresh_id())
+
+
+@_checks.claim("get_known tells what get does, and of an id that nobody has that it is ABSENT")
+async def known_place_is_told(bench: ComputeBench) -> None:
+    async with candidate_of(bench) as candidate:
+        amphora_id = await candidate.built()
+        seen = await candidate.driver.get(amphora_id)
+        for recorded in (seen.compute_id, None):
+            known = await candidate.driver.get_known(amphora_id, recorded)
+            require(known.state is PlaceState.RUNNING, f"recorded as {recorded} it is {known.state}")
+            require(known.amphora_id == amphora_id, f"it is about {known.amphora_id}")
+            require(known.compute_id == seen.compute_id, f"{seen.compute_id} became {known.compute_id}")
+            require(known.management_address == seen.management_address, "its address is another")
+        await candidate.driver.destroy(amphora_id)
+        gone = await candidate.driver.get_known(amphora_id, seen.compute_id)
+        require(gone.state is PlaceState.ABSENT, f"destroyed, and {gone.state}")
+        never = await candidate.driver.get_known(candidate.fresh_id(), new_id())
+        require(never.state is PlaceState.ABSENT, f"never built, and {never.state}")
+
+
+@_checks.claim("when destroy_known returns the place is gone, and no other; unknown ids are done already")
+async def destroy_known_leaves_nothing(bench: ComputeBench) -> None:
+    async with candidate_of(bench) as candidate:
+        kept, gone = await candidate.built(), await candidate.built()
+        before, recorded = await candidate.driver.get(kept), (await candidate.driver.get(gone)).compute_id
+        await candidate.driver.destroy_known(gone, recorded)
+        state = (await candidate.driver.get(gone)).state
+        require(state is PlaceState.ABSENT, f"it is {state}")
+        require(gone not in await candidate.driver.list_owned(), "list_owned names it")
+        for unknown, compute_id in ((gone, recorded), (gone, None), (candidate.fresh_id(), new_id())):
+            await candidate.driver.destroy_known(unknown, compute_id)
+        after = await candidate.driver.get(kept)
+        require(after.state is PlaceState.RUNNING, f"another place is {after.state} since")
+        require(after.compute_id == before.compute_id, "another place came back as another")
+
+
+@_checks.claim(
+    "with the feature loses_sight, a place that is not shown by its name is known, and destroyed, by its compute id"
+)
+async def unseen_place_is_known_by_its_id(bench: ComputeBench) -> None:
+    async with candidate_of(bench) as candidate:
+        driver = candidate.driver
+        if LOSES_SIGHT not in driver.features:
+            raise NotApplicable("the driver does not have the feature loses_sight")
+        if bench.hide is None:
+            raise NotExaminable("the bench has no `hide`")
+        amphora_id = await candidate.built()
+        recorded = (await driver.get(amphora_id)).compute_id
+        try:
+            await bench.hide(amphora_id)
+            state = (await driver.get(amphora_id)).state
+            require(state is PlaceState.ABSENT, f"not shown by its name it is {state}")
+            known = await driver.get_known(amphora_id, recorded)
+            require(known.state is PlaceState.RUNNING, f"by its compute id it is {known.state}")
+            require(known.compute_id == recorded, f"{recorded} became {known.compute_id}")
+        finally:
+            await driver.destroy_known(amphora_id, recorded)
+        state = (await driver.get_known(amphora_id, recorded)).state
+        require(state is PlaceState.ABSENT, f"destroyed by its compute id it is {state}")
+
+
+@_checks.claim(
+    "list_running, where it tells, names those of list_owned that run or start, and none that ended or is gone"
+)
+async def list_running_names_what_runs(bench: ComputeBench) -> None:
+    async with candidate_of(bench) as candidate:
+        if await candidate.driver.list_running() is None:
+            raise NotApplicable("the driver tells of each by `get` only")
+        if bench.stop is None:
+            raise NotExaminable("the bench has no `stop`")
+        runs, ended, gone = [await candidate.built() for _ in range(3)]
+        await bench.stop(ended)
+        await candidate.until(ended, PlaceState.STOPPED)
+        await candidate.driver.destroy(gone)
+        starts, never = candidate.fresh_id(), candidate.fresh_id()
+        await candidate.build(starts)
+        named = await candidate.driver.list_running() or frozenset()
+        require(runs in named, "it lacks a place that runs")
+        require(starts in named, "it lacks a place that starts")
+        require(ended not in named, "it names a place in which nothing runs")
+        require(gone not in named, "it names a place that was destroyed")
+        require(never not in named, "it names a place that was never built")
+        owned = await candidate.driver.list_owned()
+        require(all(x in owned for x in named if x in candidate.used), "list_owned lacks a place that is said to run")
 
 
 @_checks.claim("a place that was destroyed can be built again")

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import ClassVar
 
 from frontinus.drivers.amphora.interface import Rendered
-from frontinus.drivers.compute.interface import ATTACH, ComputeDriver, Place, PlaceState
+from frontinus.drivers.compute.interface import ATTACH, LOSES_SIGHT, ComputeDriver, Place, PlaceState
 from frontinus.model.boot import BootFiles, Identity
 from frontinus.model.errors import Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
@@ -30,7 +30,8 @@ class FakePlace:
 
     `starts` counts how often its agent was started. `on_disk` is the configuration last pushed; it balances while
     `balancing` is True. `on_purpose` says that somebody stopped the place. `attached` are its links, `configured` is what
-    its agent was told of them, by their MAC. `identity` is what it was given since its start."""
+    its agent was told of them, by their MAC. `identity` is what it was given since its start. A ShortSightedCompute does not find
+    a `hidden` one by its name."""
 
     amphora_id: AmphoraId
     load_balancer_id: LoadBalancerId
@@ -40,6 +41,7 @@ class FakePlace:
     agent_running: bool = False
     balancing: bool = False
     on_purpose: bool = False
+    hidden: bool = False
     on_disk: Rendered | None = None
     attached: dict[PortId, Port] = field(default_factory=dict)
     configured: dict[str, Port] = field(default_factory=dict)
@@ -191,3 +193,34 @@ class FakeCompute(ComputeDriver):
             compute_flavor=place.placement.compute_flavor,
             zone=place.placement.compute_zone,
         )
+
+
+class ShortSightedCompute(FakeCompute):
+    """One that loses sight of what is `hidden`, and finds it by its compute id, as a cloud would."""
+
+    features: ClassVar[frozenset[str]] = frozenset({ATTACH, LOSES_SIGHT})
+
+    async def get(self, amphora_id: AmphoraId) -> Place:
+        return await self.get_known(amphora_id, None)
+
+    async def get_known(self, amphora_id: AmphoraId, compute_id: str | None) -> Place:
+        seen = await super().get(amphora_id)
+        if compute_id is None and self._is_hidden(amphora_id):
+            return Place(amphora_id=amphora_id, state=PlaceState.ABSENT)
+        return seen
+
+    async def destroy(self, amphora_id: AmphoraId) -> None:
+        await self.destroy_known(amphora_id, None)
+
+    async def destroy_known(self, amphora_id: AmphoraId, compute_id: str | None) -> None:
+        if compute_id is not None or not self._is_hidden(amphora_id):
+            await super().destroy(amphora_id)
+
+    async def list_owned(self) -> tuple[AmphoraId, ...]:
+        return tuple(x for x in await super().list_owned() if not self._is_hidden(x))
+
+    async def list_running(self) -> frozenset[AmphoraId] | None:
+        return frozenset(x for x in await self.list_owned() if self.places[x].agent_running)
+
+    def _is_hidden(self, amphora_id: AmphoraId) -> bool:
+        return amphora_id in self.places and self.places[amphora_id].hidden

@@ -17,9 +17,11 @@ from frontinus.model.tree import AdditionalVip, Vip
 from frontinus.testing import compute_conformance, network_conformance, placement_conformance
 from frontinus.testing.compute_conformance import ComputeBench
 from frontinus.testing.exam import Check, Outcome, hold, require
-from frontinus.testing.fake_compute import FakeCompute, FakePlace
+from frontinus.testing.fake_compute import FakeCompute, FakePlace, ShortSightedCompute
 from frontinus.testing.fake_network import FakeNetwork
 from frontinus.testing.network_conformance import NetworkBench
+
+from tests.unit.testing.test_fakes_sit_the_exam import short_sighted_bench
 
 # Compute
 
@@ -88,6 +90,54 @@ class MovesOnRestart(FakeCompute):
 
     def management_address(self, amphora_id: AmphoraId) -> str | None:
         return f"127.1.0.{len(self.places)}"
+
+
+class BelievesItsRecords(ShortSightedCompute):
+    """What has a compute id runs."""
+
+    async def get_known(self, amphora_id: AmphoraId, compute_id: str | None) -> Place:
+        known = await super().get_known(amphora_id, compute_id)
+        return known if compute_id is None else replace(known, state=PlaceState.RUNNING, compute_id=compute_id)
+
+
+class LooksByNameOnly(ShortSightedCompute):
+    async def get_known(self, amphora_id: AmphoraId, compute_id: str | None) -> Place:
+        return await super().get_known(amphora_id, None)
+
+
+class DestroysByNameOnly(ShortSightedCompute):
+    async def destroy_known(self, amphora_id: AmphoraId, compute_id: str | None) -> None:
+        await super().destroy_known(amphora_id, None)
+
+
+class DestroysTooMuch(ShortSightedCompute):
+    async def destroy_known(self, amphora_id: AmphoraId, compute_id: str | None) -> None:
+        self.places.clear()
+
+
+class SaysThatAllRun(ShortSightedCompute):
+    async def list_running(self) -> frozenset[AmphoraId] | None:
+        return frozenset(await self.list_owned())
+
+
+class ForgetsWhatRuns(ShortSightedCompute):
+    async def list_running(self) -> frozenset[AmphoraId] | None:
+        return frozenset()
+
+
+@pytest.mark.parametrize(
+    "driver, check",
+    [
+        pytest.param(BelievesItsRecords, "known place is told"),
+        pytest.param(LooksByNameOnly, "unseen place is known by its id"),
+        pytest.param(DestroysByNameOnly, "unseen place is known by its id"),
+        pytest.param(DestroysTooMuch, "destroy known leaves nothing"),
+        pytest.param(SaysThatAllRun, "list running names what runs"),
+        pytest.param(ForgetsWhatRuns, "list running names what runs"),
+    ],
+)
+async def test_short_sighted_compute_driver_fails(driver: type[ShortSightedCompute], check: str) -> None:
+    assert check in (await compute_conformance.examine(short_sighted_bench(driver))).failed
 
 
 class IgnoresPlacements(FakeCompute):

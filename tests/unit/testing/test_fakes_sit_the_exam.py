@@ -30,7 +30,7 @@ from frontinus.testing.amphora_conformance import AmphoraBench
 from frontinus.testing.compute_conformance import ComputeBench
 from frontinus.testing.exam import Check
 from frontinus.testing.fake_amphora import FakeAmphoraDriver
-from frontinus.testing.fake_compute import FakeCompute, FakePlace
+from frontinus.testing.fake_compute import FakeCompute, FakePlace, ShortSightedCompute
 from frontinus.testing.fake_network import (
     FAKE_MEMBER_SUBNET,
     FAKE_SUBNET,
@@ -53,6 +53,18 @@ def fake_compute_bench() -> ComputeBench:
 
     placement = Placement(compute_flavor="large", amp_image_tag="tested", compute_zone="east")
     return ComputeBench(factory=lambda: FakeCompute(places), stop=stop, placement=placement, made_as=made_as)
+
+
+def short_sighted_bench(driver: type[ShortSightedCompute] = ShortSightedCompute) -> ComputeBench:
+    places: dict[AmphoraId, FakePlace] = {}
+
+    async def stop(amphora_id: AmphoraId) -> None:
+        places[amphora_id].kill()
+
+    async def hide(amphora_id: AmphoraId) -> None:
+        places[amphora_id].hidden = True
+
+    return ComputeBench(factory=lambda: driver(places), stop=stop, hide=hide, patience=0.2)
 
 
 def fake_attaching_bench() -> ComputeBench:
@@ -132,6 +144,11 @@ async def test_fake_compute(check: Check[ComputeBench]) -> None:
     await check.run(fake_compute_bench())
 
 
+@pytest.mark.parametrize("check", compute_conformance.CHECKS, ids=str)
+async def test_fake_compute_that_loses_sight(check: Check[ComputeBench]) -> None:
+    await check.run(short_sighted_bench())
+
+
 @pytest.mark.parametrize("check", OF_FAKES, ids=str)
 async def test_fake_amphora(check: Check[AmphoraBench]) -> None:
     await check.run(fake_amphora_bench())
@@ -182,6 +199,7 @@ async def test_noop_compute_has_no_memory_and_keeps_the_other_promises() -> None
         "list owned names places",
         "belongings are of owned places",
         "interrupted build is found",
+        "known place is told",  # it was never built
     }, str(report)
 
 

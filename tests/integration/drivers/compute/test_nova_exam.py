@@ -41,7 +41,12 @@ async def test_nova(check: Check[ComputeBench], nova_site: NovaSite) -> None:
         while any(x.port_id == gone.id for x in nova_site.look.compute.server_interfaces(server.id)):
             pass
 
-    bench = ComputeBench(factory=nova_site.driver, patience=120.0, port=port, stop=stop, unplug=unplug)
+    async def hide(amphora_id: AmphoraId) -> None:
+        """It is asked for by its name, and has another."""
+        (server,) = nova_site.servers(amphora_id)
+        nova_site.look.compute.update_server(server.id, name=f"hidden-{amphora_id}")
+
+    bench = ComputeBench(factory=nova_site.driver, patience=120.0, port=port, stop=stop, unplug=unplug, hide=hide)
     if check.name in UNSEEN:
         with pytest.raises(NotExaminable, match="sees nothing by itself"):
             await check.run(bench)
