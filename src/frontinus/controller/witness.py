@@ -3,15 +3,16 @@ do not run.
 
 The ear brakes when too many fall silent at once, because it may be the ear that is deaf. Compute's word is knowledge: an
 amphora whose place is gone or stopped is dead however many share its fate, as all do after a restart of the machine. Without
-this the brake would hold for ever. Each of many controllers looks at a share of the silent, and breaks off what it says to
+this the brake would hold for ever. A link that is gone while somebody works on the load balancer is no failure yet: its port may be
+about to leave the record too. Each of many controllers looks at a share of the silent, and breaks off what it says to
 those that have ended (talks.py). Next: sweeper.py."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -21,6 +22,7 @@ from frontinus.drivers.compute.interface import LOSES_SIGHT, Place, PlaceState
 from frontinus.model.errors import WorldError
 from frontinus.model.ids import AmphoraId, PortId
 from frontinus.store import health, inventory
+from frontinus.store.inventory import Hanging
 
 log = structlog.get_logger()
 
@@ -35,6 +37,14 @@ ONE_BY_ONE = 5
 """Of more than so many that are unheard those that run are asked for at once, where compute can tell."""
 
 NO_PORTS = frozenset[PortId]()
+
+CHANGE_POLL_S = 1.0
+"""So often it is looked whether work on the load balancers of those that lacked a link under it is over: one read, and only while
+there are any."""
+
+CHANGE_PATIENCE = timedelta(minutes=2)
+"""Who lacks a link for so long is suspected even so: a tenant who edits without end has somebody work on it without end. No
+driver takes half of it for a detach."""
 
 OVERLAP = 2
 """All controllers together look at each amphora so many times in the mean: shares are drawn, so that nobody has to agree, and
@@ -55,6 +65,9 @@ class Witness:
         self._seen_last = AmphoraId(_id_at(random.random()))
         self._told: set[AmphoraId] = set()
         self._was_told = asyncio.Event()
+        # Lacked a link while somebody worked on their load balancers, with the time when that was first seen.
+        self._changing: dict[AmphoraId, datetime] = {}
+        self._is_changing = asyncio.Event()
 
     def among(self, controllers: int) -> None:
         """So many look, this one included."""
@@ -67,6 +80,7 @@ class Witness:
             tasks.create_task(self._turns(self._look_around), name="witness-look")
             tasks.create_task(self._turns(self._watch), name="witness-watch")
             tasks.create_task(self._answer_hints(), name="witness-hints")
+            tasks.create_task(self._await_changes(), name="witness-changes")
 
     async def _turns(self, turn: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -113,6 +127,16 @@ class Witness:
         serving = await self._hands.store.read(lambda tx: inventory.serving(tx, amphorae))
         await self._suspect(serving)
 
+    async def look_again(self) -> None:
+        """Suspect those that lacked a link while somebody worked on their load balancers, and lack it still when nobody does."""
+        now, waiting = self._hands.now(), tuple(self._changing)
+        recorded = await self._hands.store.read(lambda tx: inventory.hanging(tx, waiting, now))
+        ready = {x: y.ports for x, y in recorded.items() if not self._is_to_wait_for(x, y, now)}
+        again = await self._suspect(ready, are_heard=True)
+        for amphora_id in waiting:
+            if (amphora_id in ready and amphora_id not in again) or amphora_id not in recorded:
+                self._changing.pop(amphora_id, None)
+
     async def _watch(self) -> None:
         """What compute sees by itself."""
 
@@ -129,9 +153,20 @@ class Witness:
             told, self._told = self._told, set()
             await self._protected(self.look_at(told))
 
-    async def _suspect(self, ports: Mapping[AmphoraId, frozenset[PortId]], *, are_heard: bool = False) -> None:
+    async def _await_changes(self) -> None:
+        while True:
+            await self._is_changing.wait()
+            await asyncio.sleep(CHANGE_POLL_S)
+            await self._protected(self.look_again())
+            if not self._changing:
+                self._is_changing.clear()
+
+    async def _suspect(
+        self, ports: Mapping[AmphoraId, frozenset[PortId]], *, are_heard: bool = False
+    ) -> Collection[AmphoraId]:
         """Those of these that do not run, and those that run without the links of their ports. Who is heard and only not shown
-        by a compute that may lose sight of what runs is none of them."""
+        by a compute that may lose sight of what runs is none of them. Answers which are looked at again when the work on their
+        load balancers is over."""
         hands = self._hands
         turns = asyncio.Semaphore(QUESTIONS_AT_ONCE)
 
@@ -151,11 +186,12 @@ class Witness:
                 log.warning("compute does not show amphorae that are heard", amphorae=len(unseen), one=unseen[0])
             places = [x for x in places if x.state is not PlaceState.ABSENT]
         dead = [x.amphora_id for x in places if x.state in (PlaceState.ABSENT, PlaceState.STOPPED)]
-        lame = [
-            x.amphora_id
+        lacking = {
+            x.amphora_id: ports[x.amphora_id] - x.attached
             for x in places
-            if x.amphora_id not in dead and x.attached is not None and not ports[x.amphora_id] <= x.attached
-        ]
+            if x.amphora_id not in dead and x.attached is not None
+        }
+        lame, changing = await self._lame({x: y for x, y in lacking.items() if y})
         for found, event in ((dead, "amphorae do not run"), (lame, "amphorae have lost links")):
             if found:
                 log.warning(event, amphorae=len(found))
@@ -163,6 +199,26 @@ class Witness:
             now = hands.now()
             await hands.store.transact(lambda tx: health.suspect(tx, [*dead, *lame], now))
             hands.talks.break_off(dead)
+        return changing
+
+    async def _lame(
+        self, lacking: Mapping[AmphoraId, frozenset[PortId]]
+    ) -> tuple[list[AmphoraId], Collection[AmphoraId]]:
+        """Those that lack the link of a port which is on record still, and, apart from them, those on whose load balancers somebody
+        works meanwhile: a port loses its link before it leaves the record, and with a cloud that takes seconds."""
+        if not lacking:
+            return [], ()
+        now = self._hands.now()
+        recorded = await self._hands.store.read(lambda tx: inventory.hanging(tx, lacking, now))
+        lame = {x: y for x, y in recorded.items() if lacking[x] & y.ports}
+        changing = {x: self._changing.get(x, now) for x, y in lame.items() if self._is_to_wait_for(x, y, now)}
+        if changing:
+            self._changing |= changing
+            self._is_changing.set()
+        return [x for x in lame if x not in changing], changing
+
+    def _is_to_wait_for(self, amphora_id: AmphoraId, recorded: Hanging, now: datetime) -> bool:
+        return recorded.is_changing and now - self._changing.get(amphora_id, now) < CHANGE_PATIENCE
 
 
 def links_at_a_look(per_second: float | None, interval: timedelta, controllers: int) -> int:

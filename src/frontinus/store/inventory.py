@@ -12,7 +12,7 @@ from sqlalchemy import and_, bindparam, func, or_, select
 from frontinus.model.enums import AmphoraStatus, ProvisioningStatus
 from frontinus.model.ids import AmphoraId, LoadBalancerId, PortId
 from frontinus.model.orphans import Known
-from frontinus.store import schema, spares
+from frontinus.store import leases, schema, spares
 from frontinus.store.engine import Transaction
 from frontinus.store.rows import to_microseconds
 from frontinus.store.statement import Statement, Value, chunks, is_one_of, padded, padded_size
@@ -73,6 +73,15 @@ def _serving(size: int) -> Statement:
     )
 
 
+@cache
+def _hanging(size: int) -> Statement:
+    return Statement(
+        select(_a.id, _a.ports, _lb.lease_owner, _lb.lease_expires_at)
+        .select_from(_OF_DRIVER)
+        .where(is_one_of(_a.id, size), _a.status == AmphoraStatus.ALLOCATED.value, _a.suspected_at.is_(None))
+    )
+
+
 _GONE = (AmphoraStatus.DELETED.value, AmphoraStatus.PENDING_DELETE.value, AmphoraStatus.ERROR.value)
 _COUNT = select(func.count()).select_from(_OF_DRIVER).where(_a.status.not_in([bindparam(None, x) for x in _GONE]))
 _COUNT_ALL = Statement(_COUNT.where(_SERVED))
@@ -90,6 +99,14 @@ class _PortId(msgspec.Struct):
     id: PortId
 
 
+class Hanging(msgspec.Struct, frozen=True, kw_only=True):
+    """By which ports an amphora serves, and whether somebody works on its load balancer right now: then they may be others in a
+    moment."""
+
+    ports: frozenset[PortId]
+    is_changing: bool
+
+
 def plugged(tx: Transaction, after: AmphoraId, most: int) -> dict[AmphoraId, frozenset[PortId]]:
     """Amphorae that serve, with the ports by which they do, in the order of their ids from the one after this."""
     rows = tx.rows(_PLUGGED, {"none": "[]", "after": after, "most": most})
@@ -103,6 +120,17 @@ def serving(tx: Transaction, amphora_ids: Iterable[AmphoraId]) -> dict[AmphoraId
         size = padded_size(len(part))
         for amphora_id, ports in tx.rows(_serving(size), padded(part, size)):
             found[AmphoraId(amphora_id)] = _port_ids(ports)
+    return found
+
+
+def hanging(tx: Transaction, amphora_ids: Iterable[AmphoraId], now: datetime) -> dict[AmphoraId, Hanging]:
+    """As `serving`, with whether a lease on the load balancer is held."""
+    found: dict[AmphoraId, Hanging] = {}
+    for part in chunks(list(amphora_ids), _MOST_IDS_AT_ONCE):
+        size = padded_size(len(part))
+        for amphora_id, ports, owner, expires_at in tx.rows(_hanging(size), padded(part, size)):
+            is_changing = leases.is_held(owner, expires_at, now)
+            found[AmphoraId(amphora_id)] = Hanging(ports=_port_ids(ports), is_changing=is_changing)
     return found
 
 

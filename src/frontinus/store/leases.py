@@ -188,6 +188,15 @@ def count_due(tx: Transaction, *, cohort: CohortName, now: datetime) -> int:
     return 0 if row is None else int(row[0])
 
 
+def is_held(owner: str | None, expires_at: int | None, now: datetime) -> bool:
+    """What _FREE denies, of a row that was read."""
+    return (
+        owner is not None
+        and expires_at is not None
+        and to_microseconds(now) < expires_at <= to_microseconds(now + CLOCK_WAS_WRONG_BEYOND)
+    )
+
+
 def _whose(cohort: CohortName) -> dict[str, Value]:
     return {"which_driver": cohort.driver, "which_version": cohort.driver_version}
 
