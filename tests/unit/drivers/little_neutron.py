@@ -13,7 +13,7 @@ import requests
 from frontinus.drivers.network.neutron.driver import NeutronNetwork, NeutronSettings
 from frontinus.model.ids import NetworkId, ProjectId, SubnetId, new_id
 
-from tests.unit.drivers.test_nova_requests import LittleCloud, answer
+from tests.unit.drivers.little_cloud import LittleCloud, answer, refusal
 
 OURS, THEIRS = ProjectId("ours"), ProjectId("theirs")
 NETWORK, FIRST, SECOND = NetworkId("net"), SubnetId("first"), SubnetId("second")
@@ -32,7 +32,6 @@ class MemoryNeutron(LittleCloud):
 
     def __init__(self, *, most: int = 1000) -> None:
         super().__init__()
-        self.network = self
         self.most = most
         self.lists: list[tuple[str, Mapping[str, Any]]] = []
         self.things: dict[str, dict[str, dict[str, Any]]] = {x: {} for x in SINGULAR}
@@ -126,9 +125,7 @@ class MemoryNeutron(LittleCloud):
         return None if address in taken else {"subnet_id": wish["subnet_id"], "ip_address": address}
 
     def _refused(self, path: str, method: str, kind: str, message: str, status: int) -> requests.Response:
-        made = answer({"NeutronError": {"type": kind, "message": message}}, status)
-        made.request = requests.Request(method, f"http://neutron.example{path}").prepare()
-        return made
+        return refusal({"NeutronError": {"type": kind, "message": message}}, status, path, method)
 
 
 def _fits(thing: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -18,6 +17,8 @@ from frontinus.model.network import Tenant
 from frontinus.model.secrets import Secret
 from frontinus.testing.certificates import TestAuthority, bundle
 
+from tests.unit.drivers.little_cloud import LittleCloud, answer
+
 pytestmark = pytest.mark.unit
 
 BASE = "http://barbican.example/v1"
@@ -27,37 +28,15 @@ NOWHERE = "/secrets/00000000-0000-4000-8000-000000000004"
 TENANT = Tenant(project_id=ProjectId("theirs"), token=Secret("the-users-own"))
 
 
-def answer(content: Any, status: int = 200) -> requests.Response:
-    made = requests.Response()
-    made.status_code = status
-    made.json = lambda **_: content  # type: ignore[method-assign]
-    made._content = content if isinstance(content, bytes) else b"{}"
-    made.headers["Content-Length"] = str(len(made._content))
-    return made
-
-
-class LittleBarbican:
-    """A connection of openstacksdk with secrets that their user may read and our account may not. `asked` is who asked what:
-    method, path, and whether it was with the user's token."""
+class LittleBarbican(LittleCloud):
+    """Secrets that their user may read and our account may not. `asked` is who asked what: method, path, and whether it was with
+    the user's token."""
 
     def __init__(self) -> None:
+        super().__init__()
         authority = TestAuthority()
         certificate = authority.issue("www.example.org")
         self.payloads = {SITE: bundle(certificate), AUTHORITIES: authority.pem}
-        self.asked: list[tuple[str, str, bool]] = []
-        self.key_manager = self.identity = self
-
-    @property
-    def session(self) -> Any:
-        return self
-
-    auth = None
-
-    def get_auth_headers(self) -> Mapping[str, str]:
-        return {}
-
-    def get_user_id(self, _auth: object) -> str:
-        return "our-account"
 
     def get_endpoint(self) -> str:
         return BASE
@@ -73,9 +52,6 @@ class LittleBarbican:
         if place == CONTAINER:
             return answer({"type": "certificate", "secret_refs": [{"name": "certificate", "secret_ref": BASE + SITE}]})
         return answer({}, 404 if not more else 500)
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from frontinus.model.findings import Grade
 from frontinus.model.ids import AmphoraId, LoadBalancerId, NetworkId, ProjectId
 from frontinus.model.ports import PortPurpose, PortRequest
 
-from tests.unit.drivers.test_nova_requests import LittleCloud, answer
+from tests.unit.drivers.little_cloud import LittleCloud, answer
 
 pytestmark = pytest.mark.unit
 
@@ -35,7 +35,6 @@ class LittleNeutron(LittleCloud):
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = self
         self.port: dict[str, Any] = {}
 
     def request(self, path: str, method: str, **words: Any) -> Any:
@@ -83,7 +82,8 @@ async def made(little: LittleNeutron, network: str | None = None) -> Mapping[str
         await driver.create_port(request)
     finally:
         await driver.close()
-    return little.asked[-1]
+    asked: Mapping[str, Any] = little.asked[-1]
+    return asked
 
 
 @pytest.mark.parametrize("asked", [None, "1", "management"])

@@ -19,7 +19,7 @@ from frontinus.drivers.openstack.settings import OpenStackSettings
 from frontinus.model.errors import Retry
 from frontinus.model.ids import LoadBalancerId, new_id
 
-from tests.unit.drivers.test_nova_requests import LittleCloud, answer
+from tests.unit.drivers.little_cloud import LittleCloud, answer
 
 pytestmark = pytest.mark.unit
 

@@ -19,6 +19,8 @@ from frontinus.model.errors import Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.model.placement import UNSPECIFIED, Placement
 
+from tests.unit.drivers.little_cloud import LittleCloud, answer
+
 pytestmark = pytest.mark.unit
 
 AMPHORA = AmphoraId("0b9b34a6-1f3d-4d2e-8d2b-9a6f3f1c7a11")
@@ -27,36 +29,12 @@ IMAGES = {"amphora-image": "image-1", "next": "image-2"}
 FLAVORS = {"lb.tiny": "f1", "lb.huge": "f2"}
 
 
-def answer(content: Any, status: int = 200) -> requests.Response:
-    made = requests.Response()
-    made.status_code = status
-    made.headers["Content-Type"] = "application/json"
-    made.json = lambda **_: content  # type: ignore[method-assign]
-    made._content = b"" if content is None else b"{}"
-    made.headers["Content-Length"] = str(len(made._content))
-    return made
-
-
-class LittleCloud:
-    """A connection of openstacksdk, with as much of a Nova and a Glance as one build needs. `asked` are the bodies of POST
-    /servers and of actions."""
+class LittleNova(LittleCloud):
+    """As much of a Nova and a Glance as one build needs. `asked` are the bodies of POST /servers and of actions."""
 
     def __init__(self) -> None:
-        self.asked: list[Mapping[str, Any]] = []
+        super().__init__()
         self.server: dict[str, Any] | None = None
-        self.compute = self.image = self.identity = self
-
-    @property
-    def session(self) -> Any:
-        return self
-
-    auth = None
-
-    def get_auth_headers(self) -> Mapping[str, str]:
-        return {}
-
-    def get_project_id(self, _auth: object) -> str:
-        return "ours"
 
     def request(self, path: str, method: str, **words: Any) -> requests.Response:
         match method, path:
@@ -95,33 +73,31 @@ class LittleCloud:
             case "GET", "/servers/s/os-instance-actions":
                 return answer({"instanceActions": []})
             case _:
-                raise AssertionError(f"{method} {path} was not expected")
-
-    def close(self) -> None:
-        pass
+                return super().request(path, method, **words)
 
 
 @pytest.fixture
-def cloud() -> LittleCloud:
-    return LittleCloud()
+def cloud() -> LittleNova:
+    return LittleNova()
 
 
-def driver_for(cloud: LittleCloud, **settings: Any) -> NovaCompute:
+def driver_for(cloud: LittleNova, **settings: Any) -> NovaCompute:
     words = {"flavor": "lb.tiny", "server_groups": "none", **settings}
     connect: Callable[[OpenStackSettings], Any] = lambda _: cloud  # noqa: E731
     return NovaCompute(NovaSettings(**words), connect)
 
 
-async def build(cloud: LittleCloud, placement: Placement = UNSPECIFIED, **settings: Any) -> Mapping[str, Any]:
+async def build(cloud: LittleNova, placement: Placement = UNSPECIFIED, **settings: Any) -> Mapping[str, Any]:
     driver = driver_for(cloud, **settings)
     try:
         await driver.build(AMPHORA, LOAD_BALANCER, BootFiles(files={"agent.conf": b"id = 1\n"}), (), placement)
     finally:
         await driver.close()
-    return cloud.asked[-1]
+    asked: Mapping[str, Any] = cloud.asked[-1]
+    return asked
 
 
-async def test_the_settings_say_what_nobody_asks_for(cloud: LittleCloud) -> None:
+async def test_the_settings_say_what_nobody_asks_for(cloud: LittleNova) -> None:
     body = await build(cloud, availability_zone="nova", key_name="operator")
     assert body == {
         "name": f"amphora-{AMPHORA}",
@@ -147,14 +123,14 @@ async def test_the_settings_say_what_nobody_asks_for(cloud: LittleCloud) -> None
     ],
 )
 async def test_flavor_and_zone_go_before_the_settings(
-    cloud: LittleCloud, key: str, value: str, placement: Placement
+    cloud: LittleNova, key: str, value: str, placement: Placement
 ) -> None:
-    plain = await build(LittleCloud(), availability_zone="nova")
+    plain = await build(LittleNova(), availability_zone="nova")
     body = await build(cloud, placement, availability_zone="nova")
     assert {x: body[x] for x in body if body[x] != plain[x]} == {key: value}
 
 
-async def test_a_volume_is_made_from_the_image_and_goes_with_its_server(cloud: LittleCloud) -> None:
+async def test_a_volume_is_made_from_the_image_and_goes_with_its_server(cloud: LittleNova) -> None:
     body = await build(cloud, Placement(amp_image_tag="next"), volume_size_gib=3, volume_type="fast")
     assert "imageRef" not in body
     assert body["block_device_mapping_v2"] == [
@@ -168,7 +144,7 @@ async def test_a_volume_is_made_from_the_image_and_goes_with_its_server(cloud: L
             "volume_type": "fast",
         }
     ]
-    (without_type,) = (await build(LittleCloud(), volume_size_gib=3))["block_device_mapping_v2"]
+    (without_type,) = (await build(LittleNova(), volume_size_gib=3))["block_device_mapping_v2"]
     assert "volume_type" not in without_type, "Nova takes null for no type of that name"
 
 
@@ -182,14 +158,14 @@ async def test_a_volume_is_made_from_the_image_and_goes_with_its_server(cloud: L
     ],
 )
 async def test_what_is_not_there_is_said_and_nothing_is_made(
-    cloud: LittleCloud, code: str, told: str, placement: Placement
+    cloud: LittleNova, code: str, told: str, placement: Placement
 ) -> None:
     with pytest.raises(Retry, match=f"{told}.* the load balancer") as caught:
         await build(cloud, placement)
     assert (caught.value.code, cloud.asked) == (code, [])
 
 
-async def test_a_server_that_stopped_is_rebuilt_from_the_image_of_its_load_balancer(cloud: LittleCloud) -> None:
+async def test_a_server_that_stopped_is_rebuilt_from_the_image_of_its_load_balancer(cloud: LittleNova) -> None:
     await build(cloud, Placement(amp_image_tag="next"))
     assert cloud.server is not None
     cloud.server |= {"status": "ERROR", "OS-SRV-USG:launched_at": "2026-11-27T10:00:00.0"}
@@ -197,7 +173,7 @@ async def test_a_server_that_stopped_is_rebuilt_from_the_image_of_its_load_balan
     assert body["rebuild"]["imageRef"] == "image-2"
 
 
-async def test_a_server_that_is_off_is_made_anew(cloud: LittleCloud) -> None:
+async def test_a_server_that_is_off_is_made_anew(cloud: LittleNova) -> None:
     """Nova rebuilds it too, and then turns it off again."""
     await build(cloud)
     assert cloud.server is not None
@@ -207,7 +183,7 @@ async def test_a_server_that_is_off_is_made_anew(cloud: LittleCloud) -> None:
     assert cloud.server["status"] == "ACTIVE"
 
 
-async def test_a_place_tells_of_what_and_where_it_was_made(cloud: LittleCloud) -> None:
+async def test_a_place_tells_of_what_and_where_it_was_made(cloud: LittleNova) -> None:
     await build(cloud)
     assert cloud.server is not None
     cloud.server |= {
@@ -225,7 +201,7 @@ async def test_a_place_tells_of_what_and_where_it_was_made(cloud: LittleCloud) -
 
 
 @pytest.mark.parametrize("policy,expected", [("soft-anti-affinity", True), ("anti-affinity", True), ("none", False)])
-async def test_pairs_are_kept_apart_by_groups(cloud: LittleCloud, policy: str, expected: bool) -> None:
+async def test_pairs_are_kept_apart_by_groups(cloud: LittleNova, policy: str, expected: bool) -> None:
     driver = driver_for(cloud, server_groups=policy)
     assert driver.keeps_apart is expected
     await driver.close()
@@ -234,7 +210,7 @@ async def test_pairs_are_kept_apart_by_groups(cloud: LittleCloud, policy: str, e
 @pytest.mark.parametrize(
     "expected,status", [(True, "ACTIVE"), (True, "BUILD"), (False, "ERROR"), (False, "SHUTOFF"), (False, "PAUSED")]
 )
-async def test_those_that_run_are_told_at_once(cloud: LittleCloud, expected: bool, status: str) -> None:
+async def test_those_that_run_are_told_at_once(cloud: LittleNova, expected: bool, status: str) -> None:
     await build(cloud)
     assert cloud.server is not None
     cloud.server["status"] = status

@@ -17,12 +17,13 @@ from frontinus.drivers.compute.nova import driver as nova_driver
 from frontinus.drivers.compute.nova.driver import NovaCompute
 from frontinus.model.errors import Retry
 
-from tests.unit.drivers.test_nova_requests import AMPHORA, LittleCloud, answer, driver_for
+from tests.unit.drivers.little_cloud import answer, refusal
+from tests.unit.drivers.test_nova_requests import AMPHORA, LittleNova, driver_for
 
 pytestmark = pytest.mark.unit
 
 
-class Hiding(LittleCloud):
+class Hiding(LittleNova):
     """`by_id` is what is told of server `s` by its id; no list has it."""
 
     def __init__(self) -> None:
@@ -51,9 +52,7 @@ class Hiding(LittleCloud):
                 return super().request(path, method, **words)
 
     def _refusal(self, path: str, method: str, status: int) -> requests.Response:
-        made = answer({"fault": {"message": "so it is", "code": status}}, status)
-        made.request = requests.Request(method, f"http://nova.example{path}").prepare()
-        return made
+        return refusal({"fault": {"message": "so it is", "code": status}}, status, path, method)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import requests
 
 from frontinus.cli.openstack.looking import Look
 from frontinus.drivers.compute.nova.nova import Nova
@@ -14,7 +13,7 @@ from frontinus.drivers.network.neutron.neutron import Neutron
 from frontinus.drivers.openstack.cloud import Cloud, in_this_thread
 from frontinus.drivers.openstack.settings import OpenStackSettings
 
-from tests.unit.drivers.test_nova_requests import LittleCloud, answer
+from tests.unit.drivers.little_cloud import LittleCloud, answer, refusal
 
 pytestmark = pytest.mark.unit
 
@@ -38,10 +37,6 @@ KEYS = ("flavors", "images", "networks", "servers", "subnets")
 class OneAtATime(LittleCloud):
     """Every list has three things, and each answer one; the link to the next is as the service sees itself. What is asked for
     anywhere else is an error."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.network = self
 
     def request(self, path: str, method: str, **words: Any) -> Any:
         key = next(x for x in KEYS if x in path)
@@ -77,9 +72,7 @@ def test_a_key_pair_is_asked_for_by_its_name(name: str, expected: bool) -> None:
         def request(self, path: str, method: str, **words: Any) -> Any:
             if path in ("/os-keypairs/operator", "/os-keypairs/a%2Fb"):
                 return answer({"keypair": {"name": name}})
-            gone = answer({"itemNotFound": {"message": f"Keypair {name} not found"}}, 404)
-            gone.request = requests.Request(method, f"http://nova.example{path}").prepare()
-            return gone
+            return refusal({"itemNotFound": {"message": f"Keypair {name} not found"}}, 404, path, method)
 
     little: Any = Keys()
     with in_this_thread():
