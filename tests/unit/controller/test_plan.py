@@ -139,6 +139,12 @@ LONG_SUSPECTED = NOW - timedelta(minutes=1)
             id="somebody started it again: it boots, for longer than one may hang",
         ),
         pytest.param(
+            {"suspected_at": LONG_SUSPECTED, "seen_at": LONG_SUSPECTED},
+            seen(PlaceState.BUILDING, started=timedelta(0)),
+            Verdict.BOOTING,
+            id="somebody reboots it",
+        ),
+        pytest.param(
             {"suspected_at": LONG_SUSPECTED, "seen_at": NOW - timedelta(hours=1)},
             seen(PlaceState.RUNNING, started=timedelta(minutes=2)),
             Verdict.DEAD,

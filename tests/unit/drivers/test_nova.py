@@ -9,7 +9,15 @@ import msgspec
 import pytest
 
 from frontinus.drivers.compute.interface import PlaceState
-from frontinus.drivers.compute.nova.facts import ActionFacts, GroupFacts, ServerFacts, choice, started_at, state_of
+from frontinus.drivers.compute.nova.facts import (
+    ActionFacts,
+    GroupFacts,
+    ServerFacts,
+    choice,
+    reboot_asked_at,
+    started_at,
+    state_of,
+)
 from frontinus.drivers.compute.nova.names import Names
 from frontinus.drivers.compute.nova.settings import NovaSettings
 from frontinus.model.errors import Invalid
@@ -78,6 +86,16 @@ def over(action: str, at: str) -> dict[str, object]:
 )
 def test_a_start_is_told_from_a_first_one(expected: datetime | None, told: list[dict[str, object]]) -> None:
     assert expected == started_at(msgspec.convert(told, list[ActionFacts], strict=False))
+
+
+def test_the_last_reboot_is_told_by_when_it_was_asked_for() -> None:
+    told = [
+        {"action": "start", "start_time": "2026-11-27T13:00:00.000000", "user_id": "ef85"},
+        {"action": "reboot", "start_time": "2026-11-27T12:00:00.000000", "user_id": "ef85"},
+        over("reboot", "2026-11-27T08:00:09.000000"),
+    ]
+    assert reboot_asked_at(msgspec.convert(told, list[ActionFacts], strict=False)) == AT_NOON
+    assert reboot_asked_at(()) is None
 
 
 def test_a_server_is_read_as_nova_tells_it() -> None:

@@ -6,11 +6,13 @@ here only: the lab has no Cinder."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import requests
 
+from frontinus.drivers.compute.interface import PlaceState
 from frontinus.drivers.compute.nova.driver import NovaCompute
 from frontinus.drivers.compute.nova.settings import NovaSettings
 from frontinus.drivers.openstack.settings import OpenStackSettings
@@ -35,6 +37,7 @@ class LittleNova(LittleCloud):
     def __init__(self) -> None:
         super().__init__()
         self.server: dict[str, Any] | None = None
+        self.actions: list[Mapping[str, Any]] = []
 
     def request(self, path: str, method: str, **words: Any) -> requests.Response:
         match method, path:
@@ -71,7 +74,7 @@ class LittleNova(LittleCloud):
             case "GET", "/servers/s/os-interface":
                 return answer({"interfaceAttachments": []})
             case "GET", "/servers/s/os-instance-actions":
-                return answer({"instanceActions": []})
+                return answer({"instanceActions": self.actions})
             case _:
                 return super().request(path, method, **words)
 
@@ -198,6 +201,29 @@ async def test_a_place_tells_of_what_and_where_it_was_made(cloud: LittleNova) ->
     await driver.close()
     assert (place.compute_flavor, place.image_id, place.zone) == ("lb.huge", "image-2", "east")
     assert (by_volume.image_id, by_volume.zone) == (None, None)
+
+
+@pytest.mark.parametrize("status", ["REBOOT", "HARD_REBOOT"])
+@pytest.mark.parametrize(
+    "expected,ago",
+    [
+        pytest.param(True, timedelta(minutes=2), id="as long as its system may shut down"),
+        pytest.param(False, timedelta(minutes=6), id="without end"),
+    ],
+)
+async def test_a_server_that_somebody_reboots_is_about_to_boot(
+    cloud: LittleNova, status: str, expected: bool, ago: timedelta
+) -> None:
+    await build(cloud)
+    assert cloud.server is not None
+    before = datetime.now(UTC)
+    cloud.server |= {"status": status, "OS-EXT-STS:task_state": "reboot_started"}
+    cloud.actions = [{"action": "reboot", "start_time": f"{before - ago:%Y-%m-%dT%H:%M:%S.%f}", "user_id": "operator"}]
+    driver = driver_for(cloud)
+    place = await driver.get(AMPHORA)
+    await driver.close()
+    assert place.state is PlaceState.BUILDING
+    assert (place.started_at is not None and place.started_at >= before) is expected
 
 
 @pytest.mark.parametrize("policy,expected", [("soft-anti-affinity", True), ("anti-affinity", True), ("none", False)])

@@ -62,8 +62,9 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     cannot see inside. `attached` are the ports whose link is there and up; None for a driver that attaches nothing, or
     cannot tell. `host` names the machine, for marks of maintenance; None when compute does not tell. `compute_flavor`,
     `image_id` and `zone` tell of what the place was made, and where, by names or ids of compute; None where it has no such
-    thing, or does not tell. `started_at` is when it was last started again after a stop, by compute's clock; None if it
-    never was, or compute does not tell: until an agent that was not heard since answers, it has the time of a boot."""
+    thing, or does not tell. `started_at` is when it was last started again after a stop, by compute's clock, and now
+    while somebody reboots it; None if it never was, or compute does not tell: until an agent that was not heard since
+    answers, it has the time of a boot."""
 
     amphora_id: AmphoraId
     state: PlaceState

@@ -307,7 +307,7 @@ class NovaCompute(ComputeDriver):
             compute_flavor=server.flavor.original_name,
             image_id=server.image_id,
             zone=server.zone or None,
-            started_at=self._servers.started_at(server) if state is PlaceState.RUNNING else None,
+            started_at=self._servers.started_at(server) if state is PlaceState.RUNNING or server.is_rebooting else None,
         )
 
 

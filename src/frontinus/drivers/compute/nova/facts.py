@@ -40,12 +40,13 @@ _STATES: dict[str, PlaceState] = {
 """By status (Compute API, "Server concepts"). REBUILD is also that of a server which is being evacuated."""
 
 SHUTOFF, SOFT_DELETED, UNKNOWN, ERROR = "SHUTOFF", "SOFT_DELETED", "UNKNOWN", "ERROR"
-_IN_MOTION = frozenset({"BUILD", "REBUILD", "REBOOT", "HARD_REBOOT", "RESIZE", "REVERT_RESIZE"})
+_REBOOTING = frozenset({"REBOOT", "HARD_REBOOT"})
+_IN_MOTION = frozenset({"BUILD", "REBUILD", "RESIZE", "REVERT_RESIZE", *_REBOOTING})
 _IMAGE_TASKS = "image_"
 """Tasks of a snapshot, which leaves the server as it is."""
-_STOP = "stop"
+_STOP, _REBOOT = "stop", "reboot"
 _STARTS = frozenset(
-    {"start", "reboot", "rebuild", "evacuate", "unshelve", "restore", "resize", "migrate", "revertResize"}
+    {"start", _REBOOT, "rebuild", "evacuate", "unshelve", "restore", "resize", "migrate", "revertResize"}
 )
 """Actions after which the system in the server begins anew (Compute API, "Server concepts"; a resume or an unpause goes on
 where it was, and a live migration is an action of another name). Its first start is none of them."""
@@ -104,6 +105,11 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     def is_stopped(self) -> bool:
         """Or being stopped, by somebody or by Nova itself, which does so when it sees that the machine has ended."""
         return self.status == SHUTOFF or self.task == _STOPPING
+
+    @property
+    def is_rebooting(self) -> bool:
+        """As somebody asked for: its system is shut down, which it has two minutes for, and begins anew."""
+        return self.status in _REBOOTING
 
     @property
     def is_in_motion(self) -> bool:
@@ -172,6 +178,12 @@ def started_at(actions: Sequence[ActionFacts]) -> datetime | None:
         (x.updated_at.replace(tzinfo=UTC) for x in actions if x.action in _STARTS and x.updated_at is not None),
         default=None,
     )
+
+
+def reboot_asked_at(actions: Sequence[ActionFacts]) -> datetime | None:
+    """When somebody asked for the last reboot, which may be under way."""
+    asked = (datetime.fromisoformat(x.start_time).replace(tzinfo=UTC) for x in actions if x.action == _REBOOT)
+    return max(asked, default=None)
 
 
 def choice(servers: Sequence[ServerFacts]) -> ServerFacts | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import TypeAlias
 
@@ -18,6 +18,7 @@ from frontinus.drivers.compute.nova.facts import (
     SOFT_DELETED,
     ServerFacts,
     choice,
+    reboot_asked_at,
     started_at,
     state_of,
 )
@@ -35,6 +36,9 @@ from frontinus.model.ports import Port, PortPurpose, port_for
 
 _MOST_USER_DATA = 65_535
 _TRIES_WITH_GROUP = 3
+_LONGEST_REBOOT = timedelta(minutes=5)
+"""A system has two minutes to shut down before Nova ends it (libvirt.wait_soft_reboot_seconds). On a host that has died a reboot
+never ends."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +94,13 @@ class Servers:
         return state_of(server, self._nova.actions(server.id) if server.is_stopped else ())
 
     def started_at(self, server: ServerFacts) -> datetime | None:
-        """When it was last started again. Not asked for of one of which Nova has written nothing for so long that it has
-        booted since."""
-        if server.updated is None or datetime.now(UTC) - server.updated > 2 * self._settings.boot_timeout:
+        """When it was last started again; now, of one that is being rebooted, unless that takes too long. Not asked for of one of
+        which Nova has written nothing for so long that it has booted since."""
+        now = datetime.now(UTC)
+        if server.is_rebooting:
+            asked_at = reboot_asked_at(self._nova.actions(server.id))
+            return None if asked_at is None or now - asked_at > _LONGEST_REBOOT else now
+        if server.updated is None or now - server.updated > 2 * self._settings.boot_timeout:
             return None
         return started_at(self._nova.actions(server.id))
 
