@@ -44,6 +44,9 @@ _LINK_TIMEOUT_S = 60.0
 _ASK_AGAIN_S = 10.0
 """Between two DELETEs of one server that is being deleted. Nova notices a dead host after a minute (service_down_time)."""
 
+_BEGINNINGS = 5
+"""How often in one attempt something may be in the way of a server, and is removed first. Once, unless others interfere."""
+
 _PAUSE_S = (0.5, 3.0)
 """Before another attempt. Of two who build the same one at once each takes its own, so that they don't meet again."""
 _PROOF = "its name and tag in our project"
@@ -202,10 +205,17 @@ class NovaCompute(ComputeDriver):
 
     async def _try_to_build(self, wish: Wish, *, afresh: bool) -> ServerFacts | None:
         """The server when Nova is done with it, for better or worse; None when it is gone. Raises Retry."""
-        begun = await self._cloud.run(lambda: self._servers.begin(wish, afresh=afresh))
-        while not isinstance(begun, str):
-            await self._remove(begun)
+        for _ in range(_BEGINNINGS):
             begun = await self._cloud.run(lambda: self._servers.begin(wish, afresh=afresh))
+            if isinstance(begun, str):
+                break
+            await self._remove(begun)
+        else:
+            raise Retry(
+                f"others make and remove servers of amphora {wish.amphora_id}, or their group, at the same time",
+                after=LATER_S,
+                code="nova-busy",
+            )
         server = await self._until_still(begun)
         if server is not None and server.status == SHUTOFF:
             stopped = server.id

@@ -2,8 +2,10 @@
 
 A group has nothing but its name to be known by, and Nova lets several have one. It is made before its first server and
 dropped when its last is gone: whoever destroys a server drops all of ours that are empty, so that a crash in between leaves none
-for ever. One that somebody else has just made and not used yet may be among them; he is refused, and makes it again. Which
-server goes into which group is not decided here: servers.py asks."""
+for ever. One that somebody else has just made and not used yet may be among them; he is refused, and makes it again. And Nova
+drops a group whether it is empty or not, so whoever made the first server of one looks once more whether it is the one that all
+choose: otherwise the other one of a pair would be kept off nothing. Which server goes into which group is not decided here:
+servers.py asks."""
 
 from __future__ import annotations
 
@@ -47,19 +49,27 @@ class Groups:
                 if not self._wanted[name]:
                     del self._wanted[name]
 
-    def need(self, load_balancer_id: LoadBalancerId) -> str | None:
-        """The id of the group, made if there is none; None where amphorae are not kept apart. Blocks. Raises Retry."""
+    def need(self, load_balancer_id: LoadBalancerId) -> GroupFacts | None:
+        """The group, made if there is none; None where amphorae are not kept apart. Blocks. Raises Retry."""
         if self._policy == NO_GROUPS:
             return None
         name, turn = self._names.group_name(load_balancer_id), self._turn()
         with self._lock:
             found = self._named(name, turn)
             if found is None:
-                # Another process may make one at the same moment. All choose the same of them from then on, and what is empty
-                # is dropped.
+                # Another process may make one at the same moment: see `is_chosen`.
                 found = self._nova.create_group(name, self._policy)
                 self._list[found.id] = found
-        return found.id
+        return found
+
+    def is_chosen(self, load_balancer_id: LoadBalancerId, group: GroupFacts) -> bool:
+        """Whether this is the one of its name that all choose from now on, and is there at all. To be asked by whoever has made
+        a server in one that was empty: one with a server is dropped by nobody, and comes before what is made later. Blocks.
+        Raises Retry."""
+        turn = self._turn()
+        with self._lock:
+            chosen = self._named(self._names.group_name(load_balancer_id), turn)
+        return chosen is not None and chosen.id == group.id
 
     def drop_empty(self) -> None:
         """Blocks. Raises Retry."""
@@ -73,8 +83,11 @@ class Groups:
             self._read()
             for group in tuple(self._list.values()):
                 if self._names.is_our_group(group) and not group.members and not self._wanted[group.name]:
-                    self._nova.delete_group(group.id)
-                    del self._list[group.id]
+                    # A list may be long, and another process makes servers meanwhile.
+                    now = self._nova.group(group.id)
+                    if now is not None and not now.members:
+                        self._nova.delete_group(group.id)
+                        del self._list[group.id]
             self._dropped_for = self._listed_for
 
     def _turn(self) -> int:
@@ -93,5 +106,5 @@ class Groups:
         """As of a moment after that turn. With the lock."""
         if turn > self._listed_for:
             self._read()
-        found = [x for x in self._list.values() if x.name == name]
-        return min(found, key=lambda x: (-len(x.members), x.id), default=None)
+        # Of several the one that was made first, as Nova lists them: one that somebody makes later changes nothing of it.
+        return next((x for x in self._list.values() if x.name == name), None)

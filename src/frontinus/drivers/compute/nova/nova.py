@@ -112,12 +112,21 @@ class Nova:
                 return list(found.values())
             end, overlap = end - overlap + len(page), min(_OVERLAP, len(page) // 2)
 
+    def group(self, group_id: str) -> GroupFacts | None:
+        try:
+            answer = self._request("GET", _group(group_id))
+        except Refused as refused:
+            if refused.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+        return _convert(answer["server_group"], GroupFacts)
+
     def create_group(self, name: str, policy: str) -> GroupFacts:
         answer = self._request("POST", "/os-server-groups", json={"server_group": {"name": name, "policy": policy}})
         return _convert(answer["server_group"], GroupFacts)
 
     def delete_group(self, group_id: str) -> None:
-        self._delete(f"/os-server-groups/{quote(group_id, safe='')}")
+        self._delete(_group(group_id))
 
     # What servers are made of
 
@@ -149,6 +158,10 @@ class Nova:
 
 def _server(server_id: str) -> str:
     return f"/servers/{quote(server_id, safe='')}"
+
+
+def _group(group_id: str) -> str:
+    return f"/os-server-groups/{quote(group_id, safe='')}"
 
 
 def _convert(value: Any, kind: type[_T]) -> _T:

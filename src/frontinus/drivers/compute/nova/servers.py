@@ -16,6 +16,7 @@ from frontinus.drivers.compute.interface import PlaceState
 from frontinus.drivers.compute.nova.facts import (
     SHUTOFF,
     SOFT_DELETED,
+    GroupFacts,
     ServerFacts,
     choice,
     reboot_asked_at,
@@ -138,26 +139,34 @@ class Servers:
             self._nova.delete_server(server_id)
         return True
 
-    def _make(self, wish: Wish) -> str:
+    def _make(self, wish: Wish) -> str | Doomed:
         body = self._body(wish)
         with self._groups.wanted(wish.load_balancer_id):
-            made = self._make_in_group(wish, body)
-        # Nova has no names that only one may have. Of two who made it at once the loser takes his away.
-        first = choice([x for x in self.named(wish.amphora_id) if not x.is_going])
-        if first is None or first.id == made:
-            return made
-        self._nova.delete_server(made)
-        return first.id
+            made, group = self._make_in_group(wish, body)
+            # Nova has no names that only one may have. Of two who made it at once the loser takes his away.
+            there = [x for x in self.named(wish.amphora_id) if not x.is_going]
+            first = choice(there)
+            if first is not None and first.id != made:
+                self._nova.delete_server(made)
+                return first.id
+            if group is not None and not group.members and not self._groups.is_chosen(wish.load_balancer_id, group):
+                # Somebody dropped it, or has made another before. No server changes its group.
+                self._nova.delete_server(made)
+                return (made,)
+            # A loser who looked before this one was there: of two that were made in one second the later may count.
+            return tuple(x.id for x in there if x.id != made) or made
 
-    def _make_in_group(self, wish: Wish, body: Mapping[str, object]) -> str:
+    def _make_in_group(self, wish: Wish, body: Mapping[str, object]) -> tuple[str, GroupFacts | None]:
         remaining = _TRIES_WITH_GROUP
         while True:
             group = self._groups.need(wish.load_balancer_id)
             remaining -= 1
             try:
-                return self._nova.create_server(body, {} if group is None else {"group": group})
+                return self._nova.create_server(body, {} if group is None else {"group": group.id}), group
             except Refused as refused:
-                is_about_group = refused.status == HTTPStatus.BAD_REQUEST and (group or "\n") in refused.detail
+                is_about_group = (
+                    group is not None and refused.status == HTTPStatus.BAD_REQUEST and group.id in refused.detail
+                )
                 if not (is_about_group and remaining):  # else another controller has dropped it, empty as it was
                     raise _meaning(refused) from refused
 
