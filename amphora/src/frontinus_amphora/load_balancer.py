@@ -15,7 +15,6 @@ from collections.abc import Callable
 from frontinus_amphora import (
     binds,
     files,
-    haproxy_cli,
     haproxy_text,
     listening,
     memory,
@@ -421,31 +420,14 @@ class LoadBalancer:
 
     def _send(self, commands: tuple[str, ...]) -> str | None:
         """Send the commands one by one; the first refusal as text, or None. What can't be deleted yet is kept."""
-        refusal: str | None = None
-        version: str | None = None  # of the map or acl that was prepared last
-        path = self._disk.stats_socket()
-        for command in commands:
-            first = command.partition("\n")[0]
-            name = haproxy_cli.deleted_server(command)
-            if haproxy_cli.is_of_prepared(command):
-                if version is None:
-                    refusal = refusal or f"{first.split('<<')[0].strip()}: nothing was prepared"
-                    continue
-                command = haproxy_cli.of_version(command, version)
-            try:
-                answer = haproxy_cli.ask(path, command)
-            except HaproxySilent as error:
-                return refusal or f"{first}: {error}"
-            if first.startswith("prepare "):
-                version = haproxy_cli.prepared(command, answer)
-            if name is not None and haproxy_cli.is_not_yet(answer):
-                if name not in self._disk.record.removing:
-                    self._disk.record_that(removing=(*self._disk.record.removing, name))
-                self._removal_at = time.monotonic() + REMOVAL_DELAY
-                self._watched()
-            elif not haproxy_cli.is_done(answer):
-                refusal = refusal or f"{first.split('<<')[0].strip()}: {answer.strip()[:500]}"
-        return refusal
+
+        def keep(name: str) -> None:
+            if name not in self._disk.record.removing:
+                self._disk.record_that(removing=(*self._disk.record.removing, name))
+            self._removal_at = time.monotonic() + REMOVAL_DELAY
+            self._watched()
+
+        return runtime.send(self._disk.stats_socket(), commands, keep)
 
     def _check(self, text: str, trial: str | None = None) -> None:
         """Raises Invalid with what haproxy says of the text, without our own paths. `trial` is the directory from which
