@@ -189,3 +189,12 @@ async def test_who_is_told_of_a_link_waits_for_the_work_and_looks_again(
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
     assert await is_suspected(world, load_balancer_id)
+
+
+async def test_where_no_link_is_missing_nothing_more_is_read(world: World) -> None:
+    """Each of a hundred controllers reads it without end."""
+    await with_a_member_elsewhere(world)
+    witness = Witness(world.hands)
+    before = world.faults.calls.copy()
+    await witness.look_at_links()
+    assert world.faults.calls - before == {"read": 2, "get": 1}  # the next ones, and round again; one amphora

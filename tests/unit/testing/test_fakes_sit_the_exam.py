@@ -139,7 +139,15 @@ OF_FAKES = [
 """A fake balances nothing, and has an identity only where a test wants one."""
 
 
-@pytest.mark.parametrize("check", [*compute_conformance.CHECKS, *placement_conformance.CHECKS], ids=str)
+OF_SIGHT = {"unseen place is known by its id", "list running names what runs"}
+"""Of drivers that claim it, as the second fake does."""
+
+
+@pytest.mark.parametrize(
+    "check",
+    [*(x for x in compute_conformance.CHECKS if x.name not in OF_SIGHT), *placement_conformance.CHECKS],
+    ids=str,
+)
 async def test_fake_compute(check: Check[ComputeBench]) -> None:
     await check.run(fake_compute_bench())
 
