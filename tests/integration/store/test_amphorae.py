@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import pytest
@@ -11,12 +11,12 @@ from msgspec.structs import replace
 from frontinus.model.enums import AmphoraRole, AmphoraStatus
 from frontinus.model.heartbeat import Counters, ListenerTraffic
 from frontinus.model.tree import Amphora, LoadBalancerTree
-from frontinus.store import amphorae, convergence, health, leases, listing
+from frontinus.store import amphorae, convergence, health, inventory, leases, listing
 from frontinus.store.engine import Store
 from frontinus.store.leases import Lease
 from frontinus.store.listing import Query
 
-from tests.integration.store.world import LATER, NOW, a_tree, an_amphora, claim, claim_one, create, stored
+from tests.integration.store.world import LATER, LEASE, NOW, a_tree, an_amphora, claim, claim_one, create, stored
 
 pytestmark = pytest.mark.integration
 
@@ -62,6 +62,26 @@ async def test_a_push_makes_the_load_balancer_due(store: Store) -> None:
     assert await claim(store) == []
     await store.transact(lambda tx: amphorae.request_push(tx, amphora.id, tree.id, LATER))
     assert len(await claim(store, LATER + timedelta(seconds=1))) == 1
+
+
+@pytest.mark.parametrize(
+    "expected,now",
+    [
+        pytest.param(True, LATER, id="as long as the lease holds"),
+        pytest.param(False, LATER + LEASE, id="not when it is over"),
+        pytest.param(False, LATER - timedelta(hours=1), id="nor by a clock that was ahead"),
+    ],
+)
+async def test_ports_may_change_while_somebody_works_there(store: Store, expected: bool, now: datetime) -> None:
+    tree, other = a_tree(), a_tree()
+    serving, going = an_amphora(tree, AmphoraStatus.ALLOCATED), an_amphora(tree, AmphoraStatus.PENDING_DELETE)
+    await made(store, tree, serving, going)
+    at_rest, silent = an_amphora(other, AmphoraStatus.ALLOCATED), an_amphora(other, AmphoraStatus.ALLOCATED)
+    lease = await made(store, other, at_rest, silent)
+    await store.transact(lambda tx: leases.release(tx, lease))
+    await store.transact(lambda tx: health.suspect(tx, [silent.id], LATER))
+    found = await store.read(lambda tx: inventory.hanging(tx, [x.id for x in (serving, going, at_rest, silent)], now))
+    assert {x: y.is_changing for x, y in found.items()} == {serving.id: expected, at_rest.id: False}
 
 
 async def test_only_an_amphora_in_error_is_removed(store: Store) -> None:
