@@ -15,14 +15,17 @@ from functools import partial
 
 import structlog
 
+from frontinus.controller.backoff import is_reported_as_error, pause
 from frontinus.controller.hesitation import Hesitation
 from frontinus.controller.metrics import ControllerMetrics
 from frontinus.controller.restraint import Grace
 from frontinus.controller.settings import ControllerSettings
 from frontinus.model.cohorts import CohortName
-from frontinus.model.errors import LeaseLost
+from frontinus.model.enums import FaultPhase
+from frontinus.model.errors import FrontinusError, LeaseLost, Retry, Unreadable, WorldError
 from frontinus.model.ids import ControllerId, LoadBalancerId
-from frontinus.store import leases
+from frontinus.model.tree import Fault
+from frontinus.store import convergence, leases
 from frontinus.store.engine import Store, Wakeups
 from frontinus.store.leases import Lease
 
@@ -55,7 +58,7 @@ class Claims:
         grace: Grace | None = None,
     ) -> None:
         """`work` brings one load balancer as far as it goes for now, and says True when it gave the lease back itself; it may
-        raise LeaseLost. `grace` is told of outages of the store."""
+        raise LeaseLost, and whatever else it raises is logged, told as a fault and tried again after a pause. `grace` is told of outages of the store."""
         self._store = store
         self._owner = owner
         self._cohort = cohort
@@ -65,6 +68,8 @@ class Claims:
         self._metrics = metrics
         self._grace = grace
         self._busy: dict[LoadBalancerId, asyncio.Task[None]] = {}
+        # Of which the work failed without a word, since when and how often. Forgotten when it is done, or was somebody else's.
+        self._failures: dict[LoadBalancerId, tuple[datetime, int]] = {}
         self._is_more = False  # the last look found all that it asked for: there may be more
         self._hesitation = Hesitation(FIRST_HESITATION, settings.poll_interval)
         self._freed = asyncio.Event()
@@ -179,10 +184,13 @@ class Claims:
             else:
                 raise LeaseLost("it ran out, or was taken over")
         except LeaseLost:
+            self._failures.pop(lease.load_balancer_id, None)
             self._metrics.reconciles.labels("lease-lost").inc()
             log.warning("lease lost", load_balancer_id=lease.load_balancer_id)
-        except Exception:  # one load balancer's trouble must not stop the others; the lease runs out and it is retried
-            log.exception("reconcile failed", load_balancer_id=lease.load_balancer_id)
+        except Exception as error:  # noqa: BLE001 - one load balancer's trouble must not stop the others; it is tried again
+            released = await self._put_off(lease, error)
+        else:
+            self._failures.pop(lease.load_balancer_id, None)
         finally:
             for task in (work, renewal):
                 task.cancel()
@@ -195,6 +203,36 @@ class Claims:
                 del self._busy[lease.load_balancer_id]
             self._metrics.leases.set(len(self._busy))
             self._freed.set()
+
+    async def _put_off(self, lease: Lease, error: Exception) -> bool:
+        """What the work has no answer to is tried again after a pause, which no care of the work's can forget: still due, it
+        would be claimed again at once. Told as a fault where that can be written. Whether the lease was given back."""
+        now, settings = self._now(), self._settings
+        since, before = self._failures.get(lease.load_balancer_id, (now, 0))
+        attempts = before + 1
+        self._failures[lease.load_balancer_id] = (since, attempts)
+        asked = timedelta(seconds=error.after) if isinstance(error, Retry) else timedelta(0)
+        after = max(asked, pause(attempts, settings.backoff_base, settings.backoff_cap, random.random()))
+        until = now + min(after, leases.LONGEST_PAUSE)
+        log.error(
+            "reconcile failed",
+            load_balancer_id=lease.load_balancer_id,
+            reason=f"{type(error).__name__}: {error}",
+            attempts=attempts,
+            exc_info=error if attempts == 1 else None,  # the same again tells nothing more
+        )
+        if not isinstance(error, WorldError):
+            fault = _unforeseen(error, since, attempts, until)
+            as_error = is_reported_as_error(fault, now, settings.retry_budget)
+            with suppress(FrontinusError):  # it may be this very row that cannot be understood
+                await self._store.transact(
+                    lambda tx: convergence.record_fault(tx, lease, fault, now, report_error=as_error)
+                )
+                return False
+        with suppress(Exception):  # an unreleased lease runs out by itself
+            await self._store.transact(lambda tx: leases.put_off(tx, lease, until))
+            return True
+        return False
 
     async def _renew(self, lease: Lease) -> None:
         """Renew until cancelled; returns when the lease is lost. Trouble with the store is tried again until the lease
@@ -212,3 +250,11 @@ class Claims:
                 return
             except Exception:  # see the docstring
                 log.exception("lease could not be renewed", load_balancer_id=lease.load_balancer_id)
+
+
+def _unforeseen(error: Exception, since: datetime, attempts: int, retry_at: datetime) -> Fault:
+    told = partial(Fault, phase=FaultPhase.INTERNAL, since=since, attempts=attempts, retry_at=retry_at)
+    if isinstance(error, Unreadable):
+        return told(code="unreadable", message=str(error))
+    message = f"a fault of Frontinus itself ({type(error).__name__}); the controller's log has the details"
+    return told(code="bug", message=message)

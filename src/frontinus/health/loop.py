@@ -33,7 +33,7 @@ from frontinus.model.ids import AmphoraId, LoadBalancerId, ReceiverId, new_id
 from frontinus.model.maintenance import mark_on
 from frontinus.model.operating_status import changed_checks, changed_statuses, observed_statuses
 from frontinus.model.receivers import Receiver as ReceiverRow
-from frontinus.model.tree import LastCheck
+from frontinus.model.tree import LastCheck, LoadBalancerTree
 from frontinus.store import health, maintenance, receivers, trees
 from frontinus.store.engine import Store, Transaction
 
@@ -281,7 +281,7 @@ class Health:
 
     async def _weigh(self, of_load_balancer: Mapping[LoadBalancerId, Heartbeat]) -> None:
         """Write which statuses differ from what these say."""
-        found = await self._store.read(lambda tx: trees.read_trees(tx, tuple(of_load_balancer)))
+        found = await self._store.read(lambda tx: _readable(tx, of_load_balancer))
         changes: dict[Kind, dict[str, OperatingStatus]] = defaultdict(dict)
         checks: dict[str, LastCheck | None] = {}
         now = self._now()
@@ -412,9 +412,14 @@ class Health:
                 self._suspected.pop(amphora_id, None)  # the fleet may have been read meanwhile
 
 
+def _readable(tx: Transaction, load_balancer_ids: Iterable[LoadBalancerId]) -> dict[LoadBalancerId, LoadBalancerTree]:
+    """Those that can be understood. Of the others the controllers tell; nothing that is heard of them can be told."""
+    return trees.read_trees(tx, tuple(load_balancer_ids), unreadable={})
+
+
 def _with_listeners(tx: Transaction, load_balancer_ids: Iterable[LoadBalancerId]) -> set[LoadBalancerId]:
     """Those of these of which something was to be configured in an amphora, and nothing is under way."""
-    found = trees.read_trees(tx, tuple(load_balancer_ids))
+    found = _readable(tx, load_balancer_ids)
     return {
         load_balancer_id
         for load_balancer_id, tree in found.items()

@@ -1,5 +1,7 @@
 """The closed sets of the API. Every value is spelled as on the wire (contract/resources.yaml, behaviours.yaml)."""
 
+from __future__ import annotations
+
 from enum import StrEnum
 
 
@@ -172,3 +174,8 @@ class FaultPhase(StrEnum):
     APPLY = "apply"
     RETIRE = "retire"
     INTERNAL = "internal"
+
+    @classmethod
+    def _missing_(cls, _word: object) -> FaultPhase:
+        """A newer version's phase. It is told and nothing hangs on it, so a fault of that version can be read by this one."""
+        return cls.INTERNAL

@@ -18,6 +18,7 @@
     │   └── LeaseLost          another controller owns the load balancer now
     ├── Rejected               a driver found that the document cannot work; waits for the user
     └── Bug                    we are wrong
+        └── Unreadable         a row of the database is none that this version can write
 
 A message tells a person what to do next."""
 
@@ -173,3 +174,14 @@ class Rejected(FrontinusError):
 
 class Bug(FrontinusError):
     """We are wrong. Reported as such; the operator should send the log."""
+
+
+class Unreadable(Bug):
+    """A row is none that this version could have written. It concerns the load balancer that the row belongs to, and nobody
+    else: whoever reads many goes on with the others."""
+
+    def __init__(self, table: str, key: object, why: str) -> None:
+        super().__init__(
+            f"the row {key} of the table {table} cannot be understood ({why}): a newer version of Frontinus wrote it, or "
+            f"somebody by hand. Run that version, or put the row right"
+        )

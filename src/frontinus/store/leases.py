@@ -96,6 +96,18 @@ _RENEW = Statement(
     .values(lease_expires_at=bindparam("expires"))
 )
 _RELEASE = Statement(update(load_balancer).where(_HELD).values(lease_owner=None, lease_expires_at=None))
+_PUT_OFF = Statement(
+    update(load_balancer)
+    .where(_HELD)
+    .values(
+        due_at=case(
+            (and_(_t.nudges == _t.claimed_nudges, _t.generation == _t.claimed_generation), bindparam("until")),
+            else_=_t.due_at,
+        ),
+        lease_owner=None,
+        lease_expires_at=None,
+    )
+)
 _BREAK_ALL = Statement(
     update(load_balancer).where(_t.lease_owner.is_not(None)).values(lease_owner=None, lease_expires_at=None)
 )
@@ -162,6 +174,12 @@ def release(tx: Transaction, lease: Lease) -> None:
         row = tx.row(_SELECT_DUE_AT, {"which": lease.load_balancer_id})
         if row is not None and row[0] is not None:
             tx.wake()
+
+
+def put_off(tx: Transaction, lease: Lease, until: datetime) -> None:
+    """Give it back, due again at `until`, or at once if something was asked since it was taken. Reads nothing of the load
+    balancer but numbers: for one that cannot be understood. Nothing happens if it was lost already."""
+    tx.run(_PUT_OFF, {**_held(lease), "until": to_microseconds(until)})
 
 
 def break_all(tx: Transaction) -> int:

@@ -19,7 +19,7 @@ from sqlalchemy.types import BigInteger, Boolean, Integer
 
 from frontinus.model.compatibility import VRRP_ID, VRRP_PRIORITY
 from frontinus.model.enums import AmphoraStatus, Kind, ProvisioningStatus
-from frontinus.model.errors import Invalid
+from frontinus.model.errors import Invalid, Unreadable
 from frontinus.model.ids import (
     AmphoraId,
     AvailabilityZoneProfileId,
@@ -392,7 +392,15 @@ def _listed(tx: Transaction, kind: Kind, shape: Shape[T], found: Iterable[Row]) 
     position = shape.columns.index(key_of(kind))
     found = list(found)
     references = references_of(tx, kind, [x[position] for x in found])
-    return [Listed(shape.decode(row), named) for row, named in zip(found, references, strict=True)]
+    # Shown as it is: one row that only a newer version understands must not hide the others from whoever lists them.
+    return [Listed(_shown(shape, row), named) for row, named in zip(found, references, strict=True)]
+
+
+def _shown(shape: Shape[T], row: Row) -> T:
+    try:
+        return shape.decode(row)
+    except Unreadable:
+        return shape.decode_leniently(row)
 
 
 def _got(tx: Transaction, kind: Kind, shape: Shape[T], object_id: str) -> Listed[T] | None:

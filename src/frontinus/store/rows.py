@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import fields
 from sqlalchemy import Table
 
+from frontinus.model.errors import Unreadable
 from frontinus.model.offers import AvailabilityZone, AvailabilityZoneProfile, Flavor, FlavorProfile
 from frontinus.model.quotas import Quota
 from frontinus.model.tree import (
@@ -34,6 +35,9 @@ from frontinus.store.statement import Row, Value
 T = TypeVar("T")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_NOT_OURS = (KeyError, ValueError, TypeError, OverflowError, msgspec.MsgspecError)
+"""What a row that this version cannot have written makes of reading it."""
 
 
 def to_microseconds(moment: datetime) -> int:
@@ -55,10 +59,36 @@ def to_json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-class Shape(Generic[T]):
-    """How the struct `type` lies in `table`: its columns in order, and the two ways between."""
+class _Words(dict[str, StrEnum]):
+    """The members of an enum by their words."""
 
-    __slots__ = ("_column_types", "columns", "decode", "encode", "table", "type")
+    def __init__(self, enum: type[StrEnum]) -> None:
+        super().__init__({member.value: member for member in enum})
+        self.enum = enum
+
+
+class _AnyWord(dict[str, Any]):
+    """The members of an enum by their words, and for any other word one that is shown like them and is equal to none."""
+
+    def __init__(self, known: Mapping[str, StrEnum], enum: type[StrEnum]) -> None:
+        super().__init__(known)
+        self._enum = enum
+
+    def __missing__(self, word: object) -> StrEnum:
+        if not isinstance(word, str):
+            raise KeyError(word)
+        stranger: StrEnum = str.__new__(self._enum, word)
+        stranger._name_ = stranger._value_ = word
+        return stranger
+
+
+class Shape(Generic[T]):
+    """How the struct `type` lies in `table`: its columns in order, and the ways between.
+
+    `decode` raises Unreadable for what this version cannot have written: whoever acts upon a row must know all of it.
+    `decode_leniently` is for showing: an unknown word is shown as it is, and of JSON that is none nothing is shown."""
+
+    __slots__ = ("_column_types", "columns", "decode", "decode_leniently", "encode", "table", "type")
 
     def __init__(
         self,
@@ -74,7 +104,14 @@ class Shape(Generic[T]):
         reads: list[str] = []
         writes: dict[str, str] = {}
         types: dict[str, Any] = {}
-        names: dict[str, Any] = {"struct": struct, "EPOCH": _EPOCH, "timedelta": timedelta, "us": to_microseconds}
+        names: dict[str, Any] = {
+            "struct": struct,
+            "EPOCH": _EPOCH,
+            "timedelta": timedelta,
+            "us": to_microseconds,
+            "not_ours": _NOT_OURS,
+            "unreadable": self._unreadable,
+        }
 
         def column(name: str, attribute: str, annotation: Any) -> str:
             read, writes[name] = _conversion(name, attribute, annotation, names)
@@ -100,15 +137,28 @@ class Shape(Generic[T]):
         self._column_types = types
         source = (
             f"def decode(row):\n"
-            f"    {', '.join(self.columns)}, = row\n"
-            f"    return struct({', '.join(reads)})\n"
+            f"    try:\n"
+            f"        {', '.join(self.columns)}, = row\n"
+            f"        return struct({', '.join(reads)})\n"
+            f"    except not_ours as error:\n"
+            f"        raise unreadable(row, error) from error\n"
             f"def encode(x):\n"
             f"    return ({', '.join(writes[x] for x in self.columns)},)\n"
         )
         # As dataclasses do: the text is made of our own field names only, and runs once at import.
-        exec(compile(source, f"<rows of {table.name}>", "exec"), names)  # noqa: S102
+        code = compile(source, f"<rows of {table.name}>", "exec")
+        lenient = {name: _lenient(value) for name, value in names.items()}
+        exec(code, names)  # noqa: S102
+        exec(code, lenient)  # noqa: S102
         self.decode: Callable[[Row], T] = names["decode"]
+        self.decode_leniently: Callable[[Row], T] = lenient["decode"]
         self.encode: Callable[[T], tuple[Value, ...]] = names["encode"]
+
+    def _unreadable(self, row: Row, error: Exception) -> Unreadable:
+        word = error.args[0] if isinstance(error, KeyError) else None
+        column = next((x for x, value in zip(self.columns, row, strict=False) if value == word is not None), None)
+        why = str(error) if column is None else f"{column} is {word!r}"
+        return Unreadable(self.table.name, row[0] if row else None, why)
 
     def changed(self, before: T, after: T) -> dict[str, Value]:
         """The columns whose stored value differs, with the new one."""
@@ -146,6 +196,25 @@ class Shape(Generic[T]):
         return _bare(self._column_types[column])[1]
 
 
+def _lenient(name: Any) -> Any:
+    """What `decode_leniently` reads by, where `decode` reads by this."""
+    if isinstance(name, _Words):
+        return _AnyWord(name, name.enum)
+    return _if_readable(name) if isinstance(getattr(name, "__self__", None), msgspec.json.Decoder) else name
+
+
+def _if_readable(load: Any) -> Callable[[str], Any]:
+    nothing = () if get_origin(load.__self__.type) is tuple else None
+
+    def read(text: str) -> Any:
+        try:
+            return load(text)
+        except msgspec.MsgspecError:
+            return nothing
+
+    return read
+
+
 def _bare(annotation: Any) -> tuple[Any, bool]:
     """The type without None and without NewType, and whether None was allowed."""
     optional = False
@@ -171,7 +240,7 @@ def _conversion(read: str, write: str, annotation: Any, names: dict[str, Any]) -
     elif wanted in (str, int, float):
         return read, write
     elif isinstance(wanted, type) and issubclass(wanted, StrEnum):
-        names[f"of_{wanted.__name__}"] = {member.value: member for member in wanted}
+        names[f"of_{wanted.__name__}"] = _Words(wanted)
         reading, writing = f"of_{wanted.__name__}[{read}]", f"{write}._value_"
     else:
         suffix = str(len(names))

@@ -16,7 +16,7 @@ from sqlalchemy import bindparam, case, delete, insert, select, update
 
 from frontinus.model.cohorts import CohortName
 from frontinus.model.enums import AmphoraStatus, Kind, ProvisioningStatus
-from frontinus.model.errors import Bug
+from frontinus.model.errors import Bug, Unreadable
 from frontinus.model.ids import LoadBalancerId, ProjectId
 from frontinus.model.tree import LoadBalancer, LoadBalancerTree
 from frontinus.store import rows, schema
@@ -47,6 +47,8 @@ _BRANCHES: tuple[tuple[str, Shape[Any]], ...] = (
 )
 _ALL_BRANCHES = (*_BRANCHES, ("amphorae", rows.AMPHORA))
 _OWNER_POSITION = {shape.table.name: shape.columns.index("load_balancer_id") for _, shape in _ALL_BRANCHES}
+
+_ID_POSITION = rows.LOAD_BALANCER.columns.index("id")
 
 _LOAD_BALANCER_WORK: Mapping[str, Value] = {
     "driver": None,
@@ -194,23 +196,44 @@ def read_again(tx: Transaction, before: LoadBalancerTree) -> LoadBalancerTree | 
     return replace(before, load_balancer=load_balancer, amphorae=amphorae)
 
 
-def read_trees(tx: Transaction, load_balancer_ids: Iterable[LoadBalancerId]) -> dict[LoadBalancerId, LoadBalancerTree]:
-    """Many trees in the same eight selects (eight per 1,024 trees). Unknown and DELETED ones are missing."""
+def read_trees(
+    tx: Transaction,
+    load_balancer_ids: Iterable[LoadBalancerId],
+    *,
+    unreadable: dict[LoadBalancerId, Unreadable] | None = None,
+) -> dict[LoadBalancerId, LoadBalancerTree]:
+    """Many trees in the same eight selects (eight per 1,024 trees). Unknown and DELETED ones are missing, and so are those with
+    a row that cannot be understood, if there is a place to tell why; else that is raised (Unreadable)."""
     result: dict[LoadBalancerId, LoadBalancerTree] = {}
+    broken: dict[LoadBalancerId, Unreadable] = {}
     for part in chunks(list(dict.fromkeys(load_balancer_ids)), _MOST_TREES_AT_ONCE):
         size = padded_size(len(part))
         wanted = padded(part, size)
-        found = [rows.LOAD_BALANCER.decode(x) for x in tx.rows(_select_load_balancers(size, for_update=False), wanted)]
+        found: list[LoadBalancer] = []
+        for row in tx.rows(_select_load_balancers(size, for_update=False), wanted):
+            try:
+                found.append(rows.LOAD_BALANCER.decode(row))
+            except Unreadable as error:
+                broken[LoadBalancerId(row[_ID_POSITION])] = error
         branches: dict[str, dict[str, list[Any]]] = {}
         for name, shape in _ALL_BRANCHES:
             of_owner: dict[str, list[Any]] = defaultdict(list)
             position = _OWNER_POSITION[shape.table.name]
             for row in tx.rows(_select_branch(name, size), wanted):
-                of_owner[row[position]].append(shape.decode(row))
+                try:
+                    of_owner[row[position]].append(shape.decode(row))
+                except Unreadable as error:
+                    broken[LoadBalancerId(row[position])] = error
             branches[name] = of_owner
+        if broken and unreadable is None:
+            raise next(iter(broken.values()))
         for load_balancer in found:
+            if load_balancer.id in broken:
+                continue
             own: dict[str, Any] = {name: tuple(x.get(load_balancer.id, ())) for name, x in branches.items()}
             result[load_balancer.id] = LoadBalancerTree(load_balancer=load_balancer, **own)
+    if unreadable is not None:
+        unreadable |= broken
     return result
 
 

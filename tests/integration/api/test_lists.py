@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from frontinus.api.settings import ApiSettings
+from frontinus.store import schema
+from frontinus.store.statement import Statement
 
 from tests.integration.api.world import EVERYTHING, UNKNOWN, World
 
@@ -213,3 +215,16 @@ async def test_children_are_found_by_what_they_belong_to(world: World) -> None:
     assert await ids(f"healthmonitors?pool_id={pool_id}") == [monitor_id]
     assert await ids(f"l7policies?listener_id={listener_id}") == [policy["id"]]
     assert await ids("healthmonitors?delay=3&type=HTTP") == [monitor_id]
+
+
+async def test_what_only_a_newer_version_understands_is_listed_as_it_is(world: World) -> None:
+    """It hides nothing beside it."""
+    load_balancer_id = await world.load_balancer()
+    ids = [await world.listener(load_balancer_id, protocol_port=port) for port in (80, 81)]
+    table = schema.listener
+    newer = Statement(table.update().where(table.c.id == ids[0]).values(protocol="QUIC", fault="{"))
+    await world.store.transact(lambda tx: tx.run(newer, {}))
+    listed = await world.call("GET", "listeners?sort_key=protocol_port")
+    assert (listed.status, [x["protocol"] for x in listed.json["listeners"]]) == (200, ["QUIC", "HTTP"])
+    shown = await world.call("GET", f"listeners/{ids[0]}")
+    assert (shown.status, shown.json["listener"]["protocol"]) == (200, "QUIC")

@@ -70,6 +70,20 @@ async def test_one_that_waits_keeps_its_place_however_often_it_is_edited(store: 
     assert [x.load_balancer_id for x in await claim(store)] == [older.id, old.id]
 
 
+async def test_what_cannot_be_worked_on_is_put_off_unless_something_was_asked(store: Store) -> None:
+    tree = a_tree()
+    await create(store, tree)
+    lease = await claim_one(store)
+    until = LATER + timedelta(seconds=20)
+    await store.transact(lambda tx: leases.put_off(tx, lease, until))
+    assert await claim(store, until - timedelta(seconds=1), owner=THEIRS) == []
+    (again,) = await claim(store, until, owner=THEIRS)
+    await store.transact(lambda tx: leases.put_off(tx, lease, until + timedelta(hours=1)))  # of one that was lost
+    await edit(store, tree, until)
+    await store.transact(lambda tx: leases.put_off(tx, again, until + timedelta(seconds=20)))
+    assert [x.load_balancer_id for x in await claim(store, until)] == [tree.id]
+
+
 async def test_an_edit_does_not_wait_for_the_next_try_of_a_fault(store: Store) -> None:
     tree = a_tree()
     await create(store, tree)

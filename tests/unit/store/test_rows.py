@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from frontinus.model.enums import ListenerProtocol, ProvisioningStatus
+from frontinus.model.enums import FaultPhase, ListenerProtocol, ProvisioningStatus
+from frontinus.model.errors import Unreadable
 from frontinus.model.ids import ListenerId, LoadBalancerId, ProjectId
 from frontinus.model.tree import Listener
 from frontinus.store import rows
-from frontinus.store.statement import padded, padded_size
+from frontinus.store.statement import Row, Value, padded, padded_size
 
 pytestmark = pytest.mark.unit
 
@@ -33,6 +35,40 @@ def test_times_are_exact_and_sort_as_numbers(one: datetime, other: datetime) -> 
     assert rows.from_microseconds(rows.to_microseconds(one)) == one
     assert rows.from_microseconds(rows.to_microseconds(one)).tzinfo is UTC
     assert (rows.to_microseconds(one) < rows.to_microseconds(other)) == (one < other)
+
+
+def spoilt(**values: Value) -> Row:
+    """The row of LISTENER with these instead."""
+    row = dict(zip(rows.LISTENER.columns, rows.LISTENER.encode(LISTENER), strict=True)) | values
+    return tuple(row.values())
+
+
+@pytest.mark.parametrize(
+    "row, why",
+    [
+        pytest.param(spoilt(protocol="QUIC"), "row l of the table listener.*protocol is 'QUIC'", id="an unknown word"),
+        pytest.param(spoilt(fault="{"), "row l of the table listener.*truncated", id="half of a document"),
+        pytest.param(spoilt(created_at=None), "row l of the table listener", id="no time"),
+    ],
+)
+def test_a_row_that_no_version_of_ours_wrote_is_named(row: Row, why: str) -> None:
+    with pytest.raises(Unreadable, match=why):
+        rows.LISTENER.decode(row)
+
+
+def test_a_row_of_a_newer_version_can_be_shown() -> None:
+    shown = rows.LISTENER.decode_leniently(spoilt(protocol="QUIC", fault='{"code": 1}', allowed_cidrs="?"))
+    assert (shown.protocol, shown.fault, shown.allowed_cidrs, shown.protocol_port) == ("QUIC", None, (), 80)
+    assert msgspec.to_builtins(shown)["protocol"] == "QUIC"
+    with pytest.raises(ValueError, match="QUIC"):
+        ListenerProtocol("QUIC")  # it did not become one of ours
+
+
+def test_a_fault_of_a_newer_version_is_read() -> None:
+    told = '{"code":"x","phase":"migrate","message":"m","since":"2026-01-02T03:04:05Z"}'
+    fault = rows.LISTENER.decode(spoilt(fault=told)).fault
+    assert fault is not None
+    assert (fault.phase, fault.message) == (FaultPhase.INTERNAL, "m")
 
 
 def test_a_time_in_another_zone_is_the_same_moment() -> None:
