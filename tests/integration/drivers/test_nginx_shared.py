@@ -6,6 +6,11 @@ import pytest
 
 from frontinus.drivers.amphora.nginx.driver import NginxDriver
 
+from tests.integration.drivers.test_requests import (  # noqa: F401
+    test_a_connection_is_kept_between_requests_for_as_long_as_a_client_may_be_silent,
+    test_half_a_request_does_not_hold_a_connection,
+    test_nobody_gets_past_policies_by_another_http,
+)
 from tests.integration.drivers.test_traffic import (  # noqa: F401 - they run here once more
     Site,
     site,

@@ -145,6 +145,19 @@ SHORTEST_INTERVAL = "100ms"
 MAX_MEMORY = "FRONTINUS_MAX_MEMORY"
 """The variable by which the agent knows how many MiB HAProxy may take (agent-extension.md)."""
 
+LONGEST_HEAD_MS = 60_000
+"""For the head of a request to arrive, as nginx and others have it (and less where a client may be silent for less)."""
+
+FOR_EVER_MS = 2_000_000_000
+"""23 days: HAProxy counts milliseconds in 31 bits, and takes a time of 0 between requests for one that is not said."""
+
+NO_H2C: Lines = (
+    ("http-request", "del-header", "Upgrade", "if", "{", "req.hdr(Upgrade)", "-i", "h2c", "}"),
+    ("http-request", "del-header", "HTTP2-Settings"),
+)
+"""A client that would go on in HTTP/2 with a member (RFC 7540 3.2, taken out of the protocol by RFC 9113) would get a tunnel
+through us, and what it asks in there would go past every L7 policy and inserted header. Other upgrades pass."""
+
 MOST_CONNECTIONS = 2_147_483_647
 """HAProxy counts connections in 31 bits."""
 
@@ -332,6 +345,8 @@ def _frontend(
     if mode == "http":
         # After a reload, an idle keep-alive connection is closed with its next answer, never under a request.
         lines.append(("option", "idle-close-on-response"))
+        lines += _request_times(listener)
+        lines += NO_H2C
         lines += hsts_lines(listener)
     lines += _allowed_cidrs(listener, files)
     match listener.connection_limit:
@@ -353,6 +368,14 @@ def _frontend(
     if default is not None and default.admin_state_up:
         lines.append(("default_backend", backend_name(default, listener)))
     return Section("frontend", listener.id, tuple(lines))
+
+
+def _request_times(listener: Listener) -> Lines:
+    """`timeout client` begins anew with each byte, so that the head of a request could take for ever, and hold a connection
+    (manual 4.2, timeout http-request). Between requests it is as long as it was: unsaid, that time would be the former."""
+    idle = listener.timeout_client_data
+    head = LONGEST_HEAD_MS if idle == 0 else min(idle, LONGEST_HEAD_MS)
+    return (("timeout", "http-request", str(head)), ("timeout", "http-keep-alive", str(idle or FOR_EVER_MS)))
 
 
 def _allowed_cidrs(listener: Listener, files: Files) -> list[tuple[str, ...]]:

@@ -34,6 +34,10 @@ BACKUP_ALGORITHMS = frozenset({LbAlgorithm.ROUND_ROBIN, LbAlgorithm.LEAST_CONNEC
 IDLE_CONNECTIONS = 32
 """Kept to the members of a pool, by each worker."""
 
+IDLE_TIME = "4s"
+"""For a connection to a member that waits for a request: less than the five seconds after which many servers close one, since
+nginx does not send a POST again that met such an end."""
+
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 _MAIN: tuple[Directive, ...] = (
@@ -72,8 +76,10 @@ _MAIN: tuple[Directive, ...] = (
         )
     ),
     dollar_variable(),
-    # A WebSocket's upgrade passes; else connections to members are kept.
-    block("map", "$http_upgrade", "$frontinus_connection", inside=[line("default", "upgrade"), line("", "")]),
+    # A WebSocket's upgrade passes, and any other, but not to HTTP/2: what came then would go past the L7 policies.
+    block("map", "$http_upgrade", "$frontinus_upgrade", inside=[line("default", "$http_upgrade"), line("~*h2c", "")]),
+    # Without one connections to members are kept.
+    block("map", "$frontinus_upgrade", "$frontinus_connection", inside=[line("default", "upgrade"), line("", "")]),
     # What the log counts: the first request of a connection counts it, and the client's own mistakes are its errors.
     block("map", "$connection_requests", "$frontinus_opened", inside=[line("default", "0"), line("1", "1")]),
     block(
@@ -134,7 +140,7 @@ def upstream(tree: LoadBalancerTree, pool: Pool, *, keepalive: bool) -> Directiv
         )
         for member in members
     ]
-    tail = [line("keepalive", str(IDLE_CONNECTIONS))] if keepalive else []
+    tail = [line("keepalive", str(IDLE_CONNECTIONS)), line("keepalive_timeout", IDLE_TIME)] if keepalive else []
     return block("upstream", pool.id, inside=[*BALANCE[pool.lb_algorithm], *(servers or [NOBODY]), *tail])
 
 
@@ -191,7 +197,8 @@ def _pass(tree: LoadBalancerTree, listener: Listener, choice: Choice) -> list[Di
     inside += [
         line("proxy_set_header", "Host", "$http_host"),
         line("proxy_set_header", "Connection", "$frontinus_connection"),
-        line("proxy_set_header", "Upgrade", "$http_upgrade"),
+        line("proxy_set_header", "Upgrade", "$frontinus_upgrade"),
+        line("proxy_set_header", "HTTP2-Settings", ""),
         *(line("proxy_set_header", name, value) for name, value in _headers(listener)),
         Directive(("proxy_pass", f"http://{target}")),
     ]
