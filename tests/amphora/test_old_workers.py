@@ -29,11 +29,13 @@ def old(*held: int) -> list[OldWorker]:
         pytest.param((200,), 100, 60, 50, [100], id="one alone holds too much"),
         pytest.param((10, 10, 10), 100, 35, 50, [100, 101], id="others need the memory"),
         pytest.param((10, 10), 100, 0, 50, [100, 101], id="all must go"),
+        pytest.param((5, 5), 100, 0, 50, [], id="others took it all, and their end would not help"),
+        pytest.param((5, 5), 100, 43, 50, [100, 101], id="little, which is what lacks"),
     ],
 )
 def test_memory_demands(held: tuple[int, ...], limit: int, available: int, reserve: int, ended: list[int]) -> None:
     shuffled = sorted(old(*held), key=lambda worker: -worker.pid)
-    assert [worker.pid for worker in to_end(shuffled, limit, available, reserve)] == ended
+    assert [worker.pid for worker in to_end(shuffled, limit, available, reserve, worth_kib=16)] == ended
 
 
 def reload(amphora: Amphora, text: str, number: int) -> str:

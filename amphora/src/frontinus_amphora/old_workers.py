@@ -14,6 +14,7 @@ from frontinus_amphora.log import log
 
 SHARE = 4  # old workers may hold a quarter of the machine's memory,
 RESERVE = 8  # as long as an eighth of it is available
+WORTH = 16  # or all of them together have not a sixteenth: who else takes the memory would not notice their end
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
@@ -23,10 +24,15 @@ class OldWorker(NamedTuple):
     held_kib: int
 
 
-def to_end(old: Iterable[OldWorker], limit_kib: int, available_kib: int, reserve_kib: int) -> list[OldWorker]:
-    """The oldest ones, until the others hold no more than the limit and the reserve is there. Pure."""
+def to_end(
+    old: Iterable[OldWorker], limit_kib: int, available_kib: int, reserve_kib: int, worth_kib: int
+) -> list[OldWorker]:
+    """The oldest ones, until the others hold no more than the limit and the reserve is there. A reserve that they did not take
+    they cannot give back: where they hold little, as on a host that is full of others, their requests go on. Pure."""
     left = sorted(old, key=lambda worker: worker.started)
     held = sum(worker.held_kib for worker in left)
+    if held < worth_kib and available_kib + held < reserve_kib:
+        reserve_kib = 0
     ended: list[OldWorker] = []
     while left and (held > limit_kib or available_kib < reserve_kib):
         oldest = left.pop(0)
@@ -57,7 +63,7 @@ def _too_large(pids: Iterable[int], limit_mib: float) -> list[OldWorker]:
         return []
     total, available = facts.memory_kib()
     limit = int(limit_mib * 1024) or total // SHARE
-    return to_end(old, limit, available, total // RESERVE)
+    return to_end(old, limit, available, total // RESERVE, total // WORTH)
 
 
 def _measure(pid: int) -> OldWorker | None:
