@@ -149,19 +149,34 @@ HEADER = (
         pytest.param("2 8 10 10", "2 0 10 10", id="drain by order is forgotten"),
         pytest.param("2 0 5 10", "2 0 10 10", id="weight by order is forgotten"),
         pytest.param("0 1 10 10", None, id="maintenance by order"),
-        pytest.param("0 4 10 10", None, id="disabled in the old text"),
-        pytest.param("0 5 10 10", None, id="disabled, as haproxy writes it"),
+        pytest.param("0 5 10 10", None, id="disabled in the old text"),
+        pytest.param("2 4 10 10", "2 0 10 10", id="disabled in the old text, and let in since"),
+        pytest.param("0 4 10 10", "0 0 10 10", id="disabled in the old text, let in since, and down"),
     ],
 )
 def test_server_states_are_settled(row: str, kept: str | None) -> None:
-    def states(middle: str | None) -> str:
-        line = "" if middle is None else f"2 b 1 s 10.0.0.1 {middle} 0 1 0 2 0 0 0 0 - 80 - 0 0 - - 0\n"
-        return f"1\n{HEADER}\n{line}\n"
-
     servers = {"b/s": ("10.0.0.1", 80)}
-    assert haproxy_cli.settle_states(states(row), servers) == states(kept)
+    assert haproxy_cli.settle_states(states(("b", row)), servers) == states_kept(*([("b", kept)] if kept else []))
     for other in ({}, {"b/s": ("10.0.0.1", 81)}, {"b/s": ("10.0.0.2", 80)}):
-        assert haproxy_cli.settle_states(states(row), other) == states(None)
+        assert haproxy_cli.settle_states(states(("b", row)), other) == states_kept()
+
+
+def test_a_new_listener_of_a_pool_learns_what_is_known_of_its_members() -> None:
+    """From whichever backend of the pool there was, and one that has its own knows that."""
+    servers = {f"{backend}/s": ("10.0.0.1", 80) for backend in ("p:new", "p:a", "other:a", "b")}
+    told = states(("p:gone", "0 0 1 1"), ("p:a", "2 0 1 1"))
+    assert haproxy_cli.settle_states(told, servers) == states_kept(("p:new", "0 0 1 1"), ("p:a", "2 0 1 1"))
+
+
+def states(*rows: tuple[str, str]) -> str:
+    """What haproxy says: backend and state of the server `s` in it. Checks in TLS, at another place."""
+    lines = [f"2 {name} 1 s 10.0.0.1 {row} 0 1 0 2 0 0 0 0 - 80 - 1 8080 10.0.0.9 - 0\n" for name, row in rows]
+    return f"1\n{HEADER}\n{''.join(lines)}\n"
+
+
+def states_kept(*rows: tuple[str, str]) -> str:
+    """What is given to the next one: nothing that it could take for an order."""
+    return "".join([f"1\n{HEADER}\n", *(f"2 {name} 1 s 10.0.0.1 {row} 0 1 0 2 0 0 0 0 - 80 -\n" for name, row in rows)])
 
 
 @pytest.mark.parametrize(

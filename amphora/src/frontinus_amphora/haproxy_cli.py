@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 LARGEST_ANSWER = 64 << 20
-ANY_MAINTENANCE = 0x01 | 0x02 | 0x04 | 0x20 | 0x40  # srv_admin_state, management guide 9.3: show servers state
-FORCED_DRAIN = 0x08
+# srv_admin_state, management guide 9.3: show servers state. That the text had a server disabled is remembered beside that it
+# is, and stays when an order has let it in.
+IN_MAINTENANCE = 0x01 | 0x02 | 0x20 | 0x40
+DISABLED_BY_TEXT, FORCED_DRAIN = 0x04, 0x08
+LAST_COLUMN = "srvrecord"  # of those without which haproxy would not take a line
 
 # What haproxy prints for a command that it carried out (management guide 9.3, and the sources of 2.4 to 3.0 for
 # certificates). Nothing at all is the commonest.
@@ -160,27 +163,37 @@ def settle_states(states: str, servers: Mapping[str, tuple[str, int]]) -> str:
 
     What was learnt of a server's health is kept, so that members don't flap. All else is the new configuration's to
     say, and haproxy 2.6 would let the old state win: a new port would be ignored, a server whose check was taken away
-    would be down for ever, one that was `disabled` would be enabled or stay down, orders given at run time would
-    outlive the file that no longer has them. So a line is kept only for a server that is checked, at the same address
-    and port (`backend/server` -> address, port), and not in maintenance; drain and weight become the old
-    configuration's, from which a new one differs freely.
+    would be down for ever, one that was `disabled` would be enabled or stay down, one that is to be spoken to in TLS
+    would be spoken to in clear, checks would go where they went, orders given at run time would outlive the file that
+    no longer has them. So there is a line only for a server that is checked, at the same address and port
+    (`backend/server` -> address, port), and was not in maintenance; drain and weight become the old configuration's,
+    from which a new one differs freely; and of TLS and the place of checks, which need not be said, nothing is.
+
+    A backend is a pool's for one listener (`pool:listener`). One that is new learns from another of its pool, so that a
+    member that is known to be down gets nothing over a new listener either.
     """
-    kept: list[str] = []
     columns: dict[str, int] = {}
+    learnt: dict[tuple[str, str], list[str]] = {}
+    heading: list[str] = []
     for line in states.splitlines():
+        values = line.split(" ")
         if line.startswith("#"):
             columns = {name: index for index, name in enumerate(line[1:].split())}
-            kept.append(line)
-            continue
-        values = line.split(" ")
-        if not columns or len(values) < len(columns):
-            kept.append(line)  # the version number in the first line, or the empty line at the end
-            continue
-        admin = int(values[columns["srv_admin_state"]])
-        place = servers.get(f"{values[columns['be_name']]}/{values[columns['srv_name']]}")
-        if place != (values[columns["srv_addr"]], int(values[columns["srv_port"]])) or admin & ANY_MAINTENANCE:
-            continue
-        values[columns["srv_admin_state"]] = str(admin & ~FORCED_DRAIN)
-        values[columns["srv_uweight"]] = values[columns["srv_iweight"]]
-        kept.append(" ".join(values))
-    return "\n".join(kept) + "\n"
+        if not columns or line.startswith("#"):
+            heading.append(line)  # the version number, and the names
+        elif len(values) >= len(columns):
+            admin = int(values[columns["srv_admin_state"]])
+            values[columns["srv_admin_state"]] = str(admin & ~(FORCED_DRAIN | DISABLED_BY_TEXT))
+            values[columns["srv_uweight"]] = values[columns["srv_iweight"]]
+            if not admin & IN_MAINTENANCE:
+                backend, server = values[columns["be_name"]], values[columns["srv_name"]]
+                learnt[backend, server] = values[: columns[LAST_COLUMN] + 1]
+                learnt.setdefault((backend.partition(":")[0], server), learnt[backend, server])
+    kept: list[str] = []
+    for name, (address, port) in servers.items():
+        backend, _, server = name.partition("/")
+        known = learnt.get((backend, server)) or learnt.get((backend.partition(":")[0], server))
+        if known and (known[columns["srv_addr"]], known[columns["srv_port"]]) == (address, str(port)):
+            known[columns["be_name"]] = backend
+            kept.append(" ".join(known))
+    return "\n".join([*heading, *kept]) + "\n"

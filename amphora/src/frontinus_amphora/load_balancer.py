@@ -504,10 +504,15 @@ class LoadBalancer:
         self._restart_at = None
         self._disk.record_that(wanted=RUNNING, removing=())
         self._restarts.forget()
-        self._service.start()
-        self._disk.record_that(unloaded="")
+        self._start_afresh()
         self._restarts.started(time.monotonic())
         self._watched()
+
+    def _start_afresh(self) -> None:
+        """Start from the file on disk, knowing nothing of members."""
+        runtime.forget_states(self._disk.text() or "", self.id)
+        self._service.start()
+        self._disk.record_that(unloaded="")
 
     def _restart(self) -> None:
         """Start from the file on disk, or from the last one that ran when that one never did. Backs off."""
@@ -518,8 +523,7 @@ class LoadBalancer:
         tried_last = False
         try:
             self._disk.record_that(removing=())
-            self._service.start()
-            self._disk.record_that(unloaded="")
+            self._start_afresh()
         except (ServiceFailed, OSError) as error:
             log("haproxy not restarted", load_balancer_id=self.id, error=str(error)[-500:])
             last = files.read(self.places.last_config)

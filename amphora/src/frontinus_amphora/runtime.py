@@ -22,6 +22,17 @@ def save_states(stats_socket: str, text: str, load_balancer_id: str) -> None:
         files.write_atomically(path, settled.encode())
     except (OSError, ValueError, KeyError) as error:
         log("server states not saved", load_balancer_id=load_balancer_id, error=repr(error))
+        forget_states(text, load_balancer_id)
+
+
+def forget_states(text: str, load_balancer_id: str) -> None:
+    """What was saved was for one reload. Whoever reads it later takes members for down that came up since, and the reverse."""
+    path = haproxy_text.server_state_file(text)
+    if path is not None:
+        try:
+            files.remove(path)
+        except OSError as error:
+            log("old server states stay", load_balancer_id=load_balancer_id, error=error.strerror)
 
 
 def send(stats_socket: str, commands: Iterable[str], not_yet: Callable[[str], None]) -> str | None:
