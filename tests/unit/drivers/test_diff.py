@@ -47,7 +47,7 @@ def test_nothing_changed() -> None:
 
 
 def test_a_member_joins() -> None:
-    words = f"127.0.0.1:8080 id {server_number(number(31))} weight 1"
+    words = f"127.0.0.1:8080 id {server_number(number(31))} weight 1 pool-max-conn -1 pool-purge-delay 5s"
     assert change(site(a_member()), site(a_member(), a_member(31))) == Change(
         (f"add server {THIRTY_ONE} {words}", f"set server {THIRTY_ONE} state ready"), reload=False
     )
@@ -55,7 +55,7 @@ def test_a_member_joins() -> None:
 
 def test_a_checked_member_joins_with_its_checks_on() -> None:
     commands = change(site(a_member(), monitored=True), site(a_member(), a_member(31), monitored=True)).commands
-    assert commands[0].endswith("check inter 1s fall 2 rise 2")
+    assert " check inter 1s fall 2 rise 2 " in commands[0]
     assert commands[1:] == (f"enable health {THIRTY_ONE}", f"set server {THIRTY_ONE} state ready")
 
 
@@ -70,7 +70,7 @@ def test_who_shall_be_pinged_joins_with_a_reload(joins: dict[str, Any]) -> None:
 def test_a_disabled_member_joins_and_stays_in_maintenance() -> None:
     commands = change(site(a_member()), site(a_member(), a_member(31, admin_state_up=False))).commands
     assert len(commands) == 1
-    assert commands[0].endswith(" disabled")
+    assert " disabled " in commands[0]
 
 
 def test_a_member_leaves() -> None:

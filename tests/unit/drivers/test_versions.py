@@ -16,7 +16,7 @@ from frontinus.model.enums import Kind, LbAlgorithm, ListenerProtocol
 from frontinus.model.errors import Rejected, Subject
 from frontinus.testing.certificates import TestAuthority
 
-from tests.unit.drivers.test_diff import change, site
+from tests.unit.drivers.test_diff import THIRTY, change, site
 from tests.unit.drivers.trees import a_listener, a_member, a_pool, a_tree
 
 SETTINGS = HaproxySettings(state_dir=Path("/nowhere"))
@@ -41,6 +41,24 @@ def test_members_come_and_go_by_commands_or_by_a_reload(version: str, wanted: Ch
     else:
         assert got.reload
         assert set(got.commands) <= {x for x in wanted.commands if " weight 9" in x}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "offered, since", [(("http/1.1", "h2"), (3, 0)), (("h2",), (3, 0)), (("http/1.1",), (2, 6)), (None, (2, 6))]
+)
+def test_members_that_are_offered_http2_join_where_their_connections_are_kept(
+    version: str, offered: tuple[str, ...] | None, since: tuple[int, int]
+) -> None:
+    pool = {"tls_enabled": True, "alpn_protocols": offered}
+    monitored = [
+        site(*x, monitored=True, pool=pool) for x in ([a_member(weight=1), a_member(31)], [a_member(weight=9)])
+    ]
+    joins, leaves = (change(*x) for x in (reversed(monitored), monitored))
+    assert for_version(joins, version) == (
+        joins if version_of(version) >= since else Change((f"set server {THIRTY} weight 1",), reload=True)
+    )
+    assert for_version(leaves, version).reload is (version_of(version) < (2, 6))
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -24,6 +24,10 @@ MOST_COMMANDS = 1000
 refuses more than ten thousand."""
 
 
+POOLED = ("pool-max-conn", "-1", "pool-purge-delay", "5s")
+"""How many connections to a server are kept for requests to come, and how long (configuration manual 5.2). These are HAProxy's
+defaults, but before 3.0 a server that comes at run time got zeros: each request to it cost a new connection."""
+
 FILE_WORDS = frozenset({"crt", "crt-list", "ca-file", "crl-file"})
 """What is followed by a file in `bind` and `server` lines."""
 
@@ -153,7 +157,7 @@ def _add(backend: str, server: Server) -> list[str]:
     """A new server is in maintenance with its checks off. It joins as HAProxy's own start would have it: up, and down
     at the first check that fails; a request that it refuses meanwhile is sent to another (option redispatch)."""
     name = f"{backend}/{server.name}"
-    commands = [f"add server {name} {' '.join(server.arguments())}"]
+    commands = [f"add server {name} {' '.join((*server.arguments(), *POOLED))}"]
     if server.check is not None:
         commands.append(f"enable health {name}")
     if not server.disabled:

@@ -40,6 +40,11 @@ FIRST_WITH: dict[str, Version] = {
 }
 """Runtime commands of diff.py, by their first words, and the version since which we use them."""
 
+ADD_HTTP2_SINCE: Version = (3, 0)
+"""Since then a server that comes at run time is given more than one request on each connection of HTTP/2: before, HAProxy
+took what nobody said of it for `max-reuse 0`, which `add server` does not let us say otherwise, so that each request cost a
+connection and a handshake for as long as that HAProxy ran (tried with 2.6, 3.0 and 3.2)."""
+
 PRESUMED: Version = (2, 6)
 """Of an amphora that nobody has asked yet. What first runs there is for this version, and made anew once it was told."""
 
@@ -57,6 +62,7 @@ WORD_SINCE: dict[str, Version] = {
 }
 """Words of the configuration, and the version since which they can be said."""
 
+_ADD_HTTP2 = re.compile(r"add server .* alpn \S*\bh2\b")
 _COMMAND = re.compile(r"set maxconn frontend|\S+ \S+")
 
 
@@ -87,10 +93,13 @@ def for_version(change: Change, balancer_version: str) -> Change:
 
 
 def _of_servers_that_stay(commands: tuple[str, ...]) -> tuple[str, ...]:
-    """Without what was to prepare or follow the arrival or departure of a server: the reload does that."""
-    return tuple(x for x in commands if not x.endswith((" state maint", " state ready")) and "enable health" not in x)
+    """Without the arrival and departure of servers, and what was to prepare or follow it: the reload does that."""
+    begins, ends = ("add server ", "del server ", "enable health "), (" state maint", " state ready")
+    return tuple(x for x in commands if not x.startswith(begins) and not x.endswith(ends))
 
 
 def _since(command: str) -> Version:
+    if _ADD_HTTP2.match(command):
+        return ADD_HTTP2_SINCE
     match = _COMMAND.match(command)
     return (0, 0) if match is None else FIRST_WITH.get(match[0], (0, 0))
