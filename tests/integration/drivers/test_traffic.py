@@ -114,7 +114,8 @@ async def test_source_ip_port_keeps_a_connection_at_its_member(site: Site, proto
 
 @pytest.mark.parametrize("lb_algorithm", [LbAlgorithm.SOURCE_IP, LbAlgorithm.SOURCE_IP_PORT])
 async def test_hashing_does_not_depend_on_how_members_came(site: Site, lb_algorithm: LbAlgorithm) -> None:
-    """Members added at run time, and after a reload, and on another amphora: one client, one member."""
+    """Members added at run time, whose weights change there, and after a reload, and on another amphora: one client, one
+    member."""
     pool = {"lb_algorithm": lb_algorithm}
 
     async def clients() -> dict[str, str]:
@@ -125,9 +126,10 @@ async def test_hashing_does_not_depend_on_how_members_came(site: Site, lb_algori
         }
 
     ports = [free_port("127.84.1.1") for _ in range(3)]
-    rows = site.rows()
-    await site.shows(pool=pool, rows=rows[2:])
-    await site.shows(pool=pool, rows=rows[1:])
+    rows = site.rows(one={"weight": 3}, two={"weight": 256}, three={"weight": 7})
+    await site.shows(pool=pool, rows=site.rows(three={"weight": 200})[2:])
+    await site.shows(pool=pool, rows=site.rows(two={"weight": 0}, three={"weight": 1})[1:])
+    await site.shows(pool=pool, rows=site.rows(one={"weight": 1}, two={"weight": 9}, three={"weight": 30}))
     await site.shows(pool=pool, rows=rows)
     piecemeal = await clients()
     await site.world.driver.retire(site.world.amphora, site.tree())

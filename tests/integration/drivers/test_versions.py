@@ -16,8 +16,20 @@ SUITES = {"trixie": (3, 0), "sid": (3, 2)}
 """Suite of Debian -> the oldest version that it may have."""
 
 DRIVER = [
-    *("accepts", "changes", "l7", "last_check", "listeners", "logs", "monitors", "patterns", "persistence"),
     *(
+        "accepts",
+        "behaviour_equals_start",
+        "changes",
+        "l7",
+        "last_check",
+        "listeners",
+        "logs",
+        "monitors",
+        "patterns",
+        "persistence",
+    ),
+    *(
+        "reloads",
         "runtime_equals_start",
         "sessions",
         "tls_changes",

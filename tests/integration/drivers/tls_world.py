@@ -117,7 +117,7 @@ def der(certificate: Certificate) -> bytes:
 
 MEMBER_SAYS = (
     "version=%[ssl_fc_protocol] cipher=%[ssl_fc_cipher] sni=%[ssl_fc_sni] alpn=%[ssl_fc_alpn] http=%[req.ver] "
-    "client=%[ssl_c_s_dn(cn)]"
+    "from=%[src_port] client=%[ssl_c_s_dn(cn)]"
 )
 
 
@@ -125,11 +125,18 @@ MEMBER_SAYS = (
 def tls_member(directory: Path, certificate: Certificate, bind: str = "", name: str = "member") -> Iterator[int]:
     """A HAProxy plays a member that speaks TLS; it answers with how it was spoken to. `bind` are more words of its
     bind line. Yields its port."""
+    with member_in_own_words(directory, certificate, f"ssl crt own.pem {bind}", name) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def member_in_own_words(directory: Path, certificate: Certificate, bind: str, name: str = "member") -> Iterator[int]:
+    """The same in the words of its bind line, of TLS or not; its certificate is in own.pem."""
     home, port = directory / name, free_port(MEMBERS)
     home.mkdir()
     (home / "own.pem").write_bytes(bundle(certificate))
     lines = ["defaults", " mode http", " timeout client 30s", " timeout server 30s", " timeout connect 5s"]
-    lines += ["frontend member", f" bind {MEMBERS}:{port} ssl crt own.pem {bind}"]
+    lines += ["frontend member", f" bind {MEMBERS}:{port} {bind}"]
     lines.append(f' http-request return status 200 content-type text/plain lf-string "{MEMBER_SAYS}"')
     with running(home, "\n".join([*lines, ""]), MEMBERS, port):
         yield port
