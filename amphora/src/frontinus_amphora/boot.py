@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from frontinus_amphora import files
+from frontinus_amphora import files, room
 from frontinus_amphora.log import log
 from frontinus_amphora.main import serve
 
@@ -60,6 +60,7 @@ def main() -> int:
         log("amphora cannot start", error=str(error))
         time.sleep(1.0)
         return 1
+    room.give()
     log("agent starts", uptime=_uptime())
     return serve(f"{PLACE}/{AGENT_CONFIG}")
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import secrets
 import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +37,7 @@ IMAGE = Path(__file__).parents[3] / ".cache" / "image"
 HERE, AGENT = (f"10.86.{os.getpid() % 250}.{last}" for last in (1, 2))
 """Of a network of this host, so that two processes that test need one each."""
 
-PREFIX = "10.87.0."
+PREFIX, LENGTH = "10.87.0.", 16
 OWN, VIP = f"{PREFIX}5", f"{PREFIX}100"
 MEMBERS = {"one": f"{PREFIX}11", "two": f"{PREFIX}12"}
 CLIENT = f"{PREFIX}21"
@@ -48,8 +49,18 @@ def http():
     server = socket.create_server(("0.0.0.0", 8080))
     while True:
         connection, _ = server.accept()
+        try:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.0 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n%s" % (len(name), name))
+        except ConnectionError:
+            pass  # an examination, which asks nothing and resets
+        connection.close()
+def long_answers():
+    server = socket.create_server(("0.0.0.0", 8081), backlog=4096)
+    while True:
+        connection, _ = server.accept()
         connection.recv(4096)
-        connection.sendall(b"HTTP/1.0 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n%s" % (len(name), name))
+        connection.sendall(b"HTTP/1.0 200 OK\\r\\nContent-Length: 6000\\r\\n\\r\\n" + 6000 * b"z")
         connection.close()
 def udp():
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -104,6 +115,28 @@ class MachineWorld:
     def names_by_http(self, port: int, times: int) -> Counter[bytes]:
         """Who answers so many requests, each on a connection of its own."""
         return self.hosts["client"].run(_ask_http_often, port, times)
+
+    def names_by_http_at_once(self, port: int, clients: int) -> Counter[bytes]:
+        """Who answers so many clients that are there at the same time, until one is not answered."""
+        return self.hosts["client"].run(_ask_http_at_once, port, clients)
+
+    def lengths_by_http_read_late(self, port: int, clients: int) -> Counter[int]:
+        """How much so many clients get, each of whom takes hardly anything before all have asked."""
+        return self.hosts["client"].run(_ask_http_and_read_late, port, clients)
+
+    @contextmanager
+    def having(self, member: str, addresses: Iterable[str]) -> Iterator[None]:
+        """While a member has these addresses too."""
+
+        def each(verb: str) -> None:
+            words = "".join(f"address {verb} {x}/{LENGTH} dev eth1\n" for x in addresses)
+            subprocess.run(["ip", "-n", self.hosts[member].name, "-batch", "-"], input=words, text=True, check=True)
+
+        each("add")
+        try:
+            yield
+        finally:
+            each("delete")
 
     def start(self, member: str, service: str) -> None:
         self.services[member, service] = _member(self.hosts[member], member, service)
@@ -165,6 +198,49 @@ def _ask_http(port: int) -> bytes:
         while part := connection.recv(4096):
             answer += part
         return answer.rpartition(b"\r\n\r\n")[2]
+
+
+def _ask_http_at_once(port: int, clients: int) -> Counter[bytes]:
+    """Nobody goes before all have been answered."""
+    _have_files(clients)
+    answers: Counter[bytes] = Counter()
+    with ExitStack() as stack:
+        for _ in range(clients):
+            asking = stack.enter_context(socket.create_connection((VIP, port), 5))
+            asking.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            try:
+                answers[asking.recv(4096).rpartition(b"\r\n\r\n")[2]] += 1
+            except TimeoutError:
+                answers[b""] += 1
+                break
+    return answers
+
+
+def _ask_http_and_read_late(port: int, clients: int) -> Counter[int]:
+    _have_files(clients)
+    lengths: Counter[int] = Counter()
+    with ExitStack() as stack:
+        waiting = []
+        for _ in range(clients):
+            asking = stack.enter_context(socket.socket())
+            asking.settimeout(10)
+            asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            asking.connect((VIP, port))
+            asking.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            waiting.append(asking)
+        for asking in waiting:
+            answer = b""
+            with suppress(ConnectionResetError):
+                while part := asking.recv(65_536):
+                    answer += part
+            lengths[len(answer.rpartition(b"\r\n\r\n")[2])] += 1
+    return lengths
+
+
+def _have_files(clients: int) -> None:
+    """Of the process that tests."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, clients + 500), hard))
 
 
 def _ask_http_often(port: int, times: int) -> Counter[bytes]:
@@ -253,7 +329,7 @@ def _host(name: str, link: str, address: str, bridge: str) -> Host:
     ip("link", "add", link, "type", "veth", "peer", "name", "eth1", "netns", name)
     ip("link", "set", link, "up", "master", bridge)
     ip("-n", name, "link", "set", "eth1", "up")
-    ip("-n", name, "addr", "add", f"{address}/24", "dev", "eth1")
+    ip("-n", name, "addr", "add", f"{address}/{LENGTH}", "dev", "eth1")
     return Host(name, int(address.rpartition(".")[2]))
 
 
@@ -277,6 +353,6 @@ def _port(purpose: PortPurpose, address: str, bridge: str) -> Port:
         network_id=NetworkId("n"),
         mac=f"02:{number.bytes[:5].hex(':')}",
         mtu=1500,
-        addresses=(PortAddress(address=address, prefix_length=24, subnet_id=SubnetId("s")),),
+        addresses=(PortAddress(address=address, prefix_length=LENGTH, subnet_id=SubnetId("s")),),
         attachment=bridge,
     )

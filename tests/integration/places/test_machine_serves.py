@@ -76,6 +76,35 @@ async def test_many_come_within_two_minutes(world: MachineWorld) -> None:
     assert dict(world.clients_by_udp(5300, 2_400)) == {"one": 1_200, "two": 1_200}
 
 
+async def test_more_are_connected_than_a_process_has_files_by_itself(world: MachineWorld) -> None:
+    """Which is 4,096: two for each connection."""
+    await world.apply(http_and_udp_tree())
+    assert dict(world.names_by_http_at_once(80, 2_400)) == {b"one": 1_200, b"two": 1_200}
+
+
+async def test_who_reads_slowly_gets_all_of_the_answer(world: MachineWorld) -> None:
+    """By itself the kernel cuts connections off that haproxy is done with, when there are 1,024, or when a tenth of the
+    memory waits to be sent."""
+    world.start("one", "long_answers")
+    member = a_member(address=MEMBERS["one"], port=8081)
+    await world.apply(a_tree(a_load_balancer(VIP), listeners=[a_listener()], pools=[a_pool()], members=[member]))
+    assert dict(world.lengths_by_http_read_late(80, 2_000)) == {6_000: 2_000}
+
+
+async def test_a_thousand_members_are_neighbours(world: MachineWorld) -> None:
+    """Of whom the kernel knows 1,024 by itself: while they are examined nobody else can be reached, clients neither."""
+    addresses = [f"10.87.{16 + n // 250}.{n % 250 + 1}" for n in range(1_100)]
+    members = [a_member(1_000 + n, address=each) for n, each in enumerate(addresses)]
+    monitor = a_monitor(type=HealthMonitorType.TCP, delay=5, timeout=4, max_retries=1)
+    tree = a_tree(a_load_balancer(VIP), listeners=[a_listener()], pools=[a_pool()], members=members, monitors=[monitor])
+    with world.having("one", addresses):
+        await world.apply(tree)
+        for member in (1_000, 1_500, 2_099):
+            await world.until_member(20, member, "UP")
+        assert dict(world.names_by_http(80, 1_100)) == {b"one": 1_100}
+        await world.apply(a_tree(a_load_balancer(VIP)))
+
+
 async def test_a_member_that_refuses_datagrams_gets_none_until_it_is_back(world: MachineWorld) -> None:
     await world.apply(udp_tree(monitored=True))
     assert set(world.names_by_udp(5300, 4)) == {"one", "two"}
