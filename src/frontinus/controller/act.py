@@ -359,6 +359,7 @@ async def _apply(amphora: Amphora, situation: Situation, hands: Hands, closing: 
         receipt=receipt,
         balancer_version=balancer_version,
         suspected_at=None,
+        **places.recorded_identity(applied.identity),
     )
     # Should the balancer be another than before, the next round renders for it.
     if closing is not None and applied.digest == rendered.digest and balancer_version == amphora.balancer_version:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from frontinus.controller import plugging
 from frontinus.controller.hands import Hands
+from frontinus.model.boot import Identity
 from frontinus.model.errors import Retry
 from frontinus.model.ids import AmphoraId
 from frontinus.model.placement import MANAGEMENT_NETWORK, UNSPECIFIED, Placement, field_of
@@ -37,7 +38,6 @@ async def build(amphora: Amphora, tree: LoadBalancerTree, hands: Hands) -> Ampho
         ports = (management, *others)
     boot = hands.amphora_driver.boot_files(amphora.id, address or "")
     place = await hands.compute.build(amphora.id, tree.id, boot, ports, placement)
-    identity = boot.identity
     return replace(
         amphora,
         compute_id=place.compute_id,
@@ -46,11 +46,20 @@ async def build(amphora: Amphora, tree: LoadBalancerTree, hands: Hands) -> Ampho
         compute_flavor=place.compute_flavor,
         image_id=place.image_id,
         compute_zone=place.zone,
-        identity_digest=None if identity is None else identity.digest,
-        certificate_expires_at=None if identity is None else identity.expires_at,
-        certificate_renew_at=None if identity is None else identity.renew_at,
+        **recorded_identity(boot.identity),
         **plugging.recorded(ports),
     )
+
+
+def recorded_identity(identity: Identity | None) -> dict[str, object]:
+    """The fields of an amphora that tell of it; none without one."""
+    if identity is None:
+        return {}
+    return {
+        "identity_digest": identity.digest,
+        "certificate_expires_at": identity.expires_at,
+        "certificate_renew_at": identity.renew_at,
+    }
 
 
 def _require_honoured(placement: Placement, hands: Hands) -> None:

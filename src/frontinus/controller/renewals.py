@@ -15,6 +15,7 @@ import structlog
 from msgspec.structs import replace
 
 from frontinus.controller.hands import Hands
+from frontinus.controller.places import recorded_identity
 from frontinus.model.enums import AmphoraStatus
 from frontinus.model.errors import Incompatible, LeaseLost, Retry, WorldError
 from frontinus.model.ids import AmphoraId, ControllerId, LoadBalancerId
@@ -126,12 +127,7 @@ class Renewals:
             now = hands.now()
             await hands.store.transact(lambda tx: convergence.replace_outgrown(tx, lease, amphora.id, now))
             return
-        renewed = replace(
-            amphora,
-            identity_digest=identity.digest,
-            certificate_expires_at=identity.expires_at,
-            certificate_renew_at=identity.renew_at,
-        )
+        renewed = replace(amphora, **recorded_identity(identity))
         await hands.store.transact(lambda tx: convergence.update_amphora(tx, lease, renewed))
         hands.metrics.renewals.labels("renewed").inc()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import ClassVar
@@ -69,6 +69,8 @@ class FakeVouching:
     digest: str = "first"
     validity: timedelta = timedelta(days=30)
     outgrown: bool = False
+    reborn: set[AmphoraId] = field(default_factory=set)
+    """Who came back with the identity of its birth: it is given another one with the next push."""
 
     def identity(self) -> Identity:
         expires_at = self.now() + self.validity
@@ -176,7 +178,11 @@ class FakeAmphoraDriver(AmphoraDriver):
                 place.on_disk = rendered
                 place.balancing = True
             place.history.append(action)
-        return Applied(digest=rendered.digest, action=action, balancer_version=self.balancer_version)
+            identity = None
+            if self.vouching is not None and amphora.id in self.vouching.reborn:
+                self.vouching.reborn.discard(amphora.id)
+                place.identity = identity = self.vouching.identity()
+        return Applied(digest=rendered.digest, action=action, balancer_version=self.balancer_version, identity=identity)
 
     async def introduce(
         self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered, shut: Callable[[], Awaitable[bool]]

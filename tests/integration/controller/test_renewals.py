@@ -11,7 +11,7 @@ import pytest
 from frontinus.controller.renewals import Renewals
 from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.model.tree import Amphora, LoadBalancerTree
-from frontinus.store import inventory, leases
+from frontinus.store import amphorae, inventory, leases
 from frontinus.testing.faults import Killed, When
 
 from tests.integration.controller.world import SETTINGS, World
@@ -58,6 +58,22 @@ async def test_a_certificate_is_renewed_when_half_of_its_time_is_over(world: Wor
     assert after.certificate_expires_at == world.now + timedelta(days=30)
     assert world.places[before.id].identity == world.vouching.identity()
     assert after.id == before.id
+
+
+async def test_who_came_back_with_the_certificate_of_its_birth_is_renewed_in_time(world: World) -> None:
+    """Renewed on day 16 it would be due on day 31; restarted on day 20 it shows a certificate that ends on day 30."""
+    load_balancer_id, before = await served(world)
+    world.now += timedelta(days=16)
+    await look(world)
+    world.now += timedelta(days=4)
+    world.vouching.reborn.add(before.id)
+    await world.store.transact(lambda tx: amphorae.request_push(tx, before.id, load_balancer_id, world.now))
+    await world.converge()
+    (after,) = (await settled(world, load_balancer_id, 1)).amphorae
+    identity = world.places[before.id].identity
+    assert identity is not None
+    assert after.certificate_expires_at == world.now + timedelta(days=30) == identity.expires_at
+    assert after.certificate_renew_at == identity.renew_at
 
 
 async def test_another_authority_reaches_every_amphora(world: World) -> None:

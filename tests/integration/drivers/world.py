@@ -299,8 +299,12 @@ class World:
         self.members: dict[str, Member] = {}
         self._agent: subprocess.Popen[bytes] | None = None
 
-    def start_agent(self) -> None:
-        for name, content in self.driver.boot_files(self.amphora.id, AGENT).files.items():
+    def start_agent(self, certificate: bytes | None = None) -> None:
+        """`certificate`, with its key, is the agent's in place of a fresh one."""
+        files = dict(self.driver.boot_files(self.amphora.id, AGENT).files)
+        if certificate is not None:
+            files["server.pem"] = certificate
+        for name, content in files.items():
             path = self.place / name
             path.touch(mode=0o600)
             content = content.replace(b"{place}", os.fsencode(self.place))

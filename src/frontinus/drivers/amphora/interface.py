@@ -63,13 +63,15 @@ class Rendered(msgspec.Struct, frozen=True, kw_only=True):
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
     """How an amphora got to a rendered configuration: unchanged, start, runtime, reload, or stop when nothing shall
     listen. `took_ms` is the agent's. `agent_version` is what it says of itself, None where it says nothing. `balancer_version` is what balances there, None where that was not told: it is kept with
-    the amphora, for `render`."""
+    the amphora, for `render`. `identity` is what the amphora has from now on where that is not what is on record of it: it had
+    come back with that of its start, say."""
 
     digest: str
     action: str
     took_ms: float = 0.0
     balancer_version: str | None = None
     agent_version: str | None = None
+    identity: Identity | None = None
 
 
 class AmphoraInfo(msgspec.Struct, frozen=True, kw_only=True):

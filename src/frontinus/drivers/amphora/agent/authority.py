@@ -39,7 +39,10 @@ CLIENT_VALIDITY = timedelta(days=30)
 OUTLIVED_AFTER = timedelta(days=1)
 """So long past the time of its renewal nobody uses a controller's certificate."""
 BACKDATED = timedelta(hours=1)
-"""How far before now a certificate becomes valid: clocks of controller and amphora may differ."""
+"""How far before now a certificate becomes valid: clocks of two controllers may differ."""
+FAR_BACKDATED = timedelta(days=365)
+"""The same of what amphorae verify. A machine that was suspended for months has the time of then, and TLS judges a controller
+by it before that one can say how late it is. Nobody could have used a certificate before it was made."""
 
 
 def utc_now() -> datetime:
@@ -199,7 +202,9 @@ class Authority:
             with locked(self._directory):
                 if not self._is_fresh(path, identity):
                     key = ec.generate_private_key(ec.SECP256R1())
-                    certificate = self._issue(identity, key, CLIENT_VALIDITY, ExtendedKeyUsageOID.CLIENT_AUTH)
+                    certificate = self._issue(
+                        identity, key, CLIENT_VALIDITY, ExtendedKeyUsageOID.CLIENT_AUTH, backdated=FAR_BACKDATED
+                    )
                     write_private(path, _certificate_pem(certificate) + _key_pem(key))
         return path
 
@@ -245,7 +250,13 @@ class Authority:
         return certificate.not_valid_after_utc - CLIENT_VALIDITY / 2
 
     def _issue(
-        self, name: str, key: ec.EllipticCurvePrivateKey, validity: timedelta, usage: x509.ObjectIdentifier
+        self,
+        name: str,
+        key: ec.EllipticCurvePrivateKey,
+        validity: timedelta,
+        usage: x509.ObjectIdentifier,
+        *,
+        backdated: timedelta = BACKDATED,
     ) -> x509.Certificate:
         now, held = self._clock(), self._held()
         return (
@@ -254,7 +265,7 @@ class Authority:
             .issuer_name(held.issuing.subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - BACKDATED)
+            .not_valid_before(now - backdated)
             .not_valid_after(now + validity)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
@@ -316,7 +327,7 @@ def _make_ca(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATED)
+        .not_valid_before(now - FAR_BACKDATED)
         .not_valid_after(now + CA_VALIDITY)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(key_cert_sign=True), critical=True)

@@ -6,22 +6,24 @@ and the id is turned into an address only at the last moment. Decides nothing ab
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import socket
-import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from pathlib import Path
+from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 import aiohttp
 import msgspec
+import structlog
 from aiohttp import AddrInfoType
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from frontinus.drivers.amphora.agent.authority import Authority
+from frontinus.drivers.amphora.agent.authority import Authority, Clock
 from frontinus.drivers.amphora.agent.files import FileMark
+from frontinus.drivers.amphora.agent.handshakes import HAS_EXPIRED, IDENTITY_PATH, Handshakes
 from frontinus.drivers.amphora.agent.octavia_authority import TakenOver
 from frontinus.model.errors import BindRefused, Incompatible, RefusedBind, Rejected, Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId
@@ -32,10 +34,15 @@ EXTENSION = 1
 LARGEST_ANSWER = 16 * 1024 * 1024
 """Bytes that are read of an answer at most; a configuration with thousands of members is 1 MB."""
 
+TIME = "Frontinus-Time"
+"""The header by which an agent is told the time, in seconds since the epoch."""
+
 _JSON = {"Content-Type": "application/json"}
 """What Octavia's agent wants to see before it reads a body as JSON."""
 
 _T = TypeVar("_T")
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,13 +181,20 @@ class AgentClient:
     Every call raises Retry when the agent cannot be reached, is not who it should be, or fails by itself; Incompatible
     when it speaks another protocol version."""
 
-    def __init__(self, settings: ClientSettings, authority: Authority, octavia: TakenOver) -> None:
+    def __init__(
+        self,
+        settings: ClientSettings,
+        authority: Authority,
+        octavia: TakenOver,
+        clock: Clock,
+        issue: Callable[[AmphoraId], bytes],
+    ) -> None:
+        """`issue` makes the body of the identity call, with a fresh certificate."""
         self._settings = settings
-        self._authority = authority
-        self._octavia = octavia
+        self._clock = clock
+        self._handshakes = Handshakes(settings.controller_identity, authority, octavia, clock, issue)
         self._resolver = _Resolver()
         self._session: aiohttp.ClientSession | None = None
-        self._tls: dict[Path, tuple[tuple[int, bytes], ssl.SSLContext]] = {}
         self._versions: dict[AmphoraId, AgentVersion] = {}
 
     async def version(self, amphora: Amphora) -> AgentVersion:
@@ -319,15 +333,24 @@ class AgentClient:
         path = f"/1.0/loadbalancer/{load_balancer_id}/certificates/{name}"
         self._expect_success(await self._ask(amphora, "DELETE", path, timeout=self._settings.info_timeout))
 
-    async def replace_identity(
-        self, amphora: Amphora, certificate: bytes, client_ca: bytes, heartbeat_key: str | None
-    ) -> None:
-        """Extension, feature `identity`: the agent serves with this certificate and key, accepts clients of these
-        authorities, and (feature `identity-heartbeat-key`, else None) signs its heartbeats with this key, from now on."""
-        identity = {"certificate": certificate.decode(), "client_ca": client_ca.decode()}
-        body = msgspec.json.encode(identity if heartbeat_key is None else {**identity, "heartbeat_key": heartbeat_key})
-        path = "/frontinus/1/identity"
-        self._expect_success(await self._ask(amphora, "PUT", path, body=body, timeout=self._settings.info_timeout))
+    async def replace_identity(self, amphora: Amphora, body: bytes) -> None:
+        """Extension, feature `identity`: the agent serves with another certificate, accepts clients of these authorities, and
+        (feature `identity-heartbeat-key`) signs its heartbeats with this key, from now on (`identity_body`)."""
+        self._expect_success(
+            await self._ask(amphora, "PUT", IDENTITY_PATH, body=body, timeout=self._settings.info_timeout)
+        )
+
+    async def shows(self, amphora: Amphora, until: datetime) -> bool:
+        """Whether the certificate that the agent shows ends just then. Asked of a connection of its own where the one that
+        was seen last does not: it may have been replaced by another controller meanwhile."""
+        address = amphora.management_address
+        if self._handshakes.shown_until(amphora.id) != until and address is not None:
+            try:
+                async with asyncio.timeout(self._settings.info_timeout.total_seconds()):
+                    await self._handshakes.shake(amphora, address, self._settings.port)
+            except OSError as error:  # TimeoutError is one
+                raise self._retry(f"{self._name(amphora)} cannot be reached: {error}", "agent-unreachable") from error
+        return self._handshakes.shown_until(amphora.id) == until
 
     async def rotate_certificate(self, amphora: Amphora, certificate: bytes) -> None:
         """The agent serves with this certificate and key from now on."""
@@ -391,16 +414,57 @@ class AgentClient:
         timeout: timedelta,
         headers: Mapping[str, str] | None = None,
     ) -> _Answer:
-        if amphora.management_address is None:
+        address = amphora.management_address
+        if address is None:
             raise self._retry("the amphora has no management address yet", "agent-unreachable")
-        self._resolver.addresses[amphora.id] = amphora.management_address
+        self._resolver.addresses[amphora.id] = address
+        ask = partial(self._ask_once, amphora, method, path, body, timeout, headers or {})
+        try:
+            return await ask()
+        except aiohttp.ClientConnectorCertificateError as error:
+            self.forget(amphora.id)
+            found = error.certificate_error
+            has_expired = getattr(found, "verify_code", None) == HAS_EXPIRED
+            if not (has_expired and await self._gives_identity(amphora, address)):
+                raise self._not_who_it_should_be(amphora, found) from error
+        try:
+            return await ask()
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise self._not_who_it_should_be(amphora, error.certificate_error) from error
+
+    def _not_who_it_should_be(self, amphora: Amphora, found: Exception) -> Retry:
+        return self._retry(f"{self._name(amphora)} is not who it should be: {found}", "agent-identity")
+
+    async def _gives_identity(self, amphora: Amphora, address: str) -> bool:
+        """Give another certificate to who shows one of ours that has expired; whether that was done. Nothing else is ever
+        asked of it over such a connection."""
+        try:
+            async with asyncio.timeout(self._settings.info_timeout.total_seconds()):
+                given = await self._handshakes.give_identity(amphora, address, self._settings.port)
+        except OSError as error:  # TimeoutError is one
+            _log.warning("an expired certificate was not replaced", amphora_id=amphora.id, reason=str(error))
+            return False
+        if given:
+            _log.warning("an expired certificate was replaced", amphora_id=amphora.id)
+        return given
+
+    async def _ask_once(
+        self,
+        amphora: Amphora,
+        method: str,
+        path: str,
+        body: bytes | None,
+        timeout: timedelta,
+        headers: Mapping[str, str],
+    ) -> _Answer:
+        """Raises Retry, and ClientConnectorCertificateError for an agent that is not who it should be."""
         try:
             async with self._open_session().request(
                 method,
                 f"https://{amphora.id}:{self._settings.port}{path}",
                 data=body,
-                headers=headers,
-                ssl=self._context(amphora),
+                headers={**headers, TIME: f"{self._clock().timestamp():.3f}"},
+                ssl=self._handshakes.context(amphora),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
                     total=timeout.total_seconds(), connect=self._settings.connect_timeout.total_seconds()
@@ -415,10 +479,8 @@ class AgentClient:
         except TimeoutError as error:
             self.forget(amphora.id)
             raise self._retry(f"{self._name(amphora)} does not answer in time", "agent-unreachable") from error
-        except aiohttp.ClientConnectorCertificateError as error:
-            self.forget(amphora.id)
-            reason = f"{self._name(amphora)} is not who it should be: {error.certificate_error}"
-            raise self._retry(reason, "agent-identity") from error
+        except aiohttp.ClientConnectorCertificateError:
+            raise
         except (aiohttp.ClientError, OSError) as error:
             self.forget(amphora.id)
             raise self._retry(f"{self._name(amphora)} cannot be reached: {error}", "agent-unreachable") from error
@@ -440,24 +502,6 @@ class AgentClient:
                 headers={"User-Agent": f"Frontinus/{API_VERSION}", "Content-Type": "application/octet-stream"},
             )
         return self._session
-
-    def _context(self, amphora: Amphora) -> ssl.SSLContext:
-        """Made anew when the controller's certificate was renewed, or other authorities are trusted; connections of the
-        old one end by themselves. An amphora that an Octavia made knows only that one's."""
-        octavia = self._octavia()
-        if octavia is not None and amphora.identity_digest == octavia.digest:
-            path, bundle = octavia.client, octavia.bundle
-        else:
-            path, bundle = self._authority.client_pem(self._settings.controller_identity), self._authority.bundle
-        made_of = (path.stat().st_mtime_ns, bundle)
-        known = self._tls.get(path)
-        if known is None or known[0] != made_of:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            context.load_verify_locations(cadata=bundle.decode())
-            context.load_cert_chain(path)
-            self._tls[path] = known = (made_of, context)
-        return known[1]
 
     def _refuse_fenced(self, answer: _Answer) -> None:
         if answer.status == 412:
@@ -487,6 +531,12 @@ class AgentClient:
 
     def _retry(self, reason: str, code: str) -> Retry:
         return Retry(reason, after=self._settings.retry_after.total_seconds(), code=code)
+
+
+def identity_body(certificate: bytes, client_ca: bytes, heartbeat_key: str | None) -> bytes:
+    """Of the identity call; the key only for agents with the feature `identity-heartbeat-key`."""
+    identity = {"certificate": certificate.decode(), "client_ca": client_ca.decode()}
+    return msgspec.json.encode(identity if heartbeat_key is None else {**identity, "heartbeat_key": heartbeat_key})
 
 
 def _fence(number: int) -> str:

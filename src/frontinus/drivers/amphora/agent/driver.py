@@ -29,6 +29,7 @@ from frontinus.drivers.amphora.agent.client import (
     BaseMismatch,
     ClientSettings,
     SentFile,
+    identity_body,
 )
 from frontinus.drivers.amphora.agent.files import FOR_LVS, KEEPALIVED, NGINX_FILES, FileMark, Live, digest, marks
 from frontinus.drivers.amphora.agent.heartbeat import MAGIC, PART_MAGIC, claimed_sender, decode_plain, is_envelope
@@ -100,6 +101,8 @@ class AgentDriver(AmphoraDriver):
             ),
             self._authority,
             self._octavia,
+            clock,
+            self._fresh_identity,
         )
         self._agent_settings = AgentSettings(
             port=settings.agent_port,
@@ -172,7 +175,7 @@ class AgentDriver(AmphoraDriver):
                 raise
             applied = replace(applied, balancer_version=version.balancer or None, agent_version=version.agent or None)
             self._remember(amphora.id, Live(rendered.text, marks(rendered.files)))
-            return applied
+            return replace(applied, identity=await self._own_identity(amphora))
 
     async def introduce(
         self, amphora: Amphora, tree: LoadBalancerTree, rendered: Rendered, shut: Callable[[], Awaitable[bool]]
@@ -508,13 +511,34 @@ class AgentDriver(AmphoraDriver):
             if not takes_key and self._authority.phase is Phase.IN_USE and amphora.identity_digest != identity.digest:
                 raise Incompatible(version.agent, "agents that take another heartbeat key")
             key = self._authority.heartbeat_key(amphora.id) if takes_key else None
-            await self._client.replace_identity(amphora, certificate, self._authority.bundle, key)
+            await self._client.replace_identity(amphora, identity_body(certificate, self._authority.bundle, key))
             return identity
         born_before_that = amphora.identity_digest is None and self._authority.phase is Phase.STEADY
         if not born_before_that and amphora.identity_digest != identity.digest:
             raise Incompatible(version.agent or f"API {version.api}", "agents that take other authorities")
         await self._client.rotate_certificate(amphora, certificate)
         return identity
+
+    async def _own_identity(self, amphora: Amphora) -> Identity | None:
+        """What an amphora is given that shows another certificate than it was given last, as a machine does that started
+        again by itself: that of its birth ends before the time at which the other one would have been renewed. None for
+        one that shows what it should. Trouble with it is no trouble of the push: then it is due at once."""
+        until = amphora.certificate_expires_at
+        if until is None or not amphora.identity_digest or amphora.identity_digest == self.kept_identity_digest:
+            return None
+        try:
+            if await self._client.shows(amphora, until):
+                return None
+            _log.info("an amphora came back with another certificate", amphora_id=amphora.id)
+            return await self.renew_identity(amphora)
+        except (Retry, Incompatible) as error:
+            _log.warning("an amphora's certificate was not renewed", amphora_id=amphora.id, reason=str(error))
+            return Identity(digest=amphora.identity_digest, expires_at=until, renew_at=self._clock())
+
+    def _fresh_identity(self, amphora_id: AmphoraId) -> bytes:
+        """The body of the identity call."""
+        _identity, certificate = issue_identity(amphora_id, self._authority, self._agent.server_certificate_validity)
+        return identity_body(certificate, self._authority.bundle, self._authority.heartbeat_key(amphora_id))
 
     def _examine(self) -> Iterator[Finding]:
         now, directory = self._clock(), self._agent.authority_directory
