@@ -75,6 +75,23 @@ def test_who_lost_the_load_balancer_to_another_changes_nothing(amphora: Amphora,
     assert controller.apply(lb, old, fence=7).status == 412  # also of what was deleted since
 
 
+def test_an_agent_that_was_started_again_knows_who_is_late(amphora: Amphora, members: list[Member]) -> None:
+    port, lb = free_port(), amphora.load_balancer_id
+    old, new = (amphora.render({LISTENER: port}, {ONE: members[n].port}, pool_id=POOL) for n in (0, 1))
+    assert amphora.controller().apply(lb, new, fence=6).status == 200
+    amphora.kill()
+    amphora.start()
+    controller = amphora.controller()
+    late = controller.apply(lb, old, base=digest(new), fence=5)
+    assert (late.status, late.json["fence"]) == (412, 6)
+    assert get(port) == "two"
+    assert controller.apply(lb, old, base=digest(new), fence=6).status == 200
+    assert controller.call("DELETE", f"/1.0/listeners/{lb}?fence=8").status == 200
+    amphora.kill()
+    amphora.start()
+    assert amphora.controller().apply(lb, old, fence=7).status == 412  # also of what was deleted since
+
+
 def test_members_change_under_load_without_a_failed_request(amphora: Amphora, members: list[Member]) -> None:
     port = free_port()
     backend = f"{POOL}:{LISTENER}"

@@ -30,7 +30,7 @@ from frontinus_amphora.settings import (
 from frontinus_amphora.statistics import Bookkeeper
 from frontinus_amphora.supervisor import Supervisor
 from frontinus_amphora.table_keeper import KeptHaproxy
-from frontinus_amphora.values import Checker, Fence
+from frontinus_amphora.values import Checker, Fences
 from frontinus_amphora.vrrp import Vrrp
 
 CERTIFICATES = "certs"
@@ -48,7 +48,7 @@ class Agent:
         self._link_certificates()
         ping.install(settings.base_path)
         self._load_balancers: dict[str, LoadBalancer] = {}
-        self._fences: dict[str, Fence] = {}  # outlive what they guard: also who deletes late is late
+        self._fences = Fences(f"{settings.base_path}/fences.json")
         self.haproxy = Haproxy(settings.haproxy_cmd)
         self.interfaces = Interfaces(f"{settings.base_path}/{INTERFACES}") if settings.network == "own" else None
         self._bookkeeper = Bookkeeper(f"{settings.base_path}/stats_counters.json")
@@ -145,7 +145,7 @@ class Agent:
                     self.heart.poke,
                     self.supervisor.wake,
                     self._settings.hang_timeout,
-                    self._fences.setdefault(load_balancer_id, Fence()),
+                    self._fences.of(load_balancer_id),
                 )
                 self._load_balancers[load_balancer_id] = found
             return found
