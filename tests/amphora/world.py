@@ -310,6 +310,7 @@ network = none
 """
         self.config.write_text(self.text)
         self.log = self.directory / "agent.log"
+        self.program: tuple[str, ...] = ("-m", "frontinus_amphora", "--config")
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
         self.controllers: list[Controller] = []
@@ -321,7 +322,7 @@ network = none
             self.process = subprocess.Popen(
                 [
                     *(("ip", "netns", "exec", self.namespace) if self.namespace else ()),
-                    *(sys.executable, "-m", "frontinus_amphora", "--config", str(self.config)),
+                    *(sys.executable, *self.program, str(self.config)),
                 ],
                 stderr=log,
                 env=environment,

@@ -62,7 +62,7 @@ def main() -> int:
         return 1
     room.give()
     log("agent starts", uptime=_uptime())
-    return serve(f"{PLACE}/{AGENT_CONFIG}")
+    return serve(f"{PLACE}/{AGENT_CONFIG}", owns_machine=True)
 
 
 def prepare() -> None:

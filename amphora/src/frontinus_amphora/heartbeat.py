@@ -43,10 +43,11 @@ class Heart:
         self._load_balancers = load_balancers
         self._bookkeeper = bookkeeper
         self._vrrp = vrrp
-        self._wake = threading.Condition()  # guards the three below
+        self._wake = threading.Condition()  # guards the four below
         self._beat_wanted = True
         self._look_wanted = False
         self._stopping = False
+        self._anew = False
         self._boot = bookkeeper.boot(time.time_ns())
         self._sequence = 0
         self._turn = 0
@@ -71,6 +72,13 @@ class Heart:
             self._beat_wanted = True
             self._wake.notify()
 
+    def begin_anew(self) -> None:
+        """Beat now, as an agent that started just now: the time was behind that of an earlier start, say, and whoever heard
+        that one took all that was said since for replays."""
+        with self._wake:
+            self._anew = self._beat_wanted = True
+            self._wake.notify()
+
     def look(self) -> None:
         """Something may have changed: beat if a status did."""
         with self._wake:
@@ -90,6 +98,9 @@ class Heart:
                 if self._stopping:
                     return
                 forced, self._beat_wanted, self._look_wanted = self._beat_wanted, False, False
+                anew, self._anew = self._anew, False
+            if anew:
+                self._boot, self._sequence = self._bookkeeper.boot(time.time_ns()), 0
             try:
                 if self._beat(forced):
                     due = time.monotonic() + self._settings().heartbeat_interval

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 LARGEST_HEAD = 16384
 LARGEST_BODY = 32 << 20  # a thousand certificates with their chains are 10 MB
+TIME = "frontinus-time"
 REASONS = {
     200: "OK",
     202: "Accepted",
@@ -50,6 +51,7 @@ class Request(NamedTuple):
     body: bytes
     keep: bool  # the connection
     fence: int = 0  # what the query names, if anything
+    time: str = ""  # what the header Frontinus-Time says it is
 
 
 class Response(NamedTuple):
@@ -131,7 +133,8 @@ class Reader:
         path, _, query = words[1].partition("?")
         fence = query.removeprefix("fence=")
         number = int(fence) if fence != query and fence.isdecimal() and len(fence) < 20 else 0
-        return Request(words[0].upper(), "/" + path.lstrip("/") if path.startswith("/") else path, body, keep, number)
+        path = "/" + path.lstrip("/") if path.startswith("/") else path
+        return Request(words[0].upper(), path, body, keep, number, headers.get(TIME, ""))
 
     def discard(self, seconds: float) -> None:
         """Let a refused request's rest go by for a while, so that the answer is read before the connection is reset."""

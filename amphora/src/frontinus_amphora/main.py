@@ -12,6 +12,7 @@ import time
 
 from frontinus_amphora import __version__, files
 from frontinus_amphora.agent import Agent
+from frontinus_amphora.clock import Clock
 from frontinus_amphora.log import log
 from frontinus_amphora.routes import Routes
 from frontinus_amphora.server import Server
@@ -36,8 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     return serve(words[1])
 
 
-def serve(path: str) -> int:
-    """Run the agent of this configuration file."""
+def serve(path: str, *, owns_machine: bool = False) -> int:
+    """Run the agent of this configuration file. In a machine of its own it sets the clock, which is nobody else's."""
     began = time.monotonic()
     try:
         settings = load_settings(path)
@@ -57,7 +58,8 @@ def serve(path: str) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # before any thread, so that only sigwait takes them
         agent = Agent(settings)
         routes = Routes(agent)
-        server = Server(settings, routes)
+        clock = Clock(agent.heart.begin_anew)
+        server = Server(settings, routes, clock.heed if owns_machine else lambda told: None)
     except (BadSettings, OSError) as error:
         log("cannot start", config=path, error=str(error))
         return 1

@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 
 from frontinus_amphora import files
 from frontinus_amphora.errors import Invalid
@@ -27,10 +28,12 @@ THREAD_STACK = 512 * 1024
 class Server:
     """Guarded by `_lock`: the TLS context in use, the number of connections, those that have not said who they are."""
 
-    def __init__(self, settings: Settings, routes: Routes) -> None:
-        """Binds and listens. Raises OSError (with ssl.SSLError below it) when it cannot."""
+    def __init__(self, settings: Settings, routes: Routes, heed_time: Callable[[str], None]) -> None:
+        """Binds and listens. Raises OSError (with ssl.SSLError below it) when it cannot. `heed_time` is told the time by
+        every request that says it, before anything is done about it."""
         self._settings = settings
         self._routes = routes
+        self._heed_time = heed_time
         self._lock = threading.Lock()
         self._connections = 0
         self._nameless: list[ssl.SSLSocket] = []  # in the order in which they came
@@ -158,6 +161,8 @@ class Server:
                 log("request refused", peer=peer, reason="client certificate has another identity")
                 connection.sendall(encode(default_error(403, "this client is not the controller"), keep=False))
                 return
+            if request.time:
+                self._heed_time(request.time)
             response = self._routes.respond(request)
             connection.settimeout(self._settings.request_read_timeout)
             connection.sendall(encode(response, request.keep))

@@ -60,6 +60,14 @@ def test_a_controller_can_only_ask_under_its_identity(tmp_path: Path) -> None:
     assert usages(certificate) == [ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
+def test_a_machine_that_was_suspended_for_months_takes_it_for_valid(tmp_path: Path) -> None:
+    """Its clock is set by what a controller says, whose certificate it judges before."""
+    authority = Authority.open(tmp_path, Clock())
+    client = x509.load_pem_x509_certificate(authority.client_pem("me").read_bytes())
+    for certificate in (client, authority.issuing):
+        assert certificate.not_valid_before_utc <= NOW - timedelta(days=300)
+
+
 def test_the_authority_signs_amphorae_and_no_further_authorities(tmp_path: Path) -> None:
     certificate = x509.load_pem_x509_certificate(Authority.open(tmp_path, Clock()).bundle)
     constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
