@@ -13,6 +13,7 @@ from functools import partial
 import structlog
 
 from frontinus.controller.abandoned import tell_abandoned
+from frontinus.controller.attendance import Attendance
 from frontinus.controller.claims import Claims
 from frontinus.controller.hands import Hands
 from frontinus.controller.membership import Membership
@@ -62,6 +63,7 @@ class Controller:
             hands.now,
             configuration=configuration,
             alone=alone,
+            attendance=Attendance.of_interval(hands.settings.keep_alive_interval),
         )
         self._ends_when_drained = ends_when_drained
         self._claims = Claims(
@@ -80,7 +82,7 @@ class Controller:
         self._secret_watch = SecretWatch(hands)
         self._renewals = Renewals(self.id, hands)
         self._spares = Spares(hands, lambda: self._claims.is_busy)
-        self._rollouts = Rollouts(self.id, hands)
+        self._rollouts = Rollouts(self.id, hands, self._membership.attendance)
 
     async def register(self) -> None:
         """Join the cohort. Call before serving. Raises Conflict when it has other settings."""

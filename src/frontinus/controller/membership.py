@@ -13,8 +13,9 @@ from functools import partial
 
 import structlog
 
+from frontinus.controller.attendance import Attendance
 from frontinus.model.capabilities import Capabilities
-from frontinus.model.cohorts import CohortName, CohortState
+from frontinus.model.cohorts import Cohort, CohortName, CohortState
 from frontinus.model.ids import ControllerId, new_id
 from frontinus.store import cohorts, controllers
 from frontinus.store.engine import Store, Transaction
@@ -42,6 +43,7 @@ class Membership:
         *,
         configuration: Mapping[str, str] | None = None,
         alone: bool = False,
+        attendance: Attendance | None = None,
     ) -> None:
         """`configuration` has a digest of each setting that all of the cohort must share. `alone`: nobody else can work on
         this store, as where it is a file of this process."""
@@ -51,6 +53,8 @@ class Membership:
         self._now = now
         self._configuration = dict(configuration or {})
         self._alone = alone
+        self.attendance = attendance or Attendance()
+        self._holds_back = False
         # One row for each provider name; the first carries the controller's own id, which is the owner of leases.
         self._registrations = {
             name: controller_id if number == 0 else ControllerId(new_id()) for number, name in enumerate(providers)
@@ -81,33 +85,42 @@ class Membership:
             for provider, registration in self._registrations.items()
         ]
 
-        def write(tx: Transaction) -> None:
+        def write(tx: Transaction) -> list[Cohort]:
             if self._alone:
                 controllers.stop_others(tx)
             for record in records:
                 controllers.register(tx, record)
             if self._alone:
                 cohorts.take_all(tx, self._cohort, now)
+            return cohorts.all_cohorts(tx)
 
-        await self._store.transact(write)
-        await self._take_over()
+        self.attendance.look(await self._store.transact(write), now)
+        await self._take_over(now)
 
     async def look(self) -> bool:
         """Say that this controller lives and see how its cohort stands; whether it is done: it drains, and nothing is left.
         Raises NotFound if somebody forgot a silent controller: register again."""
         now, mine = self._now(), self._cohort
 
-        def say_alive(tx: Transaction) -> None:
+        def say_alive(tx: Transaction) -> list[Cohort]:
             for registration in self._registrations.values():
                 controllers.keep_alive(tx, registration, now)
+            return cohorts.all_cohorts(tx)
 
-        await self._store.transact(say_alive)
-        standing = await self._store.read(partial(cohorts.standing, mine=mine, now=now))
+        known = await self._store.transact(say_alive)
+        self.attendance.look(known, now)
+        witnessed = self.attendance.of(known, now)
+        standing = await self._store.read(partial(cohorts.standing, mine=mine, now=now, known=witnessed))
         if standing is None:
             return False
         self.controllers = max(standing.controllers, 1)
         if standing.left_behind:
-            await self._take_over()
+            await self._take_over(now)
+        if standing.holds_back and not self._holds_back:
+            log.warning(
+                "load balancers without a controller wait for their own, or for the end of a rollout", taker=str(mine)
+            )
+        self._holds_back = standing.holds_back
         if standing.state is not self._state:
             if standing.state is CohortState.DRAINING or self._state is not None:
                 log.info("cohort changed", cohort=str(mine), state=standing.state.value)
@@ -123,9 +136,12 @@ class Membership:
 
         await self._store.transact(write)
 
-    async def _take_over(self) -> None:
+    async def _take_over(self, now: datetime) -> None:
+        def take(tx: Transaction) -> int:
+            known = self.attendance.of(cohorts.all_cohorts(tx), now)
+            return cohorts.take_over(tx, self._cohort, now, known)
+
         taken = 0
-        take = partial(cohorts.take_over, mine=self._cohort, now=self._now())
         while part := await self._store.transact(take):
             taken += part
         if taken:

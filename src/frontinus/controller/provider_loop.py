@@ -11,6 +11,7 @@ from functools import partial
 import structlog
 
 from frontinus.controller.abandoned import tell_abandoned
+from frontinus.controller.attendance import Attendance
 from frontinus.controller.claims import Claims
 from frontinus.controller.membership import Membership
 from frontinus.controller.provider_offers import ProviderOffers
@@ -34,6 +35,7 @@ class ProviderController:
             (provider,),
             with_network(hands.driver.offers(), hands.network.features),
             hands.now,
+            attendance=Attendance.of_interval(hands.settings.keep_alive_interval),
         )
         self._claims = Claims(
             hands.store,

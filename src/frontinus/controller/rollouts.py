@@ -16,6 +16,7 @@ from functools import partial
 
 import structlog
 
+from frontinus.controller.attendance import Attendance
 from frontinus.controller.hands import Hands
 from frontinus.controller.rollout_plan import MOST_IN_A_TURN, Turn, before_of, next_turn
 from frontinus.model.errors import LeaseLost, WorldError
@@ -39,9 +40,11 @@ ACTIVE = (RolloutState.RUNNING, RolloutState.ROLLING_BACK)
 class Rollouts:
     """One per controller. One owner: its own loop."""
 
-    def __init__(self, owner: ControllerId, hands: Hands) -> None:
+    def __init__(self, owner: ControllerId, hands: Hands, attendance: Attendance | None = None) -> None:
+        """`attendance` is of this controller; without one nobody's silence counts."""
         self._owner = owner
         self._hands = hands
+        self._attendance = attendance or Attendance()
         self._hold: Hold | None = None
 
     async def run(self) -> None:
@@ -91,9 +94,8 @@ class Rollouts:
             return rollout, Turn(became={}, state=rollout.state)
         under_way = _under_way(tx, rollout, now)
         facts = rollouts.facts(tx, [x.load_balancer_id for x in under_way])
-        versions = {
-            x.driver_version for x in cohorts.all_cohorts(tx) if x.driver == rollout.driver and x.is_served(now)
-        }
+        known = self._attendance.of(cohorts.all_cohorts(tx), now)
+        versions = {x.driver_version for x in known if x.driver == rollout.driver and x.is_served(now)}
         going_back = rollout.state is RolloutState.ROLLING_BACK
         served = going_back or rollout.kind is not RolloutKind.DRIVER or rollout.target in versions
         turn = next_turn(rollout, under_way, facts, rollouts.counts(tx, rollout.id), now, served=served)

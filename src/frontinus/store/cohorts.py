@@ -17,6 +17,7 @@ from frontinus.model.cohorts import SILENT_AFTER, Cohort, CohortName, CohortStat
 from frontinus.model.enums import ProvisioningStatus
 from frontinus.model.errors import NotFound
 from frontinus.model.ids import LoadBalancerId
+from frontinus.model.rollouts import RolloutKind
 from frontinus.store import schema
 from frontinus.store.engine import Transaction
 from frontinus.store.health import mark_due
@@ -101,6 +102,12 @@ _LIVING = Statement(
         _c.seen_at > bindparam("since"),
     )
     .group_by(_c.provider)
+)
+_ROLLOUT_OF = Statement(
+    select(schema.rollout.c.id).where(
+        schema.rollout.c.active_driver == bindparam("which_driver"),
+        schema.rollout.c.kind == bindparam("of", RolloutKind.DRIVER.value),
+    )
 )
 _SOME = Statement(select(_lb.id).where(_OURS).limit(1))
 _ANY = Statement(select(_lb.id).where(_OURS, _IS_THERE).limit(1))
@@ -244,46 +251,57 @@ def move(tx: Transaction, load_balancer_ids: list[LoadBalancerId], to: CohortNam
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """How a cohort stands: `left_behind` says that there is something to take over, `is_done` that it drains and nothing is
-    left to serve. `controllers` are those of it that live."""
+    left to serve. `controllers` are those of it that live. `holds_back`: it would take over more, were there no rollout."""
 
     state: CohortState
     left_behind: bool
+    holds_back: bool
     is_done: bool
     controllers: int
 
 
-def standing(tx: Transaction, mine: CohortName, now: datetime) -> Standing | None:
-    """Read how this cohort stands; None if it is not known (any more)."""
-    cohorts = all_cohorts(tx)
-    me = next((x for x in cohorts if x.name == mine), None)
+def standing(tx: Transaction, mine: CohortName, now: datetime, known: list[Cohort]) -> Standing | None:
+    """Read how this cohort stands; None if it is not known (any more). `known` are all cohorts, with times that the caller
+    believes."""
+    me = next((x for x in known if x.name == mine), None)
     if me is None:
         return None
-    left_behind = _is_heir(cohorts, me, now) and (
-        bool(_without_cohort(tx, me, 1, for_update=False))
-        or any(tx.row(_SOME, _which(x.name)) is not None for x in unserved(cohorts, me, now))
-    )
+    left_behind = holds_back = False
+    if _is_heir(known, me, now):
+        some = [x for x in unserved(known, me, now) if tx.row(_SOME, _which(x.name)) is not None]
+        free = _not_in_a_rollout(tx, me, some)
+        left_behind = bool(free) or bool(_without_cohort(tx, me, 1, for_update=False))
+        holds_back = len(free) < len(some)
     is_done = me.state is CohortState.DRAINING and not left_behind and not has_load_balancers(tx, mine)
     # Each registers under every provider name that it serves.
     living = tx.rows(_LIVING, {**_which(mine), "since": to_microseconds(now - SILENT_AFTER)})
     return Standing(
         state=me.state,
         left_behind=left_behind,
+        holds_back=holds_back,
         is_done=is_done,
         controllers=max((int(row[0]) for row in living), default=0),
     )
 
 
-def take_over(tx: Transaction, mine: CohortName, now: datetime) -> int:
+def take_over(tx: Transaction, mine: CohortName, now: datetime, known: list[Cohort]) -> int:
     """Take what nobody serves, if this cohort is the heir: load balancers of cohorts whose controllers are gone, and those
-    that have no cohort. Up to MOST_AT_ONCE of each; how many. Nothing of them is pushed because of it."""
-    cohorts = all_cohorts(tx)
-    me = next((x for x in cohorts if x.name == mine), None)
-    if me is None or not _is_heir(cohorts, me, now):
+    that have no cohort. Up to MOST_AT_ONCE of each; how many. Nothing of them is pushed because of it. `known` as of standing."""
+    me = next((x for x in known if x.name == mine), None)
+    if me is None or not _is_heir(known, me, now):
         return 0
     taken = _take_without(tx, me, now)
-    for gone in unserved(cohorts, me, now):
+    for gone in _not_in_a_rollout(tx, me, unserved(known, me, now)):
         taken += _take(tx, gone.name, mine, now)
     return taken
+
+
+def _not_in_a_rollout(tx: Transaction, taker: Cohort, unserved_ones: list[Cohort]) -> list[Cohort]:
+    """While a rollout of the driver is not over, a newer version is given load balancers by its gates alone. An older one may
+    take what a newer leaves: it served that before."""
+    if not unserved_ones or tx.row(_ROLLOUT_OF, {"which_driver": taker.driver}) is None:
+        return unserved_ones
+    return [x for x in unserved_ones if x.age_order > taker.age_order]
 
 
 def _is_heir(cohorts: list[Cohort], me: Cohort, now: datetime) -> bool:

@@ -16,6 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from frontinus.cli.rollout_preview import plan_all
+from frontinus.controller.attendance import Attendance
 from frontinus.controller.hands import Hands
 from frontinus.controller.previewer import Previewer
 from frontinus.controller.reconcile import reconcile
@@ -38,7 +39,7 @@ from frontinus.model.rollouts import (
     in_turn,
 )
 from frontinus.model.tree import Amphora, LoadBalancerTree
-from frontinus.store import controllers, health, leases, rollouts
+from frontinus.store import cohorts, controllers, health, leases, rollouts
 from frontinus.store.engine import Transaction
 from frontinus.testing.fake_amphora import FakeAmphoraDriver, _digest
 from frontinus.testing.faults import Killed, When
@@ -90,11 +91,12 @@ class Cohorts:
         driver = second(world.places, world.taken_ports, world.faults, world.unspeakable, world.vouching)
         self.second: Hands = dataclasses.replace(world.hands, amphora_driver=driver)
         self.pushed: dict[AmphoraId, list[str]] = {}
+        self.attendance = Attendance()
         self.another_mover()
 
     def another_mover(self) -> Rollouts:
         self.owner = ControllerId(new_id())
-        self.rollouts = Rollouts(self.owner, self.first)
+        self.rollouts = Rollouts(self.owner, self.first, self.attendance)
         return self.rollouts
 
     async def say_alive(self, *which: Hands) -> None:
@@ -111,6 +113,12 @@ class Cohorts:
                 seen_at=self.world.now,
             )
             await self.world.store.transact(partial(controllers.register, arrived=record))
+
+    async def look(self, *who: Hands) -> None:
+        """Five seconds later these say that they live, and the mover, who is of the first version, looks who is there."""
+        self.world.now += timedelta(seconds=5)
+        await self.say_alive(*who)
+        self.attendance.look(await self.world.store.read(cohorts.all_cohorts), self.world.now)
 
     async def fleet(self, count: int) -> list[LoadBalancerId]:
         """Load balancers that the first version serves."""
@@ -288,11 +296,25 @@ async def test_it_halts_when_nobody_serves_the_version_any_more(both: Cohorts) -
     await both.fleet(5)
     rollout = await both.start()
     await both.step()
-    both.world.now += timedelta(minutes=1)
-    await both.say_alive(both.first)
+    for _ in range(8):
+        await both.look(both.first)
     await both.another_mover().turn()
     found = await both.world.store.read(partial(rollouts.get, rollout_id=rollout.id))
     assert (found.state, found.reason) == (RolloutState.HALTED, "no controller of fake 2.0.0 runs")
+
+
+@pytest.mark.parametrize("first", ["turn", "look"])
+async def test_it_does_not_halt_because_nobody_could_write(both: Cohorts, first: str) -> None:
+    await both.fleet(5)
+    rollout = await both.start()
+    await both.look(both.first, both.second)
+    both.world.now += timedelta(minutes=1)
+    if first == "look":
+        await both.look(both.first)
+    await both.another_mover().turn()
+    found = await both.world.store.read(partial(rollouts.get, rollout_id=rollout.id))
+    assert found.state is RolloutState.RUNNING
+    assert (await both.run(rollout)).state is RolloutState.FINISHED
 
 
 async def test_who_is_deleted_meanwhile_is_gone_and_halts_nothing(both: Cohorts) -> None:

@@ -65,8 +65,9 @@ async def cohort_of(store: Store, load_balancer_id: LoadBalancerId) -> CohortNam
 
 
 async def take(store: Store, mine: CohortName, now: datetime) -> int:
-    standing = await store.read(lambda tx: cohorts.standing(tx, mine, now))
-    taken = await store.transact(lambda tx: cohorts.take_over(tx, mine, now))
+    known = await store.read(cohorts.all_cohorts)
+    standing = await store.read(lambda tx: cohorts.standing(tx, mine, now, known))
+    taken = await store.transact(lambda tx: cohorts.take_over(tx, mine, now, known))
     assert standing is not None
     assert standing.left_behind == (taken > 0)
     return taken
@@ -215,7 +216,7 @@ async def test_a_cohort_knows_how_many_live(store: Store) -> None:
     """Each registers under every provider name it has, and counts once; who is silent or of another cohort does not."""
 
     async def living(now: datetime) -> int:
-        standing = await store.read(lambda tx: cohorts.standing(tx, OLD, now))
+        standing = await store.read(lambda tx: cohorts.standing(tx, OLD, now, cohorts.all_cohorts(tx)))
         assert standing is not None
         return standing.controllers
 
@@ -232,7 +233,7 @@ async def test_a_draining_cohort_is_done_when_nothing_is_left(store: Store) -> N
     (tree,) = await make(store, OLD)
 
     async def done() -> bool:
-        standing = await store.read(lambda tx: cohorts.standing(tx, OLD, NOW))
+        standing = await store.read(lambda tx: cohorts.standing(tx, OLD, NOW, cohorts.all_cohorts(tx)))
         assert standing is not None
         return standing.is_done
 
