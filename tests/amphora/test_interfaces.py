@@ -99,6 +99,7 @@ def assert_whole() -> None:
     assert (link["mtu"], link["address"]) == (1400, VIP_MAC)
     for family in ("ipv4", "ipv6"):
         assert Path(f"/proc/sys/net/{family}/ip_nonlocal_bind").read_text().strip() == "1"
+    assert Path("/proc/sys/net/ipv4/tcp_tw_reuse").read_text().strip() == "1"
 
 
 def test_told_becomes_so_and_stays_so(tmp_path: Path) -> None:

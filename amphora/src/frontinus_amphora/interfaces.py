@@ -21,6 +21,10 @@ _EVERYWHERE = {
     "net/ipv4/ip_nonlocal_bind": "1",
     "net/ipv6/ip_nonlocal_bind": "1",
     "net/ipv4/conf/all/rp_filter": "0",
+    # Who closes a connection first keeps its port for a minute, which with TCP listeners is often us, towards a member: its
+    # 28,000 ports would be used up by 470 connections a second, and it be down for a check that finds none. A port is given
+    # again after a second, where timestamps tell old packets from new (RFC 6191).
+    "net/ipv4/tcp_tw_reuse": "1",
 }
 _PER_INTERFACE = {
     # Loose: answers from members on one network may come by another.

@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import signal
+import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -46,16 +48,18 @@ class Town:
         for host in (self.one, self.two):
             host.serve(8080)
 
-    def member(self, host: Host) -> dict[str, Any]:
+    def member(self, host: Host, port: int = 8080) -> dict[str, Any]:
         network, address = ("back", "10.30.0.2") if host is self.one else ("deep", "10.40.0.2")
-        return {"address": address, "protocol_port": 8080, "subnet_id": self.subnets[network]}
+        return {"address": address, "protocol_port": port, "subnet_id": self.subnets[network]}
 
-    def create(self, vip: str, *members: Host, protocol: str = "HTTP", **listener: object) -> dict[str, Any]:
+    def create(
+        self, vip: str, *members: Host, protocol: str = "HTTP", member_port: int = 8080, **listener: object
+    ) -> dict[str, Any]:
         pool = {
             "name": "pool",
             "protocol": protocol,
             "lb_algorithm": "ROUND_ROBIN",
-            "members": [self.member(x) for x in members],
+            "members": [self.member(x, member_port) for x in members],
         }
         front = {"name": "front", "protocol": protocol, "protocol_port": 80, "default_pool": pool, **listener}
         body = {"loadbalancer": {"vip_subnet_id": self.subnets["front"], "vip_address": vip, "listeners": [front]}}
@@ -227,6 +231,38 @@ def test_datagrams_reach_members_by_the_vip(town: Town) -> None:
     answers = {town.client.ask_datagram("10.20.0.13", 80, "who?") for _ in range(8)}
     assert answers == {"one", "two"}
     assert town.client.ask_datagram("10.20.0.13", 81, "who?") is None
+    town.delete(made["id"])
+
+
+def test_a_member_gets_more_connections_than_the_amphora_has_ports(town: Town) -> None:
+    """Where the client ends each, so that the amphora keeps the port that it came to the member from for a minute."""
+
+    class Greeting(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"hello")
+            self.request.recv(1)  # until the other side ends it
+
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = daemon_threads = True
+        request_queue_size = 100
+
+    def is_greeted() -> bool:
+        with socket.create_connection(("10.20.0.16", 80), timeout=3) as connection:
+            return connection.recv(5) == b"hello"
+
+    server = town.one.within(lambda: Server(("10.30.0.2", 8081), Greeting))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    made = town.create("10.20.0.16", town.one, protocol="TCP", member_port=8081)
+    amphora = town.frontinus.amphora(made["id"])
+    (name,) = [x.name for x in Path("/run/netns").iterdir() if amphora["id"] in x.name]
+    ip("netns", "exec", name, "sysctl", "-q", "-w", "net.ipv4.ip_local_port_range=50000 50099")
+    greeted = 0
+    for _ in range(6):
+        greeted += sum(town.client.within(is_greeted) for _ in range(50))
+        time.sleep(1.1)  # a port is not given to two within a second
+    assert greeted == 300
+    server.shutdown()
+    server.server_close()
     town.delete(made["id"])
 
 
