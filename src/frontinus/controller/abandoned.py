@@ -1,7 +1,7 @@
 """Say of load balancers whose driver has no controllers what they wait for.
 
 Nobody of their own could: the last was stopped, or cannot start. So any controller of another driver says it, under a lease
-like any other, and leaves them due: whoever comes back for them goes on at once. Next: store/leases.py."""
+like any other, and leaves them due: whoever comes back for them goes on at once. Whose absence counts: attendance.py. Next: store/leases.py."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from frontinus.controller.attendance import Attendance
+from frontinus.controller.backoff import is_reported_as_error
+from frontinus.controller.settings import ControllerSettings
 from frontinus.model.cohorts import SILENT_AFTER, Cohort
 from frontinus.model.enums import FaultPhase
 from frontinus.model.ids import ControllerId
@@ -25,16 +28,19 @@ AGAIN_AFTER = timedelta(seconds=10)
 
 
 async def tell_abandoned(
-    store: Store, owner: ControllerId, lease_duration: timedelta, now: Callable[[], datetime]
+    store: Store, owner: ControllerId, settings: ControllerSettings, now: Callable[[], datetime], attendance: Attendance
 ) -> int:
-    """Of how many it was told."""
+    """Of how many it was told. `attendance` is of the caller."""
     moment = now()
     known = await store.read(cohorts.all_cohorts)
+    absent = {x.name for x in abandoned(attendance.of(known, moment), moment)}
     told = 0
-    for cohort in abandoned(known, moment):
+    for cohort in known:
+        if cohort.name not in absent:
+            continue
 
         def work(tx: Transaction, cohort: Cohort = cohort) -> int:
-            return _tell(tx, owner, cohort, lease_duration, moment)
+            return _tell(tx, owner, cohort, settings, moment)
 
         count = await store.transact(work)
         if count:
@@ -50,8 +56,8 @@ def abandoned(known: list[Cohort], now: datetime) -> list[Cohort]:
     return [x for x in known if x.driver not in served and (x.seen_at is None or x.seen_at <= now - SILENT_AFTER)]
 
 
-def _tell(tx: Transaction, owner: ControllerId, cohort: Cohort, lease_duration: timedelta, now: datetime) -> int:
-    claimed = leases.claim_due(tx, owner, cohort.name, now, lease_duration, MOST_AT_ONCE)
+def _tell(tx: Transaction, owner: ControllerId, cohort: Cohort, settings: ControllerSettings, now: datetime) -> int:
+    claimed = leases.claim_due(tx, owner, cohort.name, now, settings.lease_duration, MOST_AT_ONCE)
     known = trees.read_trees(tx, [x.load_balancer_id for x in claimed])
     for lease in claimed:
         tree = known.get(lease.load_balancer_id)
@@ -65,7 +71,8 @@ def _tell(tx: Transaction, owner: ControllerId, cohort: Cohort, lease_duration: 
                 since=before.since if before is not None and is_told else now,
                 retry_at=now + AGAIN_AFTER,
             )
-            convergence.record_fault(tx, lease, fault, now, report_error=True)
+            as_error = is_reported_as_error(fault, now, settings.retry_budget)
+            convergence.record_fault(tx, lease, fault, now, report_error=as_error)
         leases.release(tx, lease)
     return len(claimed)
 

@@ -147,6 +147,7 @@ class Controller:
                     pass
                 await store.transact(partial(previews.purge, now=now))
                 await store.transact(partial(maintenance.purge, now=now))
-                await tell_abandoned(store, self.id, self._hands.settings.lease_duration, self._hands.now)
+                attendance = self._membership.attendance
+                await tell_abandoned(store, self.id, self._hands.settings, self._hands.now, attendance)
             except Exception:  # the next turn does it
                 log.exception("what is old could not be forgotten, or what nobody serves be told")

@@ -80,7 +80,8 @@ class ProviderController:
                 hands.metrics.due.set(await hands.store.read(count))
                 await hands.store.transact(partial(previews.purge, now=hands.now()))
                 await hands.store.transact(partial(convergence.purge_deleted, before=oldest))
-                await tell_abandoned(hands.store, hands.id, hands.settings.lease_duration, hands.now)
+                attendance = self._membership.attendance
+                await tell_abandoned(hands.store, hands.id, hands.settings, hands.now, attendance)
                 if is_done:
                     self._claims.end()
             except NotFound:  # somebody forgot a silent controller: this process was stopped, or the database restored
