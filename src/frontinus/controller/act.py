@@ -42,7 +42,7 @@ from frontinus.drivers.amphora.interface import Rendered
 from frontinus.drivers.compute.interface import APART
 from frontinus.drivers.network.interface import KEEPS_CONNECTIONS
 from frontinus.model.enums import AmphoraStatus, Kind, Topology
-from frontinus.model.errors import Bug, CallerError, Invalid, Retry, Subject
+from frontinus.model.errors import Bug, CallerError, FrontinusError, Invalid, LeaseLost, Retry, Subject
 from frontinus.model.ids import AmphoraId, NetworkId, PortId, SubnetId
 from frontinus.model.network import VipRequest
 from frontinus.model.ports import PortPurpose, PortRequest, port_for
@@ -400,8 +400,11 @@ async def _destroy(amphora: Amphora, situation: Situation, hands: Hands) -> Outc
                 leaving = hands.amphora_driver.leave(amphora, situation.tree, lambda: _shut(amphora, situation, hands))
                 await hands.talks.hold(amphora.id, leaving)
             await hands.talks.hold(amphora.id, hands.amphora_driver.retire(amphora, situation.tree))
-        except Retry:
-            pass  # it does not answer; destroying its place stops it all the same
+        except LeaseLost:
+            raise
+        except FrontinusError as error:
+            # Destroying its place stops it all the same, and one that is replaced for its age may not even know what is asked.
+            log.info("amphora does not end by itself", amphora_id=amphora.id, reason=str(error))
     try:
         await _take_away(amphora, situation, hands)
     except Retry:

@@ -173,12 +173,14 @@ def plan(
     grace: datetime | None = None,
     plugged: Collection[AmphoraId] = (),
     outgrown: Collection[AmphoraId] = (),
+    unspeaking: Collection[AmphoraId] = (),
     boot_timeout: timedelta = timedelta(0),
 ) -> tuple[Step, ...]:
     """The steps that remain. `digests` says what each amphora should run; `partial` that some listeners are left out of
     it, so that the result must be recorded even if the generation is the same, and `recorded` that this was done just now; `plugging` what its ports lack, None where
     there are no ports. `holds` and `grace` as in `verdict`; `plugged` are those that were plugged already since this work
-    began, `outgrown` those of which it was found that they are too old for what is wanted: they are pushed to no more.
+    began, `outgrown` those of which it was found that they are too old for what is wanted: they are pushed to no more,
+    and `unspeaking` those of them that cannot even be told of a newcomer, which does without.
     `boot_timeout` as in `verdict`."""
     if tree.load_balancer.delete_requested:
         return _plan_deletion(tree)
@@ -206,6 +208,7 @@ def plan(
         holds=holds,
         plugged=plugged,
         outgrown=outgrown,
+        unspeaking=unspeaking,
     )
 
 
@@ -253,6 +256,7 @@ def _plan_presence(
     holds: Mapping[AmphoraId, Hold],
     plugged: Collection[AmphoraId],
     outgrown: Collection[AmphoraId],
+    unspeaking: Collection[AmphoraId],
 ) -> tuple[Step, ...]:
     load_balancer = tree.load_balancer
     removals: list[Step] = []
@@ -295,7 +299,7 @@ def _plan_presence(
                 pass
         # Once it carries nothing, as after a revival, it may be another agent: it is tried, or honestly at fault.
         if amphora.id in outgrown and amphora.receipt is not None:
-            if amphora.id in uninformed and judged not in LOOK_AGAIN_AFTER:
+            if amphora.id in uninformed and amphora.id not in unspeaking and judged not in LOOK_AGAIN_AFTER:
                 pushes.append(IntroducePeer(amphora.id))
             if judged is Verdict.SERVING:
                 wishes.append(WishReplacement(amphora.id))

@@ -106,6 +106,7 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
     pushed: dict[AmphoraId, int] = {}
     plugged: set[AmphoraId] = set()
     outgrown: set[AmphoraId] = set()
+    unspeaking: set[AmphoraId] = set()
     settled = False
     resolver = Resolver(hands.secret)
     tree: LoadBalancerTree | None = None
@@ -151,6 +152,7 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
                 grace=hands.grace.since,
                 plugged=plugged,
                 outgrown=outgrown,
+                unspeaking=unspeaking,
                 boot_timeout=hands.boot_timeout,
             )
             if not steps and settled:
@@ -184,6 +186,11 @@ async def reconcile(lease: Lease, hands: Hands) -> bool:
             if await _agent_fell_silent(error, step, lease, tree, hands, doubted):
                 continue
             if await _agent_is_outgrown(error, step, tree, hands, outgrown):
+                continue
+            if isinstance(error, Incompatible) and isinstance(step, IntroducePeer):
+                # Its peer is new already, and better unannounced for the moment until this one is replaced than idle for ever.
+                log.warning("amphora cannot be told of its new peer", amphora_id=step.amphora_id, reason=str(error))
+                unspeaking.add(step.amphora_id)
                 continue
             served = _is_served(tree, sightings, holds, hands)
             if omitted := _omitted(error, step, tree, left_out, hands, served=served):

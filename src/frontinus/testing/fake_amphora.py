@@ -80,13 +80,15 @@ class FakeVouching:
 class FakeAmphoraDriver(AmphoraDriver):
     """`places` is FakeCompute's world. Listeners whose port is in `taken_ports` are refused by its kernel, unless that
     listener balances on the port already. Objects whose id is in `unspeakable` cannot be rendered.
-    Amphorae in `outgrown` take no push; of a pair they are told their peers all the same.
+    Amphorae in `outgrown` take no push; of a pair they are told their peers all the same, and let go of their connections,
+    unless it does not speak to them (`speaks_to_outgrown`): their agents are of another extension.
     What balances everywhere is of `balancer_version`, and what is rendered is for one version."""
 
     name: ClassVar[str] = "fake"
     version: ClassVar[str] = "1.0.0"
     amphora_versions: ClassVar[str] = ">=0"
     introduces: ClassVar[bool] = True
+    speaks_to_outgrown: ClassVar[bool] = True
     capabilities: ClassVar[Capabilities] = Capabilities(
         topologies=frozenset(Topology),
         listener_protocols=frozenset(ListenerProtocol),
@@ -189,6 +191,7 @@ class FakeAmphoraDriver(AmphoraDriver):
     ) -> Applied:
         async with self.faults.around("introduce"):
             place = self._agent_of(amphora)
+            self._speak_to(amphora)
             await shut()
             before = Rendered(text="", digest="") if place.on_disk is None else place.on_disk
             lines = [x for x in before.text.splitlines() if not x.startswith("peer ")]
@@ -201,6 +204,7 @@ class FakeAmphoraDriver(AmphoraDriver):
     async def leave(self, amphora: Amphora, tree: LoadBalancerTree, shut: Callable[[], Awaitable[bool]]) -> None:
         async with self.faults.around("leave"):
             place = self._agent_of(amphora)
+            self._speak_to(amphora)
             await shut()
             place.history.append("leave")
 
@@ -256,6 +260,10 @@ class FakeAmphoraDriver(AmphoraDriver):
             where = amphora.management_address or "no address"
             raise Retry(f"the agent of amphora {amphora.id} does not answer at {where}", after=0.0, code="agent-silent")
         return place
+
+    def _speak_to(self, amphora: Amphora) -> None:
+        if amphora.id in self.outgrown and not self.speaks_to_outgrown:
+            raise Incompatible("extension 0", "extension 1")
 
     def _try_binds(self, tree: LoadBalancerTree, before: Rendered | None, rendered: Rendered) -> None:
         held = set() if before is None else _binds(before.text)

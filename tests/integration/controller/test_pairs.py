@@ -143,6 +143,29 @@ async def test_a_pair_that_is_too_old_is_replaced_while_it_serves(
     await world.store.close()
 
 
+@pytest.mark.parametrize("asked", ["change", "failover"])
+async def test_a_pair_whose_agents_are_of_another_extension_is_replaced(
+    asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They can be asked nothing: neither to let go of their connections, nor to speak to a newcomer."""
+    world, load_balancer_id = await a_pair(tmp_path)
+    await world.converge()
+    watcher = Watcher(world, monkeypatch)
+    monkeypatch.setattr(FakeAmphoraDriver, "speaks_to_outgrown", False)
+    if asked == "change":
+        before = await outgrown_pair(world, load_balancer_id)
+    else:
+        before = {x.id for x in (await world.assert_served(load_balancer_id)).amphorae}
+        world.outgrown |= before
+        await world.store.transact(lambda tx: world.ask_for_failover(tx, load_balancer_id))
+    await world.converge()
+    tree = await world.assert_served(load_balancer_id)
+    assert before.isdisjoint(x.id for x in tree.amphorae)
+    assert (watcher.arrived, watcher.fewest) == (BACKUP_FIRST, 1)
+    assert tree.load_balancer.fault is None
+    await world.store.close()
+
+
 async def test_a_pair_whose_driver_cannot_introduce_a_newcomer_goes_on_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,15 @@ async def site(world: World) -> Site:
     return made
 
 
+async def test_whose_agent_is_of_another_extension_is_not_kept_from_going(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("frontinus.drivers.amphora.agent.client.EXTENSION", 2)
+    site.world.driver._client.forget(site.world.amphora.id)
+    assert await site.leave() < TIMEOUT.total_seconds()
+    await site.world.driver.retire(site.world.amphora, site.tree)
+
+
 async def test_what_is_kept_open_ends_with_an_answer_while_others_are_served(site: Site) -> None:
     kept = await asyncio.open_connection(HERE, site.port)
     assert await exchange(*kept) == "one"

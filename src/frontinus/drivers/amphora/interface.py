@@ -189,7 +189,7 @@ class AmphoraDriver(ABC):
 
         `shut`, which may be called once and late, has the network let no new TCP connection in any more, without a word to
         whoever asks for one (he asks again, and the other one answers), and those that are there go on; it says whether
-        it did. Raises Retry, which the caller may ignore."""
+        it did. Raises Retry or Incompatible, which the caller may ignore."""
 
     @abstractmethod
     async def retire(self, amphora: Amphora, tree: LoadBalancerTree) -> None:

@@ -245,27 +245,30 @@ class AgentDriver(AmphoraDriver):
         return Applied(digest=digest(text), action="unchanged" if text == live else "reload")
 
     async def leave(self, amphora: Amphora, tree: LoadBalancerTree, shut: Callable[[], Awaitable[bool]]) -> None:
-        """Only HAProxy is waited for, and only by the extension. A standby has no connections."""
+        """Only HAProxy is waited for, and only by the extension. A standby has no connections. Trouble is none of the caller's,
+        and least of all that the agent is of a version that is not served: for that it is replaced."""
         lock = self._locks.setdefault(amphora.id, asyncio.Lock())
         async with lock:
             self._live.pop(amphora.id, None)
-            version = await self._client.version(amphora)
-            if version.extension is None or FILES not in version.features:
-                return
-            if not await self._client.has_address(amphora, tree.load_balancer.vip.address):
-                return
-            live, _runs = await self._read_live(amphora, takes_files=True)
-            if live is None or not live.text:
-                return
-            # A worker that has just begun knows no client yet, and would teach the other amphora whom it chose for him.
-            closing = None if self._learns(live.text) else self._closing(live.text)
-            by_itself = SHUT in version.features
+            await without_trouble(self._leave(amphora, tree, shut), amphora)
 
-            async def shut_somehow() -> bool:
-                return (by_itself and await self._client.shut(amphora, amphora.load_balancer_id)) or await shut()
+    async def _leave(self, amphora: Amphora, tree: LoadBalancerTree, shut: Callable[[], Awaitable[bool]]) -> None:
+        version = await self._client.version(amphora)
+        if version.extension is None or FILES not in version.features:
+            return
+        if not await self._client.has_address(amphora, tree.load_balancer.vip.address):
+            return
+        live, _runs = await self._read_live(amphora, takes_files=True)
+        if live is None or not live.text:
+            return
+        # A worker that has just begun knows no client yet, and would teach the other amphora whom it chose for him.
+        closing = None if self._learns(live.text) else self._closing(live.text)
+        by_itself = SHUT in version.features
 
-            leaver = Leaver(self._client, self._agent, amphora, tree)
-            await without_trouble(leaver.leave(live, closing, shut_somehow), amphora)
+        async def shut_somehow() -> bool:
+            return (by_itself and await self._client.shut(amphora, amphora.load_balancer_id)) or await shut()
+
+        await Leaver(self._client, self._agent, amphora, tree).leave(live, closing, shut_somehow)
 
     async def plug(self, amphora: Amphora, tree: LoadBalancerTree) -> Mapping[PortId, str]:
         names: dict[PortId, str] = {}
