@@ -258,13 +258,18 @@ async def _record_done(
 
         await hands.store.transact(settle)
         return
-    with blaming(Kind.LOAD_BALANCER, tree.id):
-        await hands.network.release_vip(
-            tree.id,
-            load_balancer.vip,
-            port_owned=load_balancer.vip_port_owned,
-            additional=load_balancer.additional_vips,
-        )
+    try:
+        with blaming(Kind.LOAD_BALANCER, tree.id):
+            await hands.network.release_vip(
+                tree.id,
+                load_balancer.vip,
+                port_owned=load_balancer.vip_port_owned,
+                additional=load_balancer.additional_vips,
+            )
+    except FrontinusError as error:
+        # The driver's part is done, and is on record: the next try begins here.
+        await _record_fault(_fault(error, tree, hands, FaultPhase.NETWORK), lease, hands)
+        return
 
     def work(tx: Transaction) -> None:
         convergence.record_deleted(tx, lease, now)
@@ -296,9 +301,11 @@ def _told_failure(load_balancer: LoadBalancer) -> Fault | None:
     return fault if is_it and load_balancer.applied_generation == load_balancer.generation else None
 
 
-def _fault(error: FrontinusError, tree: LoadBalancerTree, hands: ProviderHands) -> Fault:
+def _fault(
+    error: FrontinusError, tree: LoadBalancerTree, hands: ProviderHands, phase: FaultPhase = FaultPhase.APPLY
+) -> Fault:
     now = hands.now()
-    told = replace(fault_of(error, None, now), phase=FaultPhase.APPLY)
+    told = replace(fault_of(error, None, now), phase=phase)
     return timed(told, error, tree.load_balancer.fault, now, hands.settings)
 
 

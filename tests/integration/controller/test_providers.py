@@ -16,7 +16,7 @@ from frontinus.controller.provider_reconcile import ProviderHands, reconcile
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.certificates import Secrets
 from frontinus.model.edits import apply, delete_load_balancer, request_failover
-from frontinus.model.enums import LbAlgorithm, PoolProtocol, ProvisioningStatus
+from frontinus.model.enums import FaultPhase, LbAlgorithm, PoolProtocol, ProvisioningStatus
 from frontinus.model.errors import Conflict, Retry, Unsupported
 from frontinus.model.ids import ControllerId, FlavorId, FlavorProfileId, LoadBalancerId, PoolId, new_id
 from frontinus.model.network import VipRequest
@@ -287,6 +287,24 @@ async def test_trouble_is_told_as_error_when_the_budget_is_spent(provider: Provi
     await provider.converge(int(SETTINGS.retry_budget.total_seconds()) + 2)
     shown = await provider.shown(load_balancer_id)
     assert (shown.provisioning_status, shown.fault is not None) == (ProvisioningStatus.ERROR, True)
+
+
+async def test_a_deletion_waits_for_the_network_and_says_so(provider: Provider) -> None:
+    """With pauses: a service in trouble is not asked as often as it can answer."""
+    load_balancer_id = await provider.create()
+    await provider.converge()
+    faults = provider.world.faults
+    faults.fail_always("release_vip", Retry("Neutron does not answer", after=15.0, code="neutron-unavailable"))
+    await provider.world.edit(load_balancer_id, lambda tree: delete_load_balancer(tree, provider.world.now))
+    await provider.converge(30)
+    fault = (await provider.shown(load_balancer_id)).fault
+    assert fault is not None
+    assert (fault.code, fault.phase) == ("neutron-unavailable", FaultPhase.NETWORK)
+    assert 1 < faults.calls["release_vip"] < 6
+    faults.clear()
+    await provider.converge(30)
+    assert await provider.world.tree(load_balancer_id) is None
+    assert provider.driver.taken == ["loadbalancer_create", "loadbalancer_delete"]
 
 
 async def test_a_driver_that_says_that_it_is_at_work_is_waited_for(provider: Provider) -> None:
