@@ -6,6 +6,7 @@ the wire. Next: build.py makes objects of what was asked."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, NoReturn
@@ -112,13 +113,21 @@ def _decode_half_characters(body: bytes, cause: Exception) -> object:
     if rb"\u" not in body:
         raise refusal from cause
     try:
-        return json.loads(body, parse_constant=_refuse_constant)
+        return json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         raise refusal from cause
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    """As the other reader has it, for which 1e400 is no number."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def _unwrap(body: bytes, key: str) -> object:
