@@ -1,6 +1,8 @@
 """The batch apply against a real haproxy with real requests."""
 
 import hashlib
+import os
+import signal
 import socket
 import ssl
 import threading
@@ -285,6 +287,37 @@ def test_malformed_apply_changes_nothing(amphora: Amphora, changed: dict[str, ob
     assert answer.status == 400
     assert controller.state(amphora.load_balancer_id)["digest"] is None
     assert amphora.haproxies() == []
+
+
+def test_haproxy_is_restarted_on_a_disk_that_takes_nothing(amphora: Amphora, members: list[Member]) -> None:
+    """Also while a member that is gone has a connection still, of which a new haproxy knows nothing."""
+    lb, port = amphora.load_balancer_id, free_port()
+    both = amphora.render({LISTENER: port}, {ONE: members[0].port, TWO: members[1].port}, pool_id=POOL)
+    one = amphora.render({LISTENER: port}, {ONE: members[0].port}, pool_id=POOL)
+    backend, controller = f"{POOL}:{LISTENER}", amphora.controller()
+    controller.apply(lb, one)
+    add = (
+        f"add server {backend}/{TWO} {MEMBER_ADDRESS}:{members[1].port}",
+        f"enable server {backend}/{TWO}",
+        f"disable server {backend}/{ONE}",
+    )
+    assert controller.apply(lb, both, base=digest(one), commands=add).json["action"] == "runtime"
+    with socket.create_connection((ADDRESS, port), 5) as held:
+        held.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert members[1].waiting.wait(5)
+        remove = (f"enable server {backend}/{ONE}", f"disable server {backend}/{TWO}", f"del server {backend}/{TWO}")
+        controller.apply(lb, one, base=digest(both), commands=remove)
+        assert controller.state(lb)["removing"] == [f"{backend}/{TWO}"]
+        record = amphora.base / lb / "agent.json"
+        record.unlink()
+        record.mkdir()  # whoever would put a file in its place is told that he cannot
+        os.kill(wait_for(amphora.haproxies)[0], signal.SIGKILL)
+        wait_for(lambda: serves(port))
+        assert get(port) == "one"
+        answer = controller.apply(lb, both, base=digest(one), commands=add)
+        assert (answer.status, "Is a directory" in answer.body.decode()) == (500, True)
+    members[1].release.set()
+    record.rmdir()
 
 
 def test_server_with_connections_is_removed_later(amphora: Amphora, members: list[Member]) -> None:

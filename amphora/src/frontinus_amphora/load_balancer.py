@@ -509,10 +509,10 @@ class LoadBalancer:
         self._watched()
 
     def _start_afresh(self) -> None:
-        """Start from the file on disk, knowing nothing of members."""
+        """Start from the file on disk, knowing nothing of members. First of all: on a disk that is full it runs all the same."""
         runtime.forget_states(self._disk.text() or "", self.id)
         self._service.start()
-        self._disk.record_that(unloaded="")
+        self._disk.record_that(unloaded="", removing=())
 
     def _restart(self) -> None:
         """Start from the file on disk, or from the last one that ran when that one never did. Backs off."""
@@ -522,11 +522,11 @@ class LoadBalancer:
         self._hang.trust()
         tried_last = False
         try:
-            self._disk.record_that(removing=())
             self._start_afresh()
         except (ServiceFailed, OSError) as error:
-            log("haproxy not restarted", load_balancer_id=self.id, error=str(error)[-500:])
-            last = files.read(self.places.last_config)
+            runs = self._service.pid() is not None  # and only what is remembered of it is not as it should be
+            log(f"haproxy not {'recorded' if runs else 'restarted'}", load_balancer_id=self.id, error=str(error)[-500:])
+            last = None if runs else files.read(self.places.last_config)
             if not self._disk.is_proven() and last is not None and last != files.read(self.places.config):
                 self._disk.companions.restore_last()
                 files.write_atomically(self.places.config, last)

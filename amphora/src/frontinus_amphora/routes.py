@@ -92,6 +92,9 @@ class Routes:
             return self._dispatch(request)
         except AgentError as error:
             return answer(error.status, error.body)
+        except OSError as error:  # a full disk is for whoever reads the fault to see
+            log("request failed", method=request.method, path=request.path, error=repr(error))
+            return default_error(500, f"the agent failed at this request: {error.strerror or repr(error)}")
         except Exception as error:  # noqa: BLE001 - one request must not end the agent
             log("request failed", method=request.method, path=request.path, error=repr(error))
             return default_error(500, "the agent failed at this request; its log tells why")

@@ -79,5 +79,14 @@ class Supervisor:
                 owner.notice_death()
             elif owner.heard():
                 self._heard()
-        dues = [each.attend() for each in self._watched()]
+        dues = [_attended(each) for each in self._watched()]
         return min((moment for moment in dues if moment is not None), default=None)
+
+
+def _attended(each: Watched) -> float | None:
+    """When it falls due again. One that fails, as on a full disk, holds up no other."""
+    try:
+        return each.attend()
+    except Exception as error:  # noqa: BLE001 - it is attended again; the others must be
+        log("not attended to", error=repr(error))
+        return time.monotonic() + 1.0
