@@ -47,6 +47,7 @@ async def build(amphora: Amphora, tree: LoadBalancerTree, hands: Hands) -> Ampho
         image_id=place.image_id,
         compute_zone=place.zone,
         **recorded_identity(boot.identity),
+        birth_fingerprint=None if boot.identity is None else boot.identity.fingerprint or None,
         **plugging.recorded(ports),
     )
 

@@ -11,11 +11,12 @@ import msgspec
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """By what an amphora is known and whom it knows, besides its configuration. `digest` says whom it trusts and who
     vouches for it (64 hexadecimal digits); what it shows is good until `expires_at` and due to be renewed at
-    `renew_at`."""
+    `renew_at`. `fingerprint` is of the certificate that it shows (SHA-256, hexadecimal); empty where there is none."""
 
     digest: str
     expires_at: datetime
     renew_at: datetime
+    fingerprint: str = ""
 
 
 class BootFiles(msgspec.Struct, frozen=True, kw_only=True):

@@ -301,7 +301,8 @@ class Amphora(msgspec.Struct, frozen=True, kw_only=True):
     `image_id` and `compute_zone` of what and where it says that it made it. `speaks_plain` says that
     its agent knows no other heartbeats than Octavia's. `balancer_version` is what the agent said of the program that
     balances when it was last asked; None: nobody asked yet. `identity_digest`, `certificate_expires_at` and
-    `certificate_renew_at` are of the identity that it was given last (model.boot.Identity). `suspected_at` is set while it
+    `certificate_renew_at` are of the identity that it was given last (model.boot.Identity), `birth_fingerprint` is of the
+    certificate in its boot files, which a machine shows again when it restarts by itself. `suspected_at` is set while it
     has been silent past its deadline. `revived_at` is when its agent was last started again in place.
     `replacement_requested_at` is when somebody asked for
     another in its place, `push_requested_at` when for its configuration to be pushed again (an operator, or health when
@@ -333,6 +334,7 @@ class Amphora(msgspec.Struct, frozen=True, kw_only=True):
     identity_digest: str | None = None
     certificate_expires_at: datetime | None = None
     certificate_renew_at: datetime | None = None
+    birth_fingerprint: str | None = None
     suspected_at: datetime | None = None
     revived_at: datetime | None = None
     replacement_requested_at: datetime | None = None

@@ -311,6 +311,7 @@ amphora = Table(
     Column("identity_digest", String(64), nullable=True),
     _time("certificate_expires_at", nullable=True),
     _time("certificate_renew_at", nullable=True),
+    Column("birth_fingerprint", String(64), nullable=True),
     _time("suspected_at", nullable=True),
     _time("revived_at", nullable=True),
     # Wishes: set by the API, obeyed by the controller, cleared by nobody.

@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from msgspec.structs import replace
 
-from frontinus.drivers.amphora.agent.authority import Authority
+from frontinus.drivers.amphora.agent.authority import Authority, Phase
 from frontinus.drivers.amphora.haproxy.driver import HaproxyDriver
 from frontinus.model.errors import Retry
 from frontinus.model.tree import LoadBalancerTree
@@ -20,7 +20,7 @@ from frontinus.model.tree import LoadBalancerTree
 from tests.integration.drivers.world import AGENT, MEMBERS, VIP, World, ask, free_port
 from tests.unit.drivers.trees import a_listener, a_load_balancer, a_member, a_pool, a_tree, number
 
-VALIDITY, MONTH = timedelta(days=30), timedelta(days=40)
+VALIDITY, LIFE, HOUR = timedelta(days=30), timedelta(days=40), timedelta(hours=1)
 
 
 def shown(world: World) -> x509.Certificate:
@@ -43,20 +43,20 @@ async def reborn(world: World, left: timedelta, *, name: str = "", authority: st
     made_at = datetime.now(UTC) + left - VALIDITY
     issuing = Authority.open(world.settings.state_dir / authority, lambda: made_at)
     pem = issuing.issue_server(name or world.amphora.id, VALIDITY)
-    world.start_agent(pem)
+    world.start_agent({**world.driver.boot_files(world.amphora.id, AGENT).files, "server.pem": pem})
     await world.answering()
     return x509.load_pem_x509_certificate(pem)
 
 
 def renewed_lately(world: World) -> None:
-    """On record the amphora is a month old, and its certificate was renewed a moment ago."""
+    """On record the amphora is a month old, and its certificate was renewed an hour ago."""
     now = datetime.now(UTC).replace(microsecond=0)
     world.amphora = replace(
         world.amphora,
-        created_at=now - MONTH,
+        created_at=now - LIFE,
         identity_digest=world.driver.identity_digest,
-        certificate_expires_at=now + VALIDITY,
-        certificate_renew_at=now + VALIDITY / 2,
+        certificate_expires_at=now + VALIDITY - HOUR,
+        certificate_renew_at=now + VALIDITY / 2 - HOUR,
     )
 
 
@@ -130,8 +130,61 @@ async def test_a_certificate_that_another_controller_renewed_is_left_alone(world
     assert (await asyncio.to_thread(shown, world)).serial_number == given.serial_number
 
 
+@pytest.mark.parametrize("rotated", [Phase.IN_USE, Phase.STEADY])
+async def test_who_was_born_under_an_authority_of_before_is_given_another(rotated: Phase, world: World) -> None:
+    """It knows no other clients than those of that authority, and signs its heartbeats with a key of that."""
+    renewed_lately(world)
+    await world.driver.info(world.amphora, a_tree())
+    authority = Authority.open(world.settings.authority_directory)
+    born = world.driver.boot_files(world.amphora.id, AGENT)
+    assert born.identity is not None
+    world.amphora = replace(world.amphora, birth_fingerprint=born.identity.fingerprint)
+    authority.advance()
+    while authority.phase is not rotated:
+        authority.advance()
+    world.kill_agent()
+    world.start_agent(born.files)
+    await world.answering()
+    assert (await world.driver.info(world.amphora, a_tree())).digest is None
+    given = await asyncio.to_thread(shown, world)
+    given.verify_directly_issued_by(authority.issuing)
+    assert (
+        f"\nheartbeat_key = {authority.heartbeat_key(world.amphora.id)}\n" in (world.place / "agent.conf").read_text()
+    )
+    assert (world.place / "client_ca.pem").read_bytes() == authority.bundle
+    applied = await world.apply(await tree_of(world, free_port()))
+    assert applied.identity is not None
+    assert applied.identity.digest == authority.digest
+
+
+async def test_who_has_the_key_of_an_authority_of_before_is_given_nothing(world: World) -> None:
+    """That it was stolen may be why there is another one."""
+    renewed_lately(world)
+    await world.driver.info(world.amphora, a_tree())
+    authority = Authority.open(world.settings.authority_directory)
+    born = world.driver.boot_files(world.amphora.id, AGENT)
+    thief = world.driver.boot_files(world.amphora.id, AGENT)
+    assert born.identity is not None
+    world.amphora = replace(world.amphora, birth_fingerprint=born.identity.fingerprint)
+    for _ in range(3):
+        authority.advance()
+    world.kill_agent()
+    world.start_agent(thief.files)
+    await world.answering()
+    with pytest.raises(Retry) as raised:
+        await world.driver.info(world.amphora, a_tree())
+    assert raised.value.code == "agent-identity"
+    assert (world.place / "server.pem").read_bytes() == thief.files["server.pem"]
+    # With what it was born with it would have been, so nothing else was wrong.
+    world.kill_agent()
+    world.start_agent(born.files)
+    await world.answering()
+    assert (await world.driver.info(world.amphora, a_tree())).digest is None
+
+
 @pytest.mark.parametrize(
-    "case", ["another amphora", "another authority", "before its time", "more than on record", "no record"]
+    "case",
+    ["another amphora", "another authority", "before its time", "more than on record", "no record", "not of its birth"],
 )
 async def test_nobody_else_is_given_an_identity(case: str, world: World) -> None:
     renewed_lately(world)
@@ -143,10 +196,13 @@ async def test_nobody_else_is_given_an_identity(case: str, world: World) -> None
         case "another authority":
             born_with = await reborn(world, ended, authority="another")
         case "before its time":
-            born_with = await reborn(world, -MONTH - timedelta(days=1))
+            born_with = await reborn(world, -LIFE - timedelta(days=1))
         case "more than on record":
             born_with = await reborn(world, ended)
-            world.amphora = replace(world.amphora, certificate_expires_at=now + ended - timedelta(hours=1))
+            world.amphora = replace(world.amphora, certificate_expires_at=now + ended - HOUR)
+        case "not of its birth":
+            born_with = await reborn(world, ended)
+            world.amphora = replace(world.amphora, birth_fingerprint="0" * 64)
         case _:
             born_with = await reborn(world, ended)
             world.amphora = replace(world.amphora, certificate_expires_at=None)

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -299,12 +299,9 @@ class World:
         self.members: dict[str, Member] = {}
         self._agent: subprocess.Popen[bytes] | None = None
 
-    def start_agent(self, certificate: bytes | None = None) -> None:
-        """`certificate`, with its key, is the agent's in place of a fresh one."""
-        files = dict(self.driver.boot_files(self.amphora.id, AGENT).files)
-        if certificate is not None:
-            files["server.pem"] = certificate
-        for name, content in files.items():
+    def start_agent(self, files: Mapping[str, bytes] | None = None) -> None:
+        """By these boot files, or by fresh ones."""
+        for name, content in (files or self.driver.boot_files(self.amphora.id, AGENT).files).items():
             path = self.place / name
             path.touch(mode=0o600)
             content = content.replace(b"{place}", os.fsencode(self.place))

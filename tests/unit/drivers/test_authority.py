@@ -68,6 +68,30 @@ def test_a_machine_that_was_suspended_for_months_takes_it_for_valid(tmp_path: Pa
         assert certificate.not_valid_before_utc <= NOW - timedelta(days=300)
 
 
+def test_each_authority_leaves_a_controller_what_to_ask_its_amphorae_by(tmp_path: Path) -> None:
+    """For as long as that authority lives: nobody can sign another one. What is renewed in the usual way is not swept."""
+    clock = Clock()
+    authority = Authority.open(tmp_path, clock)
+    authority.client_pem("me")
+    issuers = []
+    for _ in range(2):
+        issuers.append(authority.issuing)
+        for _ in range(3):
+            clock.now += timedelta(days=1)
+            authority.advance()
+        authority.client_pem("me")
+    kept = [x509.load_pem_x509_certificates(x.read_bytes()) for x in authority.former("me")]
+    assert {issuer for _, issuer in kept} == set(issuers)
+    for client, issuer in kept:
+        client.verify_directly_issued_by(issuer)
+        assert (names(client), usages(client)) == (["me"], [ExtendedKeyUsageOID.CLIENT_AUTH])
+        assert client.not_valid_after_utc == issuer.not_valid_after_utc
+    assert authority.former("somebody else") == ()
+    clock.now += timedelta(days=200)
+    assert not set(authority.former("me")) & set(authority.outlived_clients())
+    assert {stat.S_IMODE(path.stat().st_mode) for path in authority.former("me")} == {0o600}
+
+
 def test_the_authority_signs_amphorae_and_no_further_authorities(tmp_path: Path) -> None:
     certificate = x509.load_pem_x509_certificate(Authority.open(tmp_path, Clock()).bundle)
     constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)

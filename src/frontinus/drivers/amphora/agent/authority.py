@@ -32,6 +32,10 @@ HEARTBEAT, HEARTBEAT_NEW, HEARTBEAT_OLD = "heartbeat.key", "heartbeat-new.key", 
 ISSUING, NEW, OLD = "ca.pem", "ca-new.pem", "ca-old.pem"
 """Certificate and key of the authority that issues; of the one that will; and the certificate of the one that did."""
 
+FORMER = "former-*.pem"
+"""Of an authority that issues no more: its certificate, and one with key by which a controller asks amphorae that know no other
+since they restarted."""
+
 MASTER_SIZE = 32
 
 CA_VALIDITY = timedelta(days=3650)
@@ -154,6 +158,7 @@ class Authority:
                     if heartbeat_new.exists():  # else it is in use already, or the change was begun by an older version
                         write_private(heartbeat_old, heartbeat.read_bytes())
                         heartbeat_new.replace(heartbeat)
+                    self._keep_clients()
                     write_private(old, _certificate_pem(self.issuing))
                     new.replace(issuing)
                 case Phase.IN_USE:
@@ -207,6 +212,32 @@ class Authority:
                     )
                     write_private(path, _certificate_pem(certificate) + _key_pem(key))
         return path
+
+    def former(self, identity: str) -> tuple[Path, ...]:
+        """Under which it asked amphorae that an authority before the present one made; those last issued by first."""
+        ending = f"-{_file_name(identity)}.pem"
+        found = (x for x in self._directory.glob(FORMER) if x.name.endswith(ending))
+        return tuple(sorted(found, key=lambda x: x.stat().st_mtime_ns, reverse=True))
+
+    def _keep_clients(self) -> None:
+        """For each controller a last certificate of the authority that issues now, which ends with that: a machine that restarts
+        by itself knows no other again (docs/design/0033-restarted-machines.md)."""
+        issuing = self.issuing
+        mark = issuing.fingerprint(hashes.SHA256()).hex()[:16]
+        left = issuing.not_valid_after_utc - self._clock()
+        for path in self._directory.glob("client-*.pem"):
+            try:
+                names = x509.load_pem_x509_certificate(path.read_bytes()).extensions.get_extension_for_class(
+                    x509.SubjectAlternativeName
+                )
+            except (OSError, ValueError, x509.ExtensionNotFound):  # whoever asks under it makes it anew
+                continue
+            for identity in names.value.get_values_for_type(x509.DNSName):
+                key = ec.generate_private_key(ec.SECP256R1())
+                usage = ExtendedKeyUsageOID.CLIENT_AUTH
+                certificate = self._issue(identity, key, left, usage, backdated=FAR_BACKDATED)
+                content = _certificate_pem(certificate) + _key_pem(key) + _certificate_pem(issuing)
+                write_private(self._directory / f"former-{mark}-{_file_name(identity)}.pem", content)
 
     def outlived_clients(self) -> tuple[Path, ...]:
         """Certificates of controllers that nobody asks under any more: whoever does renews his after half of its time."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from frontinus.drivers.amphora.agent.authority import Authority
 from frontinus.model.boot import BootFiles, Identity
@@ -57,8 +58,15 @@ def issue_identity(amphora_id: AmphoraId, authority: Authority, validity: timede
     """A fresh certificate with its key, and what is to be remembered of it. Renewed when half of its time is over: a
     controller may be away for as long as the other half."""
     pem = authority.issue_server(amphora_id, validity)
-    expires_at = x509.load_pem_x509_certificate(pem).not_valid_after_utc
-    return Identity(digest=authority.digest, expires_at=expires_at, renew_at=expires_at - validity / 2), pem
+    certificate = x509.load_pem_x509_certificate(pem)
+    expires_at = certificate.not_valid_after_utc
+    identity = Identity(
+        digest=authority.digest,
+        expires_at=expires_at,
+        renew_at=expires_at - validity / 2,
+        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+    )
+    return identity, pem
 
 
 def agent_config(amphora_id: AmphoraId, management_address: str, heartbeat_key: str, settings: AgentSettings) -> bytes:

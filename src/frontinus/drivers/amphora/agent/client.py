@@ -23,7 +23,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from frontinus.drivers.amphora.agent.authority import Authority, Clock
 from frontinus.drivers.amphora.agent.files import FileMark
-from frontinus.drivers.amphora.agent.handshakes import HAS_EXPIRED, IDENTITY_PATH, Handshakes
+from frontinus.drivers.amphora.agent.handshakes import IDENTITY_PATH, Handshakes
 from frontinus.drivers.amphora.agent.octavia_authority import TakenOver
 from frontinus.model.errors import BindRefused, Incompatible, RefusedBind, Rejected, Retry
 from frontinus.model.ids import AmphoraId, LoadBalancerId
@@ -421,31 +421,36 @@ class AgentClient:
         ask = partial(self._ask_once, amphora, method, path, body, timeout, headers or {})
         try:
             return await ask()
-        except aiohttp.ClientConnectorCertificateError as error:
+        except (aiohttp.ClientError, OSError) as error:
             self.forget(amphora.id)
-            found = error.certificate_error
-            has_expired = getattr(found, "verify_code", None) == HAS_EXPIRED
-            if not (has_expired and await self._gives_identity(amphora, address)):
-                raise self._not_who_it_should_be(amphora, found) from error
+            if not await self._gives_identity(amphora, address, error):
+                raise self._trouble(amphora, error) from error
         try:
             return await ask()
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise self._not_who_it_should_be(amphora, error.certificate_error) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._trouble(amphora, error) from error
 
-    def _not_who_it_should_be(self, amphora: Amphora, found: Exception) -> Retry:
-        return self._retry(f"{self._name(amphora)} is not who it should be: {found}", "agent-identity")
+    def _trouble(self, amphora: Amphora, error: Exception) -> Retry:
+        name = self._name(amphora)
+        if isinstance(error, TimeoutError):
+            return self._retry(f"{name} does not answer in time", "agent-unreachable")
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            return self._retry(f"{name} is not who it should be: {error.certificate_error}", "agent-identity")
+        return self._retry(f"{name} cannot be reached: {error}", "agent-unreachable")
 
-    async def _gives_identity(self, amphora: Amphora, address: str) -> bool:
-        """Give another certificate to who shows one of ours that has expired; whether that was done. Nothing else is ever
-        asked of it over such a connection."""
+    async def _gives_identity(self, amphora: Amphora, address: str, error: Exception) -> bool:
+        """Give another identity to who came back with that of its birth, where `error` may be of that; whether it was done.
+        Nothing else is ever asked of it over such a connection."""
+        if not self._handshakes.may_be_reborn(amphora, error):
+            return False
         try:
             async with asyncio.timeout(self._settings.info_timeout.total_seconds()):
                 given = await self._handshakes.give_identity(amphora, address, self._settings.port)
-        except OSError as error:  # TimeoutError is one
-            _log.warning("an expired certificate was not replaced", amphora_id=amphora.id, reason=str(error))
+        except OSError as trouble:  # TimeoutError is one
+            _log.warning("an identity was not replaced", amphora_id=amphora.id, reason=str(trouble))
             return False
         if given:
-            _log.warning("an expired certificate was replaced", amphora_id=amphora.id)
+            _log.warning("the identity of a restarted machine was replaced", amphora_id=amphora.id)
         return given
 
     async def _ask_once(
@@ -457,33 +462,24 @@ class AgentClient:
         timeout: timedelta,
         headers: Mapping[str, str],
     ) -> _Answer:
-        """Raises Retry, and ClientConnectorCertificateError for an agent that is not who it should be."""
-        try:
-            async with self._open_session().request(
-                method,
-                f"https://{amphora.id}:{self._settings.port}{path}",
-                data=body,
-                headers={**headers, TIME: f"{self._clock().timestamp():.3f}"},
-                ssl=self._handshakes.context(amphora),
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=timeout.total_seconds(), connect=self._settings.connect_timeout.total_seconds()
-                ),
-            ) as response:
-                content = await response.content.read(LARGEST_ANSWER + 1)
-                while len(content) <= LARGEST_ANSWER and (more := await response.content.read(LARGEST_ANSWER)):
-                    content += more
-                if len(content) > LARGEST_ANSWER:
-                    raise self._retry("the agent's answer is too large", "agent-error")
-                return _Answer(response.status, response.content_type == "application/json", content)
-        except TimeoutError as error:
-            self.forget(amphora.id)
-            raise self._retry(f"{self._name(amphora)} does not answer in time", "agent-unreachable") from error
-        except aiohttp.ClientConnectorCertificateError:
-            raise
-        except (aiohttp.ClientError, OSError) as error:
-            self.forget(amphora.id)
-            raise self._retry(f"{self._name(amphora)} cannot be reached: {error}", "agent-unreachable") from error
+        """Raises Retry, aiohttp.ClientError, OSError."""
+        async with self._open_session().request(
+            method,
+            f"https://{amphora.id}:{self._settings.port}{path}",
+            data=body,
+            headers={**headers, TIME: f"{self._clock().timestamp():.3f}"},
+            ssl=self._handshakes.context(amphora),
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(
+                total=timeout.total_seconds(), connect=self._settings.connect_timeout.total_seconds()
+            ),
+        ) as response:
+            content = await response.content.read(LARGEST_ANSWER + 1)
+            while len(content) <= LARGEST_ANSWER and (more := await response.content.read(LARGEST_ANSWER)):
+                content += more
+            if len(content) > LARGEST_ANSWER:
+                raise self._retry("the agent's answer is too large", "agent-error")
+            return _Answer(response.status, response.content_type == "application/json", content)
 
     def _name(self, amphora: Amphora) -> str:
         return f"the agent at {amphora.management_address} port {self._settings.port}"

@@ -13,7 +13,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import aiohttp
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from frontinus.drivers.amphora.agent.authority import Authority, Clock
 from frontinus.drivers.amphora.agent.octavia_authority import TakenOver
@@ -29,6 +31,10 @@ _NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
 """OpenSSL's X509_V_FLAG_NO_CHECK_TIME, for which the ssl module has no name."""
 
 _LONGEST_ANSWER = 4096
+
+
+Judge = Callable[[x509.Certificate, Amphora, datetime], bool]
+"""Whether who shows this certificate may be given another one, at this time."""
 
 
 class Handshakes:
@@ -71,17 +77,41 @@ class Handshakes:
         _reader, writer = await asyncio.open_connection(address, port, ssl=context, server_hostname=amphora.id)
         await _close(writer)
 
-    async def give_identity(self, amphora: Amphora, address: str, port: int) -> bool:
-        """Give another certificate to who shows one of ours for this very amphora that has expired; whether it was taken.
-        Whoever shows anything else is told nothing. Raises OSError."""
+    def may_be_reborn(self, amphora: Amphora, error: Exception) -> bool:
+        """Whether trouble with a connection may be that of an amphora that shows, and knows, what it was born with."""
         if self._is_octavias(amphora):
             return False
-        context = self._make(*self._known_by(amphora))
+        found = getattr(error, "certificate_error", error)
+        if getattr(found, "verify_code", None) == HAS_EXPIRED:
+            return True
+        # An agent that knows us no more says so when the handshake is over for us, or cuts the connection.
+        was_there = isinstance(error, aiohttp.ClientSSLError) or not isinstance(
+            error, TimeoutError | aiohttp.ClientConnectorError
+        )
+        return was_there and amphora.birth_fingerprint is not None and bool(self._former())
+
+    async def give_identity(self, amphora: Amphora, address: str, port: int) -> bool:
+        """Give another identity to who shows a certificate of ours for this very amphora that has expired, or what it was born
+        with under an authority of before; whether it was taken. Whoever shows anything else is told nothing. Raises OSError."""
+        known_by: list[tuple[Path, bytes, Judge]] = [(*self._known_by(amphora), is_hers)]
+        known_by += [(x, _last_certificate(x), was_born_with) for x in self._former()]
+        trouble: OSError | None = None
+        for path, bundle, judge in known_by:
+            try:
+                if await self._give(amphora, address, port, self._make(path, bundle), judge):
+                    return True
+            except OSError as error:  # it knows us by another one, or was signed by another
+                trouble = error
+        if trouble is not None:
+            raise trouble
+        return False
+
+    async def _give(self, amphora: Amphora, address: str, port: int, context: ssl.SSLContext, judge: Judge) -> bool:
         context.verify_flags |= _NO_CHECK_TIME  # chain, signatures, name and purpose are verified all the same
         reader, writer = await asyncio.open_connection(address, port, ssl=context, server_hostname=amphora.id)
         try:
             shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-            if shown is None or not is_hers(x509.load_der_x509_certificate(shown), amphora, self._clock()):
+            if shown is None or not judge(x509.load_der_x509_certificate(shown), amphora, self._clock()):
                 return False
             body = self._issue(amphora.id)
             head = (f"PUT {IDENTITY_PATH} HTTP/1.1", f"Host: {amphora.id}", f"Content-Length: {len(body)}")
@@ -90,6 +120,9 @@ class Handshakes:
             return (await reader.read(_LONGEST_ANSWER)).startswith(b"HTTP/1.1 200 ")
         finally:
             await _close(writer)
+
+    def _former(self) -> tuple[Path, ...]:
+        return self._authority.former(self._controller_identity)
 
     def _known_by(self, amphora: Amphora) -> tuple[Path, bytes]:
         """What it is shown, and who may have signed what it shows."""
@@ -125,9 +158,23 @@ class Handshakes:
 
 def is_hers(shown: x509.Certificate, amphora: Amphora, now: datetime) -> bool:
     """Whether a certificate of ours for this amphora (TLS has seen to that) has expired, and agrees with what is on record of
-    it: it was good at some time since the amphora is there, and not for longer than what it was given last."""
+    it: it is what the amphora was born with or was given last. Where it is not known what it was born with, it was good at some
+    time since the amphora is there, and not for longer than what it was given last."""
     ends, until = shown.not_valid_after_utc, amphora.certificate_expires_at
-    return until is not None and amphora.created_at < ends <= min(until, now)
+    if until is None or not amphora.created_at < ends <= min(until, now):
+        return False
+    return amphora.birth_fingerprint is None or ends == until or was_born_with(shown, amphora, now)
+
+
+def was_born_with(shown: x509.Certificate, amphora: Amphora, _now: datetime) -> bool:
+    """Whether it is the very certificate in its boot files. Of an authority of before its signature alone proves nothing: its key
+    may be why there is another one."""
+    return shown.fingerprint(hashes.SHA256()).hex() == amphora.birth_fingerprint
+
+
+def _last_certificate(path: Path) -> bytes:
+    """Of the authority, in a file of Authority.former."""
+    return x509.load_pem_x509_certificates(path.read_bytes())[-1].public_bytes(serialization.Encoding.PEM)
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
