@@ -16,7 +16,7 @@ from frontinus.controller.abandoned import tell_abandoned
 from frontinus.controller.attendance import Attendance
 from frontinus.controller.claims import Claims
 from frontinus.controller.hands import Hands
-from frontinus.controller.membership import Membership
+from frontinus.controller.membership import Membership, work_as_member
 from frontinus.controller.previewer import Previewer
 from frontinus.controller.reconcile import reconcile
 from frontinus.controller.renewals import Renewals
@@ -26,7 +26,7 @@ from frontinus.controller.spares import Spares
 from frontinus.controller.sweeper import Sweeper
 from frontinus.controller.witness import Witness
 from frontinus.model.capabilities import with_compute, with_network
-from frontinus.model.errors import NotFound, WorldError
+from frontinus.model.errors import NotFound
 from frontinus.model.ids import ControllerId, new_id
 from frontinus.store import convergence, idempotency, leases, maintenance, previews
 
@@ -89,9 +89,13 @@ class Controller:
         await self._membership.register()
 
     async def run(self) -> None:
-        """Work until cancelled, or where that was asked for until the cohort is drained and nothing is left to do."""
+        """Work until cancelled, or where that was asked for until the cohort is drained and nothing is left to do. Raises
+        Conflict when it had been forgotten, and the cohort has other settings by now."""
+        work = asyncio.create_task(self._claims.run(), name="controller-claims")
+        keep_alive = asyncio.create_task(self._keep_alive(), name="controller-keep-alive")
         keepers = [
-            asyncio.create_task(self._keep_alive(), name="controller-keep-alive"),
+            work,
+            keep_alive,
             asyncio.create_task(self._tidy(), name="controller-tidy"),
             asyncio.create_task(self._sweeper.run(), name="controller-sweeper"),
             asyncio.create_task(self._witness.run(), name="controller-witness"),
@@ -102,7 +106,7 @@ class Controller:
             asyncio.create_task(self._rollouts.run(), name="controller-rollouts"),
         ]
         try:
-            await self._claims.run()
+            await work_as_member(work, keep_alive)
             log.info("cohort is drained", cohort=str(self._hands.cohort))
         finally:
             for task in keepers:
@@ -126,9 +130,8 @@ class Controller:
                 self._hands.metrics.due.set(await self._hands.store.read(count))
                 if is_done and self._ends_when_drained:
                     self._claims.end()
-            except NotFound:  # somebody forgot a silent controller: this process was stopped, or the database restored
-                with suppress(WorldError):
-                    await self.register()
+            except NotFound:  # somebody forgot a silent controller
+                await self._membership.register_again()
             except Exception:  # the next turn says it again
                 log.exception("keep-alive could not be written")
 

@@ -4,6 +4,7 @@ Serves no load balancer; loop.py and provider_loop.py do, and ask here whether t
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import socket
@@ -16,6 +17,7 @@ import structlog
 from frontinus.controller.attendance import Attendance
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.cohorts import Cohort, CohortName, CohortState
+from frontinus.model.errors import Conflict
 from frontinus.model.ids import ControllerId, new_id
 from frontinus.store import cohorts, controllers
 from frontinus.store.engine import Store, Transaction
@@ -27,6 +29,14 @@ def digest_of(configuration: Mapping[str, str]) -> str:
     """One digest of the digests of single settings."""
     text = "\n".join(f"{key} {value}" for key, value in sorted(configuration.items()))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+async def work_as_member(work: asyncio.Task[None], keep_alive: asyncio.Task[None]) -> None:
+    """Until the work ends, or the keep-alive, which ends only by an error: who is no member must not go on. Raises it."""
+    await asyncio.wait((work, keep_alive), return_when=asyncio.FIRST_COMPLETED)
+    for task in (keep_alive, work):
+        if task.done():
+            task.result()
 
 
 class Membership:
@@ -126,6 +136,16 @@ class Membership:
                 log.info("cohort changed", cohort=str(mine), state=standing.state.value)
             self._state = standing.state
         return standing.is_done
+
+    async def register_again(self) -> None:
+        """After `look` has raised NotFound: this process was stopped for long, or the database restored. Whatever goes wrong
+        is logged, and the next look finds it again; only Conflict is raised: others serve with other settings by now."""
+        try:
+            await self.register()
+        except Conflict:
+            raise
+        except Exception:  # the loop that asked must live: without it a working controller counts as dead
+            log.exception("controller could not be registered again", cohort=str(self._cohort))
 
     async def leave(self) -> None:
         """Say goodbye. What the driver can do stays known."""

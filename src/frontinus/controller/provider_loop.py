@@ -13,7 +13,7 @@ import structlog
 from frontinus.controller.abandoned import tell_abandoned
 from frontinus.controller.attendance import Attendance
 from frontinus.controller.claims import Claims
-from frontinus.controller.membership import Membership
+from frontinus.controller.membership import Membership, work_as_member
 from frontinus.controller.provider_offers import ProviderOffers
 from frontinus.controller.provider_reconcile import ProviderHands, reconcile
 from frontinus.model.capabilities import with_network
@@ -54,12 +54,15 @@ class ProviderController:
 
     async def run(self) -> None:
         """Work until cancelled, or until the cohort is drained and nothing is left to do."""
+        work = asyncio.create_task(self._claims.run(), name="provider-claims")
+        keep_alive = asyncio.create_task(self._keep_alive(), name="provider-keep-alive")
         keepers = [
-            asyncio.create_task(self._keep_alive(), name="provider-keep-alive"),
+            work,
+            keep_alive,
             asyncio.create_task(self._offers.run(), name="provider-offers"),
         ]
         try:
-            await self._claims.run()
+            await work_as_member(work, keep_alive)
             log.info("cohort is drained", cohort=str(self._hands.cohort))
         finally:
             for task in keepers:
@@ -84,8 +87,7 @@ class ProviderController:
                 await tell_abandoned(hands.store, hands.id, hands.settings, hands.now, attendance)
                 if is_done:
                     self._claims.end()
-            except NotFound:  # somebody forgot a silent controller: this process was stopped, or the database restored
-                with suppress(WorldError):
-                    await self.register()
+            except NotFound:  # somebody forgot a silent controller
+                await self._membership.register_again()
             except Exception:  # the next turn says it again
                 log.exception("keep-alive could not be written")

@@ -7,22 +7,32 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
+from sqlalchemy import delete
 
+from frontinus.controller.hands import Hands
 from frontinus.controller.loop import Controller
+from frontinus.controller.membership import digest_of
 from frontinus.controller.metrics import ControllerMetrics
 from frontinus.drivers.amphora.interface import Applied, Rendered
 from frontinus.drivers.compute.interface import Place
 from frontinus.model.boot import BootFiles
+from frontinus.model.errors import Bug, Conflict, NotFound
 from frontinus.model.ids import AmphoraId, LoadBalancerId
 from frontinus.model.placement import UNSPECIFIED, Placement
 from frontinus.model.ports import Port
 from frontinus.model.tree import Amphora, LoadBalancerTree
-from frontinus.store import leases
+from frontinus.store import controllers, leases, schema
+from frontinus.store.statement import Statement
 
 from tests.integration.controller.world import SETTINGS, World
+
+FORGET = Statement(delete(schema.controller))
 
 
 class Hand:
@@ -220,3 +230,91 @@ async def test_the_backlog_is_what_is_due_and_free(tmp_path: Path) -> None:
     )
     assert await backlog() == 1
     await world.store.close()
+
+
+async def forget(world: World) -> None:
+    """What happens to a controller that is silent for a day, and where a backup is restored."""
+    await world.store.transact(lambda tx: tx.run(FORGET, {}))
+
+
+async def say_alive(world: World, configuration: dict[str, str]) -> None:
+    """Another controller of the cohort, which lives."""
+    cohort = world.hands.cohort
+    record = controllers.Controller(
+        id=world.owner,
+        driver=cohort.driver,
+        driver_version=cohort.driver_version,
+        host="elsewhere",
+        pid=2,
+        provider="amphora",
+        capabilities=world.hands.amphora_driver.offers(),
+        started_at=world.now,
+        seen_at=world.now,
+        config_digest=digest_of(configuration),
+        configuration=configuration,
+    )
+    await world.store.transact(lambda tx: controllers.register(tx, record))
+
+
+def hands_that_hurry(world: World, store: Any = None) -> Hands:
+    quick = replace(SETTINGS, keep_alive_interval=timedelta(milliseconds=20))
+    return replace(world.hands, settings=quick, store=store or world.hands.store)
+
+
+async def test_who_was_forgotten_and_has_other_settings_by_now_ends(tmp_path: Path) -> None:
+    """As it would not have started: it would undo what the others do."""
+    world = World(tmp_path)
+    controller = Controller(hands_that_hurry(world), ("amphora",), configuration={"template": "a"})
+    await controller.register()
+    running = asyncio.create_task(controller.run())
+    await forget(world)
+    await say_alive(world, {"template": "b"})
+    async with asyncio.timeout(20):
+        with pytest.raises(Conflict, match="template"):
+            await running
+    assert [x.host for x in await world.store.read(controllers.running)] == ["elsewhere"]
+    await world.store.close()
+
+
+class FailsOnce:
+    """The store, which lets down whoever was told that it is not known and then registers."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.failures = 0
+        self._is_forgotten = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def transact(self, work: Any) -> Any:
+        if self._is_forgotten and getattr(asyncio.current_task(), "get_name", str)() == "controller-keep-alive":
+            self._is_forgotten = False
+            self.failures += 1
+            raise Bug("nobody thought of it")
+        try:
+            return await self._store.transact(work)
+        except NotFound:
+            self._is_forgotten = not self.failures
+            raise
+
+
+async def test_whatever_goes_wrong_a_controller_goes_on_to_say_that_it_lives(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    store = FailsOnce(world.hands.store)
+    controller = Controller(hands_that_hurry(world, store), ("amphora",))
+    await controller.register()
+    running = asyncio.create_task(controller.run())
+    try:
+        await forget(world)
+        async with asyncio.timeout(20):
+            while True:
+                known = await world.store.read(controllers.running)
+                if store.failures and known:
+                    break
+                await asyncio.sleep(0.01)
+        assert not running.done()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await world.store.close()
