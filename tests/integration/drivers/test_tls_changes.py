@@ -92,6 +92,34 @@ async def test_sni_certificates_come_and_go_at_run_time(site: TlsSite) -> None:
     assert failures == []
 
 
+async def test_the_first_of_those_of_one_name_is_served_as_after_a_start(site: TlsSite) -> None:
+    """Also when it came later, or was replaced, or is the one for everybody."""
+    other, first, second = "other.example.org", "local:first", "local:second"
+
+    def renew(reference: str, *names: str) -> None:
+        site.certificates[reference] = site.authority.issue(*names)
+
+    async def shows(*references: str) -> str:
+        return (await site.shows(listener={"sni_container_refs": references})).action
+
+    renew(first, other)
+    renew(second, other)
+    assert await shows(second) == "start"
+    assert (await shows(second, first), await served(site, other)) == ("runtime", second)
+    assert (await shows(second), await served(site, other)) == ("runtime", second)
+    assert (await shows(first, second), await served(site, other)) == ("reload", first)
+    renew(first, other)
+    assert (await shows(first, second), await served(site, other)) == ("reload", first)
+    renew(second, other, "www.example.org")
+    assert (await shows(first, second), await served(site, other)) == ("runtime", first)
+    renew(CERTIFICATE, "www.example.org")
+    assert (await shows(first, second), await served(site)) == ("reload", CERTIFICATE)
+    renew(CERTIFICATE, "WWW.example.org", "another.example.org")
+    assert (await shows(first, second), await served(site)) == ("reload", CERTIFICATE)
+    renew(first, "alone.example.org")
+    assert (await shows(first, second), await served(site, other)) == ("runtime", second)
+
+
 async def test_authorities_and_revocations_change_at_run_time(site: TlsSite) -> None:
     old, new = TestAuthority("old"), TestAuthority("new")
     of_old, of_new = old.issue("client"), new.issue("client")

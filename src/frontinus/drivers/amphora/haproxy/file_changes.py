@@ -7,9 +7,12 @@ certificates is found by trying what it can have been, and its digest proves it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 
 import msgspec
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from frontinus.drivers.amphora.agent.files import NOT_HAPROXYS, FileMark, Live, marks
 from frontinus.drivers.amphora.haproxy.tls import AUTHORITIES, CERTIFICATE, LIST, REVOCATIONS
@@ -53,6 +56,9 @@ def file_commands(old: Live, new: Rendered, loaded: Loaded) -> FileCommands | No
         )
         if found is None or found[:1] != entries[:1]:
             return None  # who has the first place serves whoever names no one, and cannot be exchanged
+        moved = [x for x in sorted(entries) if x in found and _differ(before, after, x)]
+        if not _keeps_order(entries, [*moved, *(x for x in entries if x not in found)], contents):
+            return None
         olden[name] = found
     in_use = {path for entries in olden.values() for path in entries} | {path for word, path in loaded if word == "crt"}
     kept = {path for entries in lists.values() for path in entries} | {path for word, path in loaded if word == "crt"}
@@ -78,6 +84,37 @@ def file_commands(old: Live, new: Rendered, loaded: Loaded) -> FileCommands | No
 
 def _stored(store: str, path: str, content: bytes) -> list[str]:
     return [f"set ssl {store} {path} <<\n{content.decode()}", f"commit ssl {store} {path}"]
+
+
+def _differ(before: Mapping[str, FileMark], after: Mapping[str, FileMark], path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return before.get(name) != after.get(name)
+
+
+def _keeps_order(entries: list[str], moved: list[str], contents: Mapping[str, bytes]) -> bool:
+    """Whether a name that several certificates of a list have is served by the one that a start would choose, the first: what
+    HAProxy loads while it runs, an old certificate's new content too, stands behind the others."""
+    if not moved or len(entries) < 2:
+        return True
+    placed = {path: place for place, path in enumerate([*(x for x in entries if x not in moved), *moved])}
+    having: dict[str, list[int]] = defaultdict(list)
+    try:
+        for path in entries:
+            for name in _names(contents[path.rpartition("/")[2]]):
+                having[name].append(placed[path])
+    except ValueError:
+        return False  # names that we cannot read
+    return all(places == sorted(places) for places in having.values())
+
+
+def _names(content: bytes) -> set[str]:
+    """What HAProxy chooses a certificate by."""
+    certificate = x509.load_pem_x509_certificate(content)
+    names = [str(x.value) for x in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    for extension in certificate.extensions:
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            names += extension.value.get_values_for_type(x509.DNSName)
+    return {name.lower() for name in names}
 
 
 def _entries(content: bytes) -> list[str]:
