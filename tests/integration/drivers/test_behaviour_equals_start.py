@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from frontinus.model.certificates import Authorities, Revocations, Secrets
 from frontinus.model.enums import HealthMonitorType, HttpMethod, LbAlgorithm, ListenerProtocol, PoolProtocol
@@ -246,11 +247,13 @@ class Stage:
         )
 
 
-def _ask(port: int) -> None:
+def _ask(port: int) -> int:
     connection = http.client.HTTPConnection(VIP, port, timeout=5)
     try:
         connection.request("GET", TRAFFIC)
-        connection.getresponse().read()
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
     finally:
         connection.close()
 
@@ -335,3 +338,31 @@ async def test_what_changes_is_as_after_a_start(
     assert found == expected
     assert (await stage.world.apply(stage.tree(after, both=True, timeout=60_000), stage.secrets)).action == "reload"
     assert await stage.spoken_to(after, both=True) == expected
+
+
+async def test_certificates_change_for_who_came_later_too(a_stage: MakeStage) -> None:
+    """What is shown to members, and whom of them to believe."""
+    kinds = {"verified": (Kind(VERIFIED, HTTPS),), "verified by no check": (Kind(VERIFIED),)}
+    stage = a_stage(kinds)
+    of_all = [turns[0] for turns in kinds.values()]
+    await stage.world.apply(stage.tree(of_all, both=False), stage.secrets)
+    wanted = stage.tree(of_all, both=True)
+    assert (await stage.world.apply(wanted, stage.secrets)).action == "runtime"
+    before = await stage.spoken_to(of_all, both=True)
+
+    shown = replace(stage.secrets, certificates={OWN: stage.authority.issue("another amphora")})
+    assert (await stage.world.apply(wanted, shown)).action == "runtime"
+    for first, later in (await stage.spoken_to(of_all, both=True)).values():
+        assert first == later
+        assert "another amphora" in str(later)
+        assert first not in before["verified"]
+
+    stranger = TestAuthority("members")
+    believed = replace(
+        shown,
+        authorities={AUTHORITY: Authorities(certificates=(stranger.pem,))},
+        revocations={REVOKED: Revocations(lists=(stranger.revoke(),))},
+    )
+    assert (await stage.world.apply(wanted, believed)).action == "runtime"
+    await until(lambda: {x for x, *_ in stage.statuses().values()} == {"DOWN", "no check"}, within=30)
+    assert {await asyncio.to_thread(_ask, port) for port in stage.ports for _ in range(4)} == {503}
