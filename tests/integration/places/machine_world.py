@@ -18,10 +18,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
+from msgspec.structs import replace
+
 from frontinus.drivers.amphora.haproxy.driver import HaproxyDriver
 from frontinus.drivers.amphora.haproxy.settings import HaproxySettings
 from frontinus.drivers.amphora.interface import Applied
 from frontinus.drivers.compute.qemu.driver import QemuCompute, QemuSettings
+from frontinus.model.boot import BootFiles
 from frontinus.model.certificates import NO_SECRETS, Secrets
 from frontinus.model.errors import Retry
 from frontinus.model.heartbeat import Counters, Heartbeat
@@ -248,8 +251,15 @@ def _ask_http_often(port: int, times: int) -> Counter[bytes]:
 
 
 @asynccontextmanager
-async def machine_world(state_dir: Path, *services: str) -> AsyncIterator[MachineWorld]:
-    """One that runs, is plugged, and has nothing to balance yet. Nothing of it is left afterwards."""
+async def machine_world(
+    state_dir: Path,
+    *services: str,
+    boot: BootFiles | None = None,
+    amphora: Amphora | None = None,
+    heartbeats_to: int = 0,
+) -> AsyncIterator[MachineWorld]:
+    """One that runs, is plugged, and has nothing to balance yet. Nothing of it is left afterwards. It starts by fresh boot files
+    or by these, is on record as `amphora` says, and is heard at a port."""
     made = f"fm{secrets.token_hex(3)}"
     async with AsyncExitStack() as stack:
         bridges = [f"{made}m", f"{made}v"]
@@ -264,7 +274,7 @@ async def machine_world(state_dir: Path, *services: str) -> AsyncIterator[Machin
             stack.callback(host.close)
         heartbeats = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         stack.callback(heartbeats.close)
-        heartbeats.bind((HERE, 0))
+        heartbeats.bind((HERE, heartbeats_to))
         heartbeats.setblocking(False)
         compute = QemuCompute(QemuSettings(state_dir=state_dir, image=IMAGE))
         stack.push_async_callback(compute.close)
@@ -283,13 +293,13 @@ async def machine_world(state_dir: Path, *services: str) -> AsyncIterator[Machin
         )
         began = time.monotonic()
         stack.push_async_callback(compute.destroy, AMPHORA)
-        await compute.build(AMPHORA, LOAD_BALANCER, driver.boot_files(AMPHORA, AGENT), ports[:1])
-        amphora = an_amphora(management_address=AGENT, ports=ports)
+        await compute.build(AMPHORA, LOAD_BALANCER, boot or driver.boot_files(AMPHORA, AGENT), ports[:1])
+        amphora = replace(amphora or an_amphora(management_address=AGENT), ports=ports)
         tree = a_tree(a_load_balancer(VIP))
-        await _answering(driver, amphora, tree, state_dir)
+        await answering(driver, amphora, tree, state_dir)
         booted_in = time.monotonic() - began
         await compute.attach(AMPHORA, ports[1])
-        await _plugged(driver, amphora, tree)
+        await plugged(driver, amphora, tree)
         world = MachineWorld(compute, driver, amphora, hosts, heartbeats, booted_in)
         stack.callback(world.close)
         for name in MEMBERS:
@@ -298,7 +308,7 @@ async def machine_world(state_dir: Path, *services: str) -> AsyncIterator[Machin
         yield world
 
 
-async def _answering(driver: HaproxyDriver, amphora: Amphora, tree: LoadBalancerTree, state_dir: Path) -> None:
+async def answering(driver: HaproxyDriver, amphora: Amphora, tree: LoadBalancerTree, state_dir: Path) -> None:
     for _ in range(600):
         try:
             await driver.info(amphora, tree)
@@ -310,7 +320,7 @@ async def _answering(driver: HaproxyDriver, amphora: Amphora, tree: LoadBalancer
     raise AssertionError(f"the agent does not answer: {console.read_text(errors='replace')[-2000:]}")
 
 
-async def _plugged(driver: HaproxyDriver, amphora: Amphora, tree: LoadBalancerTree) -> None:
+async def plugged(driver: HaproxyDriver, amphora: Amphora, tree: LoadBalancerTree) -> None:
     """The guest sees a plugged interface when it gets to it."""
     for last in (*[False] * 50, True):
         try:
