@@ -38,6 +38,7 @@ breaker_threshold = 3
 breaker_pause = 2
 [controller]
 retry_budget = 4
+outage_budget = 4
 backoff_cap = 2
 [api.keystone]
 timeout = 15

@@ -16,7 +16,7 @@ import structlog
 from msgspec.structs import replace
 
 from frontinus.controller import places, plugging
-from frontinus.controller.backoff import continued, is_reported_as_error
+from frontinus.controller.backoff import budget_of, continued, is_reported_as_error
 from frontinus.controller.hands import Hands
 from frontinus.controller.plan import is_leftover, newest_arrival
 from frontinus.controller.steps import (
@@ -212,7 +212,7 @@ async def _look_again(step: LookAgain, situation: Situation, hands: Hands) -> No
     if before is None or before.code != fault.code:
         log.warning("amphora left alone", load_balancer_id=situation.tree.id, code=fault.code, reason=fault.message)
         hands.metrics.faults.labels(fault.code).inc()
-    as_error = is_reported_as_error(fault, now, hands.settings.retry_budget)
+    as_error = is_reported_as_error(fault, now, budget_of(fault, hands.settings))
     await hands.store.transact(
         lambda tx: convergence.record_fault(tx, situation.lease, fault, now, report_error=as_error)
     )

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
+from frontinus.controller.settings import ControllerSettings
 from frontinus.model.tree import Fault
 
 
@@ -18,14 +19,20 @@ def pause(attempts: int, base: timedelta, cap: timedelta, jitter: float) -> time
 
 def continued(fault: Fault, before: Fault | None) -> Fault:
     """The fault as the continuation of the one before, whatever that was about: the trouble keeps its beginning until
-    it is over. Causes that take turns would otherwise begin anew each time, and never be worth the word ERROR.
+    it is over. Causes that take turns would otherwise begin anew each time, and never be worth the word ERROR. That one of
+    them was an outage is kept with it.
 
     Another cause after a permanent one is new all the same: that one waited for the user, who has changed something."""
     if before is None or before.object_id != fault.object_id or (before.permanent and before.code != fault.code):
         return fault
-    return replace(fault, since=before.since, attempts=before.attempts + 1)
+    return replace(fault, since=before.since, attempts=before.attempts + 1, outage=fault.outage or before.outage)
+
+
+def budget_of(fault: Fault, settings: ControllerSettings) -> timedelta:
+    """For how long after its beginning a transient fault leaves PENDING what was asked."""
+    return max(settings.retry_budget, settings.outage_budget) if fault.outage else settings.retry_budget
 
 
 def is_reported_as_error(fault: Fault, now: datetime, budget: timedelta) -> bool:
-    """A permanent fault at once; a transient one when the retry budget is spent."""
+    """A permanent fault at once; a transient one when its budget (`budget_of`) is spent."""
     return fault.permanent or now - fault.since >= budget

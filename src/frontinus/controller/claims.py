@@ -15,7 +15,7 @@ from functools import partial
 
 import structlog
 
-from frontinus.controller.backoff import is_reported_as_error, pause
+from frontinus.controller.backoff import budget_of, is_reported_as_error, pause
 from frontinus.controller.hesitation import Hesitation
 from frontinus.controller.metrics import ControllerMetrics
 from frontinus.controller.restraint import Grace
@@ -223,7 +223,7 @@ class Claims:
         )
         if not isinstance(error, WorldError):
             fault = _unforeseen(error, since, attempts, until)
-            as_error = is_reported_as_error(fault, now, settings.retry_budget)
+            as_error = is_reported_as_error(fault, now, budget_of(fault, settings))
             with suppress(FrontinusError):  # it may be this very row that cannot be understood
                 await self._store.transact(
                     lambda tx: convergence.record_fault(tx, lease, fault, now, report_error=as_error)

@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 from msgspec.structs import replace
 
-from frontinus.controller.backoff import is_reported_as_error
+from frontinus.controller.backoff import budget_of, is_reported_as_error
 from frontinus.controller.metrics import ControllerMetrics
 from frontinus.controller.reconcile import fault_of, timed
 from frontinus.controller.secrets import Resolver
@@ -319,5 +319,5 @@ async def _record_fault(fault: Fault, lease: Lease, hands: ProviderHands) -> Non
         attempts=fault.attempts,
     )
     hands.metrics.faults.labels(fault.code).inc()
-    as_error = is_reported_as_error(fault, now, hands.settings.retry_budget)
+    as_error = is_reported_as_error(fault, now, budget_of(fault, hands.settings))
     await hands.store.transact(lambda tx: convergence.record_fault(tx, lease, fault, now, report_error=as_error))

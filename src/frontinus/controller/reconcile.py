@@ -16,7 +16,7 @@ import structlog
 from msgspec.structs import replace
 
 from frontinus.controller.act import Situation, act
-from frontinus.controller.backoff import continued, is_reported_as_error, pause
+from frontinus.controller.backoff import budget_of, continued, is_reported_as_error, pause
 from frontinus.controller.hands import Hands
 from frontinus.controller.omission import (
     carried_of,
@@ -511,7 +511,7 @@ def fault_of(error: Exception, step: Step | None, now: datetime) -> Fault:
         case CallerError():
             return told(code="invalid", message=str(error), permanent=True)
         case Retry():
-            return told(code=error.code, message=error.reason)
+            return told(code=error.code, message=error.reason, outage=error.is_outage)
         case Incompatible():
             return told(code="incompatible-amphora", message=str(error))
         case Gone():
@@ -534,7 +534,7 @@ def timed(told: Fault, error: Exception, before: Fault | None, now: datetime, se
     asked = timedelta(seconds=error.after) if isinstance(error, Retry) else timedelta(0)
     after = max(asked, pause(fault.attempts, settings.backoff_base, settings.backoff_cap, random.random()))
     after = min(after, LONGEST_PAUSE)
-    budget_left = fault.since + settings.retry_budget - now
+    budget_left = fault.since + budget_of(fault, settings) - now
     if budget_left > timedelta(0):
         after = min(after, budget_left)  # the try at its end turns PENDING into ERROR, whatever pause was asked for
     return replace(fault, retry_at=now + after)
@@ -561,5 +561,5 @@ async def _record_fault(
     )
     hands.metrics.reconciles.labels("fault").inc()
     hands.metrics.faults.labels(fault.code).inc()
-    as_error = is_reported_as_error(fault, now, hands.settings.retry_budget)
+    as_error = is_reported_as_error(fault, now, budget_of(fault, hands.settings))
     await hands.store.transact(lambda tx: convergence.record_fault(tx, lease, fault, now, report_error=as_error))

@@ -54,6 +54,10 @@ class ControllerSettings:
     retry_budget: timedelta = timedelta(seconds=8)
     """For so long after its first failure a wish stays PENDING; then it is reported as ERROR and still tried again."""
 
+    outage_budget: timedelta = timedelta(minutes=5)
+    """As retry_budget, where a service outside (Nova, Neutron, Keystone, …) was away meanwhile, as it is when it is restarted.
+    Longer, since Terraform, Heat and Kubernetes wait while it is PENDING, and take ERROR for the end."""
+
     backoff_base: timedelta = timedelta(milliseconds=500)
     """The pause after the first failure; it doubles with each further one."""
 

@@ -108,6 +108,11 @@ class Retry(WorldError):
         self.after = after
         self.code = code
 
+    @property
+    def is_outage(self) -> bool:
+        """Whether a service that Frontinus itself works with gives no answer, to anybody: `nova-unavailable` and the like."""
+        return self.code.endswith("-unavailable")
+
 
 class Unconfirmed(Retry):
     """What was asked may have been done or not; whoever tries again looks first."""

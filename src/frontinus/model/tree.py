@@ -57,7 +57,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     `permanent` faults wait for a change by the user; the others are tried again at `retry_at`. `attempts` counts the
     tries since `since`. `object_kind` and `object_id` name the object that caused it, where one did. `left_out` says that
     what shows it is carried by no amphora, while the rest of the load balancer is; `without` names references of what shows
-    it that lead nowhere, and that it is carried without: a listener without these certificates, a pool without members."""
+    it that lead nowhere, and that it is carried without: a listener without these certificates, a pool without members.
+    `outage` says that since `since` a service that Frontinus works with was away, for a while at least."""
 
     code: str
     phase: FaultPhase
@@ -70,6 +71,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     object_id: str | None = None
     left_out: bool = False
     without: tuple[str, ...] = ()
+    outage: bool = False
 
 
 class Vip(msgspec.Struct, frozen=True, kw_only=True):

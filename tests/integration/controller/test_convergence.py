@@ -363,6 +363,35 @@ async def test_lasting_trouble_becomes_an_error_that_heals(world: World) -> None
     await world.assert_served(load_balancer_id)
 
 
+@pytest.mark.parametrize(
+    "away, code, status",
+    [
+        pytest.param(timedelta(seconds=30), "nova-unavailable", "PENDING_CREATE", id="nova is restarted"),
+        pytest.param(timedelta(minutes=6), "nova-unavailable", "ERROR", id="nova is gone"),
+        pytest.param(timedelta(seconds=30), "nova-refused", "ERROR", id="nova refuses"),
+    ],
+)
+async def test_who_waits_for_what_was_asked_outlives_a_restart_of_nova(
+    world: World, away: timedelta, code: str, status: str
+) -> None:
+    """ERROR is the end for Terraform, Heat and Kubernetes, and it heals too late for them."""
+    world.faults.fail_always("build", Retry("it does not answer", after=15.0, code=code))
+    load_balancer_id = await world.create(80)
+    back, seen = world.now + away, set()
+    while world.now < back:
+        await world.turn()
+        tree = await world.tree(load_balancer_id)
+        assert tree is not None
+        seen.add(str(tree.load_balancer.provisioning_status))
+        next_due = await world.store.read(leases.next_due)
+        assert next_due is not None
+        world.now = max(world.now + timedelta(milliseconds=1), next_due)
+    assert seen == {"PENDING_CREATE", status}
+    world.faults.clear()
+    await world.converge()
+    await world.assert_served(load_balancer_id)
+
+
 async def test_rejected_document_waits_for_the_user(world: World) -> None:
     load_balancer_id = await change(world)
     world.faults.fail("apply", error=Rejected("url_path", "haproxy does not load it"))

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from frontinus.controller.backoff import continued, is_reported_as_error, pause
+from frontinus.controller.backoff import budget_of, continued, is_reported_as_error, pause
+from frontinus.controller.settings import ControllerSettings
 from frontinus.model.enums import FaultPhase
 from frontinus.model.tree import Fault
 
@@ -54,3 +55,20 @@ def test_error_is_said_when_the_budget_is_spent_or_waiting_is_useless() -> None:
     assert not is_reported_as_error(FAULT, NOW + timedelta(seconds=7), budget)
     assert is_reported_as_error(FAULT, NOW + budget, budget)
     assert is_reported_as_error(replace(FAULT, permanent=True), NOW, budget)
+
+
+def test_an_outage_is_given_longer_whatever_trouble_is_met_after_it() -> None:
+    settings = ControllerSettings(retry_budget=timedelta(seconds=8), outage_budget=timedelta(minutes=5))
+    away = replace(FAULT, code="nova-unavailable", outage=True)
+    after = continued(replace(FAULT, code="nova-busy", since=NOW + CAP), away)
+    assert after.since == NOW
+    assert [budget_of(x, settings) for x in (FAULT, away, after)] == [
+        settings.retry_budget,
+        settings.outage_budget,
+        settings.outage_budget,
+    ]
+
+
+def test_an_outage_is_never_given_less() -> None:
+    settings = ControllerSettings(outage_budget=timedelta(0))
+    assert budget_of(replace(FAULT, outage=True), settings) == settings.retry_budget
