@@ -10,13 +10,13 @@ import socket
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from frontinus.controller.hands import Hands
 from frontinus.controller.loop import Controller
@@ -32,6 +32,7 @@ from frontinus.loading import DRIVER_KINDS, build, choose, load, offers
 from frontinus.model.errors import Bug, Invalid, Retry
 from frontinus.settings import MetricsSettings, Settings, digests
 from frontinus.store import idempotency, leases
+from frontinus.store.clock import SharedClock, own_clock
 from frontinus.store.engine import Store
 
 if TYPE_CHECKING:
@@ -50,9 +51,16 @@ DATABASE_PAUSE_S = 1.0
 """For how long the start of a part waits for its database, and how often it looks."""
 
 
-def now() -> datetime:
-    """The clock of the whole process."""
-    return datetime.now(UTC)
+def shared_clock(store: Store, registry: CollectorRegistry) -> SharedClock:
+    """The clock of the whole process, with how far it is off among its metrics."""
+    clock = SharedClock(store)
+    gauge = Gauge(
+        "frontinus_clock_ahead_seconds",
+        "How far this host's clock is ahead of the database's, by which all go.",
+        registry=registry,
+    )
+    gauge.set_function(clock.seconds_ahead)
+    return clock
 
 
 class Part(StrEnum):
@@ -90,7 +98,7 @@ def check(settings: Settings, parts: Collection[Part] = tuple(Part)) -> dict[str
         # what is started again after a death should be there soon.
         from frontinus import front
 
-        front.check(settings.api, now)
+        front.check(settings.api, own_clock)
     installed = {x.name for kind in DRIVER_KINDS.values() for x in offers(kind)}
     _check_allowed(settings)
     for name, written in settings.driver_options.items():
@@ -247,6 +255,7 @@ class Installation:
         health_settings = _with_management_address(_with_kept_port(settings), settings)
         self.drivers = Drivers(settings, health_settings.bind_port)
         self._registry = CollectorRegistry()
+        self._clock = shared_clock(self.store, self._registry)
         self._controller = self._make_controller() if Part.CONTROLLER in parts else None
         self._health = self._make_health(health_settings) if Part.HEALTH in parts else None
         self._listening = _listen(settings.api.bind_host, settings.api.bind_port) if Part.API in parts else None
@@ -263,6 +272,7 @@ class Installation:
     async def run(self, stop: asyncio.Event, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop` is set, then let go of everything. `ready` is called when all parts run. Amphorae are not
         touched. Raises whatever ended one of the parts before its time."""
+        await self._clock.measure()
         if self._controller is not None:
             await self._controller.register()
         if not self.settings.database:
@@ -270,13 +280,15 @@ class Installation:
             await self.store.transact(leases.break_all)
             await self.store.transact(idempotency.release_all)
         api: Front | None = None
-        parts: set[asyncio.Task[None]] = set()
+        parts: set[asyncio.Task[None]] = {asyncio.create_task(self._clock.run(), name="clock")}
         if self._listening is not None:
             from frontinus import front
 
             chosen = self.settings.api.default_driver or self.settings.drivers.amphora
             api_settings = replace(self.settings.api, default_driver=chosen)
-            api = front.Front(self.store, self.drivers.network, self.drivers.secret, api_settings, now, self._registry)
+            api = front.Front(
+                self.store, self.drivers.network, self.drivers.secret, api_settings, self._clock, self._registry
+            )
             parts.add(asyncio.create_task(api.serve(self._listening), name="API"))
         if self._controller is not None:
             parts.add(asyncio.create_task(self._controller.run(), name="controller"))
@@ -314,7 +326,7 @@ class Installation:
             network=self.drivers.network,
             secret=self.drivers.secret,
             settings=self.settings.controller,
-            now=now,
+            now=self._clock,
             metrics=ControllerMetrics(self._registry),
         )
         return Controller(
@@ -326,7 +338,7 @@ class Installation:
         )
 
     def _make_health(self, settings: HealthSettings) -> Health:
-        return Health(self.store, self.drivers.amphora, settings, now, HealthMetrics(self._registry))
+        return Health(self.store, self.drivers.amphora, settings, self._clock, HealthMetrics(self._registry))
 
 
 def require_schema(store: Store) -> None:

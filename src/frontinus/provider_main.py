@@ -15,7 +15,7 @@ from frontinus.controller.metrics import ControllerMetrics
 from frontinus.controller.provider_agent import ProviderAgent
 from frontinus.controller.provider_loop import ProviderController
 from frontinus.controller.provider_reconcile import ProviderHands
-from frontinus.main import Drivers, Part, check, now, require_schema, serve_metrics
+from frontinus.main import Drivers, Part, check, require_schema, serve_metrics, shared_clock
 from frontinus.model.errors import Invalid
 from frontinus.model.ids import ControllerId, new_id
 from frontinus.model.tree import LoadBalancerTree, TreeObject
@@ -56,7 +56,10 @@ class ProviderInstallation:
             told: dict[str, Any] = view(value, tree).to_dict(recurse=True, render_unsets=True)
             return told
 
-        agent = ProviderAgent(self._store, shown, now)
+        registry = CollectorRegistry()
+        clock = shared_clock(self._store, registry)
+        await clock.measure()
+        agent = ProviderAgent(self._store, shown, clock)
         sockets = DriverAgent(
             self._settings.provider.socket_dir,
             {STATUS: agent.status, STATISTICS: agent.statistics, LOOKUP: agent.lookup},
@@ -68,10 +71,12 @@ class ProviderInstallation:
             settings.driver_config_files,
             settings.agent_shutdown_wait.total_seconds(),
         )
-        registry = CollectorRegistry()
         metrics = serve_metrics(self._settings.metrics, registry)
         await sockets.start()
-        beside = asyncio.create_task(agents.run(), name="provider agents")
+        beside = [
+            asyncio.create_task(agents.run(), name="provider agents"),
+            asyncio.create_task(clock.run(), name="clock"),
+        ]
         driver: OctaviaProvider | None = None
         working: asyncio.Task[None] | None = None
         stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -86,7 +91,7 @@ class ProviderInstallation:
                 network=self._drivers.network,
                 secret=self._drivers.secret,
                 settings=self._settings.controller,
-                now=now,
+                now=clock,
                 report_wait=self._settings.provider.report_wait,
                 metrics=ControllerMetrics(registry),
             )
@@ -102,8 +107,9 @@ class ProviderInstallation:
             if working is not None:
                 working.cancel()
                 await asyncio.gather(working, return_exceptions=True)
-            beside.cancel()
-            await asyncio.gather(beside, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             await agents.close()
             if driver is not None:
                 driver.close()

@@ -16,9 +16,10 @@ from frontinus.cli.output import complain, say, settings_or_exit, start_logging,
 from frontinus.controller.hands import Hands
 from frontinus.controller.sweep_plan import Orphan, Survey
 from frontinus.controller.sweeper import Sweeper
-from frontinus.main import Drivers, now, require_schema
+from frontinus.main import Drivers, require_schema
 from frontinus.main import check as check_settings
 from frontinus.model.belongings import Belonging, OwnerKind
+from frontinus.store.clock import SharedClock
 from frontinus.store.engine import Store
 
 Work = Callable[[Sweeper, datetime], Awaitable[int]]
@@ -89,6 +90,8 @@ def _run(file: Path | None, overrides: dict[str, object], work: Work) -> int:
         nonlocal status
         check_settings(settings)
         require_schema(store)
+        clock = SharedClock(store)
+        await clock.measure()
         drivers = Drivers(settings, settings.health.bind_port)
         try:
             hands = Hands(
@@ -98,9 +101,9 @@ def _run(file: Path | None, overrides: dict[str, object], work: Work) -> int:
                 network=drivers.network,
                 secret=drivers.secret,
                 settings=settings.controller,
-                now=now,
+                now=clock,
             )
-            status = await work(Sweeper(hands), now())
+            status = await work(Sweeper(hands), clock())
         finally:
             await drivers.close()
 
