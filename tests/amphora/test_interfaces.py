@@ -4,11 +4,13 @@ Every story runs in a process and a network namespace of its own, on veth pairs 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
 import socket
 import subprocess
+import time
 import traceback
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
@@ -166,6 +168,47 @@ def test_a_new_vip_is_announced(tmp_path: Path) -> None:
             while wanted:
                 frame = wire.recv(2048)
                 wanted -= {x for x in wanted if frame.startswith(x)}
+
+    in_a_namespace(story)
+
+
+@pytest.mark.parametrize("far, own", [("10.0.0.4", "10.0.0.7"), ("fd00::4", "fd00::7")])
+def test_members_beside_the_vip_are_asked_from_the_own_address(far: str, own: str, tmp_path: Path) -> None:
+    """However like theirs the VIP is."""
+
+    def story() -> None:
+        interfaces = Interfaces(str(tmp_path / "interfaces.json"))
+        interfaces.plug_vip(VIP)
+        interfaces.plug_network(WITH_V6)
+        with socket.socket(socket.AF_INET6 if ":" in far else socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.connect((far, 53))
+            assert asking.getsockname()[0] == own
+
+    in_a_namespace(story)
+
+
+def test_ports_towards_a_member_are_not_used_up_by_connections_that_ended(tmp_path: Path) -> None:
+    def story() -> None:
+        Interfaces(str(tmp_path / "interfaces.json")).plug_vip(VIP)
+        Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("40000 40099")
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        with socket.create_server(("10.0.0.7", 8080)) as member:
+
+            def connect() -> None:
+                """And end it on this side first, as HAProxy does when its client has."""
+                with socket.create_connection(("10.0.0.7", 8080)) as asking:
+                    answering, _ = member.accept()
+                    asking.shutdown(socket.SHUT_WR)
+                    assert answering.recv(1) == b""
+                    answering.close()
+                    assert asking.recv(1) == b""
+
+            deadline, done = time.monotonic() + 10, 0
+            while done < 200:
+                assert time.monotonic() < deadline, f"no port after {done} connections"
+                with contextlib.suppress(OSError):
+                    connect()
+                    done += 1
 
     in_a_namespace(story)
 

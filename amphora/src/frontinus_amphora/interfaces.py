@@ -103,7 +103,8 @@ class Interfaces:
         iproute.change(commands)
         stale = held - wanted - plugs.vip_addresses(plug)
         for family in (4, 6):
-            iproute.change(_address_changes(link.name, wanted - held, stale, family), family)
+            new = wanted - held
+            iproute.change(_address_changes(link.name, new, stale, plugs.vip_addresses(plug), family), family)
             # Routes second: a gateway must be within reach when it is named.
             iproute.change([*_route_changes(link.name, plug, family), *_rule_changes(plug, family)], family)
         new_vips = sorted((wanted - held) & plugs.vip_addresses(plug))
@@ -130,11 +131,15 @@ def _find(mac: str) -> Link:
     raise Missing("No suitable network interface found", "No suitable network interface found")
 
 
-def _address_changes(name: str, new: set[str], stale: set[str], family: int) -> list[list[str]]:
-    flags = ["nodad"] if family == 6 else []
+def _address_changes(name: str, new: set[str], stale: set[str], vips: set[str], family: int) -> list[list[str]]:
+    def flags(address: str) -> list[str]:
+        # Of IPv6 addresses the one that is most like the other side's is sent from, which a VIP would be by its length; one
+        # that is not preferred is sent from when there is no other.
+        return ["nodad", *(["preferred_lft", "0"] if address in vips else [])] if family == 6 else []
+
     added, deleted = ([x for x in sorted(each) if (":" in x) == (family == 6)] for each in (new, stale))
     return [
-        *(["address", "replace", x, "dev", name, *flags] for x in added),
+        *(["address", "replace", x, "dev", name, *flags(x)] for x in added),
         *(["address", "delete", x, "dev", name] for x in deleted),
     ]
 

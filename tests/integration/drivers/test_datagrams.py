@@ -85,6 +85,22 @@ async def test_datagrams_of_one_client_go_to_one_member(site: Site) -> None:
     assert len({await ask(site.port, source_port=source_port) for _ in range(6)}) == 1
 
 
+@pytest.mark.parametrize("size", [1_473, 16_385, 65_507])
+async def test_datagrams_of_any_size_arrive_whole(size: int, site: Site) -> None:
+    """In both directions."""
+    await site.shows()
+    for member in site.members:
+        member.name = size * "a"
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setblocking(False)
+        client.connect((VIP, site.port))
+        await loop.sock_sendall(client, size * b"q")
+        async with asyncio.timeout(2):
+            assert await loop.sock_recv(client, 70_000) == size * b"a"
+    assert [len(x) for member in site.members for x in member.heard] == [size]
+
+
 async def test_with_many_threads_one_client_still_goes_to_one_member(site: Site) -> None:
     """Whichever of the workers is awake first."""
     await site.shows(load_balancer={"threads": 4, "max_connections": 500})

@@ -246,6 +246,33 @@ def test_a_port_sends_as_itself_and_its_vips_only(driver: BridgeNetwork) -> None
     assert iproute.link_exists(port.link)
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_an_answer_in_fragments_arrives(family: int, driver: BridgeNetwork) -> None:
+    """Only the first of them says from which port it is."""
+    port = asyncio.run(driver.create_port(vip_request(driver)))
+    member = Host("member", port.attachment, f"{OTHERS[0]}/24", f"{OTHERS[1]}/64")
+    await_forwarding("to-member")
+    amphora = Plugged("fragments", port)
+    own, their = (x[0 if family == 4 else 1] for x in (own_of(port), OTHERS))
+    length = ["/24", "dev", "eth0"] if family == 4 else ["/64", "dev", "eth0", "nodad"]
+    ip("-n", amphora.name, "address", "add", f"{own}{length[0]}", *length[1:])
+    asking, answering = (host.within(lambda: datagrams(family)) for host in (amphora, member))
+    with asking, answering:
+        answering.bind((their, 53))
+        asking.sendto(b"what?", (their, 53))
+        answering.sendto(4_000 * b"x", answering.recvfrom(100)[1])
+        assert len(asking.recv(5_000)) == 4_000
+    asyncio.run(driver.delete_port(port.amphora_id, port.id))
+    for host in (member, amphora):
+        ip("netns", "delete", host.name)
+
+
+def datagrams(family: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
+    made.settimeout(5)
+    return made
+
+
 def test_a_port_of_management_is_itself_too(driver: BridgeNetwork) -> None:
     request = PortRequest(
         amphora_id=AmphoraId(new_id()),

@@ -246,7 +246,10 @@ def stream_server(
         line("access_log", LOG, listener.id, "buffer=16k", "flush=1s"),
         line("proxy_timeout", timeout(listener.timeout_client_data, listener.timeout_member_data)),
     ]
-    if not is_datagram:
+    if is_datagram:
+        # An answer has to fit: of a longer one the rest is lost, and the client gets the beginning.
+        inside.append(line("proxy_buffer_size", "64k"))
+    else:
         inside.append(line("proxy_connect_timeout", timeout(listener.timeout_member_connect)))
     limit = listener.connection_limit
     if limit is not None and 0 < limit <= MOST_SESSIONS_COUNTED:

@@ -27,6 +27,7 @@ _ALWAYS = (
     "meta l4proto ipv6-icmp accept",
     # Later fragments have no ports; without the first, which has, they come to nothing.
     "ip frag-off & 0x1fff != 0 accept",
+    "frag frag-off != 0 accept",
 )
 _ONLY_ROUTERS_SAY = ("nd-router-advert", "nd-redirect")
 _GROUP_REPORTS = ("mld-listener-report", "mld-listener-done", "mld2-listener-report")
