@@ -10,6 +10,7 @@ import base64
 import ipaddress
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -40,12 +41,13 @@ class BadDrive(ValueError):
 
 
 class Interface(NamedTuple):
-    """What the config drive says of one network interface. No addresses: DHCP."""
+    """What the config drive says of one network interface, and whether DHCP (of IPv4) says the rest."""
 
     mac: str
     mtu: int | None
     addresses: tuple[str, ...]  # with prefix length
     routes: tuple[tuple[str, str], ...]  # destination, gateway
+    dhcp: bool = False
 
 
 def main() -> int:
@@ -70,7 +72,7 @@ def prepare() -> None:
     subprocess.run(["ip", "link", "set", "dev", "lo", "up"], check=True, timeout=30)
     user_data, network_data = read_drive()
     boot_files = parse_user_data(user_data)
-    for interface in parse_network_data(network_data):
+    for interface in parse_network_data(network_data, own_address(boot_files)):
         configure(interface)
     files.make_directory(MEMORY)
     # The agent's own file last: with it, this is not done again.
@@ -107,22 +109,33 @@ def laid_down(name: str, content: bytes) -> bytes:
     return content.replace(b"{place}", PLACE.encode()).replace(b"{memory}", MEMORY.encode())
 
 
-def parse_network_data(content: bytes | None) -> tuple[Interface, ...]:
-    """The interfaces of an OpenStack network_data.json. Raises BadDrive."""
+def own_address(boot_files: dict[str, bytes]) -> str:
+    """Where the agent shall listen; empty where that is not said. Pure."""
+    found = re.search(rb"^bind_host\s*=\s*(\S+)", boot_files[AGENT_CONFIG], re.MULTILINE)
+    return "" if found is None else found.group(1).decode("ascii", "replace")
+
+
+def parse_network_data(content: bytes | None, own: str = "") -> tuple[Interface, ...]:
+    """The interfaces of an OpenStack network_data.json; `own` is the address of the agent. Raises BadDrive."""
     if content is None:
         return ()
     try:
         value: dict[str, Any] = json.loads(content)
-        return tuple(_interface(link, value.get("networks", ())) for link in value.get("links", ()))
+        return tuple(_interface(link, value.get("networks", ()), own) for link in value.get("links", ()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadDrive(f"network_data.json cannot be read: {type(error).__name__}: {error}") from error
 
 
-def _interface(link: dict[str, Any], networks: list[dict[str, Any]]) -> Interface:
+def _interface(link: dict[str, Any], networks: list[dict[str, Any]], own: str) -> Interface:
     addresses: list[str] = []
     routes: list[tuple[str, str]] = []
-    for network in networks:
-        if network["link"] != link["id"] or network["type"] not in ("ipv4", "ipv6"):
+    of_link = [x for x in networks if x["link"] == link["id"]]
+    for network in of_link:
+        if network["type"].startswith("ipv6") and "ip_address" not in network and ":" in own:
+            # The router says the rest: what is on the link, and the way out. Whichever way Neutron gives its ports their
+            # addresses (SLAAC, DHCPv6), that of this one is known already.
+            addresses.append(f"{ipaddress.IPv6Address(own)}/128")
+        if network["type"] == "ipv4_dhcp" or "ip_address" not in network:
             continue
         mask = network.get("netmask", "")
         address = str(network["ip_address"])
@@ -134,7 +147,8 @@ def _interface(link: dict[str, Any], networks: list[dict[str, Any]]) -> Interfac
             routes.append((str(ipaddress.ip_network(destination)), str(ipaddress.ip_address(route["gateway"]))))
     mtu = link.get("mtu")
     mac = str(link["ethernet_mac_address"]).lower()
-    return Interface(mac, None if mtu is None else int(mtu), tuple(addresses), tuple(routes))
+    dhcp = any(x["type"] == "ipv4_dhcp" for x in of_link) or not of_link
+    return Interface(mac, None if mtu is None else int(mtu), tuple(addresses), tuple(routes), dhcp)
 
 
 def _prefix_length(mask: str) -> int:
@@ -150,7 +164,7 @@ def commands(name: str, interface: Interface) -> list[list[str]]:
     if interface.mtu is not None:
         link += ["mtu", str(interface.mtu)]
     made = [[*link, "up"]]
-    if not interface.addresses:
+    if interface.dhcp:
         made.append(["udhcpc", "-i", name, "-n", "-q", "-t", "20", "-T", "1", "-s", "/etc/frontinus/dhcp"])
     # No duplicate address detection: whoever gave the address has none twice, and the agent binds to it at once.
     made += [
