@@ -2,13 +2,13 @@
 
 A call is recorded before it is made, so that a report that comes before it returns is not lost, and counted as done when
 the driver has reported the load balancer ACTIVE. One that was made by a process that died, or is not reported in time, is
-made again: a driver may see a call twice after a crash, and never misses one. A failover that the driver refuses, or reports as
+made again; one that was made by another that lives is waited for as by that one: a driver may see a call twice after a crash, and never misses one. A failover that the driver refuses, or reports as
 failed, is over all the same: it is a deed and no state to be reached, and each may cut connections off. Next: model/provider_calls.py."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
 
@@ -24,7 +24,7 @@ from frontinus.drivers.network.interface import NetworkDriver
 from frontinus.drivers.secret.interface import SecretDriver
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.certificates import NO_SECRETS, Secrets
-from frontinus.model.cohorts import CohortName
+from frontinus.model.cohorts import SILENT_AFTER, CohortName
 from frontinus.model.enums import FaultPhase, Kind, ProvisioningStatus
 from frontinus.model.errors import Bug, CallerError, FrontinusError, Retry, blaming
 from frontinus.model.ids import ControllerId, LoadBalancerId
@@ -32,7 +32,7 @@ from frontinus.model.offer_questions import OfferAnswer, Offered, OfferQuestion
 from frontinus.model.offers import read_object
 from frontinus.model.provider_calls import FAILOVER, ProviderCall, essence, failover_of, next_call
 from frontinus.model.tree import Fault, Listener, LoadBalancer, LoadBalancerTree, Pool
-from frontinus.store import convergence, profiles, providers, trees
+from frontinus.store import controllers, convergence, profiles, providers, trees
 from frontinus.store.engine import Store, Transaction
 from frontinus.store.leases import LONGEST_PAUSE, Lease
 from frontinus.store.providers import ProviderRecord
@@ -162,12 +162,12 @@ async def _look_at_report(record: ProviderRecord, lease: Lease, tree: LoadBalanc
             after=1.0,
             code="provider-error",
         )
-    elif record.sent_by != hands.id or record.sent_at is None:
+    elif record.sent_at is None or (alive_until := await _sender_lives_until(record, lease, hands)) is None:
         log.info("call of a provider is made again", load_balancer_id=tree.id, call=record.sent)
         await hands.store.transact(lambda tx: providers.write(tx, lease, unsent))
         return True
     elif now < record.sent_at + hands.report_wait:
-        until = min(record.sent_at + hands.report_wait, now + LONGEST_PAUSE)
+        until = min(record.sent_at + hands.report_wait, now + LONGEST_PAUSE, alive_until)
         await hands.store.transact(lambda tx: convergence.postpone(tx, lease, until, now))
         return False
     else:
@@ -180,6 +180,21 @@ async def _look_at_report(record: ProviderRecord, lease: Lease, tree: LoadBalanc
     await hands.store.transact(lambda tx: providers.write(tx, lease, unsent))
     await _record_fault(_fault(error, tree, hands), lease, hands)
     return False
+
+
+async def _sender_lives_until(record: ProviderRecord, lease: Lease, hands: ProviderHands) -> datetime | None:
+    """For how long at least who made the call counts as there, and can still report it; None if he died.
+
+    Another one that lives has given the lease back to wait for the report, and somebody asked for something meanwhile: the
+    driver is at work on his call."""
+    if record.sent_by == hands.id:
+        return datetime.max.replace(tzinfo=UTC)
+    sender = record.sent_by
+    if sender is None or sender == lease.left_by:
+        return None
+    seen_at = await hands.store.read(partial(controllers.last_seen, controller_id=sender))
+    alive_until = None if seen_at is None else seen_at + SILENT_AFTER
+    return alive_until if alive_until is not None and hands.now() < alive_until else None
 
 
 def _unsent(record: ProviderRecord) -> ProviderRecord:

@@ -16,7 +16,7 @@ from frontinus.model.errors import Conflict, NotFound
 from frontinus.model.ids import ControllerId
 from frontinus.store import cohorts
 from frontinus.store.engine import Transaction
-from frontinus.store.rows import Shape, to_microseconds
+from frontinus.store.rows import Shape, from_microseconds, to_microseconds
 from frontinus.store.schema import controller
 from frontinus.store.statement import Statement
 
@@ -64,6 +64,7 @@ _FORGET = Statement(
 _SEEN = Statement(
     update(controller).where(_t.id == bindparam("which")).values(seen_at=bindparam("now"), stopped_at=None)
 )
+_LAST_SEEN = Statement(select(_t.seen_at).where(_t.id == bindparam("which"), _t.stopped_at.is_(None)))
 _STOPPED = Statement(update(controller).where(_t.id == bindparam("which")).values(stopped_at=_t.seen_at))
 _NEWEST = Statement(
     select(_t.capabilities)
@@ -165,6 +166,12 @@ def capabilities_of(tx: Transaction, provider: str) -> Capabilities | None:
 def running(tx: Transaction) -> list[Controller]:
     """Controllers that have not said goodbye; `seen_at` tells whether they live."""
     return [_SHAPE.decode(row) for row in tx.rows(_RUNNING, {})]
+
+
+def last_seen(tx: Transaction, controller_id: ControllerId) -> datetime | None:
+    """When a controller last said that it is there; None if it stopped, or is not known (any more)."""
+    row = tx.row(_LAST_SEEN, {"which": controller_id})
+    return None if row is None else from_microseconds(row[0])
 
 
 def providers(tx: Transaction) -> list[str]:

@@ -32,12 +32,14 @@ LONGEST_PAUSE = CLOCK_WAS_WRONG_BEYOND / 2
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """The right to work on one load balancer until `expires_at`. Another controller's lease has a greater epoch."""
+    """The right to work on one load balancer until `expires_at`. Another controller's lease has a greater epoch. `left_by` is
+    who had the one before and did not give it back: he died, or was stopped, at work."""
 
     load_balancer_id: LoadBalancerId
     owner: ControllerId
     epoch: int
     expires_at: datetime
+    left_by: ControllerId | None = None
 
 
 _OURS = and_(_t.driver == bindparam("which_driver"), _t.driver_version == bindparam("which_version"))
@@ -72,7 +74,7 @@ def _claim_all(size: int) -> Statement:
 _DUE_AND_OURS = or_(and_(_OURS, _t.due_at <= bindparam("now")), and_(_OURS, _t.due_at > bindparam("beyond")))
 
 _SELECT_DUE = Statement(
-    select(_t.id, _t.lease_epoch)
+    select(_t.id, _t.lease_epoch, _t.lease_owner)
     .where(_DUE_AND_OURS, _FREE)
     .order_by(_t.due_at, _t.id)
     .limit(bindparam("most"))
@@ -123,16 +125,22 @@ def claim_due(
     expires_at = now + duration
     moment = to_microseconds(now)
     when: dict[str, Value] = {"now": moment, "beyond": to_microseconds(now + CLOCK_WAS_WRONG_BEYOND)}
-    free = {row[0]: row[1] for row in tx.rows(_SELECT_DUE, {**when, **_whose(cohort), "most": limit})}
+    free = tx.rows(_SELECT_DUE, {**when, **_whose(cohort), "most": limit})
     if not free:
         return []
     size = padded_size(len(free))
     claim: dict[str, Value] = {"owner": owner, "expires": to_microseconds(expires_at)}
-    if tx.run(_claim_all(size), {**padded(list(free), size), **when, **claim}) != len(free):
+    if tx.run(_claim_all(size), {**padded([row[0] for row in free], size), **when, **claim}) != len(free):
         raise Bug("load balancers that were free and locked are somebody's")
     return [
-        Lease(load_balancer_id=LoadBalancerId(x), owner=owner, epoch=_next(epoch, moment), expires_at=expires_at)
-        for x, epoch in free.items()
+        Lease(
+            load_balancer_id=LoadBalancerId(which),
+            owner=owner,
+            epoch=_next(epoch, moment),
+            expires_at=expires_at,
+            left_by=None if before is None else ControllerId(before),
+        )
+        for which, epoch, before in free
     ]
 
 

@@ -15,6 +15,7 @@ from frontinus.controller.provider_agent import ProviderAgent
 from frontinus.controller.provider_reconcile import ProviderHands, reconcile
 from frontinus.model.capabilities import Capabilities
 from frontinus.model.certificates import Secrets
+from frontinus.model.cohorts import SILENT_AFTER
 from frontinus.model.edits import apply, delete_load_balancer, request_failover
 from frontinus.model.enums import FaultPhase, LbAlgorithm, PoolProtocol, ProvisioningStatus
 from frontinus.model.errors import Conflict, Retry, Unsupported
@@ -24,9 +25,10 @@ from frontinus.model.offer_questions import OfferAnswer, Offered, OfferQuestion,
 from frontinus.model.offers import Flavor, FlavorProfile
 from frontinus.model.provider_calls import FAILOVER, ProviderCall
 from frontinus.model.tree import LoadBalancer, LoadBalancerTree, Pool
-from frontinus.store import leases, offers, providers, trees
+from frontinus.store import controllers, leases, offers, providers, trees
 from frontinus.store.engine import Transaction
 from frontinus.store.health import mark_due
+from frontinus.testing.faults import Killed
 
 from tests.integration.controller.world import PROJECT, SETTINGS, World
 
@@ -46,7 +48,7 @@ class Driver:
         self.taken: list[str] = []
         self.offered: list[Offered] = []
         self.raises: Exception | None = None
-        self.is_silent = False
+        self.is_silent = self.dies = False
         self.fails_over_by: str | None = None
 
     def offers(self) -> Capabilities:
@@ -58,6 +60,8 @@ class Driver:
     async def call(self, call: ProviderCall, secrets: Secrets, offered: Offered) -> None:
         self.taken.append(call.name)
         self.offered.append(offered)
+        if self.dies:
+            raise Killed
         if self.raises is not None:
             raise self.raises
         tree = call.then or call.settled
@@ -175,6 +179,53 @@ async def test_one_that_nobody_reports_is_made_again_by_whoever_comes_next(provi
     await provider.converge()
     assert provider.driver.taken == ["loadbalancer_create", *["loadbalancer_failover"] * 2]
     assert (await provider.shown(load_balancer_id)).provisioning_status is ProvisioningStatus.ACTIVE
+
+
+async def register(provider: Provider) -> None:
+    """Its controller says now that it is there."""
+    world, hands = provider.world, provider.hands
+    record = controllers.Controller(
+        id=hands.id,
+        driver=hands.driver.name,
+        driver_version=hands.driver.version,
+        host="here",
+        pid=1,
+        provider="exam",
+        capabilities=hands.driver.offers(),
+        started_at=world.now,
+        seen_at=world.now,
+    )
+    await world.store.transact(lambda tx: controllers.register(tx, record))
+
+
+async def test_of_two_that_live_one_makes_the_call(provider: Provider) -> None:
+    """The other one is asked for something while the driver is at work on it, and waits too, until the first is dead."""
+    provider.driver.is_silent = True
+    await register(provider)
+    load_balancer_id = await provider.create()
+    await provider.converge(1)
+    provider.restart()  # this one is the other
+    for _ in range(3):
+        await ask_with_a_new_pool(provider, load_balancer_id)
+        await provider.converge(2)
+    assert provider.driver.taken == ["loadbalancer_create"]
+    provider.hands = replace(provider.hands, report_wait=timedelta(minutes=5))
+    provider.driver.is_silent = False
+    await provider.converge(int(SILENT_AFTER.total_seconds()))
+    assert provider.driver.taken[:3] == ["loadbalancer_create", "loadbalancer_create", "pool_create"]
+    assert (await provider.shown(load_balancer_id)).provisioning_status is ProvisioningStatus.ACTIVE
+
+
+async def test_what_a_process_was_at_when_it_was_killed_is_made_again_with_its_lease(provider: Provider) -> None:
+    await register(provider)
+    await provider.create()
+    provider.driver.dies = True
+    with pytest.raises(Killed):
+        await provider.converge(1)
+    provider.driver.dies = False
+    provider.restart()
+    await provider.converge(int(SETTINGS.lease_duration.total_seconds()) + 1)
+    assert provider.driver.taken == ["loadbalancer_create"] * 2
 
 
 async def test_trouble_is_tried_again_and_a_refusal_is_told_and_left(provider: Provider) -> None:
