@@ -32,6 +32,7 @@ from frontinus.model.offers import (
 )
 from frontinus.model.placement import Placement
 from frontinus.model.tree import (
+    ADOPTED,
     AdditionalVip,
     Amphora,
     HealthMonitor,
@@ -261,7 +262,7 @@ class _Reader:
                     digest="",
                     driver_version=DRIVER_VERSION,
                     applied_at=self._now,
-                    action="adopted",
+                    action=ADOPTED,
                 ),
                 identity_digest=self._identity_digest,
                 certificate_expires_at=expires_at,

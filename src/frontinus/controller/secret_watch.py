@@ -2,7 +2,7 @@
 
 A secret that was stored, replaced or deleted has every load balancer looked at that refers to it: what it renders has
 another digest then, and is pushed; what waited for it goes on. One poll of the store and no message is trusted: a change
-while no controller ran is found by the first look, which names everything; what the store does not tell, such as that it
+while no controller ran is found by the first look, which names everything (of what was adopted and not touched since, the next change is); what the store does not tell, such as that it
 was away and is as before, when a load balancer that waits for a secret is looked at again. Next: store/secrets.py."""
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class SecretWatch:
 
     def __init__(self, hands: Hands) -> None:
         self._hands = hands
+        self._has_looked = False
         self._looked_at: datetime | None = None
         self._tried_at: datetime | None = None
         self._asked_at: datetime | None = None
@@ -74,18 +75,23 @@ class SecretWatch:
         if not self._is_time_to_look():
             return 0
         changed = await self._hands.secret.changes()
+        is_first, self._has_looked = not self._has_looked, True
         if not changed:
             return 0
         for reference in changed:
             self._known.pop(reference, None)
         now = self._hands.now()
         try:
-            count = await self._hands.store.transact(lambda tx: secrets.wake_users(tx, changed, now))
+            # The first look names everything, also what is as it was when it was adopted: that shall run until something changes.
+            count = await self._hands.store.transact(
+                lambda tx: secrets.wake_users(tx, changed, now, spare_adopted=is_first)
+            )
         except (
             BaseException
         ):  # also when cancelled: the driver has told us, and will not again; begin anew with everything
             self._hands.secret.forget_changes()
             self._asked_at = None
+            self._has_looked = False
             raise
         if count:
             log.info("secrets changed", load_balancers=count)

@@ -280,8 +280,13 @@ class L7Rule(Child, frozen=True, kw_only=True):
     invert: bool = False
 
 
+ADOPTED = "adopted"
+"""The action of a receipt for what another installation had put there."""
+
+
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What is live on an amphora, and since when. `action` is how it got there: unchanged, start, runtime, reload.
+    """What is live on an amphora, and since when. `action` is how it got there: unchanged, start, runtime, reload,
+    or ADOPTED.
 
     `driver`, and what the agent said of its own version and of the balancer's, are missing in receipts of versions that noted
     none."""

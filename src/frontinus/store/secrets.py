@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, or_, select
 
 from frontinus.model.enums import Kind
 from frontinus.model.ids import LoadBalancerId, ProjectId
+from frontinus.model.tree import ADOPTED
 from frontinus.store import schema
 from frontinus.store.engine import Transaction
 from frontinus.store.health import make_due
@@ -63,6 +64,12 @@ _FAULTY: dict[Kind, Statement] = {
     kind: Statement(select(columns.load_balancer_id).where(columns.fault.like(bindparam("told"))))
     for kind, columns in _COLUMNS.items()
 }
+_ADOPTED = Statement(
+    select(schema.amphora.c.load_balancer_id).where(
+        schema.amphora.c.receipt.like(bindparam("told", f'%"action":"{ADOPTED}"%')),
+        schema.amphora.c.load_balancer_id.is_not(None),
+    )
+)
 
 
 def users(tx: Transaction) -> Mapping[str, tuple[SecretUser, ...]]:
@@ -79,10 +86,13 @@ def users(tx: Transaction) -> Mapping[str, tuple[SecretUser, ...]]:
     return {reference: tuple(held) for reference, held in found.items()}
 
 
-def wake_users(tx: Transaction, references: Collection[str], now: datetime) -> int:
-    """Have every load balancer looked at that refers to one of these; how many there are."""
+def wake_users(tx: Transaction, references: Collection[str], now: datetime, *, spare_adopted: bool = False) -> int:
+    """Have every load balancer looked at that refers to one of these; how many there are. `spare_adopted`: none whose amphorae
+    still run what another installation gave them, which a look would replace."""
     known = users(tx)
     load_balancers = {user.load_balancer_id for reference in references for user in known.get(reference, ())}
+    if load_balancers and spare_adopted:
+        load_balancers -= {row[0] for row in tx.rows(_ADOPTED, {})}
     make_due(tx, load_balancers, to_microseconds(now), nudge=True)
     if load_balancers:
         tx.wake()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
+from sqlalchemy import bindparam, update
 from structlog.testing import capture_logs
 
 from frontinus.controller.draws import LOOKS, Draws
@@ -20,6 +21,10 @@ from frontinus.controller.secret_watch import AGAIN_EVERY, SecretWatch
 from frontinus.model.certificates import SecretConsumer
 from frontinus.model.errors import Invalid
 from frontinus.model.ids import LoadBalancerId
+from frontinus.model.tree import ADOPTED
+from frontinus.store import schema
+from frontinus.store.rows import to_json
+from frontinus.store.statement import Statement
 from frontinus.testing.certificates import TestAuthority
 from frontinus.testing.fake_secret import FakeSecrets
 
@@ -27,6 +32,9 @@ from tests.integration.controller.tls_world import REFERENCE, listener_of, runs,
 from tests.integration.controller.world import PROJECT, World
 
 pytestmark = pytest.mark.integration
+
+_T = schema.amphora
+SET_RECEIPT = Statement(update(_T).where(_T.c.id == bindparam("which")).values(receipt=bindparam("told")))
 
 
 @pytest.fixture
@@ -90,6 +98,31 @@ async def test_a_change_while_no_controller_ran_is_found(world: World) -> None:
     assert await SecretWatch(world.hands).look() == 1
     await world.converge()
     assert new.private_key in runs(world).files[0].content
+
+
+async def test_what_was_adopted_runs_as_it_was_until_a_secret_changes(world: World) -> None:
+    """The first look of a controller names every secret, and a push would replace what another installation configured."""
+    authority = TestAuthority()
+    world.secrets.store[PROJECT, REFERENCE] = authority.issue("www.example.org")
+    load_balancer_id = await with_tls_listener(world)
+    await world.converge()
+    await adopt(world, load_balancer_id)
+    world.restart()
+    watch = SecretWatch(world.hands)
+    assert await watch.look() == 0
+    world.secrets.store[PROJECT, REFERENCE] = authority.issue("www.example.org")
+    assert await watch.look() == 1
+
+
+async def adopt(world: World, load_balancer_id: LoadBalancerId) -> None:
+    """As adoption records it."""
+    tree = await world.tree(load_balancer_id)
+    assert tree is not None
+    (amphora,) = tree.amphorae
+    assert amphora.receipt is not None
+    receipt = replace(amphora.receipt, digest="", action=ADOPTED)
+    which = {"which": amphora.id, "told": to_json(receipt)}
+    assert await world.store.transact(lambda tx: tx.run(SET_RECEIPT, which)) == 1
 
 
 async def test_a_certificate_that_ends_soon_is_told(world: World) -> None:
