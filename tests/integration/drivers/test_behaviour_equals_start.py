@@ -321,7 +321,13 @@ BY_COMMAND: dict[str, tuple[Kind, Kind]] = {
 }
 
 
-@pytest.mark.parametrize("changes, action", [(BY_COMMAND, "runtime"), (BY_RELOAD, "reload")], ids=["command", "reload"])
+@pytest.mark.parametrize(
+    "changes, action",
+    [
+        pytest.param(BY_COMMAND, "runtime", id="command", marks=pytest.mark.long),
+        pytest.param(BY_RELOAD, "reload", id="reload"),
+    ],
+)
 async def test_what_changes_is_as_after_a_start(
     a_stage: MakeStage, changes: dict[str, tuple[Kind, Kind]], action: str
 ) -> None:
@@ -340,6 +346,7 @@ async def test_what_changes_is_as_after_a_start(
     assert await stage.spoken_to(after, both=True) == expected
 
 
+@pytest.mark.long
 async def test_certificates_change_for_who_came_later_too(a_stage: MakeStage) -> None:
     """What is shown to members, and whom of them to believe."""
     kinds = {"verified": (Kind(VERIFIED, HTTPS),), "verified by no check": (Kind(VERIFIED),)}
