@@ -56,6 +56,20 @@ async def test_members_that_come_later_are_examined(site: Site, kind: HealthMoni
     assert await spread(site.port, 4) == {"one": 2, "two": 2}
 
 
+async def test_members_are_first_examined_long_before_a_delay_is_over(site: Site) -> None:
+    """At a start, and when they come while HAProxy runs, and when reloads follow each other."""
+    monitor = a_monitor(type=HealthMonitorType.HTTP, url_path="/health", delay=60, max_retries=1, max_retries_down=1)
+    one, two = site.world.members.values()
+    await site.shows(rows=site.rows()[:1], monitors=(monitor,))
+    await until(lambda: len(one.checks) == 1, within=5)
+    two.healthy = False
+    assert await site.shows(rows=site.rows(), monitors=(monitor,)) == "runtime"
+    await until(lambda: ",DOWN," in site.world.runtime("show stat"), within=5)
+    assert (len(one.checks), len(two.checks)) == (1, 1)
+    await site.shows(rows=site.rows(), monitors=(monitor,), listener={"timeout_client_data": 1_234})
+    await until(lambda: (len(one.checks), len(two.checks)) == (2, 2), within=5)
+
+
 async def test_prometheus_listener_tells_of_the_others(site: Site) -> None:
     metrics = free_port()
     tree = a_tree(

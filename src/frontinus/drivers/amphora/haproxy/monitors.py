@@ -1,7 +1,8 @@
 """Health monitors as lines of a backend. Pure. Next: render.py puts them in their place; server.py says when each
 member is checked.
 
-Sources: HAProxy configuration manual 4.2 (option httpchk, http-check, external-check), 3.1 (insecure-fork-wanted)."""
+Sources: HAProxy configuration manual 4.2 (option httpchk, http-check, external-check), 3.1 (insecure-fork-wanted),
+3.2 (max-spread-checks)."""
 
 from __future__ import annotations
 
@@ -34,6 +35,17 @@ PROCESSES_WANTED: tuple[tuple[str, ...], ...] = (
     # Without it the right of `ping` to send ICMP, a capability of its file, would not count.
     ("insecure-setuid-wanted",),
 )
+
+
+FIRST_CHECK_WITHIN = "1s"
+"""Left to itself HAProxy spreads the first checks of a start, and so of each reload, over a whole delay, and first looks at a
+member that comes at run time after one: a minute, say, in which one that is ill has its share of the requests; and reloads
+that come faster than that leave members unexamined."""
+
+
+def examines(tree: LoadBalancerTree) -> bool:
+    """Whether any member is checked."""
+    return any(x.admin_state_up for x in tree.health_monitors)
 
 
 def needs_processes(tree: LoadBalancerTree) -> bool:

@@ -20,8 +20,10 @@ from frontinus.drivers.amphora.haproxy.headers import header_lines
 from frontinus.drivers.amphora.haproxy.l7 import l7_lines
 from frontinus.drivers.amphora.haproxy.memory import LEAST_MIB, Load, room_within
 from frontinus.drivers.amphora.haproxy.monitors import (
+    FIRST_CHECK_WITHIN,
     LONGEST_TIMER_S,
     PROCESSES_WANTED,
+    examines,
     is_of_http,
     monitor_lines,
     needs_processes,
@@ -297,6 +299,7 @@ def _global(tree: LoadBalancerTree, settings: HaproxySettings, amphora_id: str, 
             # HAProxy's own HTTP client (Lua's) is not used here. Left to itself it reads every authority of the system at
             # each start, check and reload: three quarters of what these take, and memory in each worker.
             *([("httpclient.ssl.verify", "none")] if says(version, "httpclient.ssl.verify") else []),
+            *([("max-spread-checks", FIRST_CHECK_WITHIN)] if examines(tree) else []),
             *logs.global_lines(settings, amphora_id),
             *(PROCESSES_WANTED if needs_processes(tree) else ()),
         ),
