@@ -74,6 +74,13 @@ class Server(ABC):
     def stop(self) -> None:
         self._end(signal.SIGTERM)
 
+    def tell(self, number: signal.Signals) -> None:
+        """To all processes of it: SIGSTOP for a server that hangs, SIGCONT for its end."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        for pid in (self.process.pid, *map(int, children)):
+            os.kill(pid, number)
+
     def remove(self) -> None:
         self._end(signal.SIGKILL)
         shutil.rmtree(self.directory, ignore_errors=True)

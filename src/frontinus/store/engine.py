@@ -183,6 +183,7 @@ class Store:
 
     async def _attempt(self, work: Callable[[Transaction], T], *, writable: bool) -> T:
         attempts = 1
+        called = time.monotonic()
         started = 0.0
         while True:
             try:
@@ -195,7 +196,8 @@ class Store:
                     code="database-unavailable",
                 ) from error
             except self._database.errors as error:
-                started = started or time.monotonic()
+                # A server that hangs took its time already, where one that refuses says so at once.
+                started = called if isinstance(error, TimeoutError) else started or time.monotonic()
                 if not self._worth_another(error, attempts, time.monotonic() - started):
                     raise self._translated(error) from error
             # Jitter, so that two processes do not knock in step; the loop is free meanwhile.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import unicodedata
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,6 +24,7 @@ from frontinus.model.ids import MemberId, new_id
 from frontinus.model.tree import LoadBalancerTree
 from frontinus.store import leases, listing, schema, trees
 from frontinus.store.engine import Store, Transaction
+from frontinus.store.engines import pooled
 from frontinus.store.engines.migrating import migration_engine
 from frontinus.store.engines.pooled import PooledDatabase
 from frontinus.store.listing import Query
@@ -414,6 +416,25 @@ async def test_a_server_killed_under_load_loses_and_doubles_nothing(own_server: 
         assert acknowledged <= done <= acknowledged + unknown
         assert len(after.members) == 1 + 3 * done
         assert unknown <= 2  # at most one for each kill: who was not committing is retried
+
+
+async def test_a_server_that_hangs_is_told_in_time(
+    own_server: Server, on_own_server: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes what is said and answers nothing, as on a disk that is stuck. Whoever asks has a time-out of his own."""
+    monkeypatch.setattr(on_own_server._database, "patience", 0.2)
+    monkeypatch.setattr(pooled, "BEGIN_TIMEOUT_S", 0.3)
+    tree = a_tree()
+    await create(on_own_server, tree)
+    own_server.tell(signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(pooled.TRANSACTION_TIMEOUT_S / 4):
+            with pytest.raises(Retry) as caught:
+                await edit(on_own_server, tree, LATER)
+    finally:
+        own_server.tell(signal.SIGCONT)
+    assert caught.value.code == "database-unavailable"
+    assert (await edit(on_own_server, tree, NOW + timedelta(hours=2))).load_balancer.generation == 2
 
 
 async def test_a_server_that_stays_away_is_told_in_time(

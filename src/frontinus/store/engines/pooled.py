@@ -29,6 +29,9 @@ C = TypeVar("C")
 CONNECT_TIMEOUT_S = 5
 """How long one try to connect may take."""
 
+BEGIN_TIMEOUT_S = 5
+"""A server that does not begin a transaction in so long hangs, or the way to it is gone: nothing is waited for at a beginning."""
+
 TRANSACTION_TIMEOUT_S = 20
 """A transaction that takes longer is broken off: the server, or the way to it, is gone without a word."""
 
@@ -119,7 +122,8 @@ class PooledDatabase(Database, Generic[C]):
                 connection = await self._take(pool)
                 whole = False
                 try:
-                    await self._say(connection, self._begin if writable else self._begin_snapshot)
+                    async with asyncio.timeout(BEGIN_TIMEOUT_S):
+                        await self._say(connection, self._begin if writable else self._begin_snapshot)
                     try:
                         result = await greenlet_spawn(body, self._session(connection))
                     except Exception:
