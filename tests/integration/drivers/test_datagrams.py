@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -99,6 +101,25 @@ async def test_datagrams_of_any_size_arrive_whole(size: int, site: Site) -> None
         async with asyncio.timeout(2):
             assert await loop.sock_recv(client, 70_000) == size * b"a"
     assert [len(x) for member in site.members for x in member.heard] == [size]
+
+
+async def test_who_comes_in_a_burst_is_not_lost(site: Site) -> None:
+    """While nginx does something else: there is room for more than the kernel's own 277."""
+    await site.shows()
+    clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(500)]
+    for pid in site.world.nginx_pids():
+        os.kill(pid, signal.SIGSTOP)
+    for each in clients:
+        each.setblocking(False)
+        each.sendto(b"who?", (VIP, site.port))
+    for pid in site.world.nginx_pids():
+        os.kill(pid, signal.SIGCONT)
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(5):
+        answers = Counter([await loop.sock_recv(each, 100) for each in clients])
+    assert answers.total() == len(clients)
+    for each in clients:
+        each.close()
 
 
 async def test_with_many_threads_one_client_still_goes_to_one_member(site: Site) -> None:
