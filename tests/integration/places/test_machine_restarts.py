@@ -95,10 +95,9 @@ async def test_it_is_restored_by_one_push(tmp_path: Path, monkeypatch: pytest.Mo
         with socket.socket(socket.AF_UNIX) as monitor:
             monitor.connect("monitor")
             monitor.sendall(b"system_reset\n")
-            monitor.recv(4096)
-        async with asyncio.timeout(PATIENCE_S):
-            while not (await world.heartbeat()).empty:
-                pass
+            async with asyncio.timeout(PATIENCE_S):  # the connection stays: QEMU passes over what a lost one has said
+                while not (await world.heartbeat()).empty:
+                    pass
         await answering(world.driver, world.amphora, TREE, tmp_path)
         await plugged(world.driver, world.amphora, TREE)
         await assert_restored(world, again)
