@@ -54,7 +54,7 @@ class ControllerSettings:
     retry_budget: timedelta = timedelta(seconds=8)
     """For so long after its first failure a wish stays PENDING; then it is reported as ERROR and still tried again."""
 
-    outage_budget: timedelta = timedelta(minutes=5)
+    outage_budget: timedelta = timedelta(minutes=1)
     """As retry_budget, where a service outside (Nova, Neutron, Keystone, …) was away meanwhile, as it is when it is restarted.
     Longer, since Terraform, Heat and Kubernetes wait while it is PENDING, and take ERROR for the end."""
 
