@@ -389,7 +389,16 @@ class World:
 
 
 def ask_haproxy(path: Path, command: str) -> str:
-    """The answer of a HAProxy runtime socket, however deep in the file system it is."""
+    """The answer of a HAProxy runtime socket. One that a worker was to read, whose end came first, is asked again."""
+    for _ in range(20):
+        with contextlib.suppress(ConnectionError):
+            return _ask_haproxy(path, command)
+        time.sleep(0.05)
+    return _ask_haproxy(path, command)
+
+
+def _ask_haproxy(path: Path, command: str) -> str:
+    """However deep in the file system it is."""
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with socket.socket(socket.AF_UNIX) as connection:

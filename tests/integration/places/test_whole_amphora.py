@@ -80,6 +80,7 @@ class Machine:
     @contextmanager
     def hold_port(self, address: str, port: int) -> Iterator[None]:
         with socket.socket() as holder:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of a connection that was, the port may be still
             holder.bind((address, port))
             holder.listen()
             yield
