@@ -80,7 +80,8 @@ class Machine:
     @contextmanager
     def hold_port(self, address: str, port: int) -> Iterator[None]:
         with socket.socket() as holder:
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of a connection that was, the port may be still
+            # The port may still be that of a connection which is over.
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             holder.bind((address, port))
             holder.listen()
             yield
