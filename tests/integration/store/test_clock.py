@@ -13,7 +13,7 @@ from frontinus.model.errors import Retry
 from frontinus.model.ids import ReceiverId, new_id
 from frontinus.model.receivers import Receiver
 from frontinus.store import leases, receivers, trees
-from frontinus.store.clock import TRIFLE, SharedClock
+from frontinus.store.clock import MEASURE_EVERY_S, TRIFLE, SharedClock
 from frontinus.store.engine import Store, Transaction
 from frontinus.store.leases import CLOCK_WAS_WRONG_BEYOND
 
@@ -71,6 +71,19 @@ async def test_time_does_not_jump_when_the_host_is_put_right(store: Store) -> No
     await clock.measure()
     assert abs(clock.off) < TRIFLE
     assert -TRIFLE < clock() - before < SECOND * 2
+
+
+async def test_the_database_is_asked_seldom_and_when_somebody_set_the_clock(store: Store) -> None:
+    began, passed, ahead = datetime.now(UTC), 0.0, timedelta(0)
+    clock = SharedClock(store, lambda: began + timedelta(seconds=passed) + ahead, lambda: passed)
+    assert clock.is_due()
+    await clock.measure()
+    passed = MEASURE_EVERY_S - 1
+    assert not clock.is_due()
+    ahead = SECOND
+    assert clock.is_due()
+    ahead, passed = timedelta(0), MEASURE_EVERY_S
+    assert clock.is_due()
 
 
 async def test_what_is_no_clock_is_not_followed(store: Store) -> None:
