@@ -8,7 +8,7 @@ import json
 import re
 import threading
 
-from frontinus_amphora import files, iproute, plugs
+from frontinus_amphora import files, iproute, kernel, plugs
 from frontinus_amphora.announce import announce
 from frontinus_amphora.errors import AgentError, Missing
 from frontinus_amphora.iproute import PROTOCOL, Link
@@ -92,8 +92,8 @@ class Interfaces:
 
     def _configure(self, plug: Plug) -> str:
         link = self._named(_find(plug.mac), plug)
-        _set(_EVERYWHERE)
-        _set({key.format(name=link.name): value for key, value in _PER_INTERFACE.items()})
+        kernel.prefer(_EVERYWHERE)
+        kernel.prefer({key.format(name=link.name): value for key, value in _PER_INTERFACE.items()})
         held, wanted = iproute.addresses(link.name), plugs.wanted_addresses(plug)
         commands: list[list[str]] = []
         if plug.mtu is not None and link.mtu != plug.mtu:
@@ -177,15 +177,3 @@ def _as_listed(destination: str) -> str:
     """As `ip` lists it: a network of one address without its length."""
     address, _, length = destination.partition("/")
     return address if length == ("128" if ":" in address else "32") else destination
-
-
-def _set(values: dict[str, str]) -> None:
-    """Settings of the kernel; one that this kernel has not, or that we may not set, is left."""
-    for key, value in values.items():
-        try:
-            with open(f"/proc/sys/{key}", "r+", encoding="ascii") as file:
-                if file.read().strip() != value:
-                    file.seek(0)
-                    file.write(value)
-        except OSError as error:
-            log("kernel setting not changed", setting=key, error=str(error))

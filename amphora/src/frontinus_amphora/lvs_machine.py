@@ -9,9 +9,8 @@ Safe to repeat. Next: lvs.py.
 
 import re
 
-from frontinus_amphora import facts, processes
+from frontinus_amphora import facts, kernel, processes
 from frontinus_amphora.errors import ServiceFailed
-from frontinus_amphora.log import log
 
 SETTINGS = {
     "net/ipv4/ip_forward": "1",
@@ -71,7 +70,7 @@ def prepare(text: str) -> None:
     """Have the machine ready for what keepalived is told by this text. Raises ServiceFailed."""
     try:
         for name, value in SETTINGS.items():
-            _set(name, value)
+            kernel.put(name, value)
     except OSError as error:
         raise ServiceFailed("this machine cannot be prepared for LVS", str(error)) from error
     # Patient: the first time loads modules of the kernel, on a processor that may be emulated.
@@ -79,11 +78,7 @@ def prepare(text: str) -> None:
     if code != 0:
         raise ServiceFailed("this machine cannot be prepared for LVS", output or f"nft ended with {code}")
     # After the rules, by which the kernel gets its table. One that shares its kernel may not say how large that is.
-    for name, value in table_settings(facts.memory_kib()[0], text).items():
-        try:
-            _set(name, value)
-        except OSError as error:
-            log("kernel setting not changed", setting=name, error=str(error))
+    kernel.prefer(table_settings(facts.memory_kib()[0], text))
 
 
 def table_settings(memory_kib: int, text: str) -> dict[str, str]:
@@ -99,11 +94,3 @@ def table_settings(memory_kib: int, text: str) -> dict[str, str]:
         settings["net/netfilter/nf_conntrack_udp_timeout"] = followed
         settings["net/netfilter/nf_conntrack_udp_timeout_stream"] = followed
     return settings
-
-
-def _set(name: str, value: str) -> None:
-    """Unless it is so: to make the table anew takes a while."""
-    with open(f"/proc/sys/{name}", "r+", encoding="ascii") as setting:
-        if setting.read().split() != value.split():
-            setting.seek(0)
-            setting.write(value)

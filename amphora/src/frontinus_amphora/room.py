@@ -8,7 +8,7 @@ host. Safe to repeat. Next: main.py.
 
 import resource
 
-from frontinus_amphora import facts
+from frontinus_amphora import facts, kernel
 from frontinus_amphora.log import log
 
 CONNECTION_KIB = 80
@@ -30,12 +30,7 @@ _PAGE_KIB = 4
 def give() -> None:
     """Have this machine, and what is started from here, so. What the kernel refuses is logged, and left."""
     memory_kib = facts.memory_kib()[0]
-    for name, value in settings(memory_kib).items():
-        try:
-            with open(f"/proc/sys/{name}", "w", encoding="ascii") as setting:
-                setting.write(value)
-        except OSError as error:
-            log("kernel setting not changed", setting=name, error=str(error))
+    kernel.prefer(settings(memory_kib))
     most = files(memory_kib)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

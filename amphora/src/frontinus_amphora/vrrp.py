@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from frontinus_amphora import facts, files, peer_probe, processes
+from frontinus_amphora import facts, files, kernel, peer_probe, processes
 from frontinus_amphora.errors import AgentError, Invalid, Missing, ServiceFailed, Unsupported
 from frontinus_amphora.keepalived_service import KeepalivedProgram, KeepalivedService
 from frontinus_amphora.log import log
@@ -24,7 +24,7 @@ CONFIGURATION = "keepalived.conf"  # file of a change (agent-extension.md)
 CHECK_TIMEOUT = 60.0
 FAULT = "vrrp/fault"  # relative to base_path, where keepalived works as haproxy does
 TRACKED = f'track_file balancers {{\n    file "{FAULT}"\n    weight 0\n}}\n'
-NONLOCAL_BIND = ("/proc/sys/net/ipv4/ip_nonlocal_bind", "/proc/sys/net/ipv6/ip_nonlocal_bind")
+NONLOCAL_BIND = ("net/ipv4/ip_nonlocal_bind", "net/ipv6/ip_nonlocal_bind")
 PEER_PATIENCE = 0.02
 """Seconds for the peer to answer; on one network it takes a tenth of a millisecond."""
 
@@ -257,13 +257,13 @@ class Vrrp:
 
     def _prepare(self) -> None:
         self._need_program()
-        for path in NONLOCAL_BIND:
-            if (files.read(path) or b"1").strip() != b"1":
-                try:
-                    with open(path, "w") as file:
-                        file.write("1")
-                except OSError as error:
-                    raise Unsupported("VRRP", f"leave to write {path} ({error.strerror})") from error
+        for name in NONLOCAL_BIND:
+            try:
+                kernel.put(name, "1")
+            except FileNotFoundError:
+                pass  # this kernel has no IPv6
+            except OSError as error:
+                raise Unsupported("VRRP", f"leave to write /proc/sys/{name} ({error.strerror})") from error
         self._write_fault()
 
     def _run(self) -> None:

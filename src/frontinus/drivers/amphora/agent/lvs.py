@@ -29,7 +29,7 @@ PERSISTENCE_S = 360
 """How long a client stays with a member where no time is said; keepalived's own."""
 
 FOR_EVER_MS = 2_000_000_000
-"""23 days; the kernel counts in 31 bits of a thousandth of a second."""
+"""23 days; the kernel, and HAProxy, count in 31 bits of a thousandth of a second."""
 
 SCHEDULERS: dict[LbAlgorithm, tuple[str, ...]] = {
     LbAlgorithm.ROUND_ROBIN: ("lvs_sched wrr",),

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from frontinus.drivers.amphora.agent.files import digest, marks
-from frontinus.drivers.amphora.agent.lvs import lvs_files, with_lvs
+from frontinus.drivers.amphora.agent.lvs import FOR_EVER_MS, lvs_files, with_lvs
 from frontinus.drivers.amphora.agent.stream import GRANULARITIES, datagram_files
 from frontinus.drivers.amphora.haproxy import logs
 from frontinus.drivers.amphora.haproxy.headers import header_lines
@@ -149,9 +149,6 @@ MAX_MEMORY = "FRONTINUS_MAX_MEMORY"
 
 LONGEST_HEAD_MS = 60_000
 """For the head of a request to arrive, as nginx and others have it (and less where a client may be silent for less)."""
-
-FOR_EVER_MS = 2_000_000_000
-"""23 days: HAProxy counts milliseconds in 31 bits, and takes a time of 0 between requests for one that is not said."""
 
 NO_H2C: Lines = (
     ("http-request", "del-header", "Upgrade", "if", "{", "req.hdr(Upgrade)", "-i", "h2c", "}"),
@@ -375,7 +372,7 @@ def _frontend(
 
 def _request_times(listener: Listener) -> Lines:
     """`timeout client` begins anew with each byte, so that the head of a request could take for ever, and hold a connection
-    (manual 4.2, timeout http-request). Between requests it is as long as it was: unsaid, that time would be the former."""
+    (manual 4.2, timeout http-request). Between requests it is as long as it was: unsaid, or 0, that time would be the former."""
     idle = listener.timeout_client_data
     head = LONGEST_HEAD_MS if idle == 0 else min(idle, LONGEST_HEAD_MS)
     return (("timeout", "http-request", str(head)), ("timeout", "http-keep-alive", str(idle or FOR_EVER_MS)))
