@@ -78,8 +78,12 @@ class Server(ABC):
         """To all processes of it: SIGSTOP for a server that hangs, SIGCONT for its end."""
         assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        for pid in (self.process.pid, *map(int, children)):
+        pids = (self.process.pid, *map(int, children))
+        for pid in pids:
             os.kill(pid, number)
+        # Told is not stopped: a thread on the other processor may answer one more question.
+        while number is signal.SIGSTOP and not all(map(_is_stopped, pids)):
+            time.sleep(0.001)
 
     def remove(self) -> None:
         self._end(signal.SIGKILL)
@@ -242,3 +246,9 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _is_stopped(pid: int) -> bool:
+    """All threads of it (proc(5), stat: the state follows the name in parentheses)."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/stat")
+    return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
